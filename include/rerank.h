@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rerank.h - embedding API of librerank: open a cross-encoder, score (query, document) pairs.
+ *
+ *     struct rr_options opt;
+ *     struct rr_engine *engine;
+ *     struct rr_result *result;
+ *     struct rr_error err;
+ *     struct rr_text docs[2] = { { "Paris is in France.", 19 }, { "Bread needs flour.", 18 } };
+ *     struct rr_request req = { .query = { "Where is Paris?", 15 }, .documents = docs,
+ *                               .n_documents = 2 };
+ *
+ *     rr_options_init(&opt);
+ *     opt.model = "models/starter";
+ *     if (rr_open(&engine, &opt, &err)) { fprintf(stderr, "%s\n", err.msg); return 1; }
+ *     if (rr_score(engine, &req, &result, &err) == RR_OK) {
+ *         printf("best: document %u, score %.4f\n", result->order[0],
+ *                result->scores[result->order[0]].score);
+ *         rr_result_free(result);
+ *     }
+ *     rr_close(engine);
+ *
+ * The rule of this header: an engine owns model, tokenizer, devices and queues; a request owns
+ * nothing; a result belongs to whoever received it.  Nothing here knows about HTTP or JSON.
+ *
+ * Scores are a function of the pair alone: for one engine configuration (model, precision, device
+ * and instruction set) the same pair gives the same bits, whatever else is being scored.
+ *
+ * Threads: every function may be called from any thread unless its comment says otherwise. */
+#ifndef RERANK_H
+#define RERANK_H
+
+#include <stdbool.h>
+
+#include "rerank_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RR_PUBLIC __attribute__((visibility("default")))
+#define RR_PUBLIC_NODISCARD __attribute__((visibility("default"), warn_unused_result))
+#else
+#define RR_PUBLIC
+#define RR_PUBLIC_NODISCARD
+#endif
+
+#define RR_VERSION "0.1.0"
+
+struct rr_engine; /* opaque */
+
+/* ---- log ---------------------------------------------------------------------------------- */
+
+enum rr_log_level { RR_LOG_ERROR, RR_LOG_WARN, RR_LOG_INFO, RR_LOG_DEBUG };
+
+/* Receives one line without a newline.  Called from any thread, one call at a time. */
+typedef void rr_log_fn(void *user, enum rr_log_level level, const char *line);
+
+/* Where librerank writes its log: process-wide, default warnings and errors to stderr.  fn NULL
+ * restores the default sink.  Call before rr_open. */
+RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level);
+
+/* ---- options ------------------------------------------------------------------------------ */
+
+/* Fill with rr_options_init, then change what you need.  Strings are read during rr_open only. */
+struct rr_options {
+    size_t struct_size;     /* set by rr_options_init; lets old callers meet newer libraries */
+    const char *model;      /* folder in Hugging Face layout; required */
+    const char *device;     /* "auto" (default), "cpu", "cuda", "cuda:N" */
+    const char *dtype;      /* "auto" (default), "f32" */
+    const char *isa;        /* NULL/"auto" (default), or the name of a level to force, e.g. "avx2" */
+    bool fallback;          /* true: an unusable GPU is a warning and the CPU serves */
+    uint32_t threads;       /* compute threads; 0 (default): what affinity and CPU quota allow */
+    uint32_t prep_threads;  /* tokenizing threads; 0 (default): 1 per 8 compute threads */
+    uint32_t max_length;    /* tokens per pair; 0 (default): min(512, what the model can take) */
+    uint32_t batch_tokens;  /* tokens per batch; 0 (default): chosen for the device */
+    size_t queue_tokens;    /* refuse with RR_EBUSY above this many waiting tokens; default 262144 */
+    size_t queue_requests;  /* ... or this many waiting requests; default 4096 */
+    bool literal_specials;  /* true: "</s>" in a text is text.  false (default): as the reference
+                               tokenizer does, it becomes the special token */
+    const char *cache_dir;  /* for compiled tokenizers; NULL: no cache is read or written */
+    size_t cache_bytes;     /* scores kept in memory; 0 (default): none */
+};
+
+RR_PUBLIC void rr_options_init(struct rr_options *opt);
+
+/* Opens model, tokenizer and device and warms them up.  On success *out is the caller's, to be
+ * given to rr_close.  On failure *out is NULL and err says file, field, found and expected. */
+RR_PUBLIC_NODISCARD int rr_open(struct rr_engine **out, const struct rr_options *opt,
+                                struct rr_error *err);
+
+/* Stops accepting, finishes every accepted request (each on_done is called), frees everything.
+ * NULL is allowed.  Must not be called from on_done. */
+RR_PUBLIC void rr_close(struct rr_engine *engine);
+
+/* ---- scoring ------------------------------------------------------------------------------ */
+
+struct rr_request {
+    struct rr_text query;
+    const struct rr_text *documents; /* [n_documents]; empty documents are scored like others */
+    size_t n_documents;              /* 0 is RR_EINVAL */
+    uint32_t max_length;             /* tokens per pair; 0: the engine's; larger is RR_EINVAL */
+    bool no_truncate;                /* true: a pair longer than max_length is RR_ETOOBIG */
+    bool truncate_left;              /* drop from the start of the longer text, not from its end */
+    bool no_cache;                   /* true: compute every pair, use and leave nothing cached */
+    uint64_t timeout_ns;             /* from submit; 0: none.  Late work is RR_ETIMEDOUT */
+};
+
+struct rr_score {
+    double score;      /* sigmoid(logit), computed in double precision */
+    float logit;       /* what the model's head puts out */
+    uint32_t tokens;   /* length of the pair as scored, special tokens included */
+    bool truncated;    /* true: part of the query or document was cut to fit max_length */
+};
+
+struct rr_timings { /* nanoseconds of the monotonic clock */
+    uint64_t tokenize_ns;
+    uint64_t queue_ns;   /* ready to be computed but waiting for the device */
+    uint64_t compute_ns; /* from the first batch that held a pair of it to the last one's end */
+    uint64_t total_ns;   /* from rr_submit to on_done */
+};
+
+struct rr_result {
+    size_t n_documents;
+    struct rr_score *scores; /* [n_documents], in input order */
+    uint32_t *order;         /* [n_documents], indices best first: by logit, ties by lower index */
+    uint64_t tokens;         /* sum over pairs */
+    size_t n_cached;         /* scores that came from the cache */
+    size_t n_duplicates;     /* documents equal to an earlier one of the request */
+    struct rr_timings timings;
+};
+
+/* Called exactly once for each accepted request, from a thread of the engine.  Must not block and
+ * must not call rr_score or rr_close.  err->code RR_OK: result is the callee's, to be freed with
+ * rr_result_free.  Otherwise result is NULL.  err is valid during the call only. */
+typedef void rr_done_fn(void *user, struct rr_result *result, const struct rr_error *err);
+
+struct rr_ticket; /* opaque: names a request in flight */
+
+/* Queues a request.  RR_OK: the request's texts and array must stay as they are until on_done has
+ * been called; *ticket (may be NULL if unwanted) is valid for rr_cancel until on_done returns.
+ * Any other code (RR_EBUSY, RR_EINVAL, RR_ECLOSED, ...): on_done is never called. */
+RR_PUBLIC_NODISCARD int rr_submit(struct rr_engine *engine, const struct rr_request *req,
+                                  rr_done_fn *on_done, void *user, struct rr_ticket **ticket,
+                                  struct rr_error *err);
+
+/* Asks to drop a request; on_done still comes, with RR_ECANCELED or, if the work was done already,
+ * with its result.  The caller makes sure that on_done has not returned yet. */
+RR_PUBLIC void rr_cancel(struct rr_engine *engine, struct rr_ticket *ticket);
+
+/* rr_submit and wait.  *out is the caller's on RR_OK and NULL otherwise. */
+RR_PUBLIC_NODISCARD int rr_score(struct rr_engine *engine, const struct rr_request *req,
+                                 struct rr_result **out, struct rr_error *err);
+
+RR_PUBLIC void rr_result_free(struct rr_result *result); /* NULL is allowed */
+
+/* ---- tokens ------------------------------------------------------------------------------- */
+
+struct rr_token {
+    int32_t id;
+    uint32_t start, end; /* bytes of the input text; start == end for special tokens */
+    bool special;
+};
+
+struct rr_tokens {
+    size_t n;
+    struct rr_token *tokens; /* [n] */
+};
+
+/* Tokenizes one text, with the special tokens of a single sequence around it if asked.  No
+ * truncation.  *out is the caller's, to be freed with rr_tokens_free. */
+RR_PUBLIC_NODISCARD int rr_tokenize(struct rr_engine *engine, struct rr_text text, bool add_special,
+                                    struct rr_tokens **out, struct rr_error *err);
+RR_PUBLIC void rr_tokens_free(struct rr_tokens *tokens);
+
+/* The piece of an id as the tokenizer file spells it; empty when there is no such id.  Valid as
+ * long as the engine. */
+RR_PUBLIC struct rr_text rr_token_piece(const struct rr_engine *engine, int32_t id);
+
+/* ---- information -------------------------------------------------------------------------- */
+
+struct rr_info {
+    char model[256];        /* last part of the folder's name, or the repository's name */
+    char path[1024];        /* the folder */
+    char architecture[64];  /* e.g. "XLMRobertaForSequenceClassification" */
+    char device[32];        /* "cpu", "cuda:0" */
+    char device_name[128];  /* e.g. the CPU's brand string */
+    char isa[32];           /* e.g. "avx2" */
+    char dtype[16];         /* e.g. "f32" */
+    char weights_dtype[16]; /* of the file, e.g. "f16" */
+    bool fallback_active;   /* a GPU was asked for and the CPU serves */
+    uint32_t threads, prep_threads;
+    uint32_t layers, hidden, heads, intermediate, vocab;
+    uint32_t max_length;    /* default limit of tokens per pair */
+    uint32_t max_positions; /* what the model could take */
+    uint32_t batch_tokens;
+    uint64_t parameters;
+    uint64_t fingerprint;     /* of the weights and the tokenizer */
+    uint64_t weights_bytes;   /* resident, as the device stores them */
+    uint64_t mapped_bytes;    /* of model files kept mapped, e.g. embedding tables */
+    uint64_t workspace_bytes; /* activations: the most a batch can need */
+};
+
+/* Valid from rr_open to rr_close. */
+RR_PUBLIC const struct rr_info *rr_engine_info(const struct rr_engine *engine);
+
+/* Reads everything that rr_open would read except the weights' content, and fills *info with what
+ * rr_open would do.  The way to check a configuration without paying for it. */
+RR_PUBLIC_NODISCARD int rr_inspect(const struct rr_options *opt, struct rr_info *info,
+                                   struct rr_error *err);
+
+struct rr_stats { /* a snapshot of the engine's counters; all grow but queue_*, cache_entries, _bytes */
+    uint64_t requests_done, requests_failed, requests_canceled;
+    uint64_t pairs_done, tokens_done, batches_done, nonfinite;
+    uint64_t truncated_pairs, duplicate_pairs;
+    uint64_t cache_hits, cache_misses, cache_evictions;
+    size_t cache_entries, cache_bytes;
+    uint64_t compute_ns;                              /* time in which the device was busy */
+    uint64_t last_batch_ns;                           /* monotonic time of its end; 0: none yet */
+    size_t queue_requests, queue_pairs, queue_tokens; /* accepted and not finished */
+};
+
+RR_PUBLIC void rr_engine_stats(struct rr_engine *engine, struct rr_stats *out);
+
+struct rr_host { /* what this machine offers to this process */
+    char cpu[128];           /* brand string */
+    char features[512];      /* space-separated, e.g. "avx2 fma f16c" */
+    char isa[32];            /* level that "auto" would choose */
+    char isas[256];          /* space-separated levels that can be forced here */
+    char isas_built[256];    /* ... and those that were compiled in */
+    uint32_t cpus_online;
+    uint32_t cpus_allowed;   /* by the affinity mask */
+    double cpu_quota;        /* by cgroup, in CPUs; 0: no limit */
+    uint32_t threads;        /* what "auto" would use */
+    uint64_t memory_total;   /* bytes */
+    uint64_t memory_available;
+    uint64_t memory_limit;   /* by cgroup; 0: no limit */
+    char cuda[256];          /* one line: usable, or why not */
+};
+
+RR_PUBLIC void rr_host_info(struct rr_host *out);
+
+RR_PUBLIC const char *rr_status_name(int code); /* "RR_EBUSY"; never NULL */
+RR_PUBLIC const char *rr_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

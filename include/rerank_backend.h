@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rerank_backend.h - what a compute backend is: the CPU backend is built in, others are plugins.
+ *
+ * A model reaches a backend as a *program*: a short list of coarse, fused operations on virtual
+ * registers, together with views of the weights in the model files.  load() sees the whole program
+ * at once, packs the weights as it likes, plans its memory and reserves it; run() executes the
+ * program on one packed batch.  So every architecture is written once (src/model/arch_*.c), every
+ * backend is written once, and a backend is free to fuse neighbours, to cut the batch among threads
+ * or to record a graph.
+ *
+ * Rules:  a backend never calls back; it allocates in open and load only; one thread at a time uses
+ * a device and what is loaded on it; rows of different sequences never influence each other, and
+ * the bits of a sequence's result do not depend on its neighbours in the batch.
+ *
+ * The registers hold f32 values by contract.  A backend may store them in a narrower type where the
+ * precision it was opened with says so. */
+#ifndef RERANK_BACKEND_H
+#define RERANK_BACKEND_H
+
+#include <stdbool.h>
+
+#include "rerank_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RR_BACKEND_ABI 1 /* raised by every change of this file */
+
+#define RR_NONE UINT32_MAX /* "no register", "no tensor" */
+
+enum rr_dtype { RR_F32, RR_F16, RR_BF16, RR_I8 };
+
+/* A view of one tensor in a mapped model file, row-major, native little-endian.  The data stay
+ * valid until unload() returns. */
+struct rr_tensor {
+    const char *name; /* for messages */
+    enum rr_dtype dtype;
+    uint32_t rank;
+    uint32_t shape[4];
+    const void *data;
+};
+
+/* ---- program ------------------------------------------------------------------------------ */
+
+enum rr_rows {
+    RR_ROWS_TOKENS,   /* one row for each token of the batch */
+    RR_ROWS_SEQUENCES /* one row for each sequence */
+};
+
+struct rr_register {
+    uint32_t width; /* f32 values per row */
+    enum rr_rows rows;
+};
+
+enum rr_act { RR_ACT_NONE, RR_ACT_GELU /* erf form */, RR_ACT_RELU, RR_ACT_TANH };
+
+enum rr_op_kind {
+    RR_OP_EMBED,     /* token rows from embedding tables */
+    RR_OP_FIRST,     /* the first token's row of every sequence */
+    RR_OP_LINEAR,    /* y = act(x W^T + b) + residual */
+    RR_OP_NORM,      /* y = LayerNorm(x) */
+    RR_OP_ATTENTION  /* softmax(q k^T * scale) v inside each sequence */
+};
+
+/* dst[t] = word[ids[t]] + position[positions[t]] + type[types[t]].  Tables: [n, width of dst]. */
+struct rr_op_embed {
+    uint32_t word, position;
+    uint32_t type; /* RR_NONE: no token types */
+};
+
+/* dst[r, o] = act(sum_i src[r, i] * W[o, i] + b[o]) + residual[r, o].
+ * W is n_parts tensors [out_p, in] stacked along the outputs (Q, K and V become one matrix). */
+struct rr_op_linear {
+    uint32_t n_parts;   /* 1 to 3 */
+    uint32_t weight[3]; /* [out_p, in] */
+    uint32_t bias[3];   /* [out_p], or RR_NONE */
+    uint32_t residual;  /* register of dst's shape, or RR_NONE; may be dst itself */
+    enum rr_act act;
+};
+
+/* dst[r] = (src[r] - mean) / sqrt(var + eps) * gamma + beta over the row; var is the biased one.
+ * dst may be src. */
+struct rr_op_norm {
+    uint32_t gamma, beta; /* [width] */
+    float eps;
+};
+
+/* Multi-head attention inside each sequence.  Query head h reads columns q_col + h * head_dim of
+ * register src; its keys and values are the columns k_col + h * head_dim and v_col + h * head_dim of
+ * register kv, all rows of the sequence.  If src has one row per sequence, that row attends to the
+ * whole sequence (last layer for the first token only).  dst: [rows of src, heads * head_dim]. */
+struct rr_op_attention {
+    uint32_t kv; /* register */
+    uint32_t q_col, k_col, v_col;
+    uint32_t heads, head_dim;
+    float scale;
+};
+
+struct rr_op {
+    enum rr_op_kind kind;
+    uint32_t dst, src; /* registers; EMBED has no src (RR_NONE) */
+    union {
+        struct rr_op_embed embed;
+        struct rr_op_linear linear;
+        struct rr_op_norm norm;
+        struct rr_op_attention attention;
+    } u;
+};
+
+struct rr_program {
+    const struct rr_tensor *tensors;
+    uint32_t n_tensors;
+    const struct rr_register *registers;
+    uint32_t n_registers;
+    const struct rr_op *ops;
+    uint32_t n_ops;
+    uint32_t output; /* register, one row per sequence, width 1: the logits */
+};
+
+/* ---- batch -------------------------------------------------------------------------------- */
+
+/* Sequences back to back without padding.  All values were checked by the model layer. */
+struct rr_batch {
+    uint32_t n_tokens, n_sequences;
+    const int32_t *ids;         /* [n_tokens] */
+    const int32_t *positions;   /* [n_tokens] rows of the position table */
+    const int32_t *types;       /* [n_tokens] */
+    const uint32_t *cu_seqlens; /* [n_sequences + 1], cu_seqlens[0] == 0 */
+};
+
+struct rr_limits { /* the largest batch that run() will see */
+    uint32_t max_tokens;    /* in a batch */
+    uint32_t max_sequences; /* in a batch */
+    uint32_t max_length;    /* tokens in one sequence */
+};
+
+/* ---- backend ------------------------------------------------------------------------------ */
+
+struct rr_device; /* opaque: one opened device */
+struct rr_loaded; /* opaque: one program with its weights on a device */
+
+struct rr_device_options {
+    uint32_t index;   /* which device of the backend */
+    uint32_t threads; /* CPU: compute threads including the caller's; 0: automatic */
+    const char *isa;  /* CPU: level to force; NULL: the best */
+    const char *dtype; /* "auto", "f32", ... */
+};
+
+struct rr_device_info {
+    char name[128];  /* product name */
+    char isa[32];
+    char dtype[16];
+    uint32_t threads;
+    uint32_t batch_tokens; /* the batch size that serves this device best */
+    uint64_t memory_total;
+};
+
+struct rr_memory { /* bytes */
+    uint64_t weights;   /* packed or copied for the device */
+    uint64_t mapped;    /* used in place from the model files */
+    uint64_t workspace; /* reserved for limits */
+};
+
+struct rr_backend {
+    uint32_t abi; /* RR_BACKEND_ABI */
+    const char *name;
+
+    /* How many devices can be used now; 0 with *why (static or thread-local text) saying why. */
+    uint32_t (*device_count)(const char **why);
+
+    int (*open)(struct rr_device **out, const struct rr_device_options *opt, struct rr_error *err);
+    void (*close)(struct rr_device *device); /* NULL is allowed; unload everything first */
+    void (*describe)(const struct rr_device *device, struct rr_device_info *out);
+
+    /* What load would need.  Checks the program too: ranks, shapes, register indices. */
+    int (*plan)(const struct rr_device *device, const struct rr_program *program,
+                const struct rr_limits *limits, struct rr_memory *out, struct rr_error *err);
+    /* The program's arrays need not outlive the call; the tensors' data must. */
+    int (*load)(struct rr_device *device, const struct rr_program *program,
+                const struct rr_limits *limits, struct rr_loaded **out, struct rr_error *err);
+    void (*unload)(struct rr_loaded *loaded); /* NULL is allowed */
+
+    /* logits[s] for each sequence of batch, which must be within the limits given to load. */
+    int (*run)(struct rr_loaded *loaded, const struct rr_batch *batch, float *logits,
+               struct rr_error *err);
+};
+
+/* The one symbol that a plugin exports. */
+typedef const struct rr_backend *rr_backend_entry_fn(void);
+#define RR_BACKEND_ENTRY "rr_backend_entry"
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* json.c - the layer on jansson.  jansson's own error texts quote the input, which may be a
+ * client's; messages are therefore made here from its codes and positions.
+ * Layer: base (L0).  Threads: any. */
+#include "base/json.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+/* Walks over the bytes without understanding more than strings and brackets.  False when nesting
+ * passes max; *line says where. */
+static bool depth_ok(struct rr_text text, unsigned max, unsigned *line)
+{
+    unsigned depth = 0;
+    bool in_string = false;
+    size_t i;
+
+    *line = 1;
+    for (i = 0; i < text.len; i++) {
+        char c = text.data[i];
+
+        if (c == '\n') ++*line;
+        if (in_string) {
+            if (c == '\\') i++;
+            if (c == '"') in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > max) return false;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+    }
+    return true;
+}
+
+static const char *syntax_problem(const json_error_t *e)
+{
+    switch (json_error_code(e)) {
+    case json_error_premature_end_of_input: return "ends too early";
+    case json_error_end_of_input_expected: return "has more after the value";
+    case json_error_invalid_utf8: return "is not valid UTF-8";
+    case json_error_null_byte_in_key: return "has a NUL byte in a key";
+    case json_error_duplicate_key: return "has a key twice";
+    case json_error_numeric_overflow: return "has a number that is out of range";
+    default: break;
+    }
+    /* No code of its own; the text before the quotation is jansson's, not the client's. */
+    if (!strncmp(e->text, "invalid Unicode", 15)) return "has half of a surrogate pair";
+    if (!strncmp(e->text, "control character", 17)) return "has a bare control character";
+    return "has a syntax error";
+}
+
+int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
+                  enum rr_json_duplicates dup, struct rr_error *err)
+{
+    size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
+    unsigned line;
+    json_error_t e;
+
+    *out = NULL;
+    if (max_depth == 0) max_depth = RR_JSON_DEPTH;
+    if (!depth_ok(text, max_depth, &line)) {
+        return rr_fail(err, RR_ETOOBIG, "JSON is nested deeper than %u levels at line %u",
+                       max_depth, line);
+    }
+    if (dup == RR_JSON_DUP_REJECT) flags |= JSON_REJECT_DUPLICATES;
+    /* jansson takes NULL for a mistake, not for nothing. */
+    *out = json_loadb(text.len ? text.data : "", text.len, flags, &e);
+    if (*out) return RR_OK;
+    if (json_error_code(&e) == json_error_out_of_memory) {
+        return rr_fail(err, RR_ENOMEM, "out of memory while reading JSON");
+    }
+    return rr_fail(err, RR_EFORMAT, "JSON %s at line %d, column %d", syntax_problem(&e), e.line,
+                   e.column);
+}
+
+const char *rr_json_type_name(const json_t *v)
+{
+    if (!v) return "nothing";
+    switch (json_typeof(v)) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a number";
+    case JSON_TRUE:
+    case JSON_FALSE: return "a boolean";
+    case JSON_NULL: return "null";
+    }
+    return "unknown";
+}
+
+/* The value of key, NULL when it is missing or null. */
+static const json_t *lookup(const json_t *obj, const char *key)
+{
+    const json_t *v = json_object_get(obj, key);
+
+    return json_is_null(v) ? NULL : v;
+}
+
+static int wrong_type(const json_t *v, const char *where, const char *key, const char *expected,
+                      struct rr_error *err)
+{
+    return rr_fail(err, RR_EFORMAT, "%s: %s: found %s, expected %s", where, key,
+                   rr_json_type_name(v), expected);
+}
+
+int rr_json_u32(const json_t *obj, const char *where, const char *key, uint32_t min, uint32_t max,
+                uint32_t *out, struct rr_error *err)
+{
+    const json_t *v = lookup(obj, key);
+    json_int_t i;
+
+    if (!v) return RR_OK;
+    if (!json_is_integer(v)) return wrong_type(v, where, key, "an integer", err);
+    i = json_integer_value(v);
+    if (i < (json_int_t)min || i > (json_int_t)max) {
+        return rr_fail(err, RR_EFORMAT, "%s: %s: found %" JSON_INTEGER_FORMAT ", expected %u to %u",
+                       where, key, i, min, max);
+    }
+    *out = (uint32_t)i;
+    return RR_OK;
+}
+
+int rr_json_f32(const json_t *obj, const char *where, const char *key, float *out,
+                struct rr_error *err)
+{
+    const json_t *v = lookup(obj, key);
+    double d;
+
+    if (!v) return RR_OK;
+    if (!json_is_number(v)) return wrong_type(v, where, key, "a number", err);
+    d = json_number_value(v);
+    if (!(fabs(d) <= (double)FLT_MAX)) {
+        return rr_fail(err, RR_EFORMAT, "%s: %s: found %g, expected a number that fits float32",
+                       where, key, d);
+    }
+    *out = (float)d;
+    return RR_OK;
+}
+
+int rr_json_bool(const json_t *obj, const char *where, const char *key, bool *out,
+                 struct rr_error *err)
+{
+    const json_t *v = lookup(obj, key);
+
+    if (!v) return RR_OK;
+    if (!json_is_boolean(v)) return wrong_type(v, where, key, "a boolean", err);
+    *out = json_is_true(v);
+    return RR_OK;
+}
+
+int rr_json_text(const json_t *obj, const char *where, const char *key, struct rr_text *out,
+                 struct rr_error *err)
+{
+    const json_t *v = lookup(obj, key);
+
+    if (!v) return RR_OK;
+    if (!json_is_string(v)) return wrong_type(v, where, key, "a string", err);
+    *out = (struct rr_text){ json_string_value(v), json_string_length(v) };
+    return RR_OK;
+}
+
+static void *json_alloc(size_t bytes)
+{
+    return rr_alloc(RR_MEM_JSON, 1, bytes);
+}
+
+void rr_json_init(void)
+{
+    json_set_alloc_funcs(json_alloc, rr_free);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* text.h - text views and UTF-8.  Layer: base (L0).  Threads: any. */
+#ifndef RR_BASE_TEXT_H
+#define RR_BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "rerank_types.h"
+
+static inline struct rr_text rr_text(const char *s)
+{
+    return (struct rr_text){ s, strlen(s) };
+}
+static inline bool rr_text_eq(struct rr_text a, struct rr_text b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+static inline bool rr_text_is(struct rr_text a, const char *s)
+{
+    return rr_text_eq(a, rr_text(s));
+}
+
+/* True for only white space (Unicode White_Space) or nothing. */
+bool rr_text_blank(struct rr_text t);
+
+/* Offset of the first byte that is not valid UTF-8 (surrogates and overlong forms are not), or
+ * SIZE_MAX. */
+size_t rr_utf8_invalid(struct rr_text t);
+
+/* Decodes the character at s (n > 0 bytes left, valid UTF-8): its length, and the code point. */
+static inline unsigned rr_utf8_next(const char *s, size_t n, uint32_t *cp)
+{
+    const unsigned char *p = (const unsigned char *)s;
+
+    if (p[0] < 0x80 || n < 2) {
+        *cp = p[0];
+        return 1;
+    }
+    if (p[0] < 0xE0 || n < 3) {
+        *cp = (uint32_t)(p[0] & 0x1F) << 6 | (p[1] & 0x3F);
+        return 2;
+    }
+    if (p[0] < 0xF0 || n < 4) {
+        *cp = (uint32_t)(p[0] & 0x0F) << 12 | (uint32_t)(p[1] & 0x3F) << 6 | (p[2] & 0x3F);
+        return 3;
+    }
+    *cp = (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3F) << 12 |
+          (uint32_t)(p[2] & 0x3F) << 6 | (p[3] & 0x3F);
+    return 4;
+}
+
+/* Writes cp as UTF-8 to out[4]; returns the length. */
+unsigned rr_utf8_put(char out[4], uint32_t cp);
+
+/* Case-insensitive (ASCII) similarity for "did you mean": the nearest of n names, or NULL when none
+ * is near. */
+const char *rr_text_nearest(const char *word, const char *const *names, size_t n);
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* setup.c - what rr_open and rr_inspect share: options to model, tokenizer, device and a memory
+ * plan.  Layer: engine (L5). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/registry.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "cpu/topology.h"
+#include "engine/engine.h"
+
+/* What the Python service that rerankd replaces cuts pairs to. */
+enum { DEFAULT_MAX_LENGTH = 512 };
+
+void rr_options_init(struct rr_options *opt)
+{
+    *opt = (struct rr_options){
+        .struct_size = sizeof(*opt),
+        .device = "auto",
+        .dtype = "auto",
+        .isa = "auto",
+        .fallback = true,
+        .queue_tokens = 262144,
+        .queue_requests = 4096,
+    };
+}
+
+void rr_setup_close(struct rr_setup *s)
+{
+    rr_model_close(s->model);
+    if (s->backend) s->backend->close(s->device);
+    rr_tok_close(s->tok);
+    memset(s, 0, sizeof(*s));
+}
+
+/* ---- device -------------------------------------------------------------------------------- */
+
+/* "cuda:1" -> "cuda", 1. */
+static int parse_device(const char *device, char name[16], uint32_t *index, struct rr_error *err)
+{
+    const char *colon = strchr(device, ':');
+    size_t len = colon ? (size_t)(colon - device) : strlen(device);
+    char *end = NULL;
+
+    *index = 0;
+    if (colon) {
+        unsigned long v = strtoul(colon + 1, &end, 10);
+
+        if (end == colon + 1 || *end || v > 1023) len = 0;
+        *index = (uint32_t)v;
+    }
+    if (len == 0 || len > 15)
+        return rr_fail(err, RR_EINVAL, "device is \"%s\", expected auto, cpu, cuda or cuda:N",
+                       device);
+    memcpy(name, device, len);
+    name[len] = 0;
+    return RR_OK;
+}
+
+static int open_named(struct rr_setup *s, const struct rr_options *opt, const char *device,
+                      struct rr_error *err)
+{
+    struct rr_device_options dev = {
+        .threads = opt->threads,
+        .isa = opt->isa && strcmp(opt->isa, "auto") ? opt->isa : NULL,
+        .dtype = opt->dtype ? opt->dtype : "auto",
+    };
+    const char *why = "";
+    char name[16];
+    uint32_t count;
+    int rc = parse_device(device, name, &dev.index, err);
+
+    if (!rc) rc = rr_backend_find(&s->backend, name, err);
+    if (rc) return rc;
+    count = s->backend->device_count(&why);
+    if (dev.index >= count)
+        return rr_fail(err, RR_EDEVICE, "%s:%" PRIu32 ": %" PRIu32 " usable devices%s%s", name,
+                       dev.index, count, *why ? ": " : "", why);
+    rc = s->backend->open(&s->device, &dev, err);
+    if (rc) return rc;
+    if (strcmp(name, "cpu") == 0)
+        memcpy(s->info.device, "cpu", 4);
+    else
+        snprintf(s->info.device, sizeof(s->info.device), "%s:%" PRIu32, name, dev.index);
+    return RR_OK;
+}
+
+/* A GPU that cannot be used is a warning and the CPU serves, unless the caller forbids it. */
+static int open_device(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    const char *want = opt->device && *opt->device ? opt->device : "auto";
+    bool is_auto = strcmp(want, "auto") == 0;
+    struct rr_error why = { 0 };
+    int rc;
+
+    if (strcmp(want, "cpu") == 0) return open_named(s, opt, "cpu", err);
+    rc = open_named(s, opt, is_auto ? "cuda" : want, &why);
+    if (!rc) return RR_OK;
+    s->backend = NULL;
+    s->device = NULL;
+    if (rc == RR_EINVAL || (!is_auto && !opt->fallback)) {
+        if (err) *err = why;
+        return rc;
+    }
+    if (!is_auto) {
+        rr_log(RR_WARN, "device %s cannot be used (%s): serving on the CPU", want, why.msg);
+        s->info.fallback_active = true;
+    }
+    return open_named(s, opt, "cpu", err);
+}
+
+/* ---- lengths and memory -------------------------------------------------------------------- */
+
+static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint32_t device_batch,
+                          struct rr_error *err)
+{
+    uint32_t most = rr_model_info(s->model)->max_length;
+    uint32_t least = rr_tok_pair_specials(s->tok) + 1;
+    uint32_t wanted = opt->max_length;
+
+    if (!wanted) {
+        wanted = RR_MIN(most, DEFAULT_MAX_LENGTH);
+        if (rr_tok_max_length(s->tok)) wanted = RR_MIN(wanted, rr_tok_max_length(s->tok));
+    }
+    if (wanted < least || wanted > most)
+        return rr_fail(err, RR_EINVAL, "max_length is %" PRIu32 ", this model allows %" PRIu32
+                       " to %" PRIu32 " tokens", wanted, least, most);
+    s->info.max_length = wanted;
+    s->info.max_positions = most;
+    s->info.batch_tokens = opt->batch_tokens ? opt->batch_tokens : device_batch;
+    if (s->info.batch_tokens < wanted) s->info.batch_tokens = wanted;
+    s->limits = (struct rr_limits){
+        .max_tokens = s->info.batch_tokens,
+        .max_sequences = RR_MIN(s->info.batch_tokens, (uint32_t)RR_MAX_BATCH_PAIRS),
+        .max_length = wanted,
+    };
+    return RR_OK;
+}
+
+/* Refuses before the kernel's out-of-memory killer does.  Mapped files are not counted: the kernel
+ * can drop their pages. */
+static int check_memory(const struct rr_setup *s, struct rr_error *err)
+{
+    struct rr_topology t;
+    uint64_t need = s->info.weights_bytes + s->info.workspace_bytes;
+    uint64_t have;
+
+    rr_topology_get(&t);
+    have = t.memory_available;
+    if (t.memory_limit && t.memory_limit < have) have = t.memory_limit;
+    if (strcmp(s->info.device, "cpu") == 0 && have && need > have)
+        return rr_fail(err, RR_ENOMEM,
+                       "%s needs %" PRIu64 " MiB for weights and %" PRIu64
+                       " MiB for batches, %" PRIu64 " MiB are available: use a smaller model or "
+                       "batch, or give it more memory",
+                       s->info.model, s->info.weights_bytes >> 20, s->info.workspace_bytes >> 20,
+                       have >> 20);
+    return RR_OK;
+}
+
+/* ---- description --------------------------------------------------------------------------- */
+
+static void copy(char *out, size_t cap, const char *s)
+{
+    size_t len = strnlen(s, cap - 1);
+
+    memcpy(out, s, len);
+    out[len] = 0;
+}
+
+/* The name people know a folder by: "models--ORG--NAME/snapshots/HASH" of the hub's cache is
+ * ORG/NAME, ".../ORG/NAME" and others are their last part. */
+static void model_name(char *out, size_t cap, const char *path)
+{
+    static const char hub[] = "models--";
+    const char *in_hub = strstr(path, hub);
+    const char *end = path + strlen(path), *start;
+    size_t n = 0;
+
+    if (in_hub && strstr(in_hub, "/snapshots/")) {
+        const char *p = in_hub + sizeof(hub) - 1;
+
+        while (*p && *p != '/' && n + 1 < cap) {
+            bool slash = p[0] == '-' && p[1] == '-';
+
+            out[n++] = slash ? '/' : *p;
+            p += slash ? 2 : 1;
+        }
+        out[n] = 0;
+        return;
+    }
+    while (end > path && end[-1] == '/') end--;
+    start = end;
+    while (start > path && start[-1] != '/') start--;
+    n = RR_MIN((size_t)(end - start), cap - 1);
+    memcpy(out, start, n);
+    out[n] = 0;
+}
+
+static void describe(struct rr_setup *s, const struct rr_options *opt,
+                     const struct rr_device_info *dev)
+{
+    const struct rr_model_info *m = rr_model_info(s->model);
+    struct rr_info *i = &s->info;
+
+    model_name(i->model, sizeof(i->model), opt->model);
+    copy(i->path, sizeof(i->path), opt->model);
+    copy(i->architecture, sizeof(i->architecture), m->architecture);
+    copy(i->device_name, sizeof(i->device_name), dev->name);
+    copy(i->isa, sizeof(i->isa), dev->isa);
+    copy(i->dtype, sizeof(i->dtype), dev->dtype);
+    copy(i->weights_dtype, sizeof(i->weights_dtype), m->weights_dtype);
+    i->threads = dev->threads;
+    i->prep_threads = opt->prep_threads ? opt->prep_threads : 1 + dev->threads / 8;
+    i->prep_threads = RR_MIN(i->prep_threads, (uint32_t)RR_MAX_PREP_THREADS);
+    i->layers = m->layers;
+    i->hidden = m->hidden;
+    i->heads = m->heads;
+    i->intermediate = m->intermediate;
+    i->vocab = m->vocab;
+    i->parameters = m->parameters;
+    /* One mix of both, so that either file's change shows. */
+    i->fingerprint = m->fingerprint ^ (rr_tok_fingerprint(s->tok) * UINT64_C(0x9E3779B97F4A7C15));
+}
+
+/* ---- together ------------------------------------------------------------------------------ */
+
+static int check_vocab(const struct rr_setup *s, struct rr_error *err)
+{
+    uint32_t tok = rr_tok_vocab_size(s->tok), model = rr_model_info(s->model)->vocab;
+
+    if (tok <= model) return RR_OK;
+    return rr_fail(err, RR_EFORMAT,
+                   "tokenizer.json has ids up to %" PRIu32
+                   " but the model's embedding table has %" PRIu32
+                   " rows: the files do not belong together",
+                   tok - 1, model);
+}
+
+int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    struct rr_device_info dev;
+    struct rr_memory mem;
+    int rc;
+
+    memset(s, 0, sizeof(*s));
+    if (opt->struct_size != sizeof(*opt))
+        return rr_fail(err, RR_EINVAL, "options of %zu bytes, expected %zu: call rr_options_init",
+                       opt->struct_size, sizeof(*opt));
+    if (!opt->model || !*opt->model) return rr_fail(err, RR_EINVAL, "no model folder was given");
+    rc = rr_model_open(&s->model, opt->model, err);
+    if (!rc) rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+    if (!rc) rc = check_vocab(s, err);
+    if (!rc) rc = open_device(s, opt, err);
+    if (rc) goto fail;
+    s->backend->describe(s->device, &dev);
+    describe(s, opt, &dev);
+    rc = choose_lengths(s, opt, dev.batch_tokens, err);
+    if (!rc)
+        rc = s->backend->plan(s->device, rr_model_program(s->model), &s->limits, &mem, err);
+    if (rc) goto fail;
+    s->info.weights_bytes = mem.weights;
+    s->info.mapped_bytes = mem.mapped;
+    s->info.workspace_bytes = mem.workspace;
+    rc = check_memory(s, err);
+    if (rc) goto fail;
+    return RR_OK;
+fail:
+    rr_setup_close(s);
+    return rc;
+}
+
+int rr_inspect(const struct rr_options *opt, struct rr_info *info, struct rr_error *err)
+{
+    struct rr_setup s;
+    int rc = rr_setup_open(&s, opt, err);
+
+    if (rc) return rc;
+    *info = s.info;
+    rr_setup_close(&s);
+    return RR_OK;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokens.c - rr_tokenize and friends: the tokenizer seen through rerank.h.  Layer: engine (L5). */
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "engine/engine.h"
+
+static struct rr_tokens *tokens_new(size_t n)
+{
+    struct rr_tokens *t = rr_calloc(RR_MEM_REQUEST, 1, sizeof(*t) + n * sizeof(*t->tokens));
+
+    if (!t) return NULL;
+    t->n = n;
+    t->tokens = (struct rr_token *)(t + 1);
+    return t;
+}
+
+/* Writes ids with their offsets; with specials around them, the ids' own come where the template
+ * puts them: after as many specials as the template has in front. */
+static void fill(struct rr_engine *e, struct rr_tokens *t, const int32_t *ids, size_t n,
+                 const struct rr_tok_ids *plain, size_t lead)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        struct rr_token *token = &t->tokens[i];
+
+        token->id = ids[i];
+        token->special = rr_tok_is_special(e->tok, ids[i]);
+        if (i < lead || i - lead >= plain->n) continue;
+        token->start = plain->starts[i - lead];
+        token->end = plain->ends[i - lead];
+    }
+}
+
+/* The place of plain among the n ids of its sequence with special tokens. */
+static size_t lead_of(const int32_t *ids, size_t n, const struct rr_tok_ids *plain)
+{
+    size_t lead;
+
+    for (lead = 0; lead + plain->n < n; lead++)
+        if (memcmp(ids + lead, plain->ids, plain->n * sizeof(*ids)) == 0) break;
+    return lead;
+}
+
+/* Lock of the scratch held. */
+static int tokenize(struct rr_engine *e, struct rr_text text, bool add_special,
+                    struct rr_tokens **out, struct rr_error *err)
+{
+    struct rr_tok_ids plain;
+    int32_t *ids = NULL;
+    uint32_t n, cap, dropped;
+    int rc = rr_tok_encode(e->tok, e->tokenize_scratch, text, 0, e->tok_flags | RR_TOK_OFFSETS,
+                           &plain, err);
+
+    if (rc) return rc;
+    n = plain.n;
+    cap = n + rr_tok_pair_specials(e->tok) + 2; /* a single has no more specials than a pair */
+    if (add_special) {
+        ids = rr_alloc(RR_MEM_REQUEST, cap, 2 * sizeof(*ids));
+        if (!ids) return rr_fail(err, RR_ENOMEM, "out of memory for %u tokens", cap);
+        rc = rr_tok_single(e->tok, &plain, cap, 0, ids, ids + cap, &n, &dropped, err);
+        if (rc) goto done;
+    }
+    *out = tokens_new(n);
+    if (!*out) {
+        rc = rr_fail(err, RR_ENOMEM, "out of memory for %u tokens", n);
+        goto done;
+    }
+    fill(e, *out, ids ? ids : plain.ids, n, &plain, ids ? lead_of(ids, n, &plain) : 0);
+done:
+    rr_free(ids);
+    return rc;
+}
+
+int rr_tokenize(struct rr_engine *e, struct rr_text text, bool add_special, struct rr_tokens **out,
+                struct rr_error *err)
+{
+    int rc;
+
+    *out = NULL;
+    pthread_mutex_lock(&e->tokenize_lock);
+    rc = tokenize(e, text, add_special, out, err);
+    pthread_mutex_unlock(&e->tokenize_lock);
+    return rc;
+}
+
+void rr_tokens_free(struct rr_tokens *tokens)
+{
+    rr_free(tokens);
+}
+
+struct rr_text rr_token_piece(const struct rr_engine *e, int32_t id)
+{
+    return rr_tok_piece(e->tok, id);
+}

@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_engine.c - librerank through its public header: reference scores, the same bits whatever
+ * else is computed, and every way a request can end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <pthread.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "rerank.h"
+
+#define MODEL "tests/golden/models/tiny-xlmr"
+
+enum { MAX_PAIRS = 600 };
+
+/* All pairs of the model's reference.jsonl whose window is the default. */
+static struct {
+    json_t *lines[256];
+    size_t n_lines, n_pairs;
+    struct rr_text query[MAX_PAIRS], doc[MAX_PAIRS];
+    float expected[MAX_PAIRS]; /* by the reference implementation */
+    float base[MAX_PAIRS];     /* ours, one pair at a time on one thread */
+} ref;
+
+static struct rr_text text_of(const json_t *s)
+{
+    return (struct rr_text){ json_string_value(s), json_string_length(s) };
+}
+
+static void add_line(json_t *line)
+{
+    json_t *docs = json_object_get(line, "documents"), *logits = json_object_get(line, "logits");
+    size_t i;
+
+    if (json_integer_value(json_object_get(line, "max_length")) != 512) {
+        json_decref(line);
+        return;
+    }
+    ref.lines[ref.n_lines++] = line;
+    for (i = 0; i < json_array_size(docs) && ref.n_pairs < MAX_PAIRS; i++) {
+        ref.query[ref.n_pairs] = text_of(json_object_get(line, "query"));
+        ref.doc[ref.n_pairs] = text_of(json_array_get(docs, i));
+        ref.expected[ref.n_pairs] = (float)json_number_value(json_array_get(logits, i));
+        ref.n_pairs++;
+    }
+}
+
+static int setup(void **state)
+{
+    FILE *f = fopen(MODEL "/reference.jsonl", "r");
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t len;
+
+    (void)state;
+    rr_set_log(NULL, NULL, RR_LOG_ERROR);
+    if (!f) return -1;
+    while ((len = getline(&line, &cap, f)) > 0 && ref.n_lines < 256) {
+        json_t *j = json_loadb(line, (size_t)len, JSON_ALLOW_NUL, NULL);
+
+        if (j) add_line(j);
+    }
+    free(line);
+    fclose(f);
+    return ref.n_pairs >= 40 ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    while (ref.n_lines) json_decref(ref.lines[--ref.n_lines]);
+    return 0;
+}
+
+static struct rr_engine *open_engine(uint32_t threads, uint32_t batch_tokens)
+{
+    struct rr_options opt;
+    struct rr_engine *e;
+    struct rr_error err;
+
+    rr_options_init(&opt);
+    opt.model = MODEL;
+    opt.device = "cpu";
+    opt.threads = threads;
+    opt.batch_tokens = batch_tokens;
+    if (rr_open(&e, &opt, &err)) fail_msg("%s", err.msg);
+    return e;
+}
+
+static struct rr_result *score(struct rr_engine *e, const struct rr_request *req)
+{
+    struct rr_result *r;
+    struct rr_error err;
+
+    if (rr_score(e, req, &r, &err)) fail_msg("%s", err.msg);
+    return r;
+}
+
+static float score_pair(struct rr_engine *e, size_t pair)
+{
+    struct rr_request req = { .query = ref.query[pair], .documents = &ref.doc[pair],
+                              .n_documents = 1 };
+    struct rr_result *r = score(e, &req);
+    float logit = r->scores[0].logit;
+
+    rr_result_free(r);
+    return logit;
+}
+
+static void assert_same_bits(float a, float b)
+{
+    assert_memory_equal(&a, &b, sizeof(a));
+}
+
+/* ---- scores -------------------------------------------------------------------------------- */
+
+static void test_reference(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    double worst = 0;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < ref.n_pairs; i++) {
+        double diff;
+
+        ref.base[i] = score_pair(e, i);
+        diff = (double)ref.base[i] - (double)ref.expected[i];
+        if (diff < 0) diff = -diff;
+        if (diff > worst) worst = diff;
+    }
+    rr_close(e);
+    print_message("%zu pairs, largest logit difference %.2g\n", ref.n_pairs, worst);
+    assert_true(worst <= 2e-4);
+}
+
+/* One request with pairs of one query, in a random order with repeats: same bits as alone. */
+static void check_shuffled(struct rr_engine *e, unsigned *seed, size_t n)
+{
+    struct rr_text docs[64];
+    size_t which[64], i, q = (size_t)rand_r(seed) % ref.n_pairs;
+    struct rr_request req = { .query = ref.query[q], .documents = docs, .n_documents = n };
+    struct rr_result *r;
+
+    for (i = 0; i < n; i++) { /* any document with q's own query: first and last are references */
+        which[i] = i == 0 || i == n - 1 ? q : (size_t)rand_r(seed) % ref.n_pairs;
+        docs[i] = ref.doc[which[i]];
+    }
+    r = score(e, &req);
+    for (i = 0; i < n; i++)
+        if (rr_text_eq(ref.query[which[i]], req.query))
+            assert_same_bits(r->scores[i].logit, ref.base[which[i]]);
+    for (i = 1; i < n; i++) {
+        const struct rr_score *a = &r->scores[r->order[i - 1]], *b = &r->scores[r->order[i]];
+
+        assert_true(a->logit > b->logit ||
+                    (a->logit == b->logit && r->order[i - 1] < r->order[i]));
+        assert_true(a->score >= b->score);
+    }
+    rr_result_free(r);
+}
+
+static void test_same_bits(void **state)
+{
+    static const struct {
+        uint32_t threads, batch_tokens;
+        const char *why;
+    } cases[] = {
+        { 1, 0, "one thread" },
+        { 2, 0, "two threads" },
+        { 3, 512, "more threads than processors, smallest batches" },
+        { 4, 16384, "everything in one batch" },
+    };
+    unsigned seed = 7;
+    size_t c, i;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_engine *e = open_engine(cases[c].threads, cases[c].batch_tokens);
+
+        for (i = 0; i < ref.n_pairs; i += 3) assert_same_bits(score_pair(e, i), ref.base[i]);
+        for (i = 0; i < 12; i++) check_shuffled(e, &seed, 2 + (size_t)rand_r(&seed) % 62);
+        rr_close(e);
+    }
+}
+
+struct client {
+    struct rr_engine *e;
+    unsigned seed;
+};
+
+static void *client_main(void *arg)
+{
+    struct client *c = arg;
+    int i;
+
+    for (i = 0; i < 10; i++) check_shuffled(c->e, &c->seed, 1 + (size_t)rand_r(&c->seed) % 40);
+    return NULL;
+}
+
+/* Several callers at once share batches: still the bits of the pair alone. */
+static void test_same_bits_under_load(void **state)
+{
+    struct rr_engine *e = open_engine(2, 2048);
+    struct client clients[6];
+    pthread_t threads[6];
+    struct rr_stats stats;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 6; i++) {
+        clients[i] = (struct client){ e, (unsigned)i + 1 };
+        assert_int_equal(pthread_create(&threads[i], NULL, client_main, &clients[i]), 0);
+    }
+    for (i = 0; i < 6; i++) pthread_join(threads[i], NULL);
+    rr_engine_stats(e, &stats);
+    assert_int_equal(stats.requests_done, 60);
+    assert_int_equal(stats.queue_requests, 0);
+    assert_int_equal(stats.queue_pairs, 0);
+    assert_int_equal(stats.queue_tokens, 0);
+    rr_close(e);
+}
+
+/* ---- requests that end otherwise ----------------------------------------------------------- */
+
+static void test_bad_requests(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    char *longest = calloc(1, 40000);
+    struct rr_text doc = { "x", 1 };
+    struct rr_text long_doc = { longest, 39999 };
+    struct {
+        struct rr_request req;
+        int rc;
+        const char *why;
+    } cases[] = {
+        { { .query = { "q", 1 } }, RR_EINVAL, "no documents" },
+        { { .query = { "q", 1 }, .documents = &doc, .n_documents = 1, .max_length = 513 },
+          RR_EINVAL, "window larger than the model's" },
+        { { .query = { "q", 1 }, .documents = &doc, .n_documents = 1, .max_length = 2 }, RR_EINVAL,
+          "window smaller than the special tokens" },
+        { { .query = { "q", 1 }, .documents = &long_doc, .n_documents = 1, .no_truncate = true },
+          RR_ETOOBIG, "too long and may not be cut" },
+        { { .query = { "q", 1 }, .documents = &doc, .n_documents = 1, .timeout_ns = 1 },
+          RR_ETIMEDOUT, "late before it began" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 39999; i++) longest[i] = i % 4 == 3 ? ' ' : "abcdefgh"[(i / 4) % 8];
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rr_result *r = NULL;
+        struct rr_error err = { 0 };
+
+        if (rr_score(e, &cases[i].req, &r, &err) != cases[i].rc)
+            fail_msg("%s: got %s", cases[i].why, rr_status_name(err.code));
+        assert_null(r);
+        assert_true(err.msg[0] != 0);
+    }
+    rr_close(e);
+    free(longest);
+}
+
+static void test_truncation_is_reported(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    struct rr_text docs[2] = { { "un deux trois quatre cinq six sept huit neuf dix", 48 },
+                               { "un", 2 } };
+    struct rr_request req = { .query = { "nombres", 7 }, .documents = docs, .n_documents = 2,
+                              .max_length = 16 };
+    struct rr_result *r = score(e, &req);
+
+    (void)state;
+    assert_true(r->scores[0].truncated);
+    assert_int_equal(r->scores[0].tokens, 16);
+    assert_false(r->scores[1].truncated);
+    assert_int_equal(r->tokens, 16 + r->scores[1].tokens);
+    rr_result_free(r);
+    rr_close(e);
+}
+
+struct tally {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int calls, ok, canceled, other;
+};
+
+static void count(void *user, struct rr_result *r, const struct rr_error *err)
+{
+    struct tally *t = user;
+
+    pthread_mutex_lock(&t->lock);
+    t->calls++;
+    t->ok += err->code == RR_OK;
+    t->canceled += err->code == RR_ECANCELED;
+    t->other += err->code != RR_OK && err->code != RR_ECANCELED;
+    pthread_cond_broadcast(&t->changed);
+    pthread_mutex_unlock(&t->lock);
+    rr_result_free(r);
+}
+
+/* A queue of two requests: the third is refused, its on_done never comes; closing finishes what
+ * was accepted. */
+static void test_full_queue(void **state)
+{
+    struct tally t = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+    struct rr_options opt;
+    struct rr_engine *e;
+    struct rr_error err;
+    struct rr_text docs[64];
+    struct rr_request req = { .query = ref.query[0], .documents = docs, .n_documents = 64 };
+    int accepted = 0, busy = 0, i;
+
+    (void)state;
+    for (i = 0; i < 64; i++) docs[i] = ref.doc[(size_t)i % ref.n_pairs];
+    rr_options_init(&opt);
+    opt.model = MODEL;
+    opt.device = "cpu";
+    opt.queue_requests = 2;
+    assert_int_equal(rr_open(&e, &opt, &err), RR_OK);
+    for (i = 0; i < 50; i++) {
+        int rc = rr_submit(e, &req, count, &t, NULL, &err);
+
+        assert_true(rc == RR_OK || rc == RR_EBUSY);
+        accepted += rc == RR_OK;
+        busy += rc == RR_EBUSY;
+    }
+    assert_true(accepted >= 2);
+    assert_true(busy > 0);
+    rr_close(e);
+    assert_int_equal(t.calls, accepted);
+    assert_int_equal(t.ok, accepted);
+}
+
+static void test_cancel(void **state)
+{
+    struct tally t = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+    struct rr_engine *e = open_engine(1, 512);
+    struct rr_text docs[64];
+    struct rr_request req = { .query = ref.query[0], .documents = docs, .n_documents = 64 };
+    struct rr_ticket *tickets[8];
+    struct rr_stats stats;
+    struct rr_error err;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 64; i++) docs[i] = ref.doc[(size_t)i % ref.n_pairs];
+    /* The tally's lock keeps on_done from returning, so that the tickets stay valid. */
+    pthread_mutex_lock(&t.lock);
+    for (i = 0; i < 8; i++)
+        assert_int_equal(rr_submit(e, &req, count, &t, &tickets[i], &err), RR_OK);
+    for (i = 1; i < 8; i++) rr_cancel(e, tickets[i]);
+    while (t.calls < 8) pthread_cond_wait(&t.changed, &t.lock);
+    pthread_mutex_unlock(&t.lock);
+    assert_int_equal(t.other, 0);
+    assert_true(t.canceled >= 6);
+    rr_engine_stats(e, &stats);
+    assert_int_equal(stats.requests_canceled, t.canceled);
+    assert_int_equal(stats.queue_tokens, 0);
+    rr_close(e);
+}
+
+/* ---- faults -------------------------------------------------------------------------------- */
+
+/* Each allocation of a request fails once: a clean error or a right answer, and nothing leaks
+ * (the sanitizer build checks that). */
+static void test_memory_faults(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    struct rr_request req = { .query = ref.query[0], .documents = &ref.doc[0], .n_documents = 1 };
+    int failures = 0;
+    uint64_t n;
+
+    (void)state;
+    for (n = 1; n < 60; n++) {
+        struct rr_result *r;
+        struct rr_error err;
+        int rc;
+
+        rr_mem_fault(n, false);
+        rc = rr_score(e, &req, &r, &err);
+        rr_mem_fault(0, false);
+        if (rc) {
+            assert_int_equal(rc, RR_ENOMEM);
+            failures++;
+        } else {
+            assert_same_bits(r->scores[0].logit, ref.base[0]);
+            rr_result_free(r);
+        }
+    }
+    assert_true(failures >= 3);
+    rr_close(e);
+}
+
+/* rr_open fails cleanly at whichever allocation. */
+static void test_open_faults(void **state)
+{
+    struct rr_options opt;
+    struct rr_error err;
+    uint64_t n, step = 1;
+    int rc = RR_ENOMEM;
+
+    (void)state;
+    rr_options_init(&opt);
+    opt.model = MODEL;
+    opt.device = "cpu";
+    for (n = 1; rc != RR_OK && n < 2000000; n += step) {
+        struct rr_engine *e;
+
+        rr_mem_fault(n, true);
+        rc = rr_open(&e, &opt, &err);
+        rr_mem_fault(0, false);
+        if (rc == RR_OK)
+            rr_close(e);
+        else
+            assert_null(e);
+        step = 1 + n / 12; /* every early one, a sample of the many while files are read */
+    }
+    assert_int_equal(rc, RR_OK);
+}
+
+static void test_open_errors(void **state)
+{
+    static const struct {
+        const char *model, *device, *isa, *dtype;
+        uint32_t max_length;
+        bool fallback;
+        int rc;
+        const char *part, *why;
+    } cases[] = {
+        { "", "cpu", "auto", "auto", 0, true, RR_EINVAL, "model", "no folder" },
+        { "/nowhere", "cpu", "auto", "auto", 0, true, RR_ENOENT, "/nowhere", "missing folder" },
+        { MODEL, "tpu", "auto", "auto", 0, false, RR_ENOENT, "tpu", "no such backend" },
+        { MODEL, "cuda:x", "auto", "auto", 0, true, RR_EINVAL, "cuda:x", "not a number" },
+        { MODEL, "cpu", "sse9", "auto", 0, true, RR_ENOTSUP, "sse9", "no such level" },
+        { MODEL, "cpu", "auto", "f7", 0, true, RR_ENOTSUP, "f7", "no such precision" },
+        { MODEL, "cpu", "auto", "auto", 100000, true, RR_EINVAL, "100000", "window too large" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rr_options opt;
+        struct rr_engine *e;
+        struct rr_error err = { 0 };
+
+        rr_options_init(&opt);
+        opt.model = cases[i].model;
+        opt.device = cases[i].device;
+        opt.isa = cases[i].isa;
+        opt.dtype = cases[i].dtype;
+        opt.max_length = cases[i].max_length;
+        opt.fallback = cases[i].fallback;
+        if (rr_open(&e, &opt, &err) != cases[i].rc)
+            fail_msg("%s: got %s: %s", cases[i].why, rr_status_name(err.code), err.msg);
+        if (!strstr(err.msg, cases[i].part))
+            fail_msg("%s: no \"%s\" in: %s", cases[i].why, cases[i].part, err.msg);
+        assert_null(e);
+    }
+}
+
+/* An unusable GPU with fallback: the CPU serves and says so. */
+static void test_fallback(void **state)
+{
+    struct rr_options opt;
+    struct rr_engine *e;
+    struct rr_error err;
+
+    (void)state;
+    if (getenv("RR_TEST_GPU")) skip();
+    rr_options_init(&opt);
+    opt.model = MODEL;
+    opt.device = "cuda";
+    assert_int_equal(rr_open(&e, &opt, &err), RR_OK);
+    assert_true(rr_engine_info(e)->fallback_active);
+    assert_string_equal(rr_engine_info(e)->device, "cpu");
+    rr_close(e);
+    opt.fallback = false;
+    assert_int_not_equal(rr_open(&e, &opt, &err), RR_OK);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------ */
+
+static void test_info(void **state)
+{
+    struct rr_options opt;
+    struct rr_info info;
+    struct rr_engine *e = open_engine(2, 0);
+    const struct rr_info *i = rr_engine_info(e);
+    struct rr_error err;
+
+    (void)state;
+    assert_string_equal(i->model, "tiny-xlmr");
+    assert_string_equal(i->architecture, "XLMRobertaForSequenceClassification");
+    assert_int_equal(i->max_length, 512);
+    assert_int_equal(i->threads, 2);
+    assert_int_equal(i->layers, 3);
+    rr_options_init(&opt);
+    opt.model = MODEL;
+    opt.device = "cpu";
+    opt.threads = 2;
+    assert_int_equal(rr_inspect(&opt, &info, &err), RR_OK);
+    assert_memory_equal(&info, i, sizeof(info));
+    rr_close(e);
+}
+
+static void test_tokenize(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    struct rr_text text = { "Bonjour <mask> !", 16 };
+    struct rr_tokens *t;
+    struct rr_error err;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(rr_tokenize(e, text, true, &t, &err), RR_OK);
+    assert_true(t->n > 4);
+    assert_int_equal(t->tokens[0].id, 0);
+    assert_true(t->tokens[0].special);
+    assert_true(t->tokens[t->n - 1].special);
+    for (i = 1; i + 1 < t->n; i++) {
+        assert_true(t->tokens[i].end <= text.len);
+        assert_true(t->tokens[i].start <= t->tokens[i].end);
+    }
+    assert_int_equal(t->tokens[1].start, 0);
+    assert_int_equal(t->tokens[t->n - 2].end, 16);
+    rr_tokens_free(t);
+    assert_true(rr_text_is(rr_token_piece(e, 0), "<s>"));
+    assert_int_equal(rr_token_piece(e, 1 << 30).len, 0);
+    rr_close(e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_same_bits_under_load),
+        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_truncation_is_reported),
+        cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_memory_faults),
+        cmocka_unit_test(test_open_faults),
+        cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_fallback),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_tokenize),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
