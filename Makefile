@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+# Makefile - build, test and install rerankd.  GNU make; "make help" lists the targets.
+#
+#   make                        build/rerankd, build/librerank.a, build/librerank.so
+#   make CC=clang DEBUG=1       the same in build/clang-debug; every configuration has its folder
+#   make SAN=address,undefined  with sanitizers; also SAN=thread
+#   make LAYERS="base tok"      a library of these layers alone, while others do not compile
+#   make test T=json            only tests whose name contains "json"
+#   make V=1                    shows whole commands
+
+# ---- configuration ------------------------------------------------------------------------------
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := $(if $(findstring clang,$(CC)),$(subst clang,clang++,$(CC)),$(subst gcc,g++,$(CC)))
+endif
+AR ?= ar
+PKG_CONFIG ?= pkg-config
+PYTHON ?= python3
+HOST_ARCH := $(shell uname -m)
+ARCH := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(HOST_ARCH))
+DEBUG ?=
+SAN ?=
+LAYERS ?= $(filter-out server cli,$(notdir $(patsubst %/,%,$(wildcard src/*/))))
+FUZZ_SECONDS ?= 60
+T ?=
+V ?=
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $1 $(@:$(OUT)/%=%)";)
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
+
+comma := ,
+VERSION := $(shell sed -n 's/^\#define RR_VERSION "\(.*\)"/\1/p' include/rerank.h)
+SOVERSION := $(firstword $(subst ., ,$(VERSION)))
+
+# The plain build lives in build/, any other in build/<compiler>-<debug>-<sanitizers>.
+CONFIG := $(filter-out gcc,$(notdir $(CC))) $(if $(DEBUG),debug) $(subst $(comma), ,$(SAN))
+CONFIG := $(subst $() ,-,$(strip $(CONFIG)))
+OUT ?= build$(if $(CONFIG),/$(CONFIG))
+OBJ := $(OUT)/obj
+
+# ---- flags --------------------------------------------------------------------------------------
+
+LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8
+APP_PACKAGES := libmicrohttpd
+PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
+OPTIMIZE := $(if $(DEBUG),-O0 -g3,$(if $(SAN),-O1 -g,-O2 -g))
+HARDEN := -fstack-protector-strong $(if $(DEBUG),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+SANITIZE := -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
+LINK_HARDEN := -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed
+CFLAGS ?=
+LDFLAGS ?=
+DEFINES := -DRR_DATADIR='"$(DATADIR)/rerankd"'
+
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARNINGS) $(OPTIMIZE) -fPIC -fvisibility=hidden \
+    $(if $(SAN),$(SANITIZE),$(HARDEN)) -Iinclude -Isrc $(DEFINES) $(PKG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(if $(SAN),$(SANITIZE),$(LINK_HARDEN)) $(LDFLAGS)
+SYSTEM_LIBS := -lpthread -ldl -lm
+
+ifeq ($(ARCH),$(HOST_ARCH))
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+LIBS := $(shell $(PKG_CONFIG) --libs $(LIB_PACKAGES) 2>/dev/null) $(SYSTEM_LIBS)
+APP_LIBS := $(shell $(PKG_CONFIG) --libs $(APP_PACKAGES) 2>/dev/null)
+CMOCKA_LIBS := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null || echo -lcmocka)
+RUNNER :=
+else # cross build: kernels and their tests only, they need no libraries
+PKG_CFLAGS :=
+LIBS := $(SYSTEM_LIBS)
+RUNNER := qemu-$(ARCH) -L /usr/$(ARCH)-linux-gnu
+endif
+
+# Kernels: rounding must not depend on what the compiler contracts, so fused multiply-adds are
+# written, never inferred.  One instruction set per file, named by the file.
+KERNEL_FLAGS := -O3 -fno-math-errno -ffp-contract=off
+isa_flags = $(strip \
+    $(if $(findstring avx2,$1),-mavx2 -mfma -mf16c) \
+    $(if $(findstring avxvnni,$1),-mavxvnni -mavx2 -mfma -mf16c) \
+    $(if $(or $(findstring avx512,$1),$(findstring amx,$1)),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c) \
+    $(if $(findstring avx512vnni,$1),-mavx512vnni) \
+    $(if $(findstring avx512bf16,$1),-mavx512bf16) \
+    $(if $(findstring amx,$1),-mamx-tile -mamx-int8 -mamx-bf16) \
+    $(if $(findstring dotprod,$1),-march=armv8.2-a+dotprod) \
+    $(if $(findstring i8mm,$1),-march=armv8.6-a))
+file_flags = $(if $(filter tests/%,$1),-Itests) \
+    $(if $(filter tests/kern/emul/%,$1),$(KERNEL_FLAGS) -Itests/kern/emul) \
+    $(if $(filter src/cpu/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
+
+# ---- sources ------------------------------------------------------------------------------------
+
+CPU_DIR := $(if $(filter x86_64,$(ARCH)),x86,$(if $(filter aarch64,$(ARCH)),arm))
+CPU_SRC := $(wildcard src/cpu/*.c) $(if $(CPU_DIR),$(wildcard src/cpu/$(CPU_DIR)/*.c))
+LIB_SRC := $(sort $(foreach l,$(filter-out cpu,$(LAYERS)),$(wildcard src/$(l)/*.c)) \
+    $(if $(filter cpu,$(LAYERS)),$(CPU_SRC)))
+ifneq ($(ARCH),$(HOST_ARCH))
+LIB_SRC := $(CPU_SRC) $(filter-out src/base/json.c,$(wildcard src/base/*.c))
+endif
+APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/server/*.c))
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+KERN_SUPPORT_SRC := $(wildcard tests/kern/*/*.c)
+
+objects = $(patsubst %.c,$(OBJ)/%.o,$1)
+programs = $(patsubst %.c,$(OUT)/%,$1)
+
+LIB := $(OUT)/librerank.a
+SO := $(OUT)/librerank.so.$(SOVERSION)
+APP := $(OBJ)/app.a
+SUPPORT := $(OBJ)/support.a
+KERN_SUPPORT := $(OBJ)/kern_support.a
+RERANKD := $(OUT)/rerankd
+
+UNIT := $(call programs,$(wildcard tests/unit/test_*.c))
+KERN := $(call programs,$(wildcard tests/kern/*.c))
+BACKEND := $(call programs,$(wildcard tests/backend/*.c))
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+REPLAY := $(FUZZERS:%=$(OUT)/tests/fuzz/replay_%)
+TEST_PROGRAMS := $(UNIT) $(KERN) $(BACKEND) $(REPLAY)
+BENCH := $(call programs,$(wildcard bench/*.c))
+
+# ---- building -----------------------------------------------------------------------------------
+
+.PHONY: all lib so run deps test test-unit test-programs test-san test-arm bench fuzz fuzz-run \
+    install uninstall check check-layers check-headers check-docs docs format clean help
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(RERANKD) $(LIB) $(if $(SAN),,$(OUT)/librerank.so $(OUT)/rerankd.1)
+
+lib: $(LIB)
+so: $(OUT)/librerank.so
+
+# Rewritten when compiler or flags change, which rebuilds the objects; checks the libraries first.
+.PHONY: force
+$(OBJ)/flags: force
+	@mkdir -p $(@D)
+ifeq ($(ARCH),$(HOST_ARCH))
+	@$(PKG_CONFIG) --exists $(PACKAGES) || \
+	    { echo "libraries are missing: run tools/deps.sh (see its list)" >&2; exit 1; }
+endif
+	@echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || \
+	    echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
+
+$(OBJ)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(ALL_CFLAGS) $(call file_flags,$<) -MMD -MP -c $< -o $@
+
+# Archives are made anew: an object whose source is gone must not stay in.  The list of members is a
+# prerequisite, so that a removed source rebuilds the archive.
+define archive
+@rm -f $@
+$(call say,AR)$(AR) rcs $@ $(filter %.o,$^)
+endef
+
+$(LIB): $(call objects,$(LIB_SRC)) $(OBJ)/lib.list
+	$(archive)
+$(APP): $(call objects,$(APP_SRC)) $(OBJ)/app.list
+	$(archive)
+$(SUPPORT): $(call objects,$(SUPPORT_SRC)) $(OBJ)/support.list
+	$(archive)
+$(KERN_SUPPORT): $(call objects,$(KERN_SUPPORT_SRC)) $(OBJ)/kern_support.list
+	$(archive)
+$(OBJ)/kern_support.list: LIST = $(KERN_SUPPORT_SRC)
+$(OBJ)/lib.list: LIST = $(LIB_SRC)
+$(OBJ)/app.list: LIST = $(APP_SRC)
+$(OBJ)/support.list: LIST = $(SUPPORT_SRC)
+$(OBJ)/%.list: force
+	@mkdir -p $(@D)
+	@echo '$(LIST)' | cmp -s - $@ || echo '$(LIST)' > $@
+
+$(SO): $(LIB)
+	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) -o $@ $(call objects,$(LIB_SRC)) $(ALL_LDFLAGS) \
+	    -Wl,--no-undefined $(LIBS)
+$(OUT)/librerank.so: $(SO)
+	ln -sf $(<F) $@
+
+$(RERANKD): $(OBJ)/src/main.o $(APP) $(LIB)
+	$(call say,LD)$(CC) -pie -o $@ $^ $(ALL_LDFLAGS) $(APP_LIBS) $(LIBS)
+
+$(OUT)/rerankd.1: $(RERANKD)
+	$< --man > $@
+
+# ---- tests --------------------------------------------------------------------------------------
+
+# Tests of the server, the options and the command line get those objects too; the others cannot
+# even link against them.
+needs_app = $(filter test_server% test_options% test_cli% replay_request% replay_http%,$(notdir $1))
+test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
+    $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
+
+$(call needs_app,x) $(foreach p,$(UNIT) $(REPLAY),$(if $(call needs_app,$p),$p)): $(APP)
+
+$(OUT)/tests/unit/%: $(OBJ)/tests/unit/%.o $(SUPPORT) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(test_link) $(CMOCKA_LIBS) $(LIBS)
+$(OUT)/tests/backend/%: $(OBJ)/tests/backend/%.o $(SUPPORT) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(test_link) $(CMOCKA_LIBS) $(LIBS)
+$(OUT)/tests/fuzz/replay_%: $(OBJ)/tests/fuzz/fuzz_%.o $(OBJ)/tests/fuzz/replay_main.o $(SUPPORT) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(test_link) $(LIBS)
+$(OUT)/tests/kern/%: $(OBJ)/tests/kern/%.o $(KERN_SUPPORT) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(LIBS)
+$(OUT)/bench/%: $(OBJ)/bench/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -o $@ $< $(LIB) $(ALL_LDFLAGS) $(LIBS)
+
+# Each argument of run_tests.sh is one command; it prints "N passed, N failed" at the end.
+matches = $(if $(T),$(findstring $(T),$1),yes)
+TEST_WANTED := $(foreach p,$(TEST_PROGRAMS),$(if $(call matches,$p),$p))
+SELECT = $(foreach t,$1,$(if $(call matches,$t),'$(strip $(RUNNER) $t)'))
+SELECT_REPLAY = $(foreach f,$(FUZZERS),$(if $(call matches,replay_$f),\
+    '$(OUT)/tests/fuzz/replay_$f tests/fuzz/corpus/$f'))
+E2E := $(if $(wildcard tests/e2e/run.py),'env RERANKD=$(RERANKD) $(PYTHON) tests/e2e/run.py')
+CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_layers.py' \
+    '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
+    '$(MAKE) -s check-spills' '$(MAKE) -s test-arm'
+
+test-programs: $(TEST_PROGRAMS)
+
+# Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
+test: $(if $(T),,all) $(TEST_WANTED)
+	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
+	    $(if $(T),,$(E2E) $(CHECKS))
+
+# The quick tier: no server, no checks of the sources.
+test-unit: $(TEST_WANTED)
+	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY)
+
+# Memory errors everywhere, then data races where there are threads.
+TSAN_NAMES := pool engine batcher runner server_ log metrics mem cpu cache
+TSAN_PROGRAMS = $(foreach p,$(UNIT) $(BACKEND),\
+    $(if $(strip $(foreach n,$(TSAN_NAMES),$(findstring _$n,$(notdir $p)))),$p))
+test-san:
+	rm -f build/san.results
+	$(MAKE) SAN=address,undefined test-san-programs
+	$(MAKE) SAN=thread test-tsan-programs
+	$(Q)tools/run_tests.sh --sum build/san.results
+test-san-programs: $(TEST_PROGRAMS) $(RERANKD)
+	$(Q)RESULTS=build/san.results tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) \
+	    $(SELECT_REPLAY) $(E2E)
+test-tsan-programs: $(TSAN_PROGRAMS)
+	$(Q)RESULTS=build/san.results tools/run_tests.sh $(call SELECT,$(TSAN_PROGRAMS))
+.PHONY: test-san-programs test-tsan-programs check-exports test-kern
+
+# No sums on the stack inside the inner loops of the kernels, with either compiler.
+check-spills:
+	@for cc in gcc clang $(ARM_CC); do \
+	    command -v $$cc >/dev/null || { echo "SKIP: $$cc is not installed"; continue; }; \
+	    $(MAKE) -s CC=$$cc SAN= DEBUG= spill-objects || exit 1; \
+	done
+TILED = $(call objects,$(shell grep -l 'body_linear' src/cpu/$(CPU_DIR)/*.c))
+spill-objects: $(TILED)
+	@$(PYTHON) tools/check_spills.py --objdump $(if $(RUNNER),$(ARCH)-linux-gnu-)objdump $^
+.PHONY: check-spills spill-objects
+
+# The Arm kernels under emulation, where the cross compiler and qemu are installed.
+ARM_CC := aarch64-linux-gnu-gcc
+test-arm:
+	@if command -v $(ARM_CC) >/dev/null && command -v qemu-aarch64 >/dev/null; then \
+	    $(MAKE) -s CC=$(ARM_CC) SAN= DEBUG= test-kern; \
+	else \
+	    echo "SKIP: $(ARM_CC) or qemu-aarch64 is not installed"; exit 77; \
+	fi
+test-kern: $(KERN)
+	$(Q)tools/run_tests.sh $(call SELECT,$(KERN))
+bench: $(BENCH) $(RERANKD)
+	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
+	@if [ -f bench/run.py ]; then RERANKD=$(RERANKD) $(PYTHON) bench/run.py; fi
+
+# ---- fuzzing ------------------------------------------------------------------------------------
+
+# Inputs that the fuzzer finds stay under build/; what is worth keeping is moved to tests/fuzz/corpus
+# by hand, where "make test" replays it.
+fuzz:
+	$(MAKE) CC=clang SAN=fuzzer-no-link,address,undefined fuzz-run
+fuzz-run: $(foreach f,$(FUZZERS),$(if $(call matches,$f),$(OUT)/tests/fuzz/fuzz_$f))
+	@for f in $^; do \
+	    name=$${f##*/fuzz_}; mkdir -p $(OUT)/found/$$name; echo "== $$name"; \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 \
+	        -artifact_prefix=$(OUT)/found/$$name- -print_final_stats=1 \
+	        $(OUT)/found/$$name $$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; \
+	done
+$(OUT)/tests/fuzz/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(SUPPORT) $(LIB) $(APP)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $< $(SUPPORT) $(APP) $(LIB) $(LDFLAGS) \
+	    $(APP_LIBS) $(LIBS)
+
+# ---- checks of the sources ----------------------------------------------------------------------
+
+check: check-layers check-headers check-exports check-docs
+
+check-layers:
+	$(PYTHON) tools/check_layers.py --self-test
+	$(PYTHON) tools/check_layers.py
+
+# Every header compiles alone; the public ones also as C++.
+HEADERS := $(wildcard include/*.h)
+INNER_HEADERS := $(filter-out src/cpu/body_%,$(wildcard src/*.h src/*/*.h))
+check-headers:
+	@for h in $(HEADERS); do \
+	    $(CC) -std=c11 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c $$h && \
+	    $(CXX) -std=c++17 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c++ $$h || exit 1; \
+	done
+	@for h in $(INNER_HEADERS); do \
+	    $(CC) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Iinclude -Isrc $(PKG_CFLAGS) \
+	        -fsyntax-only -x c $$h || exit 1; \
+	done
+
+# The shared library exports what rerank.h marks as public, nothing else, and C++ can use it.
+check-exports: $(OUT)/librerank.so
+	@nm -D --defined-only $< | awk '$$2 != "A" { print $$3 }' | sort > $(OBJ)/exported
+	@grep -o 'RR_PUBLIC[A-Z_]* .*' include/rerank.h | grep -v define | \
+	    grep -o 'rr_[a-z_]*(' | tr -d '(' | sort > $(OBJ)/declared
+	@diff -u $(OBJ)/declared $(OBJ)/exported
+	@mkdir -p $(OUT)/tests/header
+	@$(CXX) -std=c++17 -Wall -Wextra -Werror -Iinclude -o $(OUT)/tests/header/use_cxx \
+	    tests/header/use_cxx.cc $< -Wl,-rpath,'$$ORIGIN/../..'
+	@$(OUT)/tests/header/use_cxx
+
+docs: $(RERANKD)
+	@mkdir -p docs
+	$< --markdown > docs/CONFIG.md
+check-docs: $(RERANKD)
+	@$< --markdown | diff -u docs/CONFIG.md - || \
+	    { echo "docs/CONFIG.md is stale: run make docs" >&2; exit 1; }
+
+FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \
+    bench/*.[ch] examples/*.c)
+format:
+	clang-format -i $(FORMAT_FILES)
+
+# ---- using --------------------------------------------------------------------------------------
+
+deps:
+	tools/deps.sh build
+
+# A recursive make: the libraries may only just have been installed.
+run:
+	tools/deps.sh build
+	$(MAKE) -j$$(nproc) all
+	exec $(RERANKD) serve --model models/starter --port 8002
+
+install: all $(OBJ)/rerank.pc
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
+	    $(DESTDIR)$(DATADIR)/man/man1 $(DESTDIR)$(DATADIR)/rerankd/models/starter
+	install -m 755 $(RERANKD) $(DESTDIR)$(BINDIR)/rerankd
+	install -m 644 $(LIB) $(DESTDIR)$(LIBDIR)/librerank.a
+	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/$(notdir $(SO))
+	ln -sf $(notdir $(SO)) $(DESTDIR)$(LIBDIR)/librerank.so
+	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 $(OBJ)/rerank.pc $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc
+	install -m 644 $(OUT)/rerankd.1 $(DESTDIR)$(DATADIR)/man/man1/rerankd.1
+	install -m 644 $(wildcard models/starter/*) $(DESTDIR)$(DATADIR)/rerankd/models/starter
+
+$(OBJ)/rerank.pc: tools/rerank.pc.in force
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    -e 's|@LIBS_PRIVATE@|$(LIBS)|' $< > $@
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/rerankd $(DESTDIR)$(LIBDIR)/librerank.a \
+	    $(DESTDIR)$(LIBDIR)/librerank.so $(DESTDIR)$(LIBDIR)/$(notdir $(SO)) \
+	    $(HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) \
+	    $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc $(DESTDIR)$(DATADIR)/man/man1/rerankd.1
+	rm -rf $(DESTDIR)$(DATADIR)/rerankd
+
+clean:
+	rm -rf build
+
+help:
+	@echo "make            build rerankd, librerank.a and librerank.so in build/"
+	@echo "make run        install what is missing, build, serve the starter model on port 8002"
+	@echo "make test       all tests (T=name: some); ends with 'N passed, N failed'"
+	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
+	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
+	@echo "make bench      benchmarks"
+	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
+	@echo "make check      layers, headers, exported symbols, generated docs"
+	@echo "make docs       regenerate docs/CONFIG.md"
+	@echo "make format     clang-format"
+	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
+	@echo "make uninstall, clean, deps"
+	@echo "with: CC=gcc|clang DEBUG=1 SAN=address,undefined|thread OUT=folder"
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

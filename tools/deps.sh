@@ -1,0 +1,63 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# deps.sh - looks for what a build needs and installs what is missing (Debian, Ubuntu).
+#
+#   tools/deps.sh build   compiler and libraries (default)
+#   tools/deps.sh test    also what "make test", test-san and fuzz use
+#
+# As root, or with sudo, missing packages are installed; otherwise they are named.
+set -u
+
+mode=${1:-build}
+missing=()
+
+need_program() { # program package...
+    command -v "$1" > /dev/null || missing+=("${@:2}")
+}
+need_library() { # pkg-config-name package
+    pkg-config --exists "$1" 2> /dev/null || missing+=("$2")
+}
+need_file() { # glob package...
+    compgen -G "$1" > /dev/null || missing+=("${@:2}")
+}
+
+need_program gcc gcc libc6-dev
+need_file '/usr/include/stdio.h' libc6-dev
+need_program make make
+need_program pkg-config pkg-config
+need_library jansson libjansson-dev
+need_library libmicrohttpd libmicrohttpd-dev
+need_library libutf8proc libutf8proc-dev
+need_library libxxhash libxxhash-dev
+need_library libpcre2-8 libpcre2-dev
+if [ "$mode" = test ]; then
+    need_program g++ g++
+    need_program clang clang
+    need_program python3 python3
+    need_library cmocka libcmocka-dev
+    need_program qemu-aarch64 qemu-user
+    need_program aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    need_file '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' clang-runtime
+fi
+
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo > /dev/null && as_root=sudo
+fi
+if ! command -v apt-get > /dev/null || { [ "$(id -u)" -ne 0 ] && [ -z "$as_root" ]; }; then
+    echo "Missing, by their Debian names: ${missing[*]}" >&2
+    echo "Install them and try again, for example: apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+
+echo "Installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -q || exit 1
+# clang's sanitizers and fuzzer are a package of their own, named after its version.
+version=$(apt-cache depends clang 2> /dev/null | sed -n 's/.*Depends: clang-\([0-9]*\).*/\1/p')
+missing=("${missing[@]/#clang-runtime/libclang-rt-$version-dev}")
+$as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends "${missing[@]}" || exit 1

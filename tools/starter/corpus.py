@@ -1,0 +1,127 @@
+"""Text of the Debian archive: package descriptions and their translations.
+
+Everything is fetched by apt itself into a private directory, so the system's
+own apt configuration and state stay untouched and no mirror is named here:
+the sources configured on the machine (any Debian 12) are used.
+"""
+import json
+import os
+import re
+import subprocess
+import zlib
+from collections import namedtuple
+
+LANGS = ["en", "fr", "it", "de", "pt", "es"]
+APT_LANG = {"pt": "pt_BR"}
+
+# source: source package (the unit of the train/held-out split)
+# text: {language: (short description, long description)}
+Entry = namedtuple("Entry", "name source text")
+
+SPLITS = (("test", 10), ("dev", 12))  # below 10 % of sources: test; 10-12 %: dev
+
+
+def split_of(source):
+    """Stable split by source package; packages of one source share text."""
+    slot = zlib.crc32(source.encode()) % 100
+    for name, upper in SPLITS:
+        if slot < upper:
+            return name
+    return "train"
+
+
+def write_apt_config(root):
+    for sub in ("lists/partial", "cache/archives/partial"):
+        os.makedirs(os.path.join(root, sub), exist_ok=True)
+    langs = "".join('"%s";' % APT_LANG.get(l, l) for l in LANGS)
+    path = os.path.join(root, "apt.conf")
+    with open(path, "w") as f:
+        # An image may switch translations off in apt.conf.d; parts are skipped.
+        f.write('Dir::Etc::parts "/dev/null";\n')
+        f.write('Dir::State "%s";\nDir::State::lists "%s/lists";\n' % (root, root))
+        f.write('Dir::Cache "%s/cache";\n' % root)
+        f.write("Acquire::Languages {%s};\n" % langs)
+    return path
+
+
+def fetch_indices(root):
+    """{"Packages" or language: text of that index of bookworm main}"""
+    env = dict(os.environ, APT_CONFIG=write_apt_config(root))
+    subprocess.run(["apt-get", "-q", "update"], env=env, check=True, stdout=subprocess.DEVNULL)
+    rows = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(CREATED_BY)|$(LANGUAGE)|$(FILENAME)",
+         "Codename: bookworm", "Component: main"],
+        env=env, check=True, capture_output=True, text=True).stdout.split("\n")
+    out = {}
+    for row in filter(None, rows):
+        kind, lang, path = row.split("|")
+        key = "Packages" if kind == "Packages" else lang.split("_")[0]
+        if kind in ("Packages", "Translations") and os.path.exists(path):
+            # apt-helper undoes whatever compression apt keeps the list in.
+            raw = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", path],
+                                 check=True, capture_output=True).stdout
+            out[key] = raw.decode("utf-8", "replace")
+    return out
+
+
+def stanzas(text):
+    for block in text.split("\n\n"):
+        fields, key = {}, None
+        for line in block.split("\n"):
+            if line[:1] == " " and key:
+                fields[key] += "\n" + line
+            elif ":" in line:
+                key, value = line.split(":", 1)
+                fields[key] = value.strip()
+        if fields:
+            yield fields
+
+
+def clean_long(lines):
+    """Folded description lines -> one line of prose; list items end with ' ;' or nothing."""
+    out = []
+    for line in lines:
+        line = line.strip()
+        if line and line != ".":
+            out.append(re.sub(r"^[-*+o•–—·]+\s+", "- ", line))
+    return re.sub(r"\s+", " ", " ".join(out)).strip()
+
+
+def describe(value):
+    short, *rest = value.split("\n")
+    return short.strip(), clean_long(rest)
+
+
+def load_entries(work):
+    """All packages that have a long description, sorted by name."""
+    cache = os.path.join(work, "entries.jsonl")
+    if not os.path.exists(cache):
+        build_entries(fetch_indices(os.path.join(work, "apt")), cache)
+    with open(cache, encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    return [Entry(n, s, {k: tuple(v) for k, v in t.items()}) for n, s, t in rows]
+
+
+def build_entries(indices, cache):
+    source = {}
+    for f in stanzas(indices["Packages"]):
+        source[f["Package"]] = f.get("Source", f["Package"]).split(" ")[0]
+    by_md5 = {}
+    for lang in LANGS:
+        for f in stanzas(indices.get(lang, "")):
+            key = "Description-" + APT_LANG.get(lang, lang)
+            if key in f:
+                short, long = describe(f[key])
+                item = by_md5.setdefault(f["Description-md5"], (f["Package"], {}))
+                if 60 <= len(long) and len(short) > 5:
+                    item[1][lang] = (short, long)
+    seen, rows = set(), []
+    for name, text in by_md5.values():
+        # The same long text under two names would be a false negative.
+        if "en" in text and text["en"][1] not in seen:
+            seen.add(text["en"][1])
+            rows.append((name, source.get(name, name), text))
+    rows.sort(key=lambda row: (row[0], row[2]["en"]))
+    with open(cache, "w", encoding="utf-8") as f:
+        for row in rows:
+            f.write(json.dumps(row, ensure_ascii=False) + "\n")

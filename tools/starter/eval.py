@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Evaluate an exported starter model on packages it has never seen.
+
+    python3 tools/starter/eval.py --model models/starter
+
+Protocol.  Test packages are those of 10 % of the source packages, kept out of
+the vocabulary, the embeddings and the training.  A query is the short
+description of a package in the query language, as it stands.  The documents
+are the long descriptions (at most 400 characters) of the test packages that
+have one in the document language.  Candidates: BM25's best 20 documents; if
+the query's own document is not among them it takes the last place; documents
+of the same source package other than the right one are removed first, since
+they often say the same.  For the cross-language sets BM25 finds candidates
+with the short description in the document's language (so that they are hard),
+while the BM25 row ranks them with the real query.  Candidates are shuffled;
+ties count against the ranking.
+"""
+import argparse
+import json
+import math
+import os
+import random
+import sys
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import XLMRobertaForSequenceClassification
+
+import corpus
+from smoke import SMOKE
+from words import BM25
+
+LIMIT = 400  # characters of a document
+SETS = [("fr", "fr"), ("en", "en"), ("fr", "en"), ("en", "fr")]
+HERE = os.path.dirname(os.path.abspath(__file__))
+TEXTS = ["", " ", "🙂 ok 👍🏽", "naïve café — œuvre n° 5, 10 €", "Œ œ ﬁ ﬂ ½ ™ ②", "日本語のテキスト",
+         "http://example.org/a?b=c&d=%20", "x", "Ça alors !\nDeux lignes\tet une tabulation."]
+
+
+class Scorer:
+    def __init__(self, path):
+        self.model, self.fast = (XLMRobertaForSequenceClassification.from_pretrained(
+            path, dtype=torch.float32, attn_implementation=kind).eval() for kind in ("eager", "sdpa"))
+        self.tok = Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
+        self.tok.no_padding()
+
+    def one(self, query, doc, max_length=512):
+        """logit of one pair, nothing padded"""
+        self.tok.enable_truncation(max_length=max_length, strategy="longest_first")
+        ids = torch.tensor([self.tok.encode(query, doc).ids])
+        with torch.no_grad():
+            return self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 0].item()
+
+    def many(self, pairs, block=160, max_length=512):
+        """logits of many pairs, padded in blocks of similar length"""
+        self.tok.enable_truncation(max_length=max_length, strategy="longest_first")
+        ids = [e.ids for e in self.tok.encode_batch(pairs)]
+        order = np.argsort([len(i) for i in ids], kind="stable")
+        out = np.zeros(len(ids), np.float32)
+        with torch.no_grad():
+            for start in range(0, len(order), block):
+                rows = order[start:start + block]
+                width = max(len(ids[r]) for r in rows)
+                x = torch.tensor([ids[r] + [1] * (width - len(ids[r])) for r in rows])
+                z = self.fast(input_ids=x, attention_mask=(x != 1).long()).logits[:, 0]
+                out[rows] = z.numpy()
+        return out
+
+
+def candidate_lists(entries, query_lang, doc_lang, limit, rng):
+    """[{id, lang, query, documents, positive, bm25}]; see the protocol above"""
+    pool = [e for e in entries if doc_lang in e.text]
+    docs = [e.text[doc_lang][1][:LIMIT] for e in pool]
+    asked = [i for i, e in enumerate(pool) if query_lang in e.text]
+    asked = rng.sample(asked, min(limit, len(asked)))
+    bm25 = BM25(docs)
+    find = [pool[i].text[doc_lang][0] for i in asked]
+    real = [pool[i].text[query_lang][0] for i in asked]
+    out = []
+    for i, query, (ids, _) in zip(asked, real, bm25.top(find, 120)):
+        rest = [j for j in ids if pool[j].source != pool[i].source and docs[j] != docs[i]]
+        found = [j for j in ids if j == i or j in rest]
+        chosen = found[:20] if i in found[:20] else found[:19] + [i]
+        rng.shuffle(chosen)
+        scores = np.asarray((bm25.query_matrix([query]) @ bm25.matrix[:, chosen]).todense())[0]
+        out.append(dict(id=pool[i].name, lang=query_lang + "-" + doc_lang, query=query,
+                        documents=[docs[j] for j in chosen], positive=chosen.index(i),
+                        in_top20=i in found[:20], bm25=scores))
+    return out
+
+
+def metrics(lists, scores):
+    """(MRR@10, nDCG@10, share with the right one first); one right document per list"""
+    mrr = ndcg = first = 0.0
+    for row, z in zip(lists, scores):
+        p = row["positive"]
+        # Ties go to the others: a constant score must not look good.
+        rank = 1 + sum(1 for k, s in enumerate(z) if k != p and s >= z[p])
+        if rank <= 10:
+            mrr += 1 / rank
+            ndcg += 1 / math.log2(1 + rank)
+        first += rank == 1
+    n = len(lists)
+    return mrr / n, ndcg / n, first / n
+
+
+def random_metrics(size=20):
+    """what a random order of `size` candidates gives on average"""
+    return (sum(1 / r for r in range(1, 11)) / size,
+            sum(1 / math.log2(1 + r) for r in range(1, 11)) / size, 1 / size)
+
+
+def smoke(scorer):
+    good = 0
+    for query, docs in SMOKE:
+        z = [scorer.one(query, d) for d in docs]
+        good += z[0] == max(z)
+        print("%-4s %-42s %s" % ("ok" if z[0] == max(z) else "MISS", query,
+                                 " ".join("%.3f" % (1 / (1 + math.exp(-x))) for x in z)))
+    print("smoke: %d of %d right" % (good, len(SMOKE)), flush=True)
+    return good
+
+
+def write_heldout(path, sets, count=200, limit=1_500_000):
+    per = count // len(sets)
+    with open(path, "w", encoding="utf-8") as f:
+        for lists in sets.values():
+            for row in lists[:per]:
+                keep = {k: row[k] for k in ("id", "lang", "query", "documents", "positive")}
+                f.write(json.dumps(keep, ensure_ascii=False) + "\n")
+    size = os.path.getsize(path)
+    print("heldout.jsonl: %d bytes" % size)
+    assert size <= limit, "shorten the documents"
+
+
+def write_reference(path, scorer, sets):
+    """Requests with logits, each pair alone in float32, for other implementations to meet."""
+    rows = [(q, d) for q, d in SMOKE[:6] + SMOKE[-2:]]
+    for lists in sets.values():
+        for r in lists[200:202]:
+            rows.append((r["query"], [d[:300] for d in r["documents"][:6]]))
+    long = " ".join(d for r in sets[("fr", "fr")][210:213] for d in r["documents"][:4])
+    rows += [("délai de rétractation", TEXTS), ("🙂", ["🙂", "sourire", ""]), ("", ["", "un document"]),
+             ("bibliothèque de calcul", [long[:5000], "bibliothèque"]), (long[:2600], ["court", long[2600:5000]])]
+    bad = 0
+    from transformers import PreTrainedTokenizerFast
+    fast = PreTrainedTokenizerFast(tokenizer_file=os.path.join(os.path.dirname(path), "tokenizer.json"))
+    with open(path, "w", encoding="utf-8") as f:
+        for query, docs in rows:
+            z = [scorer.one(query, d) for d in docs]
+            scorer.tok.enable_truncation(max_length=512, strategy="longest_first")
+            for d in docs:
+                ids = fast([[query, d]], truncation="longest_first", max_length=512)["input_ids"][0]
+                bad += ids != scorer.tok.encode(query, d).ids
+            f.write(json.dumps(dict(
+                query=query, documents=docs, max_length=512, logits=[round(x, 6) for x in z],
+                scores=[round(1 / (1 + math.exp(-x)), 7) for x in z]), ensure_ascii=False) + "\n")
+    print("reference.jsonl: %d requests, %d bytes; PreTrainedTokenizerFast differs on %d pairs"
+          % (len(rows), os.path.getsize(path), bad))
+    assert os.path.getsize(path) <= 60_000 and not bad
+
+
+def table(sets, scores):
+    print("| set | queries | right one in BM25's 20 | ranking | MRR@10 | nDCG@10 | right one first |")
+    print("|---|---|---|---|---|---|---|")
+    for key, lists in sets.items():
+        mine = scores[key]
+        lists = lists[:len(mine)]
+        found = 100 * sum(r["in_top20"] for r in lists) / len(lists)
+        for name, m in (("random order", random_metrics()),
+                        ("BM25", metrics(lists, [r["bm25"] for r in lists])),
+                        ("starter", metrics(lists, mine))):
+            print("| %s → %s | %d | %.1f %% | %s | %.3f | %.3f | %.1f %% |" % (
+                *key, len(lists), found, name, m[0], m[1], 100 * m[2]))
+    sys.stdout.flush()
+
+
+def run(work, model, limit=1000, write=True, chunk=200):
+    entries = [e for e in corpus.load_entries(work) if corpus.split_of(e.source) == "test"]
+    scorer, rng = Scorer(model), random.Random(3)
+    sets = {s: candidate_lists(entries, *s, limit, rng) for s in SETS}
+    if write:
+        write_heldout(os.path.join(HERE, "heldout.jsonl"), sets)
+        write_reference(os.path.join(model, "reference.jsonl"), scorer, sets)
+    smoke(scorer)
+    scores = {s: [] for s in SETS}
+    # A share of every set at a time: a run that is stopped early has told something.
+    for start in range(0, limit, chunk):
+        for key, lists in sets.items():
+            part = lists[start:start + chunk]
+            z = scorer.many([(r["query"], doc) for r in part for doc in r["documents"]])
+            ends = np.cumsum([0] + [len(r["documents"]) for r in part])
+            scores[key] += [z[a:b] for a, b in zip(ends, ends[1:])]
+        table(sets, scores)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ap.add_argument("--model", default="models/starter")
+    ap.add_argument("--work", default="starter-work")
+    ap.add_argument("--limit", type=int, default=1000, help="queries per set")
+    ap.add_argument("--dry", action="store_true", help="write no files")
+    a = ap.parse_args()
+    torch.set_num_threads(2)
+    run(a.work, a.model, a.limit, not a.dry)
+
+
+if __name__ == "__main__":
+    main()

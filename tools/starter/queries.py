@@ -1,0 +1,229 @@
+"""Training lists: a query, one document that answers it, and some that do not.
+
+A list is (query, documents, positive index, same_language).  Everything is
+drawn from a random.Random handed in, so a (seed, step) pair fixes a batch.
+"""
+import random
+import re
+
+from words import WORD, fold, stem
+
+# (query language, document language): share
+MIX = {("fr", "fr"): 36, ("en", "en"): 27, ("fr", "en"): 13, ("en", "fr"): 12,
+       ("it", "it"): 3, ("de", "de"): 3, ("es", "es"): 1, ("pt", "pt"): 1,
+       ("it", "en"): 1, ("en", "it"): 1, ("de", "fr"): 1, ("fr", "it"): 1}
+
+TEMPLATES = {
+    "fr": ["Comment {v} {} ?", "Qu'est-ce que {} ?", "Quel logiciel pour {} ?", "je cherche {}",
+           "Où trouver {} ?", "À quoi sert {} ?", "comment faire pour {v} {}", "{} c'est quoi",
+           "Pourquoi utiliser {} ?", "Quelle est la différence avec {} ?", "besoin de {}",
+           "Comment fonctionne {} ?", "Peut-on {v} {} ?", "{} gratuit", "Combien coûte {} ?",
+           "Quels sont les avantages de {} ?", "exemple de {}", "Qui peut {v} {} ?"],
+    "en": ["How to {v} {}?", "What is {}?", "which program for {}", "I am looking for {}",
+           "Where can I find {}?", "how do I {v} {}", "best {}", "{} tutorial", "Why use {}?",
+           "Is there {}?", "What does {} do?", "tool for {}", "How does {} work?",
+           "Can I {v} {}?", "free {}", "{} example", "When should I {v} {}?"],
+}
+VERBS = {
+    "fr": "installer utiliser configurer lancer créer supprimer modifier trouver faire gérer "
+          "ouvrir lire envoyer vérifier changer obtenir remplacer choisir réparer".split(),
+    "en": "install use configure run create remove change find make manage open read send "
+          "check get replace choose fix set up".split(),
+}
+SUFFIXES = {
+    "fr": "er é ée és ation ations eur euse ement s es ant ent ons ez age ages if ive ique".split(),
+    "en": "s ed ing er ers ion ions ation able ment ly al ity".split(),
+    "it": "are ato ata ati zione zioni ore i e a o ando mente".split(),
+    "de": "en e er es t ung ungen lich te ten".split(),
+    "es": "ar ado ada ados ción ciones or es s ando mente".split(),
+    "pt": "ar ado ada ados ção ções or es s ando mente".split(),
+}
+SYLLABLES = ("ba be bi bo bu ca ce ci co da de di do fa fe fi fo ga ge go ja jo la le li lo lu ma me "
+             "mi mo mu na ne ni no pa pe pi po qui ra re ri ro ru sa se si so su ta te ti to tu va ve "
+             "vi vo za tra pré bri cou tier mon pen lan ver gar ton cha ché dou pré fla gri").split()
+SENTENCE = re.compile(r"(?<=[.!?;:])\s+(?=\S)")
+
+
+def sentences(text):
+    return [s for s in SENTENCE.split(text) if len(s) > 15]
+
+
+def pick(rng, weights):
+    return rng.choices(list(weights), weights=list(weights.values()))[0]
+
+
+def inflect(rng, word, lang):
+    """Another form of the word: its head with a suffix of the language."""
+    if len(word) < 6 or not word.isalpha():
+        return word
+    keep = max(4, len(word) - rng.randint(1, 4))
+    return word[:keep] + rng.choice(SUFFIXES[lang])
+
+
+def typo(rng, word):
+    if len(word) < 5:
+        return word
+    i = rng.randrange(1, len(word) - 1)
+    return rng.choice([word[:i] + word[i + 1:], word[:i] + word[i + 1] + word[i] + word[i + 2:]])
+
+
+def rewrite(rng, text, lang):
+    """What somebody might type: fewer words, other order, forms, case, accents."""
+    tokens = text.split()
+    drop = rng.choice([0, 0, 0.15, 0.35])
+    kept = [t for t in tokens if rng.random() >= drop] or tokens
+    if rng.random() < 0.15:
+        rng.shuffle(kept)
+    change = rng.choice([0, 0.2, 0.5])
+    out = []
+    for t in kept:
+        if rng.random() < change:
+            t = WORD.sub(lambda m: inflect(rng, m.group(), lang), t)
+        if rng.random() < 0.02:
+            t = typo(rng, t)
+        out.append(t)
+    out = " ".join(out)
+    if rng.random() < 0.4:
+        out = out.lower()
+    if rng.random() < 0.3:
+        out = "".join(fold(c) if c.islower() else c for c in out)
+    elif rng.random() < 0.1:
+        out = out[:1].upper() + out[1:]
+    return out
+
+
+def ask(rng, text, lang):
+    """Put the text into a question of the language, where there are some."""
+    if lang not in TEMPLATES:
+        return text
+    text = text.rstrip(".")
+    form = rng.choice(TEMPLATES[lang]).replace("{v}", rng.choice(VERBS[lang]))
+    return form.format(text) if form.count("{}") == 1 else text
+
+
+def fresh_word(rng):
+    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
+
+
+class Maker:
+    def __init__(self, entries, neighbours, idf):
+        """neighbours: per entry, ids of lexically near entries; idf: per stem"""
+        self.entries, self.near, self.idf = entries, neighbours, idf
+        self.having = {p: [i for i, e in enumerate(entries) if p[0] in e.text and p[1] in e.text]
+                       for p in MIX}
+        self.by_lang = {}
+        for i, e in enumerate(entries):
+            for lang in e.text:
+                self.by_lang.setdefault(lang, []).append(i)
+
+    def keywords(self, rng, text):
+        """2-5 words of the text, rare ones preferred"""
+        found = {stem(w): w for w in WORD.findall(text)[:120] if stem(w)}
+        rare = sorted(found, key=lambda s: -self.idf.get(s, 9.0) * rng.random())
+        return " ".join(found[s] for s in rare[:rng.randint(2, 5)]) or text[:40]
+
+    def query(self, rng, entry, lang, doc_lang, plain):
+        """(query, long text of the document in doc_lang)"""
+        short, long = entry.text[lang]
+        target = entry.text[doc_lang][1]
+        if plain and rng.random() < plain:
+            return short, target
+        kind = rng.random()
+        if kind < 0.50:
+            q = rewrite(rng, short, lang)
+            if rng.random() < 0.35:
+                q = ask(rng, q, lang)
+            if rng.random() < 0.08:
+                q = entry.name + " " + q
+            return q, target
+        if kind < 0.68:
+            q = rewrite(rng, self.keywords(rng, long), lang)
+            return (ask(rng, q, lang) if rng.random() < 0.4 else q), target
+        parts = sentences(long)
+        if len(parts) < 2:
+            return rewrite(rng, short, lang), target
+        i = rng.randrange(len(parts))
+        q = " ".join(parts[i].split()[:rng.randint(4, 14)])
+        # Half of the time the rest of the text has to do without the sentence.
+        if lang == doc_lang and rng.random() < 0.5:
+            target = " ".join(parts[:i] + parts[i + 1:])
+        q = self.keywords(rng, q) if rng.random() < 0.3 else q
+        q = rewrite(rng, q, lang)
+        return (ask(rng, q, lang) if rng.random() < 0.3 else q), target
+
+    def window(self, rng, text, limit, query=None):
+        """At most about `limit` words; for a positive the part that has most of the query."""
+        parts = sentences(text) or [text]
+        goal = rng.choice([limit, limit, limit // 2, limit // 4])
+        start = rng.randrange(len(parts)) if rng.random() < 0.5 else 0
+        if query:
+            want = {stem(w) for w in WORD.findall(query)} - {""}
+            hits = [len(want & {stem(w) for w in WORD.findall(p)}) for p in parts]
+            if max(hits) > 0:
+                start = hits.index(max(hits))
+            elif start:
+                start = 0  # the first sentence says what the package is
+        words = []
+        for p in parts[start:]:
+            words += p.split()
+            if len(words) >= goal:
+                break
+        return " ".join(words[:max(goal, 8)])
+
+    def negatives(self, rng, i, lang, count, hard):
+        out, tries = [], 0
+        while len(out) < count:
+            tries += 1
+            near = [j for j in self.near[i] if lang in self.entries[j].text] if tries < 12 else []
+            j = rng.choice(near) if near and rng.random() < hard else rng.choice(self.by_lang[lang])
+            if self.entries[j].source != self.entries[i].source and j not in out:
+                out.append(j)
+        return [self.entries[j].text[lang] for j in out]
+
+    def swap_words(self, rng, query, docs):
+        """Replace a word of the query and of document 0 by an invented one, so that matching
+        is learnt for any string; the other documents get invented words of their own."""
+        seen = {stem(w) for w in WORD.findall(docs[0])} - {""}
+        shared = [w for w in WORD.findall(query) if stem(w) in seen and w.isalpha()]
+        if not shared:
+            return query, docs
+        for target in rng.sample(shared, min(len(shared), rng.randint(1, 3))):
+            root, ends = fresh_word(rng), ["", "", "s", "e", "er", "ation"]
+            same = stem(target)
+            query = replace_stem(query, same, root + rng.choice(ends))
+            docs = [replace_stem(docs[0], same, root + rng.choice(ends))] + [
+                replace_stem(d, stem(rng.choice(WORD.findall(d) or ["x"])), fresh_word(rng))
+                for d in docs[1:]]
+        return query, docs
+
+    def make(self, rng, negatives, hard, limit, plain=0.0):
+        pair = pick(rng, MIX)
+        i = rng.choice(self.having[pair])
+        entry, (lang, doc_lang) = self.entries[i], pair
+        query, target = self.query(rng, entry, lang, doc_lang, plain)
+        same = lang == doc_lang
+        docs = [self.window(rng, target, limit, query if same else None)]
+        for short, long in self.negatives(rng, i, doc_lang, negatives, hard):
+            docs.append(self.window(rng, long, limit, query if same and rng.random() < 0.5 else None))
+            if rng.random() < 0.1:
+                docs[-1] = short + ". " + docs[-1]
+        if rng.random() < 0.1:
+            docs[0] = entry.text[doc_lang][0] + ". " + docs[0]
+        if same and rng.random() < 0.25:
+            query, docs = self.swap_words(rng, query, docs)
+        if not same and rng.random() < 0.25:
+            # One distractor in the query's own language: language is no evidence.
+            short, long = self.negatives(rng, i, lang, 1, hard)[0]
+            docs[-1] = self.window(rng, long, limit)
+        order = list(range(len(docs)))
+        rng.shuffle(order)
+        return query, [docs[k] for k in order], order.index(0), same
+
+
+def replace_stem(text, same, new):
+    return WORD.sub(lambda m: new if same and stem(m.group()) == same else m.group(), text)
+
+
+def batch(maker, seed, step, lists, negatives, hard, limit, plain=0.0):
+    rng = random.Random("%d %d" % (seed, step))
+    return [maker.make(rng, negatives, hard, limit, plain) for _ in range(lists)]
