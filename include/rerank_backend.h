@@ -31,14 +31,16 @@ extern "C" {
 
 enum rr_dtype { RR_F32, RR_F16, RR_BF16, RR_I8 };
 
-/* A view of one tensor in a mapped model file, row-major, native little-endian.  The data stay
- * valid until unload() returns. */
+/* A view of one tensor of a model, row-major, native little-endian, aligned to its type.  The data
+ * stay valid until unload() returns. */
 struct rr_tensor {
     const char *name; /* for messages */
     enum rr_dtype dtype;
     uint32_t rank;
     uint32_t shape[4];
     const void *data;
+    bool in_file; /* data are in the map of a file: the backend may have their pages dropped once it
+                   * has its own copy, which would empty any other memory */
 };
 
 /* ---- program ------------------------------------------------------------------------------ */

@@ -11,31 +11,37 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-/* Walks over the bytes without understanding more than strings and brackets.  False when nesting
- * passes max; *line says where. */
-static bool depth_ok(struct rr_text text, unsigned max, unsigned *line)
+/* Set when jansson asked for memory in vain on this thread: it does not always say so. */
+static _Thread_local bool alloc_failed;
+
+/* Walks over the bytes without understanding more than strings and brackets: refuses what is nested
+ * deeper than max, and NUL bytes, which jansson takes for the end of the text. */
+static int scan(struct rr_text text, unsigned max, struct rr_error *err)
 {
-    unsigned depth = 0;
+    unsigned depth = 0, line = 1;
     bool in_string = false;
     size_t i;
 
-    *line = 1;
     for (i = 0; i < text.len; i++) {
         char c = text.data[i];
 
-        if (c == '\n') ++*line;
+        if (c == '\n') line++;
+        if (c == 0) return rr_fail(err, RR_EFORMAT, "JSON has a NUL byte at line %u", line);
         if (in_string) {
-            if (c == '\\') i++;
+            if (c == '\\' && i + 1 < text.len && text.data[i + 1]) i++;
             if (c == '"') in_string = false;
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
-            if (++depth > max) return false;
+            if (++depth > max) {
+                return rr_fail(err, RR_ETOOBIG, "JSON is nested deeper than %u levels at line %u",
+                               max, line);
+            }
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
         }
     }
-    return true;
+    return RR_OK;
 }
 
 static const char *syntax_problem(const json_error_t *e)
@@ -51,7 +57,9 @@ static const char *syntax_problem(const json_error_t *e)
     }
     /* No code of its own; the text before the quotation is jansson's, not the client's. */
     if (!strncmp(e->text, "invalid Unicode", 15)) return "has half of a surrogate pair";
-    if (!strncmp(e->text, "control character", 17)) return "has a bare control character";
+    if (!strncmp(e->text, "control character", 17) || !strncmp(e->text, "unexpected newline", 18)) {
+        return "has a bare control character";
+    }
     return "has a syntax error";
 }
 
@@ -59,20 +67,21 @@ int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
                   enum rr_json_duplicates dup, struct rr_error *err)
 {
     size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
-    unsigned line;
     json_error_t e;
+    int rc;
 
     *out = NULL;
     if (max_depth == 0) max_depth = RR_JSON_DEPTH;
-    if (!depth_ok(text, max_depth, &line)) {
-        return rr_fail(err, RR_ETOOBIG, "JSON is nested deeper than %u levels at line %u",
-                       max_depth, line);
-    }
+    rc = scan(text, max_depth, err);
+    if (rc) return rc;
     if (dup == RR_JSON_DUP_REJECT) flags |= JSON_REJECT_DUPLICATES;
+    alloc_failed = false;
     /* jansson takes NULL for a mistake, not for nothing. */
     *out = json_loadb(text.len ? text.data : "", text.len, flags, &e);
-    if (*out) return RR_OK;
-    if (json_error_code(&e) == json_error_out_of_memory) {
+    if (*out && !alloc_failed) return RR_OK;
+    json_decref(*out); /* a tree made with a failed allocation may lack something */
+    *out = NULL;
+    if (alloc_failed || !e.text[0] || json_error_code(&e) == json_error_out_of_memory) {
         return rr_fail(err, RR_ENOMEM, "out of memory while reading JSON");
     }
     return rr_fail(err, RR_EFORMAT, "JSON %s at line %d, column %d", syntax_problem(&e), e.line,
@@ -168,7 +177,10 @@ int rr_json_text(const json_t *obj, const char *where, const char *key, struct r
 
 static void *json_alloc(size_t bytes)
 {
-    return rr_alloc(RR_MEM_JSON, 1, bytes);
+    void *p = rr_alloc(RR_MEM_JSON, 1, bytes);
+
+    if (!p) alloc_failed = true;
+    return p;
 }
 
 void rr_json_init(void)

@@ -48,9 +48,9 @@ static void count_up(uint32_t tag, size_t bytes)
     size_t now = atomic_fetch_add_explicit(&usage[tag].now, bytes, memory_order_relaxed) + bytes;
     size_t peak = atomic_load_explicit(&usage[tag].peak, memory_order_relaxed);
 
-    while (now > peak && !atomic_compare_exchange_weak_explicit(&usage[tag].peak, &peak, now,
-                                                                memory_order_relaxed,
-                                                                memory_order_relaxed)) {
+    while (now > peak &&
+           !atomic_compare_exchange_weak_explicit(&usage[tag].peak, &peak, now,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
     }
 }
 

@@ -10,7 +10,8 @@
 
 #include "base/attr.h"
 
-enum rr_mem_tag { /* what memory is used for: reported by rr_mem_usage */
+/* What memory is used for: reported by rr_mem_usage. */
+enum rr_mem_tag {
     RR_MEM_MISC,
     RR_MEM_JSON,
     RR_MEM_TOKENIZER,

@@ -63,8 +63,8 @@ RR_NODISCARD int rr_metrics_open(struct rr_metrics **out, const struct rr_metric
 void rr_metrics_close(struct rr_metrics *m); /* NULL is allowed */
 
 /* id: row of the table.  An id or series that is not there changes nothing.
- * add: counters and gauges (to take from a gauge, add (uint64_t)-n).  set: gauges, and counters that
- * mirror a total kept elsewhere.  observe: histograms. */
+ * add: counters and gauges (to take from a gauge, add (uint64_t)-n).  set: gauges, and counters
+ * that mirror a total kept elsewhere.  observe: histograms. */
 void rr_metrics_add(struct rr_metrics *m, uint32_t id, uint32_t series, uint64_t value);
 void rr_metrics_set(struct rr_metrics *m, uint32_t id, uint32_t series, int64_t value);
 void rr_metrics_observe(struct rr_metrics *m, uint32_t id, uint32_t series, uint64_t value);

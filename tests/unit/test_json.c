@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_json.c - base/json: what parses, what does not and why, getters, faults. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "support/fault.h"
+
+static void test_parse(void **state)
+{
+    static const struct {
+        const char *in;
+        int rc;
+        const char *msg, *why;
+    } cases[] = {
+        { "{\"a\": [1, 2.5, \"x\", null, true]}", RR_OK, "", "all types" },
+        { " \n7 ", RR_OK, "", "any value at the top" },
+        { "\"a\\u0000b\"", RR_OK, "", "NUL in a string" },
+        { "\"\\ud83d\\ude00\"", RR_OK, "", "surrogate pair" },
+        { "{\"a\":1,\"a\":2}", RR_OK, "", "duplicates allowed: the last" },
+        { "", RR_EFORMAT, "JSON ends too early at line 1, column 0", "nothing" },
+        { "[1,2", RR_EFORMAT, "ends too early", "truncated array" },
+        { "\"abc", RR_EFORMAT, "ends too early", "truncated string" },
+        { "{} {}", RR_EFORMAT, "more after the value", "two values" },
+        { "[1,\n 2,\n ,]", RR_EFORMAT, "line 3", "place of a syntax error" },
+        { "\"\xff\"", RR_EFORMAT, "UTF-8", "invalid UTF-8" },
+        { "\"\xed\xa0\x80\"", RR_EFORMAT, "UTF-8", "surrogate as UTF-8" },
+        { "\"\\ud83d\"", RR_EFORMAT, "surrogate", "lone surrogate" },
+        { "\"\\ud83d\\u0041\"", RR_EFORMAT, "surrogate", "half a pair" },
+        { "\"\\ude00\"", RR_EFORMAT, "surrogate", "lone second half" },
+        { "\"a\nb\"", RR_EFORMAT, "control character", "newline in a string" },
+        { "[1e999]", RR_EFORMAT, "out of range", "overflows to infinity" },
+        { "[99999999999999999999]", RR_EFORMAT, "out of range", "integer above 64 bits" },
+        { "[NaN]", RR_EFORMAT, "syntax error", "not JSON" },
+        { "[01]", RR_EFORMAT, "syntax error", "leading zero" },
+        { "{\"secret\" 1}", RR_EFORMAT, "syntax error", "missing colon" },
+        { "{\"a\\u0000\": 1}", RR_EFORMAT, "NUL byte in a key", "NUL in a key" },
+        { "{'secret': 1}", RR_EFORMAT, "syntax error", "Python's quotes" },
+    };
+    struct rr_error err;
+    json_t *v;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++) {
+        int rc;
+
+        err.msg[0] = 0;
+        rc = rr_json_parse(&v, rr_text(cases[i].in), 0, RR_JSON_DUP_LAST, &err);
+        if (rc != cases[i].rc || !strstr(err.msg, cases[i].msg)) {
+            fail_msg("%s: %d, %s", cases[i].why, rc, err.msg);
+        }
+        if (strstr(err.msg, "secret")) fail_msg("%s: the message quotes the input", cases[i].why);
+        if ((rc == RR_OK) != (v != NULL)) fail_msg("%s: tree and status disagree", cases[i].why);
+        json_decref(v);
+    }
+    assert_int_equal(fault_memory_in_use(), 0);
+}
+
+static void test_duplicates(void **state)
+{
+    static const char twice[] = "{\"a\":1,\"a\":2}";
+    struct rr_error err;
+    json_t *v;
+
+    (void)state;
+    assert_int_equal(rr_json_parse(&v, rr_text(twice), 0, RR_JSON_DUP_LAST, &err), RR_OK);
+    assert_int_equal(json_integer_value(json_object_get(v, "a")), 2);
+    json_decref(v);
+    assert_int_equal(rr_json_parse(&v, rr_text(twice), 0, RR_JSON_DUP_REJECT, &err), RR_EFORMAT);
+    assert_non_null(strstr(err.msg, "a key twice"));
+}
+
+static void test_nul_is_content(void **state)
+{
+    struct rr_error err;
+    json_t *v;
+
+    (void)state;
+    assert_int_equal(rr_json_parse(&v, rr_text("\"a\\u0000b\""), 0, RR_JSON_DUP_LAST, &err), RR_OK);
+    assert_int_equal(json_string_length(v), 3);
+    assert_memory_equal(json_string_value(v), "a\0b", 4);
+    json_decref(v);
+    assert_int_equal(rr_json_parse(&v, (struct rr_text){ "1\0", 2 }, 0, RR_JSON_DUP_LAST, &err),
+                     RR_EFORMAT);
+    assert_int_equal(
+        rr_json_parse(&v, (struct rr_text){ "\"\\\0\"", 4 }, 0, RR_JSON_DUP_LAST, &err),
+        RR_EFORMAT);
+    assert_string_equal(err.msg, "JSON has a NUL byte at line 1");
+    assert_int_equal(rr_json_parse(&v, (struct rr_text){ NULL, 0 }, 0, RR_JSON_DUP_LAST, &err),
+                     RR_EFORMAT);
+}
+
+static int parse_nested(const char *open, const char *close, size_t n, unsigned max)
+{
+    size_t no = strlen(open), nc = strlen(close), i;
+    char *text = malloc(n * (no + nc) + 2);
+    struct rr_error err = { 0, "" };
+    json_t *v;
+    int rc;
+
+    assert_non_null(text);
+    for (i = 0; i < n; i++) memcpy(text + i * no, open, no);
+    text[n * no] = '1';
+    for (i = 0; i < n; i++) memcpy(text + n * no + 1 + i * nc, close, nc);
+    rc =
+        rr_json_parse(&v, (struct rr_text){ text, n * (no + nc) + 1 }, max, RR_JSON_DUP_LAST, &err);
+    json_decref(v);
+    free(text);
+    return rc;
+}
+
+static void test_depth(void **state)
+{
+    struct rr_error err;
+    json_t *v;
+
+    (void)state;
+    assert_int_equal(parse_nested("[", "]", RR_JSON_DEPTH, 0), RR_OK);
+    assert_int_equal(parse_nested("[", "]", RR_JSON_DEPTH + 1, 0), RR_ETOOBIG);
+    assert_int_equal(parse_nested("{\"[{\":", "}", 4, 4), RR_OK);
+    assert_int_equal(parse_nested("{\"[{\":", "}", 5, 4), RR_ETOOBIG);
+    assert_int_equal(parse_nested("[", "]", 5000000, 0), RR_ETOOBIG);
+    /* Brackets in strings, after escaped quotes, and wide but flat values do not nest. */
+    assert_int_equal(rr_json_parse(&v, rr_text("[\"[[[[\\\"[[[[\", [1], [2], {}, [[3]]]"), 3,
+                                   RR_JSON_DUP_LAST, &err),
+                     RR_OK);
+    json_decref(v);
+    assert_int_equal(rr_json_parse(&v, rr_text("[\n[\n[1]]]"), 2, RR_JSON_DUP_LAST, &err),
+                     RR_ETOOBIG);
+    assert_string_equal(err.msg, "JSON is nested deeper than 2 levels at line 3");
+    /* More closing than opening must not make the count wrap. */
+    assert_int_equal(rr_json_parse(&v, rr_text("]]]]["), 2, RR_JSON_DUP_LAST, &err), RR_EFORMAT);
+}
+
+static const char config[] = "{\"n\": 12, \"f\": 1e-05, \"b\": true, \"t\": \"abc\", \"z\": null,"
+                             " \"neg\": -1, \"big\": 4294967296, \"real\": 12.0, \"huge\": 1e39}";
+
+static void test_getters(void **state)
+{
+    uint32_t n = 5;
+    float f = 5;
+    bool b = false;
+    struct rr_text t = { "d", 1 };
+    struct rr_error err = { 0, "" };
+    json_t *v;
+
+    (void)state;
+    assert_int_equal(rr_json_parse(&v, rr_text(config), 0, RR_JSON_DUP_REJECT, &err), RR_OK);
+    assert_int_equal(rr_json_u32(v, "c", "none", 0, 9, &n, &err), RR_OK);
+    assert_int_equal(rr_json_u32(v, "c", "z", 0, 9, &n, &err), RR_OK);
+    assert_int_equal(n, 5); /* missing and null keep the default */
+    assert_int_equal(rr_json_u32(v, "c", "n", 12, 12, &n, &err), RR_OK);
+    assert_int_equal(n, 12);
+    assert_int_equal(rr_json_f32(v, "c", "f", &f, &err), RR_OK);
+    assert_true(f == 1e-05f);
+    assert_int_equal(rr_json_f32(v, "c", "n", &f, &err), RR_OK);
+    assert_true(f == 12);
+    assert_int_equal(rr_json_bool(v, "c", "b", &b, &err), RR_OK);
+    assert_true(b);
+    assert_int_equal(rr_json_text(v, "c", "t", &t, &err), RR_OK);
+    assert_true(rr_text_is(t, "abc"));
+    assert_int_equal(rr_json_text(v, "c", "z", &t, &err), RR_OK);
+    json_decref(v);
+}
+
+static void test_getter_errors(void **state)
+{
+    static const struct {
+        char getter;
+        const char *key, *msg;
+    } cases[] = {
+        { 'u', "t", "c.json: t: found a string, expected an integer" },
+        { 'u', "real", "c.json: real: found a number, expected an integer" },
+        { 'u', "b", "c.json: b: found a boolean, expected an integer" },
+        { 'u', "neg", "c.json: neg: found -1, expected 0 to 11" },
+        { 'u', "n", "c.json: n: found 12, expected 0 to 11" },
+        { 'u', "big", "c.json: big: found 4294967296, expected 0 to 11" },
+        { 'f', "t", "c.json: t: found a string, expected a number" },
+        { 'f', "huge", "c.json: huge: found 1e+39, expected a number that fits float32" },
+        { 'b', "n", "c.json: n: found an integer, expected a boolean" },
+        { 't', "n", "c.json: n: found an integer, expected a string" },
+    };
+    uint32_t n = 5;
+    float f = 5;
+    bool b = false;
+    struct rr_text t = { "d", 1 };
+    struct rr_error err;
+    json_t *v;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(rr_json_parse(&v, rr_text(config), 0, RR_JSON_DUP_REJECT, &err), RR_OK);
+    for (i = 0; i < RR_COUNT(cases); i++) {
+        const char *key = cases[i].key;
+        int rc = cases[i].getter == 'u'   ? rr_json_u32(v, "c.json", key, 0, 11, &n, &err)
+                 : cases[i].getter == 'f' ? rr_json_f32(v, "c.json", key, &f, &err)
+                 : cases[i].getter == 'b' ? rr_json_bool(v, "c.json", key, &b, &err)
+                                          : rr_json_text(v, "c.json", key, &t, &err);
+
+        assert_int_equal(rc, RR_EFORMAT);
+        assert_string_equal(err.msg, cases[i].msg);
+    }
+    assert_true(n == 5 && f == 5 && !b && rr_text_is(t, "d"));
+    json_decref(v);
+}
+
+static void test_type_names(void **state)
+{
+    static const char *const expected[] = { "an object", "an array",  "a string",  "an integer",
+                                            "a number",  "a boolean", "a boolean", "null" };
+    struct rr_error err;
+    json_t *v;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(rr_json_parse(&v, rr_text("[{}, [], \"\", 1, 1.5, true, false, null]"), 0,
+                                   RR_JSON_DUP_LAST, &err),
+                     RR_OK);
+    for (i = 0; i < RR_COUNT(expected); i++) {
+        assert_string_equal(rr_json_type_name(json_array_get(v, i)), expected[i]);
+    }
+    assert_string_equal(rr_json_type_name(NULL), "nothing");
+    json_decref(v);
+}
+
+static int parse_config(void *user)
+{
+    struct rr_error err;
+    json_t *v;
+    int rc = rr_json_parse(&v, rr_text(user), 0, RR_JSON_DUP_REJECT, &err);
+
+    json_decref(v);
+    return rc;
+}
+
+static void test_faults(void **state)
+{
+    char text[] = "{\"a\": [1, 2.5, {\"b\": \"long enough to need memory\"}], \"c\": \"\\u00e9\"}";
+    struct fault_report r = fault_each(parse_config, text);
+
+    (void)state;
+    assert_true(r.allocations >= 8);
+    assert_int_equal(r.survived, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parse),          cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_nul_is_content), cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_getters),        cmocka_unit_test(test_getter_errors),
+        cmocka_unit_test(test_type_names),     cmocka_unit_test(test_faults),
+    };
+
+    rr_json_init();
+    return cmocka_run_group_tests_name("json", tests, NULL, NULL);
+}
