@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kern_neon.c - level "neon": what every aarch64 processor has.
+ * Layer: cpu (L1).  Threads: pure functions.
+ * Tile 6 x 16: 24 sums, 4 weights and 1 input fill 29 of the 32 registers. */
+#include "cpu/kern_levels.h"
+
+#if defined(__aarch64__)
+
+#if !defined(__clang__) /* hoists the inputs of all rows above the sums and runs out of registers */
+#pragma GCC optimize("no-schedule-insns")
+#endif
+
+#include "cpu/features.h"
+#include "cpu/arm/vec_neon.h"
+
+#define MR 6
+#define NR 16
+#define KC 1024
+
+#include "cpu/body_attention_f32.h"
+#include "cpu/body_linear_f32.h"
+#include "cpu/body_rows.h"
+
+const struct rr_kern rr_kern_neon = {
+    .name = "neon",
+    .needs = RR_CPU_NEON,
+    .f32_nr = NR,
+    .pack_f32 = pack_f32,
+    .linear_f32 = linear_f32,
+    .attention_f32 = attention_f32,
+    .layernorm_f32 = layernorm_f32,
+    .convert = convert,
+    .add_convert = add_convert,
+};
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vec_neon.h - the vector vocabulary of the kernel bodies, 4 floats wide: Armv8-A Advanced SIMD.
+ * Layer: cpu (L1).  Included by a level file, before the bodies. */
+#ifndef RR_CPU_ARM_VEC_NEON_H
+#define RR_CPU_ARM_VEC_NEON_H
+
+#include <arm_neon.h>
+#include <stdint.h>
+
+#define VW 4 /* lanes */
+typedef float32x4_t v;
+
+static inline v v_load(const float *p) { return vld1q_f32(p); }
+static inline void v_store(float *p, v a) { vst1q_f32(p, a); }
+static inline v v_set(float a) { return vdupq_n_f32(a); }
+static inline v v_add(v a, v b) { return vaddq_f32(a, b); }
+static inline v v_sub(v a, v b) { return vsubq_f32(a, b); }
+static inline v v_mul(v a, v b) { return vmulq_f32(a, b); }
+static inline v v_div(v a, v b) { return vdivq_f32(a, b); }
+static inline v v_fma(v a, v b, v c) { return vfmaq_f32(c, a, b); } /* a * b + c */
+static inline v v_max(v a, v b) { return vmaxq_f32(a, b); } /* NaN if one of them is NaN */
+static inline v v_abs(v a) { return vabsq_f32(a); }
+static inline v v_round(v a) { return vrndnq_f32(a); }
+
+/* a * 2^n for integral n in [-126, 127] */
+static inline v v_scale2(v a, v n)
+{
+    int32x4_t e = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+
+    return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(e, 23)));
+}
+
+/* The first n < VW lanes; the others read as 0 and are not written. */
+static inline v v_load_n(const float *p, uint32_t n)
+{
+    float t[4] = { 0 };
+
+    for (uint32_t i = 0; i < n; i++)
+        t[i] = p[i];
+    return vld1q_f32(t);
+}
+
+static inline void v_store_n(float *p, v a, uint32_t n)
+{
+    float t[4];
+
+    vst1q_f32(t, a);
+    for (uint32_t i = 0; i < n; i++)
+        p[i] = t[i];
+}
+
+static inline v v_load_f16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+static inline v v_load_bf16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+static inline float v_sum(v a)
+{
+    float32x2_t s = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+
+    return vget_lane_f32(vpadd_f32(s, s), 0);
+}
+
+static inline float v_max_lane(v a) { return vmaxvq_f32(a); }
+
+/* r[i] lane j <-> r[j] lane i */
+static inline void v_transpose(v r[VW])
+{
+    float32x4x2_t a = vzipq_f32(r[0], r[2]), b = vzipq_f32(r[1], r[3]);
+    float32x4x2_t lo = vzipq_f32(a.val[0], b.val[0]), hi = vzipq_f32(a.val[1], b.val[1]);
+
+    r[0] = lo.val[0];
+    r[1] = lo.val[1];
+    r[2] = hi.val[0];
+    r[3] = hi.val[1];
+}
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* body_rows.h - kernels that go along rows: conversions, packing, LayerNorm.
+ * Layer: cpu (L1).  Included by one level file, after its vec_*.h; needs NR, the panel width. */
+#ifndef RR_CPU_BODY_ROWS_H
+#define RR_CPU_BODY_ROWS_H
+
+#include <math.h>
+#include <string.h>
+
+#include "base/attr.h"
+#include "cpu/kern.h"
+
+#define RR_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__) /* before a loop with few, constant turns: no loop is left */
+#define RR_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define RR_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+static inline size_t dtype_size(enum rr_dtype dtype)
+{
+    return dtype == RR_F32 ? 4 : dtype == RR_I8 ? 1 : 2;
+}
+
+/* VW elements at src as floats. */
+RR_INLINE v load_full(const void *src, enum rr_dtype dtype)
+{
+    float tmp[VW];
+
+    if (dtype == RR_F16) return v_load_f16((const uint16_t *)src);
+    if (dtype == RR_BF16) return v_load_bf16((const uint16_t *)src);
+    if (dtype == RR_F32) return v_load((const float *)src);
+    for (int i = 0; i < VW; i++)
+        tmp[i] = ((const int8_t *)src)[i];
+    return v_load(tmp);
+}
+
+/* The first n < VW elements at src, then zeros. */
+RR_INLINE v load_part(const void *src, enum rr_dtype dtype, uint32_t n)
+{
+    float tmp[VW] = { 0 };
+
+    memcpy(tmp, src, n * dtype_size(dtype));
+    return load_full(tmp, dtype);
+}
+
+/* ---- conversions --------------------------------------------------------------------------- */
+
+RR_INLINE void convert_rows(float *y, const void *src, enum rr_dtype dtype, size_t n, bool add)
+{
+    const char *in = (const char *)src;
+    size_t i = 0, size = dtype_size(dtype);
+
+    for (; i + VW <= n; i += VW) {
+        v a = load_full(in + i * size, dtype);
+
+        v_store(y + i, add ? v_add(v_load(y + i), a) : a);
+    }
+    if (i < n) {
+        uint32_t rest = (uint32_t)(n - i);
+        v a = load_part(in + i * size, dtype, rest);
+
+        v_store_n(y + i, add ? v_add(v_load_n(y + i, rest), a) : a, rest);
+    }
+}
+
+static void convert(float *y, const void *src, enum rr_dtype dtype, size_t n)
+{
+    switch (dtype) { /* constants, so that each call below becomes one tight loop */
+    case RR_F32: convert_rows(y, src, RR_F32, n, false); break;
+    case RR_F16: convert_rows(y, src, RR_F16, n, false); break;
+    case RR_BF16: convert_rows(y, src, RR_BF16, n, false); break;
+    case RR_I8: convert_rows(y, src, RR_I8, n, false); break;
+    }
+}
+
+static void add_convert(float *y, const void *src, enum rr_dtype dtype, size_t n)
+{
+    switch (dtype) {
+    case RR_F32: convert_rows(y, src, RR_F32, n, true); break;
+    case RR_F16: convert_rows(y, src, RR_F16, n, true); break;
+    case RR_BF16: convert_rows(y, src, RR_BF16, n, true); break;
+    case RR_I8: convert_rows(y, src, RR_I8, n, true); break;
+    }
+}
+
+/* ---- packing ------------------------------------------------------------------------------- */
+
+/* VW source rows (row stride ld bytes) become VW columns of a panel: dst[j * NR + r]. */
+RR_INLINE void pack_columns(float *dst, const char *src, size_t ld, enum rr_dtype dtype, uint32_t k)
+{
+    size_t size = dtype_size(dtype);
+    uint32_t j = 0;
+    v t[VW];
+
+    for (; j + VW <= k; j += VW) {
+        for (int r = 0; r < VW; r++)
+            t[r] = load_full(src + (size_t)r * ld + j * size, dtype);
+        v_transpose(t);
+        for (int r = 0; r < VW; r++)
+            v_store(dst + (size_t)(j + (uint32_t)r) * NR, t[r]);
+    }
+    if (j < k) {
+        for (int r = 0; r < VW; r++)
+            t[r] = load_part(src + (size_t)r * ld + j * size, dtype, k - j);
+        v_transpose(t);
+        for (uint32_t r = 0; r < k - j; r++)
+            v_store(dst + (size_t)(j + r) * NR, t[r]);
+    }
+}
+
+/* One source row becomes one column: the edges of a stack that does not fall on VW. */
+static void pack_column(float *dst, const char *src, enum rr_dtype dtype, uint32_t k)
+{
+    float tmp[64];
+
+    for (uint32_t j = 0; j < k; j += 64) {
+        uint32_t n = RR_MIN(k - j, 64u);
+
+        convert(tmp, src + j * dtype_size(dtype), dtype, n);
+        for (uint32_t i = 0; i < n; i++)
+            dst[(size_t)(j + i) * NR] = tmp[i];
+    }
+}
+
+/* pack_f32 for source rows that are ld bytes apart. */
+RR_INLINE void pack_rows(float *panels, const void *src, size_t ld, enum rr_dtype dtype,
+                         uint32_t row0, uint32_t rows, uint32_t k)
+{
+    const char *in = (const char *)src;
+    uint32_t r = 0;
+
+    while (r < rows) {
+        size_t o = (size_t)row0 + r;
+        float *dst = panels + o / NR * NR * k + o % NR;
+
+        if (o % VW == 0 && rows - r >= VW) {
+            pack_columns(dst, in + r * ld, ld, dtype, k);
+            r += VW;
+        } else {
+            pack_column(dst, in + r * ld, dtype, k);
+            r++;
+        }
+    }
+}
+
+static void pack_f32(float *panels, const void *src, enum rr_dtype dtype, uint32_t row0,
+                     uint32_t rows, uint32_t k)
+{
+    size_t ld = k * dtype_size(dtype);
+
+    switch (dtype) {
+    case RR_F32: pack_rows(panels, src, ld, RR_F32, row0, rows, k); break;
+    case RR_F16: pack_rows(panels, src, ld, RR_F16, row0, rows, k); break;
+    case RR_BF16: pack_rows(panels, src, ld, RR_BF16, row0, rows, k); break;
+    case RR_I8: pack_rows(panels, src, ld, RR_I8, row0, rows, k); break;
+    }
+}
+
+/* ---- LayerNorm ----------------------------------------------------------------------------- */
+
+/* Sum over a row of x - shift, and in *squares of its square; shift 0 and squares NULL: the sum. */
+RR_INLINE float row_sum(const float *x, uint32_t n, float shift, float *squares)
+{
+    v s0 = v_set(0), s1 = s0, q0 = s0, q1 = s0, c = v_set(shift);
+    uint32_t i = 0;
+
+    for (; i + 2 * VW <= n; i += 2 * VW) {
+        v a = v_sub(v_load(x + i), c), b = v_sub(v_load(x + i + VW), c);
+
+        s0 = v_add(s0, a);
+        s1 = v_add(s1, b);
+        if (squares) {
+            q0 = v_fma(a, a, q0);
+            q1 = v_fma(b, b, q1);
+        }
+    }
+    s0 = v_add(s0, s1);
+    q0 = v_add(q0, q1);
+    for (; i < n; i += VW) {
+        v a = n - i < VW ? v_load_n(x + i, n - i) : v_load(x + i);
+        float d[VW];
+
+        v_store(d, v_sub(a, c));
+        a = n - i < VW ? v_load_n(d, n - i) : v_load(d); /* lanes past the row count as 0 */
+        s0 = v_add(s0, a);
+        q0 = v_fma(a, a, q0);
+    }
+    if (squares) *squares = v_sum(q0);
+    return v_sum(s0);
+}
+
+/* Two passes with the correction of Chan, Golub and LeVeque (1983): the mean that rounding left
+ * over, delta, is measured in the second pass and taken off mean and variance. */
+static void layernorm_row(float *y, const float *x, const float *gamma, const float *beta,
+                          uint32_t n, float eps)
+{
+    float mean = row_sum(x, n, 0.0f, NULL) / (float)n, squares, delta, var, inv;
+    uint32_t i = 0;
+    v m, d, s;
+
+    delta = row_sum(x, n, mean, &squares) / (float)n;
+    var = squares / (float)n - delta * delta;
+    inv = 1.0f / sqrtf((var < 0.0f ? 0.0f : var) + eps);
+
+    m = v_set(mean);
+    d = v_set(delta);
+    s = v_set(inv);
+    for (; i + VW <= n; i += VW) {
+        v a = v_mul(v_sub(v_sub(v_load(x + i), m), d), s);
+
+        v_store(y + i, v_fma(a, v_load(gamma + i), v_load(beta + i)));
+    }
+    if (i < n) {
+        v a = v_mul(v_sub(v_sub(v_load_n(x + i, n - i), m), d), s);
+
+        v_store_n(y + i, v_fma(a, v_load_n(gamma + i, n - i), v_load_n(beta + i, n - i)), n - i);
+    }
+}
+
+static void layernorm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *gamma,
+                          const float *beta, uint32_t m, uint32_t n, float eps)
+{
+    for (uint32_t i = 0; i < m; i++)
+        layernorm_row(y + i * ldy, x + i * ldx, gamma, beta, n, eps);
+}
+
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.c - a fixed team of workers: spin a little, then sleep in the kernel.  Layer: cpu (L1).
+ * Threads: see pool.h.
+ *
+ * Two words carry everything between threads.  `job` is raised by the owner when fn and user are
+ * set: workers wait for it to change.  `busy` is lowered by each worker that is done: the owner waits
+ * for zero.  The barrier has a third one, `turn`, raised by the last to arrive.  Each is waited for
+ * in the same way: a bounded spin, because the next job or the last worker is usually microseconds
+ * away, then a futex, because on a machine with more threads than processors the one that is waited
+ * for may need ours. */
+#include "cpu/pool.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cpu/topology.h"
+
+#define SPIN_NS 40000       /* about what a sleep and a wake-up cost together */
+#define SPINS_PER_LOOK 32   /* pauses between two looks at the clock */
+#define STACK_BYTES 1048576 /* kernels keep their scratch elsewhere */
+#define LINE 64
+
+/* A word that threads wait on.  Alone in its cache line: the waiters read it all the time. */
+struct word {
+    RR_ALIGNED(LINE) _Atomic uint32_t value;
+    _Atomic uint32_t sleepers;
+};
+
+struct worker {
+    struct rr_pool *pool;
+    uint32_t index;
+    pthread_t thread;
+};
+
+struct rr_pool {
+    struct word job;  /* serial number of the job; workers sleep on it */
+    struct word busy; /* workers that have not finished the job; the owner sleeps on it */
+    struct word turn; /* serial number of the barrier */
+    RR_ALIGNED(LINE) _Atomic uint32_t arrived; /* at the barrier */
+    RR_ALIGNED(LINE) rr_pool_fn *fn; /* written before job is raised; NULL: leave */
+    void *user;
+    uint32_t size;
+    uint32_t started; /* workers that exist, without the owner */
+    bool pin;
+    struct worker workers[]; /* [size], the first is unused: it is the owner */
+};
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+/* Not rr_now_ns: a test that stops that clock must not stop a spinning worker. */
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void futex(struct word *w, int op, uint32_t arg)
+{
+    /* Errors (EAGAIN: the value has changed, EINTR) mean "look again", which callers do anyway. */
+    syscall(SYS_futex, (uint32_t *)&w->value, op, arg, NULL, NULL, 0);
+}
+
+/* Waits while w has the value old.  Acquire: what was written before the change is visible. */
+static uint32_t word_wait(struct word *w, uint32_t old)
+{
+    uint64_t until = 0;
+    uint32_t v;
+    int i;
+
+    do {
+        for (i = 0; i < SPINS_PER_LOOK; i++) {
+            v = atomic_load_explicit(&w->value, memory_order_acquire);
+            if (v != old) return v;
+            relax();
+        }
+        if (until == 0) until = now_ns() + SPIN_NS;
+    } while (now_ns() < until);
+
+    /* Sequentially consistent on both sides: either the waker sees our count, or we (here or in the
+     * kernel's own comparison) see its new value.  Anything weaker could lose the wake-up. */
+    atomic_fetch_add_explicit(&w->sleepers, 1, memory_order_seq_cst);
+    while ((v = atomic_load_explicit(&w->value, memory_order_seq_cst)) == old)
+        futex(w, FUTEX_WAIT_PRIVATE, old);
+    atomic_fetch_sub_explicit(&w->sleepers, 1, memory_order_relaxed);
+    return v;
+}
+
+/* After a sequentially consistent change of w->value. */
+static void word_wake(struct word *w)
+{
+    if (atomic_load_explicit(&w->sleepers, memory_order_seq_cst) != 0)
+        futex(w, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+static void pin_to(uint32_t index)
+{
+    int cpu = rr_topology_cpu(index);
+    cpu_set_t set;
+
+    if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)cpu, &set);
+    /* A refusal costs some speed at most. */
+    (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct rr_pool *p = w->pool;
+    uint32_t seen = 0;
+    char name[16];
+
+    snprintf(name, sizeof(name), "rr-cpu-%u", w->index % 10000);
+    pthread_setname_np(pthread_self(), name);
+    if (p->pin) pin_to(w->index);
+    for (;;) {
+        /* The owner raises job once for each run and waits for all of us, so we never miss one. */
+        seen = word_wait(&p->job, seen);
+        if (!p->fn) return NULL;
+        p->fn(p->user, w->index);
+        /* Release (part of seq_cst): the results are visible to the owner that sees zero. */
+        if (atomic_fetch_sub_explicit(&p->busy.value, 1, memory_order_seq_cst) == 1)
+            word_wake(&p->busy);
+    }
+}
+
+static int start(struct worker *w)
+{
+    pthread_attr_t attr;
+    sigset_t all, old;
+    int rc;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    /* Signals are for the program's own threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&w->thread, &attr, worker_main, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return rc;
+}
+
+int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err)
+{
+    struct rr_topology topo;
+    struct rr_pool *p;
+    size_t bytes;
+    int rc;
+
+    *out = NULL;
+    if (n_threads < 1 || n_threads > RR_POOL_MAX)
+        return rr_fail(err, RR_EINVAL, "%u compute threads asked for, possible are 1 to %d",
+                       n_threads, RR_POOL_MAX);
+
+    bytes = sizeof(*p) + n_threads * sizeof(p->workers[0]);
+    p = rr_pages_alloc(RR_MEM_WORKSPACE, bytes); /* for its alignment */
+    if (!p) return rr_fail(err, RR_ENOMEM, "out of memory for %u compute threads", n_threads);
+    p->size = n_threads;
+    rr_topology_get(&topo);
+    p->pin = n_threads == topo.allowed && n_threads > 1;
+    for (uint32_t i = 1; i < n_threads; i++) {
+        p->workers[i].pool = p;
+        p->workers[i].index = i;
+        rc = start(&p->workers[i]);
+        if (rc) {
+            rr_fail(err, RR_EIO, "cannot start compute thread %u of %u: %s", i + 1, n_threads,
+                    strerror(rc));
+            rr_pool_close(p);
+            return RR_EIO;
+        }
+        p->started++;
+    }
+    *out = p;
+    return RR_OK;
+}
+
+void rr_pool_close(struct rr_pool *p)
+{
+    if (!p) return;
+    p->fn = NULL;
+    atomic_fetch_add_explicit(&p->job.value, 1, memory_order_seq_cst);
+    word_wake(&p->job);
+    for (uint32_t i = 1; i <= p->started; i++) pthread_join(p->workers[i].thread, NULL);
+    rr_pages_free(RR_MEM_WORKSPACE, p, sizeof(*p) + p->size * sizeof(p->workers[0]));
+}
+
+uint32_t rr_pool_size(const struct rr_pool *p)
+{
+    return p->size;
+}
+
+void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user)
+{
+    uint32_t left;
+
+    if (p->size > 1) {
+        p->fn = fn;
+        p->user = user;
+        /* Relaxed: job, raised next with release, publishes it. */
+        atomic_store_explicit(&p->busy.value, p->size - 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&p->job.value, 1, memory_order_seq_cst);
+        word_wake(&p->job);
+    }
+    fn(user, 0);
+    if (p->size > 1) {
+        left = atomic_load_explicit(&p->busy.value, memory_order_acquire);
+        while (left != 0) left = word_wait(&p->busy, left);
+    }
+}
+
+void rr_pool_barrier(struct rr_pool *p)
+{
+    uint32_t turn;
+
+    if (p->size == 1) return;
+    /* Relaxed: the turn cannot end before we have arrived ourselves. */
+    turn = atomic_load_explicit(&p->turn.value, memory_order_relaxed);
+    /* Acquire and release: the last to arrive has seen what all others wrote, and passes it on. */
+    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) + 1 == p->size) {
+        /* Relaxed: nobody arrives for the next turn before this one ends, with release, below. */
+        atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
+        atomic_fetch_add_explicit(&p->turn.value, 1, memory_order_seq_cst);
+        word_wake(&p->turn);
+    } else {
+        word_wait(&p->turn, turn);
+    }
+}

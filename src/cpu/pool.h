@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.h - a fixed team of workers for one device.  Layer: cpu (L1).
+ * Threads: one owner; the owner is worker 0 of every run. */
+#ifndef RR_CPU_POOL_H
+#define RR_CPU_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "rerank_types.h"
+
+struct rr_pool;
+
+#define RR_POOL_MAX 1024 /* threads */
+
+/* n_threads >= 1 counts the owner.  Workers spin a little between jobs, then sleep.
+ * When the team has one thread for each processor of the affinity mask, the workers are pinned,
+ * one to each but the first; the owner, a thread of the caller's, is left alone and finds the free
+ * one.  A smaller team is never pinned: any choice of processors would be worse than the
+ * scheduler's, which knows who else runs and which of them share a core. */
+RR_NODISCARD int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err);
+void rr_pool_close(struct rr_pool *p); /* NULL is allowed */
+uint32_t rr_pool_size(const struct rr_pool *p);
+
+/* Calls fn(user, worker) once on every worker (0 .. size-1) and returns when all are done. */
+typedef void rr_pool_fn(void *user, uint32_t worker);
+void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user);
+
+/* Within a run: waits until every worker of the pool has come here.  What was written before it is
+ * visible to all after it. */
+void rr_pool_barrier(struct rr_pool *p);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vec_avx2.h - the vector vocabulary of the kernel bodies, 8 floats wide: AVX2, FMA, F16C.
+ * Layer: cpu (L1).  Included by one level file, before the bodies. */
+#ifndef RR_CPU_X86_VEC_AVX2_H
+#define RR_CPU_X86_VEC_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define VW 8 /* lanes */
+typedef __m256 v;
+
+static inline v v_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(float *p, v a) { _mm256_storeu_ps(p, a); }
+static inline v v_set(float a) { return _mm256_set1_ps(a); }
+static inline v v_add(v a, v b) { return _mm256_add_ps(a, b); }
+static inline v v_sub(v a, v b) { return _mm256_sub_ps(a, b); }
+static inline v v_mul(v a, v b) { return _mm256_mul_ps(a, b); }
+static inline v v_div(v a, v b) { return _mm256_div_ps(a, b); }
+static inline v v_fma(v a, v b, v c) { return _mm256_fmadd_ps(a, b, c); } /* a * b + c */
+static inline v v_max(v a, v b) { return _mm256_max_ps(a, b); } /* b if one of them is NaN */
+static inline v v_abs(v a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+
+static inline v v_round(v a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* a * 2^n for integral n in [-126, 127] */
+static inline v v_scale2(v a, v n)
+{
+    __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+
+    return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+}
+
+/* All ones in lanes 0 .. n-1. */
+static inline __m256i v_first(uint32_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* The first n < VW lanes; the others read as 0 and are not written. */
+static inline v v_load_n(const float *p, uint32_t n) { return _mm256_maskload_ps(p, v_first(n)); }
+static inline void v_store_n(float *p, v a, uint32_t n) { _mm256_maskstore_ps(p, v_first(n), a); }
+
+static inline v v_load_f16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline v v_load_bf16(const uint16_t *p)
+{
+    __m256i w = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+
+    return _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
+}
+
+static inline float v_sum(v a)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline float v_max_lane(v a)
+{
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+/* r[i] lane j <-> r[j] lane i */
+static inline void v_transpose(v r[VW])
+{
+    v t[8], u[8];
+
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+
+#endif

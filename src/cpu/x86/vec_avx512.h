@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vec_avx512.h - the vector vocabulary of the kernel bodies, 16 floats wide: AVX-512 F, BW, DQ, VL.
+ * Layer: cpu (L1).  Included by a level file, before the bodies.  With RR_EMULATE_AVX512 the
+ * intrinsics come from a plain C emulation, so that the level can be checked on any processor. */
+#ifndef RR_CPU_X86_VEC_AVX512_H
+#define RR_CPU_X86_VEC_AVX512_H
+
+#if defined(RR_EMULATE_AVX512)
+#include "emul_avx512.h"
+#else
+#include <immintrin.h>
+#endif
+#include <stdint.h>
+
+#define VW 16 /* lanes */
+typedef __m512 v;
+
+static inline v v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, v a) { _mm512_storeu_ps(p, a); }
+static inline v v_set(float a) { return _mm512_set1_ps(a); }
+static inline v v_add(v a, v b) { return _mm512_add_ps(a, b); }
+static inline v v_sub(v a, v b) { return _mm512_sub_ps(a, b); }
+static inline v v_mul(v a, v b) { return _mm512_mul_ps(a, b); }
+static inline v v_div(v a, v b) { return _mm512_div_ps(a, b); }
+static inline v v_fma(v a, v b, v c) { return _mm512_fmadd_ps(a, b, c); } /* a * b + c */
+static inline v v_max(v a, v b) { return _mm512_max_ps(a, b); } /* b if one of them is NaN */
+static inline v v_abs(v a) { return _mm512_abs_ps(a); }
+static inline v v_round(v a) { return _mm512_roundscale_ps(a, 8); } /* to nearest, no exception */
+static inline v v_scale2(v a, v n) { return _mm512_scalef_ps(a, n); } /* a * 2^n, n integral */
+
+/* The first n < VW lanes; the others read as 0 and are not written. */
+static inline v v_load_n(const float *p, uint32_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+
+static inline void v_store_n(float *p, v a, uint32_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+
+static inline v v_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+static inline v v_load_bf16(const uint16_t *p)
+{
+    __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+
+    return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+}
+
+/* Lanes 128 bits wide: 0 + 2, 1 + 3, then their halves. */
+static inline float v_sum(v a)
+{
+    a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0x4E));
+    a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0xB1));
+    a = _mm512_add_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
+    a = _mm512_add_ps(a, _mm512_shuffle_ps(a, a, 0xB1));
+    return _mm512_cvtss_f32(a);
+}
+
+static inline float v_max_lane(v a)
+{
+    a = _mm512_max_ps(a, _mm512_shuffle_f32x4(a, a, 0x4E));
+    a = _mm512_max_ps(a, _mm512_shuffle_f32x4(a, a, 0xB1));
+    a = _mm512_max_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
+    a = _mm512_max_ps(a, _mm512_shuffle_ps(a, a, 0xB1));
+    return _mm512_cvtss_f32(a);
+}
+
+/* r[i] lane j <-> r[j] lane i */
+static inline void v_transpose(v r[VW])
+{
+    v t[16], u[16];
+
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) { /* u[i + c]: columns c, 4 + c, 8 + c, 12 + c of four rows */
+        u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xEE);
+        u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+    }
+    for (int c = 0; c < 4; c++) {
+        v a = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88);
+        v b = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xDD);
+        v d = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
+        v e = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xDD);
+
+        r[c] = _mm512_shuffle_f32x4(a, d, 0x88);
+        r[c + 4] = _mm512_shuffle_f32x4(b, e, 0x88);
+        r[c + 8] = _mm512_shuffle_f32x4(a, d, 0xDD);
+        r[c + 12] = _mm512_shuffle_f32x4(b, e, 0xDD);
+    }
+}
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* emul_avx512.h - the 512-bit intrinsics that the kernels use, in plain C, under their own names.
+ *
+ * The kernel sources include this instead of <immintrin.h> when RR_EMULATE_AVX512 is defined, and
+ * are then checked on processors without AVX-512.  Each function follows the operation section of
+ * its instruction in the Intel SDM; fused multiply-adds round once.  Slow, and meant to be. */
+#ifndef RR_EMUL_AVX512_H
+#define RR_EMUL_AVX512_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define EMU static inline __attribute__((always_inline, unused))
+
+typedef struct { float f[16]; } __m512;
+typedef struct { int32_t i[16]; } __m512i;
+typedef struct { uint16_t h[16]; } __m256i;
+typedef uint16_t __mmask16;
+
+#define EACH(expression)                                                                           \
+    __m512 r;                                                                                      \
+    for (int n = 0; n < 16; n++)                                                                   \
+        r.f[n] = (expression);                                                                     \
+    return r
+
+EMU __m512 _mm512_loadu_ps(const void *p)
+{
+    __m512 r;
+
+    memcpy(&r, p, sizeof(r));
+    return r;
+}
+EMU void _mm512_storeu_ps(void *p, __m512 a) { memcpy(p, &a, sizeof(a)); }
+EMU __m512 _mm512_set1_ps(float a) { EACH(a); }
+EMU __m512 _mm512_add_ps(__m512 a, __m512 b) { EACH(a.f[n] + b.f[n]); }
+EMU __m512 _mm512_sub_ps(__m512 a, __m512 b) { EACH(a.f[n] - b.f[n]); }
+EMU __m512 _mm512_mul_ps(__m512 a, __m512 b) { EACH(a.f[n] * b.f[n]); }
+EMU __m512 _mm512_div_ps(__m512 a, __m512 b) { EACH(a.f[n] / b.f[n]); }
+EMU __m512 _mm512_max_ps(__m512 a, __m512 b) { EACH(a.f[n] > b.f[n] ? a.f[n] : b.f[n]); }
+EMU __m512 _mm512_abs_ps(__m512 a) { EACH(__builtin_fabsf(a.f[n])); }
+EMU __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c)
+{
+    EACH(__builtin_fmaf(a.f[n], b.f[n], c.f[n]));
+}
+/* imm 8: to nearest even, whole numbers */
+EMU __m512 _mm512_roundscale_ps(__m512 a, int imm) { EACH(imm == 8 ? rintf(a.f[n]) : NAN); }
+EMU __m512 _mm512_scalef_ps(__m512 a, __m512 b) { EACH(ldexpf(a.f[n], (int)floorf(b.f[n]))); }
+
+EMU __m512 _mm512_maskz_loadu_ps(__mmask16 k, const void *p)
+{
+    __m512 r = { { 0 } };
+
+    for (int n = 0; n < 16; n++)
+        if (k >> n & 1) memcpy(&r.f[n], (const char *)p + 4 * n, 4); /* the rest is not touched */
+    return r;
+}
+EMU void _mm512_mask_storeu_ps(void *p, __mmask16 k, __m512 a)
+{
+    for (int n = 0; n < 16; n++)
+        if (k >> n & 1) memcpy((char *)p + 4 * n, &a.f[n], 4);
+}
+
+/* ---- conversions --------------------------------------------------------------------------- */
+
+EMU __m256i _mm256_loadu_si256(const __m256i *p)
+{
+    __m256i r;
+
+    memcpy(&r, p, sizeof(r));
+    return r;
+}
+EMU float emu_from_f16(uint16_t h)
+{
+    int exponent = h >> 10 & 31, fraction = h & 1023;
+    float r = exponent == 31 ? (fraction ? NAN : INFINITY)
+              : exponent     ? ldexpf((float)(1024 + fraction), exponent - 25)
+                             : ldexpf((float)fraction, -24);
+
+    return h >> 15 ? -r : r;
+}
+EMU __m512 _mm512_cvtph_ps(__m256i a) { EACH(emu_from_f16(a.h[n])); }
+EMU __m512i _mm512_cvtepu16_epi32(__m256i a)
+{
+    __m512i r;
+
+    for (int n = 0; n < 16; n++)
+        r.i[n] = a.h[n];
+    return r;
+}
+EMU __m512i _mm512_slli_epi32(__m512i a, unsigned count)
+{
+    for (int n = 0; n < 16; n++)
+        a.i[n] = (int32_t)((uint32_t)a.i[n] << count);
+    return a;
+}
+EMU __m512 _mm512_castsi512_ps(__m512i a)
+{
+    __m512 r;
+
+    memcpy(&r, &a, sizeof(r));
+    return r;
+}
+EMU float _mm512_cvtss_f32(__m512 a) { return a.f[0]; }
+
+/* ---- shuffles ------------------------------------------------------------------------------ */
+
+/* Inside each 128-bit lane: two floats of a, two of b, two bits of imm each. */
+EMU __m512 _mm512_shuffle_ps(__m512 a, __m512 b, int imm)
+{
+    EACH((n & 2 ? b : a).f[(n & ~3) + (imm >> 2 * (n & 3) & 3)]);
+}
+/* Whole 128-bit lanes: two of a, two of b. */
+EMU __m512 _mm512_shuffle_f32x4(__m512 a, __m512 b, int imm)
+{
+    EACH((n & 8 ? b : a).f[4 * (imm >> 2 * (n >> 2) & 3) + (n & 3)]);
+}
+EMU __m512 _mm512_unpacklo_ps(__m512 a, __m512 b) { EACH((n & 1 ? b : a).f[(n & ~3) + (n >> 1 & 1)]); }
+EMU __m512 _mm512_unpackhi_ps(__m512 a, __m512 b)
+{
+    EACH((n & 1 ? b : a).f[(n & ~3) + 2 + (n >> 1 & 1)]);
+}
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* levels.c - the list of levels that are compiled against emulated instructions.  Layer: tests. */
+#include "../check/check.h"
+
+#if defined(__x86_64__)
+extern const struct rr_kern rr_kern_avx512_emulated;
+#endif
+
+const struct rr_kern *const check_emulated[] = {
+#if defined(__x86_64__)
+    &rr_kern_avx512_emulated,
+#endif
+    NULL,
+};
