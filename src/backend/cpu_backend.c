@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_backend.c - the built-in backend: its table of functions, opening and describing a device.
+ * Layer: backend (L3).  Threads: see rerank_backend.h. */
+#include "backend/cpu_backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/registry.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "cpu/features.h"
+#include "cpu/topology.h"
+
+/* The reasons for the numbers are in docs/internals/backend.md. */
+#define CHUNK_TOKENS 256
+#define SOLO_TOKENS 1024
+#define TEAM_TOKENS 1024
+#define BLOCK_ROWS 264
+#define BATCH_TOKENS 1024 /* for each thread */
+
+static uint32_t device_count(const char **why)
+{
+    *why = NULL;
+    return 1;
+}
+
+static void close_device(struct rr_device *d)
+{
+    if (!d) return;
+    rr_pool_close(d->pool);
+    rr_free(d);
+}
+
+static int check_options(const struct rr_device_options *opt, struct rr_error *err)
+{
+    if (opt->index != 0)
+        return rr_fail(err, RR_ENOENT, "no CPU device %u, there is one: 0", opt->index);
+    if (opt->dtype && strcmp(opt->dtype, "auto") != 0 && strcmp(opt->dtype, "f32") != 0)
+        return rr_fail(err, RR_ENOTSUP, "the CPU backend does not compute in '%s', it has: auto, f32",
+                       opt->dtype);
+    return RR_OK;
+}
+
+static int open_device(struct rr_device **out, const struct rr_device_options *opt,
+                       struct rr_error *err)
+{
+    const struct rr_kern *const *levels;
+    struct rr_topology topo;
+    struct rr_device *d;
+    uint32_t n_levels;
+    int rc;
+
+    *out = NULL;
+    rc = check_options(opt, err);
+    if (rc) return rc;
+    d = rr_calloc(RR_MEM_MISC, 1, sizeof(*d));
+    if (!d) return rr_fail(err, RR_ENOMEM, "out of memory for a device");
+    d->tuning = (struct rr_cpu_tuning){ CHUNK_TOKENS, SOLO_TOKENS, TEAM_TOKENS, BLOCK_ROWS,
+                                        RR_CPU_AUTO };
+    d->threads = opt->threads;
+    if (d->threads == 0) {
+        rr_topology_get(&topo);
+        d->threads = RR_MIN(topo.threads, RR_POOL_MAX);
+    }
+    levels = rr_kern_levels(&n_levels);
+    rc = rr_cpu_isa(&d->kern, levels, n_levels, rr_cpu_flags(), opt->isa, err);
+    if (!rc) rc = rr_pool_open(&d->pool, d->threads, err);
+    if (rc) {
+        close_device(d);
+        return rc;
+    }
+    *out = d;
+    return RR_OK;
+}
+
+static void describe(const struct rr_device *d, struct rr_device_info *out)
+{
+    struct rr_topology topo;
+
+    memset(out, 0, sizeof(*out));
+    rr_topology_get(&topo);
+    rr_cpu_brand(out->name, sizeof(out->name));
+    snprintf(out->isa, sizeof(out->isa), "%s", d->kern->name);
+    snprintf(out->dtype, sizeof(out->dtype), "f32");
+    out->threads = d->threads;
+    out->batch_tokens = BATCH_TOKENS * d->threads;
+    out->memory_total = topo.memory_total;
+    if (topo.memory_limit && topo.memory_limit < out->memory_total)
+        out->memory_total = topo.memory_limit;
+}
+
+struct rr_cpu_tuning *rr_cpu_tuning(struct rr_device *d)
+{
+    return &d->tuning;
+}
+
+const struct rr_backend *rr_backend_cpu(void)
+{
+    static const struct rr_backend backend = {
+        .abi = RR_BACKEND_ABI,
+        .name = "cpu",
+        .device_count = device_count,
+        .open = open_device,
+        .close = close_device,
+        .describe = describe,
+        .plan = rr_cpu_plan_memory,
+        .load = rr_cpu_load,
+        .unload = rr_cpu_unload,
+        .run = rr_cpu_run,
+    };
+
+    return &backend;
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_backend.h - the inside of the CPU backend, for its own files, tests and benchmarks.
+ * Layer: backend (L3).
+ *
+ *   cpu_backend.c  the table of functions, devices
+ *   cpu_isa.c      which kernel level, and a check that it computes what it should
+ *   cpu_check.c    is the program sound?
+ *   cpu_layout.c   where the rows of each register live
+ *   cpu_load.c     weights: sizes, packing
+ *   cpu_plan.c     how a batch is cut into work
+ *   cpu_exec.c     one operation on some rows and columns
+ *   cpu_run.c      workers, chunks and the team */
+#ifndef RR_BACKEND_CPU_BACKEND_H
+#define RR_BACKEND_CPU_BACKEND_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/attr.h"
+#include "cpu/kern.h"
+#include "cpu/pool.h"
+#include "rerank_backend.h"
+
+/* ---- device -------------------------------------------------------------------------------- */
+
+enum rr_cpu_mode {
+    RR_CPU_AUTO,   /* by estimated time */
+    RR_CPU_CHUNKS, /* each worker takes chunks of whole sequences through the whole program */
+    RR_CPU_TEAM    /* all workers share each operation */
+};
+
+/* Knobs.  rr_cpu_tuning gives those of a device; tests and benchmarks change them before load. */
+struct rr_cpu_tuning {
+    uint32_t chunk_tokens; /* aim for the largest chunks */
+    uint32_t solo_tokens;  /* longer sequences are left to the team */
+    uint32_t team_tokens;  /* most that the team takes at once, longer sequences apart */
+    uint32_t block_rows;   /* rows that pass through a segment of row-wise operations at once */
+    enum rr_cpu_mode mode;
+};
+
+struct rr_device {
+    const struct rr_kern *kern;
+    struct rr_pool *pool;
+    uint32_t threads;
+    struct rr_cpu_tuning tuning;
+};
+
+struct rr_cpu_tuning *rr_cpu_tuning(struct rr_device *d);
+
+/* ---- layout -------------------------------------------------------------------------------- */
+
+/* Storage for register rows.  The size of an area is floats-per-row times the most rows it holds;
+ * a value has its own columns of all rows: base + offset * rows + row * ld. */
+enum rr_cpu_area {
+    RR_CPU_TOKENS,    /* one row for each token of the work */
+    RR_CPU_SEQUENCES, /* one row for each sequence of the work */
+    RR_CPU_BLOCK,     /* tokens, but only those of the block in hand */
+    RR_CPU_AREAS
+};
+
+struct rr_cpu_place {
+    size_t offset; /* floats per row before this value */
+    uint32_t ld;   /* row stride, floats; a multiple of 16, so that rows are 64-byte aligned */
+    enum rr_cpu_area area;
+};
+
+/* A maximal run of operations that work row by row on tokens, or one other operation. */
+struct rr_cpu_segment {
+    uint32_t begin, end; /* operations */
+    bool by_rows;        /* may be executed block by block */
+};
+
+enum rr_cpu_operand { RR_CPU_DST, RR_CPU_SRC, RR_CPU_EXTRA /* residual or kv */, RR_CPU_OPERANDS };
+
+/* Where each operand of each operation lives.  Two layouts exist: for chunks, where values that do
+ * not leave their segment need a block's rows only, and for the team, without blocks. */
+struct rr_cpu_layout {
+    struct rr_cpu_place (*places)[RR_CPU_OPERANDS]; /* [n_ops] */
+    struct rr_cpu_place output;
+    size_t row_floats[RR_CPU_AREAS];
+};
+
+/* Fills in segments (room for n_ops) and returns their number.  The program was checked. */
+uint32_t rr_cpu_segments(const struct rr_program *p, struct rr_cpu_segment *segments);
+
+/* Fills in l; l->places has room for n_ops.  blocks: use RR_CPU_BLOCK.  The program was checked. */
+RR_NODISCARD int rr_cpu_layout(struct rr_cpu_layout *l, const struct rr_program *p,
+                               const struct rr_cpu_segment *segments, uint32_t n_segments,
+                               bool blocks, struct rr_error *err);
+
+/* ---- steps --------------------------------------------------------------------------------- */
+
+enum rr_cpu_packing { RR_CPU_F32_PANELS }; /* how the weights of a linear are stored */
+
+struct rr_cpu_linear {
+    enum rr_cpu_packing packing;
+    uint32_t n, k;
+    float *panels;
+    float *bias; /* [n rounded up to panels], zero where there is none */
+};
+
+struct rr_cpu_table { /* an embedding table, used where it lies in the file */
+    const char *data;  /* NULL: none */
+    enum rr_dtype dtype;
+    uint32_t rows;
+    size_t row_bytes;
+};
+
+struct rr_cpu_step { /* one operation, ready to run */
+    struct rr_op op;
+    enum rr_rows rows; /* of dst */
+    uint32_t width;    /* of dst */
+    struct rr_cpu_linear linear;
+    float *gamma, *beta;
+    struct rr_cpu_table word, position, type;
+};
+
+struct rr_cpu_cost { /* of a sequence of T tokens: fixed + linear T + square T^2, flop */
+    double fixed, linear, square;
+};
+
+/* ---- work ---------------------------------------------------------------------------------- */
+
+/* Some sequences that are taken through the program together: order[begin .. end). */
+struct rr_cpu_piece {
+    uint32_t begin, end;
+};
+
+/* What to do with a batch: the team takes pieces [0, solo_begin), then the workers take pieces
+ * [solo_begin, solo_end) one by one, then the team takes the rest. */
+struct rr_cpu_plan {
+    uint32_t *order;             /* [max_sequences] sequences, longest first */
+    uint32_t *starts;            /* [max_sequences + 1] first token of order[i], in this order */
+    struct rr_cpu_piece *pieces; /* [max_sequences] */
+    double *load;                /* [threads] scratch of the planner */
+    uint32_t n_pieces, solo_begin, solo_end;
+    bool alone;                  /* too little work to wake anybody */
+};
+
+/* Rows that the areas of a worker, or of the team, have room for. */
+struct rr_cpu_room {
+    uint32_t rows[RR_CPU_AREAS];
+};
+
+struct rr_cpu_frame { /* one piece on its way through the program */
+    const struct rr_cpu_layout *layout;
+    float *area[RR_CPU_AREAS];
+    struct rr_cpu_room room;
+    uint32_t block0;         /* token that is row 0 of the block */
+    const uint32_t *order;   /* [n_sequences] numbers of the sequences in the batch */
+    const uint32_t *starts;  /* [n_sequences + 1]; minus starts[0]: token row in this piece */
+    uint32_t n_sequences, n_tokens;
+};
+
+struct rr_loaded {
+    struct rr_device *device;
+    struct rr_limits limits;
+    struct rr_cpu_tuning tuning; /* as it was at load */
+    struct rr_cpu_step *steps;   /* [n_steps] */
+    uint32_t n_steps;
+    struct rr_cpu_segment *segments; /* [n_segments] */
+    uint32_t n_segments;
+    struct rr_cpu_layout chunk, team;
+    struct rr_cpu_cost cost;
+
+    struct rr_cpu_room chunk_room, team_room;
+    size_t chunk_floats;   /* of one worker's areas */
+    size_t scratch_floats; /* of one worker's attention scratch */
+    char *weights, *workspace; /* memory.weights and memory.workspace bytes */
+    struct rr_memory memory;
+    float *areas, *scratch; /* in workspace: all workers' */
+
+    /* The run in progress. */
+    struct rr_cpu_plan plan;
+    const struct rr_batch *batch;
+    float *logits;
+    _Atomic uint32_t next_piece;
+    _Atomic uint32_t *tickets; /* [n_steps] next share of an operation, team only */
+};
+
+/* ---- functions of the files ------------------------------------------------------------------ */
+
+/* cpu_isa.c */
+
+/* The level called name (NULL, "auto": the best) out of levels, worst first, the first one being
+ * the reference.  A level that does not agree with the reference is stepped over with a warning; if
+ * it was asked for by name, that is RR_EDEVICE. */
+RR_NODISCARD int rr_cpu_isa(const struct rr_kern **out, const struct rr_kern *const *levels,
+                            uint32_t n_levels, uint32_t flags, const char *name,
+                            struct rr_error *err);
+
+/* cpu_check.c */
+RR_NODISCARD int rr_cpu_check(const struct rr_program *p, const struct rr_limits *limits,
+                              struct rr_error *err);
+const char *rr_cpu_op_name(enum rr_op_kind kind);
+
+/* Tensors and rows of an operation's register. */
+static inline uint32_t rr_cpu_width(const struct rr_program *p, uint32_t reg)
+{
+    return p->registers[reg].width;
+}
+
+/* cpu_load.c */
+RR_NODISCARD int rr_cpu_plan_memory(const struct rr_device *d, const struct rr_program *p,
+                                    const struct rr_limits *limits, struct rr_memory *out,
+                                    struct rr_error *err);
+RR_NODISCARD int rr_cpu_load(struct rr_device *d, const struct rr_program *p,
+                             const struct rr_limits *limits, struct rr_loaded **out,
+                             struct rr_error *err);
+void rr_cpu_unload(struct rr_loaded *l);
+
+/* cpu_plan.c */
+void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch);
+
+/* cpu_exec.c */
+
+/* Rows [row0, row1) of dst; for LINEAR only columns [col0, col1), for ATTENTION only heads
+ * [col0, col1) and, on tokens, all rows must belong to one sequence. */
+struct rr_cpu_share {
+    uint32_t row0, row1, col0, col1;
+};
+void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                 const struct rr_cpu_share *share, float *scratch);
+
+/* cpu_run.c */
+int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,
+               struct rr_error *err);
+
+#endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_load.c - from a program to something that runs: sizes, memory, packed weights.
+ * Layer: backend (L3).  Threads: the owner of the device; packing uses the device's workers.
+ *
+ * Everything is sized first, by walking over the steps with a bump pointer that starts at nothing;
+ * plan() stops there, load() allocates and walks again. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "backend/cpu_backend.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+
+#define ALIGN 64
+#define PACK_BYTES (1u << 20) /* of packed weights: a share of the packing work */
+#define DROP_BYTES (1u << 20) /* smaller tensors may stay resident */
+#define PIECE_SEQUENCES 256   /* most in a piece of work: rows of one per sequence are few */
+#define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
+#define ROW_PRICE 20.0        /* flop for an element of EMBED or NORM */
+
+/* ---- bump pointer ------------------------------------------------------------------------------ */
+
+struct bump {
+    char *base; /* NULL: only count */
+    size_t used;
+    bool overflow;
+};
+
+static void *take(struct bump *b, size_t n, size_t size)
+{
+    size_t bytes, at = b->used;
+
+    if (!rr_mul(n, size, &bytes) || !rr_add(bytes, ALIGN - 1, &bytes) ||
+        !rr_add(at, bytes / ALIGN * ALIGN, &b->used))
+        b->overflow = true;
+    return b->base && !b->overflow ? b->base + at : NULL;
+}
+
+/* ---- weights ----------------------------------------------------------------------------------- */
+
+static size_t tensor_row_bytes(const struct rr_tensor *t)
+{
+    return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : 2);
+}
+
+static struct rr_cpu_table table_of(const struct rr_program *p, uint32_t tensor)
+{
+    const struct rr_tensor *t = &p->tensors[tensor];
+
+    return (struct rr_cpu_table){ t->data, t->dtype, t->shape[0], tensor_row_bytes(t) };
+}
+
+static void describe_step(struct rr_cpu_step *s, const struct rr_program *p,
+                          const struct rr_op *op)
+{
+    s->op = *op;
+    s->rows = p->registers[op->dst].rows;
+    s->width = rr_cpu_width(p, op->dst);
+    if (op->kind == RR_OP_LINEAR) {
+        s->linear.packing = RR_CPU_F32_PANELS;
+        s->linear.n = s->width;
+        s->linear.k = rr_cpu_width(p, op->src);
+    } else if (op->kind == RR_OP_EMBED) {
+        s->word = table_of(p, op->u.embed.word);
+        s->position = table_of(p, op->u.embed.position);
+        if (op->u.embed.type != RR_NONE) s->type = table_of(p, op->u.embed.type);
+    }
+}
+
+static uint32_t padded(const struct rr_loaded *l, uint32_t n)
+{
+    uint32_t nr = l->device->kern->f32_nr;
+
+    return (n + nr - 1) / nr * nr;
+}
+
+static void place_weights(struct rr_loaded *l, struct bump *b)
+{
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        struct rr_cpu_step *s = &l->steps[i];
+
+        if (s->op.kind == RR_OP_LINEAR) {
+            size_t n = padded(l, s->linear.n);
+
+            s->linear.panels = take(b, n * s->linear.k, sizeof(float));
+            s->linear.bias = take(b, n, sizeof(float));
+        } else if (s->op.kind == RR_OP_NORM) {
+            s->gamma = take(b, s->width, sizeof(float));
+            s->beta = take(b, s->width, sizeof(float));
+        }
+    }
+}
+
+static void copy_vectors(struct rr_loaded *l, const struct rr_program *p)
+{
+    const struct rr_tensor *t = p->tensors;
+
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        struct rr_cpu_step *s = &l->steps[i];
+        const struct rr_op_linear *op = &s->op.u.linear;
+        float *bias = s->linear.bias;
+
+        if (s->op.kind == RR_OP_NORM) {
+            const struct rr_tensor *gamma = &t[s->op.u.norm.gamma], *beta = &t[s->op.u.norm.beta];
+
+            l->device->kern->convert(s->gamma, gamma->data, gamma->dtype, s->width);
+            l->device->kern->convert(s->beta, beta->data, beta->dtype, s->width);
+        } else if (s->op.kind == RR_OP_LINEAR) {
+            for (uint32_t j = 0; j < op->n_parts; j++) {
+                uint32_t n = t[op->weight[j]].shape[0];
+
+                if (op->bias[j] != RR_NONE)
+                    l->device->kern->convert(bias, t[op->bias[j]].data, t[op->bias[j]].dtype, n);
+                bias += n;
+            }
+        }
+    }
+}
+
+/* ---- packing ----------------------------------------------------------------------------------- */
+
+struct packing { /* the work of packing, cut into shares of whole panels */
+    struct rr_loaded *l;
+    const struct rr_program *p;
+    _Atomic uint32_t next;
+};
+
+/* Panels in a share of a linear, and how many shares there are. */
+static uint32_t share_rows(const struct rr_loaded *l, const struct rr_cpu_linear *w)
+{
+    size_t panel = (size_t)l->device->kern->f32_nr * w->k * sizeof(float);
+    size_t panels = PACK_BYTES / panel;
+
+    return (uint32_t)RR_MAX(panels, 1) * l->device->kern->f32_nr;
+}
+
+/* Packs columns [begin, end) of the stacked matrix. */
+static void pack_columns(const struct packing *w, const struct rr_cpu_step *s, uint32_t begin,
+                         uint32_t end)
+{
+    const struct rr_op_linear *op = &s->op.u.linear;
+    uint32_t first = 0; /* column of the stack where the part begins */
+
+    for (uint32_t j = 0; j < op->n_parts; j++) {
+        const struct rr_tensor *t = &w->p->tensors[op->weight[j]];
+        uint32_t last = first + t->shape[0];
+        uint32_t a = RR_MAX(begin, first), b = RR_MIN(end, last);
+        size_t row = tensor_row_bytes(t);
+
+        if (a < b) {
+            const char *src = (const char *)t->data + (a - first) * row;
+
+            w->l->device->kern->pack_f32(s->linear.panels, src, t->dtype, a, b - a, s->linear.k);
+            /* Not needed again: without this the file would stay resident beside the copy. */
+            if (t->in_file && t->shape[0] * row >= DROP_BYTES) rr_file_drop(src, (b - a) * row);
+        }
+        first = last;
+    }
+}
+
+static void pack_worker(void *user, uint32_t worker)
+{
+    struct packing *w = user;
+    uint32_t mine, seen = 0;
+
+    (void)worker;
+    mine = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < w->l->n_steps; i++) {
+        const struct rr_cpu_step *s = &w->l->steps[i];
+        uint32_t rows, shares;
+
+        if (s->op.kind != RR_OP_LINEAR) continue;
+        rows = share_rows(w->l, &s->linear);
+        shares = (s->linear.n + rows - 1) / rows;
+        for (; mine < seen + shares;
+             mine = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed)) {
+            uint32_t begin = (mine - seen) * rows;
+
+            pack_columns(w, s, begin, RR_MIN(begin + rows, s->linear.n));
+        }
+        seen += shares;
+    }
+}
+
+/* ---- workspace --------------------------------------------------------------------------------- */
+
+static void choose_rooms(struct rr_loaded *l)
+{
+    const struct rr_limits *max = &l->limits;
+    uint32_t length = RR_MIN(max->max_length, max->max_tokens);
+    uint32_t chunk = RR_MAX(l->tuning.chunk_tokens, RR_MIN(length, l->tuning.solo_tokens));
+    uint32_t team = RR_MAX(length, l->tuning.team_tokens);
+
+    chunk = RR_MIN(chunk, max->max_tokens);
+    team = RR_MIN(team, max->max_tokens);
+    l->chunk_room.rows[RR_CPU_TOKENS] = chunk;
+    l->chunk_room.rows[RR_CPU_BLOCK] = RR_MIN(chunk, l->tuning.block_rows);
+    l->chunk_room.rows[RR_CPU_SEQUENCES] = RR_MIN(RR_MIN(chunk, max->max_sequences),
+                                                  PIECE_SEQUENCES);
+    l->team_room.rows[RR_CPU_TOKENS] = team;
+    l->team_room.rows[RR_CPU_SEQUENCES] = RR_MIN(RR_MIN(team, max->max_sequences),
+                                                 PIECE_SEQUENCES);
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        const struct rr_op_attention *a = &l->steps[i].op.u.attention;
+        size_t need;
+
+        if (l->steps[i].op.kind != RR_OP_ATTENTION) continue;
+        need = (rr_attention_f32_scratch(length, a->head_dim) + 15) / 16 * 16;
+        l->scratch_floats = RR_MAX(l->scratch_floats, need);
+    }
+}
+
+/* Floats for the areas of one layout; SIZE_MAX on overflow. */
+static size_t area_floats(const struct rr_cpu_layout *layout, const struct rr_cpu_room *room)
+{
+    size_t sum = 0, part;
+
+    for (int a = 0; a < RR_CPU_AREAS; a++)
+        if (!rr_mul(layout->row_floats[a], room->rows[a], &part) || !rr_add(sum, part, &sum))
+            return SIZE_MAX;
+    return sum;
+}
+
+static void place_workspace(struct rr_loaded *l, struct bump *b)
+{
+    uint32_t threads = l->device->threads;
+    size_t team = area_floats(&l->team, &l->team_room), all;
+
+    l->chunk_floats = area_floats(&l->chunk, &l->chunk_room);
+    if (!rr_mul(l->chunk_floats, threads, &all)) b->overflow = true;
+    /* The team and the single workers never work at the same time. */
+    l->areas = take(b, RR_MAX(all, team), sizeof(float));
+    l->scratch = take(b, threads, l->scratch_floats * sizeof(float));
+    l->plan.order = take(b, l->limits.max_sequences, sizeof(*l->plan.order));
+    l->plan.starts = take(b, (size_t)l->limits.max_sequences + 1, sizeof(*l->plan.starts));
+    l->plan.pieces = take(b, l->limits.max_sequences, sizeof(*l->plan.pieces));
+    l->plan.load = take(b, threads, sizeof(*l->plan.load));
+    l->tickets = take(b, l->n_steps, sizeof(*l->tickets));
+}
+
+static void estimate_cost(struct rr_loaded *l)
+{
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        const struct rr_cpu_step *s = &l->steps[i];
+        double *per_row = s->rows == RR_ROWS_TOKENS ? &l->cost.linear : &l->cost.fixed;
+        double *per_key = s->rows == RR_ROWS_TOKENS ? &l->cost.square : &l->cost.linear;
+
+        if (s->op.kind == RR_OP_LINEAR)
+            *per_row += 2.0 * s->linear.n * s->linear.k;
+        else if (s->op.kind == RR_OP_ATTENTION)
+            *per_key += 4.0 * s->width * ATTENTION_PRICE;
+        else
+            *per_row += ROW_PRICE * s->width;
+    }
+}
+
+/* ---- the object -------------------------------------------------------------------------------- */
+
+/* Embedding tables: each counted once, however many operations use it. */
+static uint64_t mapped_bytes(const struct rr_program *p)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t t = 0; t < p->n_tensors; t++) {
+        bool used = false;
+
+        for (uint32_t i = 0; i < p->n_ops && !used; i++) {
+            const struct rr_op_embed *e = &p->ops[i].u.embed;
+
+            used = p->ops[i].kind == RR_OP_EMBED &&
+                   (e->word == t || e->position == t || e->type == t);
+        }
+        if (used) sum += p->tensors[t].shape[0] * tensor_row_bytes(&p->tensors[t]);
+    }
+    return sum;
+}
+
+/* Everything but the weights and the workspace, whose sizes go to l->memory. */
+static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
+{
+    struct bump weights = { 0 }, workspace = { 0 };
+    int rc;
+
+    l->n_steps = p->n_ops;
+    l->steps = rr_calloc(RR_MEM_MODEL, p->n_ops, sizeof(*l->steps));
+    l->segments = rr_calloc(RR_MEM_MODEL, p->n_ops, sizeof(*l->segments));
+    l->chunk.places = rr_calloc(RR_MEM_MODEL, p->n_ops, sizeof(*l->chunk.places));
+    l->team.places = rr_calloc(RR_MEM_MODEL, p->n_ops, sizeof(*l->team.places));
+    if (!l->steps || !l->segments || !l->chunk.places || !l->team.places)
+        return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " operations", p->n_ops);
+
+    for (uint32_t i = 0; i < p->n_ops; i++) describe_step(&l->steps[i], p, &p->ops[i]);
+    l->n_segments = rr_cpu_segments(p, l->segments);
+    rc = rr_cpu_layout(&l->chunk, p, l->segments, l->n_segments, true, err);
+    if (!rc) rc = rr_cpu_layout(&l->team, p, l->segments, l->n_segments, false, err);
+    if (rc) return rc;
+    estimate_cost(l);
+    choose_rooms(l);
+    place_weights(l, &weights);
+    place_workspace(l, &workspace);
+    if (weights.overflow || workspace.overflow)
+        return rr_fail(err, RR_ENOMEM, "the program needs more memory than can be addressed");
+    l->memory.weights = weights.used;
+    l->memory.workspace = workspace.used;
+    l->memory.mapped = mapped_bytes(p);
+    return RR_OK;
+}
+
+static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
+{
+    struct packing packing = { .l = l, .p = p };
+    struct bump weights = { 0 }, workspace = { 0 };
+
+    l->weights = rr_pages_alloc(RR_MEM_WEIGHTS, l->memory.weights);
+    if (!l->weights)
+        return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu64 " MB of weights",
+                       l->memory.weights / 1000000);
+    l->workspace = rr_pages_alloc(RR_MEM_WORKSPACE, l->memory.workspace);
+    if (!l->workspace)
+        return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu64 " MB of workspace",
+                       l->memory.workspace / 1000000);
+    weights.base = l->weights;
+    workspace.base = l->workspace;
+    place_weights(l, &weights);
+    place_workspace(l, &workspace);
+    copy_vectors(l, p);
+    rr_pool_run(l->device->pool, pack_worker, &packing);
+    return RR_OK;
+}
+
+static int create(struct rr_loaded **out, const struct rr_device *d, const struct rr_program *p,
+                  const struct rr_limits *limits, struct rr_error *err)
+{
+    struct rr_loaded *l;
+    int rc;
+
+    *out = NULL;
+    rc = rr_cpu_check(p, limits, err);
+    if (rc) return rc;
+    l = rr_calloc(RR_MEM_MODEL, 1, sizeof(*l));
+    if (!l) return rr_fail(err, RR_ENOMEM, "out of memory for a program");
+    l->device = (struct rr_device *)d; /* plan() does not use what it may not */
+    l->limits = *limits;
+    l->tuning = d->tuning;
+    rc = build(l, p, err);
+    if (rc) {
+        rr_cpu_unload(l);
+        return rc;
+    }
+    *out = l;
+    return RR_OK;
+}
+
+int rr_cpu_plan_memory(const struct rr_device *d, const struct rr_program *p,
+                       const struct rr_limits *limits, struct rr_memory *out,
+                       struct rr_error *err)
+{
+    struct rr_loaded *l;
+    int rc = create(&l, d, p, limits, err);
+
+    if (rc) return rc;
+    *out = l->memory;
+    rr_cpu_unload(l);
+    return RR_OK;
+}
+
+int rr_cpu_load(struct rr_device *d, const struct rr_program *p, const struct rr_limits *limits,
+                struct rr_loaded **out, struct rr_error *err)
+{
+    int rc = create(out, d, p, limits, err);
+
+    if (rc) return rc;
+    rc = fill(*out, p, err);
+    if (rc) {
+        rr_cpu_unload(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+void rr_cpu_unload(struct rr_loaded *l)
+{
+    if (!l) return;
+    rr_pages_free(RR_MEM_WORKSPACE, l->workspace, l->memory.workspace);
+    rr_pages_free(RR_MEM_WEIGHTS, l->weights, l->memory.weights);
+    rr_free(l->team.places);
+    rr_free(l->chunk.places);
+    rr_free(l->segments);
+    rr_free(l->steps);
+    rr_free(l);
+}

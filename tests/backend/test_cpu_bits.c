@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_cpu_bits.c - a score is a function of its sequence alone: the same bits whatever else is in
+ * the batch, in whatever order, with any number of threads, in chunks or by the team, with any size
+ * of chunk and block.  Also: the choice of the instruction set level. */
+#include <fenv.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../support/program.h"
+#include "backend/cpu_backend.h"
+#include "backend/registry.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cpu/features.h"
+
+#define WORDS 60
+#define POSITIONS 700
+#define TYPES 2
+#define MAX_TOKENS 2048
+#define MAX_SEQUENCES 32
+
+/* Sizes that are no multiples of any panel or register tile. */
+static const struct encoder_shape shape = { 2, 84, 3, 148, WORDS, POSITIONS, TYPES };
+
+struct fixture {
+    struct program p;
+    struct batch b;
+    float alone[MAX_SEQUENCES]; /* each sequence in a batch of its own, one thread */
+    const struct rr_kern *kern;
+};
+
+static void run(struct rr_loaded *l, const struct batch *b, float *logits)
+{
+    struct rr_error err = { 0 };
+
+    memset(logits, 0xFF, b->b.n_sequences * sizeof(*logits));
+    if (rr_backend_cpu()->run(l, &b->b, logits, &err)) fail_msg("run: %s", err.msg);
+}
+
+static struct rr_loaded *load(const struct fixture *f, uint32_t threads,
+                              const struct rr_cpu_tuning *tuning, struct rr_device **d)
+{
+    struct rr_device_options opt = { .threads = threads, .isa = f->kern->name };
+    struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 600 };
+    struct rr_error err = { 0 };
+    struct rr_loaded *l;
+
+    if (rr_backend_cpu()->open(d, &opt, &err)) fail_msg("open: %s", err.msg);
+    if (tuning) *rr_cpu_tuning(*d) = *tuning;
+    if (rr_backend_cpu()->load(*d, &f->p.p, &limits, &l, &err)) fail_msg("load: %s", err.msg);
+    return l;
+}
+
+static void unload(struct rr_loaded *l, struct rr_device *d)
+{
+    rr_backend_cpu()->unload(l);
+    rr_backend_cpu()->close(d);
+}
+
+static void setup(struct fixture *f, const struct rr_kern *kern)
+{
+    static const uint32_t lengths[] = { 3,  130, 17, 64, 1, 300, 33, 12, 64, 64,
+                                        65, 7,   96, 2,  5, 128, 31, 48, 20, 9 };
+    uint64_t seed = 99;
+    struct rr_loaded *l;
+    struct rr_device *d;
+    struct batch one;
+
+    f->kern = kern;
+    program_init(&f->p, 2, true);
+    program_encoder(&f->p, &shape);
+    batch_init(&f->b, MAX_TOKENS, MAX_SEQUENCES);
+    for (size_t i = 0; i < RR_COUNT(lengths); i++)
+        batch_add(&f->b, lengths[i], WORDS, 2, TYPES, &seed);
+    batch_init(&one, MAX_TOKENS, 1);
+    l = load(f, 1, NULL, &d);
+    for (uint32_t i = 0; i < f->b.b.n_sequences; i++) {
+        batch_clear(&one);
+        batch_add_from(&one, &f->b, i);
+        run(l, &one, &f->alone[i]);
+    }
+    unload(l, d);
+    batch_free(&one);
+}
+
+static void teardown(struct fixture *f)
+{
+    batch_free(&f->b);
+    program_free(&f->p);
+}
+
+/* Runs the sequences order[0 .. n) together and compares bits. */
+static void check_order(const struct fixture *f, struct rr_loaded *l, const uint32_t *order,
+                        uint32_t n, const char *what)
+{
+    float logits[MAX_SEQUENCES];
+    struct batch b;
+
+    batch_init(&b, MAX_TOKENS, MAX_SEQUENCES);
+    for (uint32_t i = 0; i < n; i++) batch_add_from(&b, &f->b, order[i]);
+    run(l, &b, logits);
+    for (uint32_t i = 0; i < n; i++)
+        if (memcmp(&logits[i], &f->alone[order[i]], sizeof(float)) != 0)
+            fail_msg("%s, %s, %u sequences: sequence %u: %a, alone %a", f->kern->name, what, n,
+                     order[i], (double)logits[i], (double)f->alone[order[i]]);
+    batch_free(&b);
+}
+
+static void check_batches(const struct fixture *f, struct rr_loaded *l, const char *what)
+{
+    uint32_t order[MAX_SEQUENCES], n = f->b.b.n_sequences;
+    uint64_t seed = 31;
+
+    for (uint32_t i = 0; i < n; i++) order[i] = i;
+    check_order(f, l, order, n, what);
+    for (int round = 0; round < 3; round++) { /* shuffled, then the shuffled list in parts */
+        for (uint32_t i = n; i > 1; i--) {
+            uint32_t j = random_below(&seed, i), t = order[i - 1];
+
+            order[i - 1] = order[j];
+            order[j] = t;
+        }
+        check_order(f, l, order, n, what);
+        for (uint32_t i = 0, part; i < n; i += part) {
+            part = 1 + random_below(&seed, 7);
+            part = RR_MIN(part, n - i);
+            check_order(f, l, order + i, part, what);
+        }
+    }
+}
+
+/* Every way of cutting the work. */
+static const struct {
+    uint32_t threads;
+    struct rr_cpu_tuning t; /* chunk, solo and team tokens, block rows, mode */
+    const char *why;
+} ways[] = {
+    { 1, { 256, 1024, 1024, 264, RR_CPU_AUTO }, "one thread" },
+    { 2, { 256, 1024, 1024, 264, RR_CPU_AUTO }, "two threads" },
+    { 3, { 256, 1024, 1024, 264, RR_CPU_AUTO }, "three threads" },
+    { 4, { 256, 1024, 1024, 264, RR_CPU_CHUNKS }, "chunks" },
+    { 4, { 256, 1024, 1024, 264, RR_CPU_TEAM }, "team" },
+    { 2, { 1, 1024, 1024, 24, RR_CPU_CHUNKS }, "chunks of one sequence, small blocks" },
+    { 1, { 256, 1024, 1024, 1, RR_CPU_CHUNKS }, "blocks of one row" },
+    { 3, { 64, 64, 64, 48, RR_CPU_AUTO }, "long sequences by the team, the rest in chunks" },
+    { 2, { 128, 1, 300, 48, RR_CPU_AUTO }, "nearly everything by the team, several pieces" },
+    { 1, { 64, 64, 64, 48, RR_CPU_TEAM }, "a team of one" },
+};
+
+static void test_bits(void **state)
+{
+    uint32_t n;
+    const struct rr_kern *const *levels = rr_kern_levels(&n);
+
+    (void)state;
+    for (uint32_t i = 0; i < n; i++) {
+        struct fixture f;
+
+        if ((levels[i]->needs & rr_cpu_flags()) != levels[i]->needs) continue;
+        setup(&f, levels[i]);
+        for (size_t w = 0; w < RR_COUNT(ways); w++) {
+            struct rr_device *d;
+            struct rr_loaded *l = load(&f, ways[w].threads, &ways[w].t, &d);
+
+            check_batches(&f, l, ways[w].why);
+            unload(l, d);
+        }
+        teardown(&f);
+    }
+}
+
+/* The caller's rounding mode must not reach the results, and must be his again afterwards. */
+static void test_callers_rounding(void **state)
+{
+    static const uint32_t order[] = { 1, 5, 3 };
+    struct rr_loaded *l;
+    struct rr_device *d;
+    struct fixture f;
+    int after;
+
+    (void)state;
+    setup(&f, rr_kern_pick(rr_cpu_flags(), NULL));
+    l = load(&f, 2, NULL, &d);
+    fesetround(FE_UPWARD);
+    check_order(&f, l, order, 3, "rounding upward");
+    after = fegetround();
+    fesetround(FE_TONEAREST);
+    assert_int_equal(after, FE_UPWARD);
+    unload(l, d);
+    teardown(&f);
+}
+
+/* Weights that are not in a file must survive the load, which drops file pages. */
+static void test_anonymous_weights(void **state)
+{
+    struct encoder_shape big = { 1, 512, 8, 1024, WORDS, 64, 0 };
+    struct rr_device_options opt = { .threads = 2 };
+    struct rr_limits limits = { 64, 2, 64 };
+    struct rr_error err = { 0 };
+    struct rr_device *d;
+    struct program p;
+    float logit[2];
+    struct batch b;
+    uint64_t seed = 3;
+
+    (void)state;
+    program_init(&p, 8, false);
+    program_encoder(&p, &big);
+    batch_init(&b, 64, 2);
+    batch_add(&b, 20, WORDS, 2, 0, &seed);
+    assert_int_equal(rr_backend_cpu()->open(&d, &opt, &err), RR_OK);
+    for (int i = 0; i < 2; i++) {
+        struct rr_loaded *l;
+
+        assert_int_equal(rr_backend_cpu()->load(d, &p.p, &limits, &l, &err), RR_OK);
+        run(l, &b, &logit[i]);
+        rr_backend_cpu()->unload(l);
+    }
+    assert_memory_equal(&logit[0], &logit[1], sizeof(logit[0]));
+    rr_backend_cpu()->close(d);
+    batch_free(&b);
+    program_free(&p);
+}
+
+/* ---- the instruction set level ----------------------------------------------------------------- */
+
+static int warnings;
+
+static void count_warnings(void *user, int severity, const char *line)
+{
+    (void)user;
+    (void)line;
+    if (severity == RR_WARN) warnings++;
+}
+
+static void wrong_norm(float *y, size_t ldy, const float *x, size_t ldx, const float *gamma,
+                       const float *beta, uint32_t m, uint32_t n, float eps)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->layernorm_f32(y, ldy, x, ldx, gamma, beta, m, n, eps);
+    y[(m - 1) * ldy + n - 1] += 0.01f; /* one element */
+}
+
+static void wrong_convert(float *y, const void *src, enum rr_dtype dtype, size_t n)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->convert(y, src, dtype, n);
+    if (dtype == RR_F16) y[3] = -y[3];
+}
+
+static void test_isa(void **state)
+{
+    uint32_t n;
+    struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
+    const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert,
+                                             &absent };
+    static const struct {
+        const char *name;
+        int code;
+        int level; /* index, or -1 */
+        int warnings;
+        const char *words, *why;
+    } cases[] = {
+        { NULL, RR_OK, 1, 2, "", "steps down over the two that compute wrongly" },
+        { "auto", RR_OK, 1, 2, "", "the same by name" },
+        { "good", RR_OK, 1, 0, "", "by name" },
+        { "ref", RR_OK, 0, 0, "", "the reference itself" },
+        { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
+        { "convert", RR_EDEVICE, -1, 0, "convert differs", "asked for, but wrong" },
+        { "absent", RR_ENOTSUP, -1, 0,
+          "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
+          "convert", "flags are missing" },
+        { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
+    };
+
+    (void)state;
+    good.name = "good";
+    norm.name = "norm";
+    norm.layernorm_f32 = wrong_norm;
+    convert.name = "convert";
+    convert.convert = wrong_convert;
+    absent.name = "absent";
+    absent.needs = 1u << 30;
+    rr_log_set(count_warnings, NULL, RR_DEBUG);
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        const struct rr_kern *k;
+        struct rr_error err = { 0 };
+        int rc;
+
+        warnings = 0;
+        rc = rr_cpu_isa(&k, levels, RR_COUNT(levels), 0, cases[i].name, &err);
+        if (rc != cases[i].code || !strstr(err.msg, cases[i].words))
+            fail_msg("%s: %d '%s'", cases[i].why, rc, err.msg);
+        assert_ptr_equal(k, cases[i].level < 0 ? NULL : levels[cases[i].level]);
+        assert_int_equal(warnings, cases[i].warnings);
+    }
+    rr_log_set(NULL, NULL, RR_INFO);
+}
+
+static void test_options(void **state)
+{
+    static const struct {
+        struct rr_device_options opt;
+        int code;
+        const char *words;
+    } cases[] = {
+        { { .threads = 1 }, RR_OK, "" },
+        { { .threads = 0, .dtype = "auto" }, RR_OK, "" },
+        { { .threads = 1, .dtype = "f32", .isa = "ref" }, RR_OK, "" },
+        { { .index = 1 }, RR_ENOENT, "no CPU device 1" },
+        { { .threads = 5000 }, RR_EINVAL, "5000 compute threads" },
+        { { .threads = 1, .dtype = "f64" }, RR_ENOTSUP, "'f64', it has: auto, f32" },
+        { { .threads = 1, .isa = "sse9" }, RR_ENOTSUP, "'sse9' is not known" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct rr_device_info info;
+        struct rr_error err = { 0 };
+        struct rr_device *d;
+        int rc = rr_backend_cpu()->open(&d, &cases[i].opt, &err);
+
+        if (rc != cases[i].code || !strstr(err.msg, cases[i].words))
+            fail_msg("row %zu: %d '%s'", i, rc, err.msg);
+        if (rc) {
+            assert_null(d);
+            continue;
+        }
+        rr_backend_cpu()->describe(d, &info);
+        assert_true(info.name[0] && info.isa[0] && info.threads >= 1);
+        assert_string_equal(info.dtype, "f32");
+        assert_true(info.batch_tokens >= 512 && info.memory_total > 1000000);
+        rr_backend_cpu()->close(d);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bits),    cmocka_unit_test(test_callers_rounding),
+        cmocka_unit_test(test_anonymous_weights), cmocka_unit_test(test_isa),
+        cmocka_unit_test(test_options),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_ops.c - every operation of a backend, and a whole small encoder, against an evaluation in
+ * double precision; what plan and load refuse; what run refuses.
+ *
+ * test_ops [BACKEND]: default cpu, at every instruction set level that the processor has. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backend/registry.h"
+#include "base/attr.h"
+#include "base/mem.h"
+#include "cpu/features.h"
+#include "cpu/kern.h"
+#include "../support/program.h"
+
+#define TOLERANCE 5e-5 /* of values near 1, f32 */
+#define WORDS 50
+#define POSITIONS 300
+#define TYPES 2
+
+static const char *backend_name = "cpu";
+
+/* ---- devices to try ---------------------------------------------------------------------------- */
+
+static const struct rr_backend *backend(void)
+{
+    const struct rr_backend *b;
+    struct rr_error err = { 0 };
+
+    if (rr_backend_find(&b, backend_name, &err)) fail_msg("%s: %s", backend_name, err.msg);
+    return b;
+}
+
+/* Names of instruction set levels to force; NULL is the automatic choice. */
+static const char *level(uint32_t i)
+{
+    uint32_t n, found = 0;
+    const struct rr_kern *const *levels = rr_kern_levels(&n);
+
+    if (strcmp(backend_name, "cpu") != 0) return NULL;
+    for (uint32_t j = 0; j < n; j++)
+        if ((levels[j]->needs & rr_cpu_flags()) == levels[j]->needs && found++ == i)
+            return levels[j]->name;
+    return NULL;
+}
+
+static struct rr_device *open_device(const char *isa, uint32_t threads)
+{
+    struct rr_device_options opt = { .threads = threads, .isa = isa, .dtype = "f32" };
+    struct rr_error err = { 0 };
+    struct rr_device *d;
+
+    if (backend()->open(&d, &opt, &err)) fail_msg("open: %s", err.msg);
+    return d;
+}
+
+static struct rr_limits limits_of(const struct batch *b)
+{
+    struct rr_limits l = { b->b.n_tokens, b->b.n_sequences, 0 };
+
+    for (uint32_t i = 0; i < b->b.n_sequences; i++)
+        l.max_length = RR_MAX(l.max_length, b->cu[i + 1] - b->cu[i]);
+    return l;
+}
+
+/* ---- values ------------------------------------------------------------------------------------ */
+
+static void compare_on(struct rr_device *d, const struct program *p, const struct batch *b,
+                       const double *expected, const char *what)
+{
+    struct rr_limits limits = limits_of(b);
+    struct rr_error err = { 0 };
+    struct rr_loaded *l;
+    float *logits = rr_calloc(RR_MEM_MISC, b->b.n_sequences, sizeof(*logits));
+
+    assert_non_null(logits);
+    if (backend()->load(d, &p->p, &limits, &l, &err)) fail_msg("%s: load: %s", what, err.msg);
+    for (int repeat = 0; repeat < 2; repeat++) { /* the second time on memory that was used */
+        memset(logits, 0xFF, b->b.n_sequences * sizeof(*logits));
+        if (backend()->run(l, &b->b, logits, &err)) fail_msg("%s: run: %s", what, err.msg);
+        for (uint32_t s = 0; s < b->b.n_sequences; s++)
+            if (!(fabs(logits[s] - expected[s]) <= TOLERANCE * (1 + fabs(expected[s]))))
+                fail_msg("%s: sequence %u of %u (%u tokens), run %d: %.9g, expected %.9g", what, s,
+                         b->b.n_sequences, b->cu[s + 1] - b->cu[s], repeat, (double)logits[s],
+                         expected[s]);
+    }
+    backend()->unload(l);
+    rr_free(logits);
+}
+
+static void compare(const struct program *p, const struct batch *b, const char *why)
+{
+    static const uint32_t threads[] = { 1, 3 };
+    double *expected = rr_calloc(RR_MEM_MISC, b->b.n_sequences, sizeof(*expected));
+    char what[128];
+    uint32_t i = 0;
+
+    assert_non_null(expected);
+    program_evaluate(&p->p, &b->b, expected);
+    do {
+        for (size_t t = 0; t < RR_COUNT(threads); t++) {
+            struct rr_device *d = open_device(level(i), threads[t]);
+
+            snprintf(what, sizeof(what), "%s, isa %s, %u threads", why,
+                     level(i) ? level(i) : "auto", threads[t]);
+            compare_on(d, p, b, expected, what);
+            backend()->close(d);
+        }
+    } while (level(++i));
+    rr_free(expected);
+}
+
+static const uint32_t lengths[][8] = { /* zero-terminated */
+    { 1 }, { 2, 1, 1 }, { 5, 3, 17, 1, 64, 33, 16 }, { 3, 200 },
+};
+
+static void add_lengths(struct batch *b, size_t set, uint64_t *seed)
+{
+    batch_clear(b);
+    for (size_t i = 0; i < RR_COUNT(lengths[0]) && lengths[set][i]; i++)
+        batch_add(b, lengths[set][i], WORDS, 2, TYPES, seed);
+}
+
+/* Builds the program with make(), then runs it on every set of lengths. */
+typedef void make_fn(struct program *p, const void *param);
+
+static void run_case(make_fn *make, const void *param, const char *why)
+{
+    struct program p;
+    struct batch b;
+    uint64_t seed = 77;
+
+    program_init(&p, 4711, true);
+    make(&p, param);
+    batch_init(&b, 256, 8);
+    for (size_t set = 0; set < RR_COUNT(lengths); set++) {
+        add_lengths(&b, set, &seed);
+        compare(&p, &b, why);
+    }
+    batch_free(&b);
+    program_free(&p);
+}
+
+/* ---- EMBED, FIRST -------------------------------------------------------------------------------- */
+
+struct embed_case {
+    uint32_t width, types;
+    enum rr_dtype dtype;
+    const char *why;
+};
+
+static void make_embed(struct program *p, const void *param)
+{
+    const struct embed_case *c = param;
+
+    p->dtype = c->dtype;
+    program_probe(p, program_embed(p, WORDS, POSITIONS, c->types, c->width));
+}
+
+static void test_embed(void **state)
+{
+    static const struct embed_case cases[] = {
+        { 64, TYPES, RR_F32, "embed f32" },
+        { 64, 0, RR_F32, "embed without token types" },
+        { 64, TYPES, RR_F16, "embed f16" },
+        { 64, TYPES, RR_BF16, "embed bf16" },
+        { 7, TYPES, RR_F16, "embed f16, width with a tail" },
+        { 1, TYPES, RR_BF16, "embed bf16, one column" },
+        { 1024, TYPES, RR_F16, "embed f16, wide" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_embed, &cases[i], cases[i].why);
+}
+
+static void make_first(struct program *p, const void *param)
+{
+    program_probe(p, program_first(p, program_embed(p, WORDS, POSITIONS, TYPES,
+                                                    *(const uint32_t *)param)));
+}
+
+static void test_first(void **state)
+{
+    static const uint32_t widths[] = { 1, 19, 64 };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(widths); i++) run_case(make_first, &widths[i], "first");
+}
+
+/* ---- LINEAR -------------------------------------------------------------------------------------- */
+
+enum residual { NO_RESIDUAL, OTHER_REGISTER, DESTINATION };
+
+struct linear_case {
+    uint32_t in, n_parts, out[3];
+    enum rr_act act;
+    enum residual residual;
+    bool bias, sequences;
+    enum rr_dtype dtype;
+    const char *why;
+};
+
+static void make_linear(struct program *p, const void *param)
+{
+    const struct linear_case *c = param;
+    uint32_t x, residual = RR_NONE, width = 0, y;
+
+    p->dtype = c->dtype;
+    for (uint32_t i = 0; i < c->n_parts; i++) width += c->out[i];
+    x = program_embed(p, WORDS, POSITIONS, TYPES, c->in);
+    if (c->residual != NO_RESIDUAL) residual = program_embed(p, WORDS, POSITIONS, TYPES, width);
+    if (c->sequences) {
+        x = program_first(p, x);
+        if (residual != RR_NONE) residual = program_first(p, residual);
+    }
+    y = program_linear(p, x, c->n_parts, c->out, c->act, residual, c->bias);
+    if (c->residual == DESTINATION) {
+        p->ops[p->p.n_ops - 1].dst = residual;
+        y = residual;
+    }
+    program_probe(p, y);
+}
+
+static void test_linear(void **state)
+{
+    static const struct linear_case cases[] = {
+        { 64, 1, { 64 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_F32, "linear 64 to 64" },
+        { 64, 1, { 64 }, RR_ACT_NONE, NO_RESIDUAL, false, false, RR_F32, "linear without bias" },
+        { 64, 1, { 48 }, RR_ACT_GELU, NO_RESIDUAL, true, false, RR_F32, "linear, gelu" },
+        { 64, 1, { 48 }, RR_ACT_RELU, NO_RESIDUAL, true, false, RR_F32, "linear, relu" },
+        { 64, 1, { 48 }, RR_ACT_TANH, NO_RESIDUAL, true, false, RR_F32, "linear, tanh" },
+        { 64, 1, { 96 }, RR_ACT_NONE, OTHER_REGISTER, true, false, RR_F32, "linear + residual" },
+        { 64, 1, { 96 }, RR_ACT_GELU, DESTINATION, true, false, RR_F32, "linear onto residual" },
+        { 64, 2, { 64, 64 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_F32, "two parts" },
+        { 64, 3, { 64, 64, 64 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_F32, "three parts" },
+        { 37, 3, { 20, 1, 45 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_F32,
+          "parts that end inside a panel" },
+        { 37, 3, { 20, 1, 45 }, RR_ACT_NONE, OTHER_REGISTER, false, true, RR_F16,
+          "the same on sequence rows, f16, no bias" },
+        { 1, 1, { 1 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_F32, "one weight" },
+        { 1, 1, { 130 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_BF16, "one input" },
+        { 513, 1, { 3 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_BF16, "few outputs, bf16" },
+        { 256, 1, { 300 }, RR_ACT_GELU, DESTINATION, true, true, RR_F16, "sequence rows, f16" },
+        { 1024, 1, { 33 }, RR_ACT_NONE, NO_RESIDUAL, true, false, RR_F16, "long sums, f16" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_linear, &cases[i], cases[i].why);
+}
+
+/* ---- NORM ---------------------------------------------------------------------------------------- */
+
+struct norm_case {
+    uint32_t width;
+    float eps;
+    bool in_place, sequences;
+    enum rr_dtype dtype;
+    const char *why;
+};
+
+static void make_norm(struct program *p, const void *param)
+{
+    const struct norm_case *c = param;
+    uint32_t x;
+
+    p->dtype = c->dtype;
+    x = program_embed(p, WORDS, POSITIONS, TYPES, c->width);
+    if (c->sequences) x = program_first(p, x);
+    program_probe(p, program_norm(p, x, c->eps, c->in_place));
+}
+
+static void test_norm(void **state)
+{
+    static const struct norm_case cases[] = {
+        { 64, 1e-5f, false, false, RR_F32, "norm" },
+        { 64, 1e-12f, true, false, RR_F32, "norm in place" },
+        { 64, 1e-5f, true, true, RR_F16, "norm of sequence rows, f16 vectors" },
+        { 1, 1e-5f, false, false, RR_F32, "norm of one column: its variance is 0" },
+        { 7, 1e-5f, true, false, RR_BF16, "norm, width with a tail" },
+        { 1024, 1e-5f, false, false, RR_F32, "norm, wide" },
+        { 333, 0.5f, false, false, RR_F32, "norm, eps that matters" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_norm, &cases[i], cases[i].why);
+}
+
+/* ---- ATTENTION ----------------------------------------------------------------------------------- */
+
+struct attention_case {
+    uint32_t heads, head_dim;
+    uint32_t q_col, k_col, v_col; /* in one register of width */
+    uint32_t width;
+    bool sequences;
+    const char *why;
+};
+
+static void make_attention(struct program *p, const void *param)
+{
+    const struct attention_case *c = param;
+    uint32_t x = program_embed(p, WORDS, POSITIONS, TYPES, c->width);
+    uint32_t q = c->sequences ? program_first(p, x) : x;
+
+    program_probe(p, program_attention(p, q, x, c->q_col, c->k_col, c->v_col, c->heads,
+                                       c->head_dim));
+}
+
+static void test_attention(void **state)
+{
+    static const struct attention_case cases[] = {
+        { 2, 32, 0, 64, 128, 192, false, "attention" },
+        { 2, 32, 0, 64, 128, 192, true, "attention of sequence rows" },
+        { 1, 64, 128, 0, 64, 192, false, "columns in another order" },
+        { 3, 8, 5, 29, 0, 64, false, "columns that are not aligned" },
+        { 1, 1, 0, 1, 2, 3, false, "heads of one column" },
+        { 5, 13, 0, 65, 130, 195, true, "odd head width" },
+        { 2, 80, 0, 160, 320, 480, false, "wide heads" },
+        { 4, 24, 0, 0, 0, 96, false, "queries, keys and values the same" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++)
+        run_case(make_attention, &cases[i], cases[i].why);
+}
+
+/* ---- a whole encoder ------------------------------------------------------------------------------- */
+
+struct encoder_case {
+    struct encoder_shape shape;
+    enum rr_dtype dtype;
+    const char *why;
+};
+
+static void make_encoder(struct program *p, const void *param)
+{
+    const struct encoder_case *c = param;
+
+    p->dtype = c->dtype;
+    program_encoder(p, &c->shape);
+}
+
+static void test_encoder(void **state)
+{
+    static const struct encoder_case cases[] = {
+        { { 3, 64, 4, 256, WORDS, POSITIONS, TYPES }, RR_F32, "encoder, f32" },
+        { { 2, 60, 5, 100, WORDS, POSITIONS, 0 }, RR_F16, "encoder, odd sizes, f16" },
+        { { 1, 32, 2, 64, WORDS, POSITIONS, TYPES }, RR_BF16, "encoder of one layer, bf16" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_encoder, &cases[i], cases[i].why);
+}
+
+/* Deliberately wrong expectations must be noticed: a comparison that cannot fail proves nothing. */
+static void test_evaluation_sees_differences(void **state)
+{
+    struct encoder_shape shape = { 2, 64, 4, 128, WORDS, POSITIONS, TYPES };
+    double before[8], after[8];
+    struct program p;
+    struct batch b;
+    uint64_t seed = 5;
+
+    (void)state;
+    program_init(&p, 4711, true);
+    program_encoder(&p, &shape);
+    batch_init(&b, 256, 8);
+    add_lengths(&b, 2, &seed);
+    program_evaluate(&p.p, &b.b, before);
+    for (uint32_t i = 0; i < p.p.n_ops; i++) /* the scale of one attention, 1 % off */
+        if (p.ops[i].kind == RR_OP_ATTENTION) p.ops[i].u.attention.scale *= 1.01f;
+    program_evaluate(&p.p, &b.b, after);
+    assert_true(fabs(before[4] - after[4]) > 2 * TOLERANCE * (1 + fabs(after[4])));
+    batch_free(&b);
+    program_free(&p);
+}
+
+/* ---- what is refused --------------------------------------------------------------------------------- */
+
+struct fixture { /* a small sound encoder; ops: 0 EMBED, 1 NORM, 2 LINEAR, 3 FIRST, ... */
+    struct program p;
+    struct rr_limits limits;
+};
+
+static struct rr_op *find(struct fixture *f, enum rr_op_kind kind)
+{
+    for (uint32_t i = 0; i < f->p.p.n_ops; i++)
+        if (f->p.ops[i].kind == kind) return &f->p.ops[i];
+    return NULL;
+}
+static struct rr_tensor *weight_of(struct fixture *f)
+{
+    return &f->p.tensors[find(f, RR_OP_LINEAR)->u.linear.weight[0]];
+}
+
+static void bad_dst(struct fixture *f) { find(f, RR_OP_NORM)->dst = 99; }
+static void bad_src(struct fixture *f) { find(f, RR_OP_LINEAR)->src = 99; }
+static void unwritten(struct fixture *f) { find(f, RR_OP_NORM)->src = f->p.p.output; }
+static void bad_kind(struct fixture *f) { f->p.ops[1].kind = (enum rr_op_kind)77; }
+static void embed_src(struct fixture *f) { f->p.ops[0].src = 0; }
+static void embed_table(struct fixture *f) { f->p.ops[0].u.embed.word = 999; }
+static void embed_width(struct fixture *f) { f->p.tensors[0].shape[1] = 31; }
+static void embed_empty(struct fixture *f) { f->p.tensors[0].shape[0] = 0; }
+static void embed_i8(struct fixture *f) { f->p.tensors[0].dtype = RR_I8; }
+static void embed_unaligned(struct fixture *f)
+{
+    f->p.tensors[0].data = (const char *)f->p.tensors[0].data + 1;
+}
+static void weight_columns(struct fixture *f) { weight_of(f)->shape[1] = 33; }
+static void weight_rows(struct fixture *f) { weight_of(f)->shape[0] = 5; }
+static void weight_rank(struct fixture *f) { weight_of(f)->rank = 1; }
+static void bias_shape(struct fixture *f)
+{
+    f->p.tensors[find(f, RR_OP_LINEAR)->u.linear.bias[1]].shape[0] = 31;
+}
+static void many_parts(struct fixture *f) { find(f, RR_OP_LINEAR)->u.linear.n_parts = 4; }
+static void no_parts(struct fixture *f) { find(f, RR_OP_LINEAR)->u.linear.n_parts = 0; }
+static void bad_act(struct fixture *f) { find(f, RR_OP_LINEAR)->u.linear.act = (enum rr_act)9; }
+static void in_place(struct fixture *f)
+{
+    find(f, RR_OP_LINEAR)->dst = find(f, RR_OP_LINEAR)->src;
+}
+static void residual_width(struct fixture *f) { find(f, RR_OP_LINEAR)->u.linear.residual = 0; }
+static void norm_gamma(struct fixture *f)
+{
+    f->p.tensors[find(f, RR_OP_NORM)->u.norm.gamma].shape[0] = 4;
+}
+static void norm_eps(struct fixture *f) { find(f, RR_OP_NORM)->u.norm.eps = NAN; }
+static void attention_cols(struct fixture *f) { find(f, RR_OP_ATTENTION)->u.attention.v_col = 65; }
+static void attention_huge(struct fixture *f)
+{
+    find(f, RR_OP_ATTENTION)->u.attention.heads = UINT32_MAX;
+}
+static void attention_none(struct fixture *f) { find(f, RR_OP_ATTENTION)->u.attention.heads = 0; }
+static void attention_kv(struct fixture *f) { find(f, RR_OP_ATTENTION)->u.attention.kv = RR_NONE; }
+static void attention_scale(struct fixture *f)
+{
+    find(f, RR_OP_ATTENTION)->u.attention.scale = INFINITY;
+}
+static void first_of_first(struct fixture *f)
+{
+    struct rr_op *op = find(f, RR_OP_FIRST);
+
+    f->p.registers[op->src].rows = RR_ROWS_SEQUENCES;
+}
+static void output_none(struct fixture *f) { f->p.p.output = RR_NONE; }
+static void output_wide(struct fixture *f) { f->p.p.output = find(f, RR_OP_FIRST)->dst; }
+static void output_tokens(struct fixture *f) { f->p.p.output = 0; }
+static void no_ops(struct fixture *f) { f->p.p.n_ops = 0; }
+static void no_width(struct fixture *f) { f->p.registers[0].width = 0; }
+static void huge_width(struct fixture *f) { f->p.registers[0].width = UINT32_MAX; }
+static void bad_rows(struct fixture *f) { f->p.registers[0].rows = (enum rr_rows)5; }
+static void no_tokens(struct fixture *f) { f->limits.max_tokens = 0; }
+static void huge_tokens(struct fixture *f) { f->limits.max_tokens = UINT32_MAX; }
+
+static const struct {
+    void (*spoil)(struct fixture *f);
+    int code;
+    const char *words; /* in the message */
+} refused[] = {
+    { bad_dst, RR_EINVAL, "operation 1 (NORM): destination is register 99" },
+    { bad_src, RR_EINVAL, "(LINEAR): source is register 99" },
+    { unwritten, RR_EINVAL, "which nothing has written" },
+    { bad_kind, RR_ENOTSUP, "operation 1 (?): kind 77" },
+    { embed_src, RR_EINVAL, "operation 0 (EMBED): source is register 0, expected none" },
+    { embed_table, RR_EINVAL, "word table is tensor 999" },
+    { embed_width, RR_EFORMAT, "word table word has shape [50, 31], expected [any, 32]" },
+    { embed_empty, RR_EFORMAT, "has shape [0, 32]" },
+    { embed_i8, RR_ENOTSUP, "expected F32, F16 or BF16" },
+    { embed_unaligned, RR_EFORMAT, "not aligned to 4 bytes" },
+    { weight_columns, RR_EFORMAT, "weight weight has shape [32, 33], expected [any, 32]" },
+    { weight_rows, RR_EFORMAT, "bias bias has shape [32], expected [5]" },
+    { weight_rank, RR_EFORMAT, "has shape [32]" },
+    { bias_shape, RR_EFORMAT, "bias bias has shape [31], expected [32]" },
+    { many_parts, RR_EINVAL, "4 weight tensors, expected 1 to 3" },
+    { no_parts, RR_EINVAL, "0 weight tensors" },
+    { bad_act, RR_ENOTSUP, "activation 9" },
+    { in_place, RR_EINVAL, "destination is the source" },
+    { residual_width, RR_EINVAL, "residual, register 0, is 32 wide, expected 64" },
+    { norm_gamma, RR_EFORMAT, "gamma gamma has shape [4], expected [32]" },
+    { norm_eps, RR_EINVAL, "eps is" },
+    { attention_cols, RR_EINVAL, "values are columns 65 to 97 of register" },
+    { attention_huge, RR_EINVAL, "wide, expected" },
+    { attention_none, RR_EINVAL, "0 heads" },
+    { attention_kv, RR_EINVAL, "kv is register" },
+    { attention_scale, RR_EINVAL, "scale is inf" },
+    { first_of_first, RR_EINVAL, "expected" },
+    { output_none, RR_EINVAL, "output is register" },
+    { output_wide, RR_EINVAL, "has 32 columns" },
+    { output_tokens, RR_EINVAL, "a row for each of the tokens" },
+    { no_ops, RR_EINVAL, "program of 0 operations" },
+    { no_width, RR_EINVAL, "register 0 is 0 wide" },
+    { huge_width, RR_EINVAL, "register 0 is 4294967295 wide" },
+    { bad_rows, RR_EINVAL, "rows of kind 5" },
+    { no_tokens, RR_EINVAL, "limits of 0 tokens" },
+    { huge_tokens, RR_EINVAL, "limits of 4294967295 tokens" },
+};
+
+static void test_refused_programs(void **state)
+{
+    struct encoder_shape shape = { 1, 32, 2, 64, WORDS, POSITIONS, TYPES };
+    struct rr_device *d = open_device(NULL, 1);
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(refused); i++) {
+        struct fixture f = { .limits = { 100, 10, 50 } };
+        struct rr_loaded *l = (struct rr_loaded *)&f;
+        struct rr_error err = { 0 };
+        struct rr_memory memory;
+        const void *data;
+        int rc;
+
+        program_init(&f.p, i, true);
+        program_encoder(&f.p, &shape);
+        data = f.p.tensors[0].data;
+        assert_int_equal(backend()->plan(d, &f.p.p, &f.limits, &memory, &err), RR_OK);
+        refused[i].spoil(&f);
+        rc = backend()->plan(d, &f.p.p, &f.limits, &memory, &err);
+        if (rc != refused[i].code || !strstr(err.msg, refused[i].words))
+            fail_msg("row %zu: %d, '%s'; expected %d, '%s'", i, rc, err.msg, refused[i].code,
+                     refused[i].words);
+        assert_int_equal(backend()->load(d, &f.p.p, &f.limits, &l, &err), refused[i].code);
+        assert_null(l);
+        f.p.tensors[0].data = data;
+        program_free(&f.p);
+    }
+    backend()->close(d);
+}
+
+static void test_refused_batches(void **state)
+{
+    static const struct {
+        uint32_t n_tokens, n_sequences, cu[4];
+        int32_t id, position, type;
+        int code;
+        const char *words;
+    } cases[] = {
+        { 6, 2, { 0, 3, 6 }, 1, 2, 1, RR_OK, "" },
+        { 0, 0, { 0 }, 1, 2, 1, RR_OK, "" },
+        { 11, 2, { 0, 3, 11 }, 1, 2, 1, RR_ETOOBIG, "batch of 11 tokens" },
+        { 4, 4, { 0, 1, 2, 3 }, 1, 2, 1, RR_ETOOBIG, "4 sequences" },
+        { 6, 2, { 0, 0, 6 }, 1, 2, 1, RR_EINVAL, "sequence 0 of the batch is empty" },
+        { 6, 2, { 0, 7, 6 }, 1, 2, 1, RR_EINVAL, "sequence 0" },
+        { 6, 2, { 1, 3, 6 }, 1, 2, 1, RR_EINVAL, "cu_seqlens begins with 1" },
+        { 6, 2, { 0, 3, 5 }, 1, 2, 1, RR_EINVAL, "ends with 5" },
+        { 8, 2, { 0, 1, 8 }, 1, 2, 1, RR_ETOOBIG, "sequence 1 has 7 tokens, loaded for 6" },
+        { 6, 2, { 0, 3, 6 }, WORDS, 2, 1, RR_EINVAL, "word table of 50 rows" },
+        { 6, 2, { 0, 3, 6 }, -1, 2, 1, RR_EINVAL, "word table" },
+        { 6, 2, { 0, 3, 6 }, 1, POSITIONS, 1, RR_EINVAL, "position table" },
+        { 6, 2, { 0, 3, 6 }, 1, 2, 2, RR_EINVAL, "type table" },
+    };
+    struct encoder_shape shape = { 1, 32, 2, 64, WORDS, POSITIONS, TYPES };
+    struct rr_limits limits = { 10, 3, 6 };
+    struct rr_device *d = open_device(NULL, 2);
+    struct rr_error err = { 0 };
+    struct rr_loaded *l;
+    struct program p;
+
+    (void)state;
+    program_init(&p, 1, true);
+    program_encoder(&p, &shape);
+    assert_int_equal(backend()->load(d, &p.p, &limits, &l, &err), RR_OK);
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        int32_t ids[16], positions[16], types[16];
+        struct rr_batch b = { cases[i].n_tokens, cases[i].n_sequences, ids, positions, types,
+                              cases[i].cu };
+        float logits[4] = { 0 };
+        int rc;
+
+        for (int t = 0; t < 16; t++) {
+            ids[t] = t == 5 ? cases[i].id : 1;
+            positions[t] = t == 5 ? cases[i].position : 1;
+            types[t] = t == 5 ? cases[i].type : 1;
+        }
+        rc = backend()->run(l, &b, logits, &err);
+        if (rc != cases[i].code || (rc && !strstr(err.msg, cases[i].words)))
+            fail_msg("row %zu: %d, '%s'; expected %d, '%s'", i, rc, err.msg, cases[i].code,
+                     cases[i].words);
+    }
+    backend()->unload(l);
+    backend()->close(d);
+    program_free(&p);
+}
+
+/* No memory is lost and nothing crashes wherever an allocation of open or load fails. */
+static void test_out_of_memory(void **state)
+{
+    struct encoder_shape shape = { 1, 32, 2, 64, WORDS, POSITIONS, TYPES };
+    struct rr_device_options opt = { .threads = 2 };
+    struct rr_limits limits = { 100, 10, 50 };
+    struct rr_error err = { 0 };
+    struct rr_device *d;
+    struct rr_loaded *l;
+    struct program p;
+    int rc = RR_ENOMEM;
+
+    (void)state;
+    program_init(&p, 1, true);
+    program_encoder(&p, &shape);
+    for (uint64_t n = 1; rc != RR_OK; n++) {
+        assert_true(n < 1000);
+        rr_mem_fault(n, false);
+        rc = backend()->open(&d, &opt, &err);
+        if (!rc) {
+            rc = backend()->load(d, &p.p, &limits, &l, &err);
+            rr_mem_fault(0, false);
+            if (!rc) backend()->unload(l);
+            backend()->close(d);
+        }
+        rr_mem_fault(0, false);
+        assert_true(rc == RR_OK || rc == RR_ENOMEM);
+    }
+    program_free(&p);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_embed),           cmocka_unit_test(test_first),
+        cmocka_unit_test(test_linear),          cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_attention),       cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_evaluation_sees_differences),
+        cmocka_unit_test(test_refused_programs), cmocka_unit_test(test_refused_batches),
+        cmocka_unit_test(test_out_of_memory),
+    };
+
+    if (argc > 1) backend_name = argv[1];
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
