@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* arch_bert.c - see arch_bert.h.  Layer: model (L4).
+ *
+ * A post-norm encoder: embeddings, then per layer  x = norm(x + attention(x)),
+ * x = norm(x + ffn(x)).  The head reads the first token only, so the last layer computes that row
+ * only: keys and values of all tokens, everything else on one row per sequence. */
+#include "model/arch_bert.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+struct norm {
+    uint32_t gamma, beta;
+};
+
+struct embeddings {
+    uint32_t word, position, type;
+    struct norm norm;
+};
+
+struct layer {
+    struct rr_weight query, key, value, out; /* attention */
+    struct norm attention_norm;
+    struct rr_weight up, down; /* feed-forward */
+    struct norm norm;
+};
+
+struct head {
+    struct rr_weight dense, classifier;
+};
+
+#define ROW(type, member, name, ...) \
+    { \
+        offsetof(struct type, member), name, \
+        { \
+            __VA_ARGS__ \
+        } \
+    }
+
+static const struct rr_weight_row embedding_rows[] = {
+    ROW(embeddings, word, "word_embeddings.weight", RR_DIM_VOCAB, RR_DIM_HIDDEN),
+    ROW(embeddings, position, "position_embeddings.weight", RR_DIM_POSITIONS, RR_DIM_HIDDEN),
+    ROW(embeddings, type, "token_type_embeddings.weight", RR_DIM_TYPES, RR_DIM_HIDDEN),
+    ROW(embeddings, norm.gamma, "LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(embeddings, norm.beta, "LayerNorm.bias", RR_DIM_HIDDEN),
+};
+
+static const struct rr_weight_row layer_rows[] = {
+    ROW(layer, query.weight, "attention.self.query.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, query.bias, "attention.self.query.bias", RR_DIM_HIDDEN),
+    ROW(layer, key.weight, "attention.self.key.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, key.bias, "attention.self.key.bias", RR_DIM_HIDDEN),
+    ROW(layer, value.weight, "attention.self.value.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, value.bias, "attention.self.value.bias", RR_DIM_HIDDEN),
+    ROW(layer, out.weight, "attention.output.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, out.bias, "attention.output.dense.bias", RR_DIM_HIDDEN),
+    ROW(layer, attention_norm.gamma, "attention.output.LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(layer, attention_norm.beta, "attention.output.LayerNorm.bias", RR_DIM_HIDDEN),
+    ROW(layer, up.weight, "intermediate.dense.weight", RR_DIM_INTERMEDIATE, RR_DIM_HIDDEN),
+    ROW(layer, up.bias, "intermediate.dense.bias", RR_DIM_INTERMEDIATE),
+    ROW(layer, down.weight, "output.dense.weight", RR_DIM_HIDDEN, RR_DIM_INTERMEDIATE),
+    ROW(layer, down.bias, "output.dense.bias", RR_DIM_HIDDEN),
+    ROW(layer, norm.gamma, "output.LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(layer, norm.beta, "output.LayerNorm.bias", RR_DIM_HIDDEN),
+};
+
+/* The heads compute the same, under other names: BERT's first layer belongs to the network. */
+static const struct rr_weight_row pooler_rows[] = {
+    ROW(head, dense.weight, "pooler.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(head, dense.bias, "pooler.dense.bias", RR_DIM_HIDDEN),
+};
+
+static const struct rr_weight_row bert_head_rows[] = {
+    ROW(head, classifier.weight, "classifier.weight", RR_DIM_LABELS, RR_DIM_HIDDEN),
+    ROW(head, classifier.bias, "classifier.bias", RR_DIM_LABELS),
+};
+
+static const struct rr_weight_row roberta_head_rows[] = {
+    ROW(head, dense.weight, "classifier.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(head, dense.bias, "classifier.dense.bias", RR_DIM_HIDDEN),
+    ROW(head, classifier.weight, "classifier.out_proj.weight", RR_DIM_LABELS, RR_DIM_HIDDEN),
+    ROW(head, classifier.bias, "classifier.out_proj.bias", RR_DIM_LABELS),
+};
+
+struct build { /* what the steps share */
+    struct rr_builder *b;
+    const struct rr_model_config *config;
+    struct {
+        uint32_t x, qkv, context, inner;
+    } tokens; /* registers with a row per token */
+    struct {
+        uint32_t kv;                                      /* of tokens, last layer */
+        uint32_t x, query, context, inner, pooled, logit; /* a row per sequence */
+    } last;
+};
+
+static void add_registers(struct build *s)
+{
+    uint32_t h = s->config->hidden, inner = s->config->intermediate;
+
+    s->tokens.x = rr_builder_register(s->b, h, RR_ROWS_TOKENS);
+    if (s->config->layers > 1) {
+        s->tokens.qkv = rr_builder_register(s->b, 3 * h, RR_ROWS_TOKENS);
+        s->tokens.context = rr_builder_register(s->b, h, RR_ROWS_TOKENS);
+        s->tokens.inner = rr_builder_register(s->b, inner, RR_ROWS_TOKENS);
+    }
+    s->last.kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
+    s->last.x = rr_builder_register(s->b, h, RR_ROWS_SEQUENCES);
+    s->last.query = rr_builder_register(s->b, h, RR_ROWS_SEQUENCES);
+    s->last.context = rr_builder_register(s->b, h, RR_ROWS_SEQUENCES);
+    s->last.inner = rr_builder_register(s->b, inner, RR_ROWS_SEQUENCES);
+    s->last.pooled = rr_builder_register(s->b, h, RR_ROWS_SEQUENCES);
+    s->last.logit = rr_builder_register(s->b, 1, RR_ROWS_SEQUENCES);
+}
+
+static struct rr_op_attention attention(const struct rr_model_config *c, uint32_t kv)
+{
+    uint32_t head_dim = c->hidden / c->heads;
+
+    return (struct rr_op_attention){
+        .kv = kv,
+        .heads = c->heads,
+        .head_dim = head_dim,
+        .scale = (float)(1.0 / sqrt((double)head_dim)),
+    };
+}
+
+/* x = norm(x + out(context)); x = norm(x + down(act(up(x)))) on whatever rows x has. */
+static void add_after_attention(const struct build *s, const struct layer *l, uint32_t x,
+                                uint32_t context, uint32_t inner)
+{
+    float eps = s->config->norm_eps;
+
+    rr_builder_linear(s->b, x, context, &l->out, 1, RR_ACT_NONE, x);
+    rr_builder_norm(s->b, x, x, l->attention_norm.gamma, l->attention_norm.beta, eps);
+    rr_builder_linear(s->b, inner, x, &l->up, 1, s->config->act, RR_NONE);
+    rr_builder_linear(s->b, x, inner, &l->down, 1, RR_ACT_NONE, x);
+    rr_builder_norm(s->b, x, x, l->norm.gamma, l->norm.beta, eps);
+}
+
+static void add_layer(const struct build *s, const struct layer *l)
+{
+    struct rr_weight qkv[3] = { l->query, l->key, l->value };
+    struct rr_op_attention a = attention(s->config, s->tokens.qkv);
+
+    a.k_col = s->config->hidden;
+    a.v_col = 2 * s->config->hidden;
+    rr_builder_linear(s->b, s->tokens.qkv, s->tokens.x, qkv, 3, RR_ACT_NONE, RR_NONE);
+    rr_builder_attention(s->b, s->tokens.context, s->tokens.qkv, &a);
+    add_after_attention(s, l, s->tokens.x, s->tokens.context, s->tokens.inner);
+}
+
+static void add_last_layer(const struct build *s, const struct layer *l)
+{
+    struct rr_weight kv[2] = { l->key, l->value };
+    struct rr_op_attention a = attention(s->config, s->last.kv);
+
+    a.v_col = s->config->hidden;
+    rr_builder_linear(s->b, s->last.kv, s->tokens.x, kv, 2, RR_ACT_NONE, RR_NONE);
+    rr_builder_first(s->b, s->last.x, s->tokens.x);
+    rr_builder_linear(s->b, s->last.query, s->last.x, &l->query, 1, RR_ACT_NONE, RR_NONE);
+    rr_builder_attention(s->b, s->last.context, s->last.query, &a);
+    add_after_attention(s, l, s->last.x, s->last.context, s->last.inner);
+}
+
+static int bind_layer(struct rr_weights *w, const char *prefix, uint32_t i, struct layer *l,
+                      struct rr_error *err)
+{
+    char scope[48];
+
+    snprintf(scope, sizeof(scope), "encoder.layer.%" PRIu32 ".", i);
+    return rr_weights_bind(w, prefix, scope, layer_rows, RR_COUNT(layer_rows), l, err);
+}
+
+static int bind_head(struct rr_weights *w, const char *prefix, enum rr_family family,
+                     struct head *head, struct rr_error *err)
+{
+    int rc;
+
+    if (family == RR_FAMILY_ROBERTA)
+        return rr_weights_bind(w, "", "", roberta_head_rows, RR_COUNT(roberta_head_rows), head,
+                               err);
+    rc = rr_weights_bind(w, prefix, "", pooler_rows, RR_COUNT(pooler_rows), head, err);
+    if (rc) return rc;
+    return rr_weights_bind(w, "", "", bert_head_rows, RR_COUNT(bert_head_rows), head, err);
+}
+
+static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
+{
+    w->dim[RR_DIM_LABELS] = 1;
+    w->dim[RR_DIM_VOCAB] = c->vocab;
+    w->dim[RR_DIM_POSITIONS] = c->positions;
+    w->dim[RR_DIM_TYPES] = c->types;
+    w->dim[RR_DIM_HIDDEN] = c->hidden;
+    w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
+}
+
+int rr_arch_bert_build(struct rr_weights *w, const struct rr_model_config *config, uint32_t *output,
+                       struct rr_error *err)
+{
+    const char *prefix = config->family == RR_FAMILY_BERT ? "bert." : "roberta.";
+    struct build s = { .b = w->builder, .config = config };
+    struct embeddings e;
+    struct layer l;
+    struct head head;
+    int rc;
+
+    set_dims(w, config);
+    add_registers(&s);
+    rc = rr_weights_bind(w, prefix, "embeddings.", embedding_rows, RR_COUNT(embedding_rows), &e,
+                         err);
+    if (rc) return rc;
+    rr_builder_embed(s.b, s.tokens.x, e.word, e.position, e.type);
+    rr_builder_norm(s.b, s.tokens.x, s.tokens.x, e.norm.gamma, e.norm.beta, config->norm_eps);
+    for (uint32_t i = 0; i < config->layers; i++) {
+        rc = bind_layer(w, prefix, i, &l, err);
+        if (rc) return rc;
+        if (i + 1 < config->layers)
+            add_layer(&s, &l);
+        else
+            add_last_layer(&s, &l);
+    }
+    rc = bind_head(w, prefix, config->family, &head, err);
+    if (rc) return rc;
+    rr_builder_linear(s.b, s.last.pooled, s.last.x, &head.dense, 1, RR_ACT_TANH, RR_NONE);
+    rr_builder_linear(s.b, s.last.logit, s.last.pooled, &head.classifier, 1, RR_ACT_NONE, RR_NONE);
+    *output = s.last.logit;
+    return RR_OK;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkpoint.c - see checkpoint.h.  Layer: model (L4). */
+#include "model/checkpoint.h"
+
+#include <limits.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/text.h"
+
+#define SINGLE "model.safetensors"
+#define INDEX "model.safetensors.index.json"
+#define INDEX_DEPTH 8 /* weight_map and some metadata */
+#define SAMPLE_BYTES (64u * 1024)
+
+struct shard {
+    char *name; /* in the folder */
+    struct rr_file file;
+    struct rr_safetensors *st;
+};
+
+struct rr_checkpoint {
+    char path[PATH_MAX]; /* of the single file or the index */
+    struct shard *shards;
+    size_t n_shards;
+    json_t *weight_map; /* tensor name to shard name; NULL: a single file */
+};
+
+static int open_shard(struct rr_checkpoint *c, const char *folder, const char *name,
+                      struct rr_error *err)
+{
+    struct shard *s = &c->shards[c->n_shards];
+    char path[PATH_MAX];
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), folder, name))
+        return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
+    s->name = rr_strdup(RR_MEM_MODEL, name);
+    if (!s->name) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
+    c->n_shards++; /* from here on, close knows it */
+    rc = rr_file_map(&s->file, path, err);
+    if (rc) return rc;
+    return rr_safetensors_parse(&s->st, (struct rr_text){ s->file.data, s->file.len }, path, err);
+}
+
+static const struct shard *find_shard(const struct rr_checkpoint *c, const char *name)
+{
+    for (size_t i = c->n_shards; i-- > 0;) { /* newest first: neighbours in an index share it */
+        if (strcmp(c->shards[i].name, name) == 0) return &c->shards[i];
+    }
+    return NULL;
+}
+
+/* A shard lies beside the index.  Anything that could name another folder is refused, so that a
+ * model folder cannot make us read elsewhere.  Links are the user's own: hub caches have them. */
+static int check_shard_name(const char *where, const json_t *v, struct rr_error *err)
+{
+    struct rr_text name = { json_string_value(v), json_string_length(v) };
+
+    if (!json_is_string(v))
+        return rr_fail(err, RR_EFORMAT, "%s: weight_map has %s as a value, expected file names",
+                       where, rr_json_type_name(v));
+    if (name.len == 0 || name.len > NAME_MAX || memchr(name.data, 0, name.len) ||
+        memchr(name.data, '/', name.len) || memchr(name.data, '\\', name.len) ||
+        rr_text_is(name, ".") || rr_text_is(name, ".."))
+        return rr_fail(err, RR_EFORMAT,
+                       "%s: weight_map names the file \"%.60s\", expected a plain "
+                       "file name in the same folder",
+                       where, name.data);
+    return RR_OK;
+}
+
+static int open_listed(struct rr_checkpoint *c, const char *folder, struct rr_error *err)
+{
+    const char *tensor;
+    json_t *v;
+    int rc;
+
+    c->shards = rr_calloc(RR_MEM_MODEL, RR_CHECKPOINT_MAX_SHARDS, sizeof(*c->shards));
+    if (!c->shards) return rr_fail(err, RR_ENOMEM, "%s: out of memory", c->path);
+    json_object_foreach(c->weight_map, tensor, v)
+    {
+        const struct shard *s;
+
+        rc = check_shard_name(c->path, v, err);
+        if (rc) return rc;
+        s = find_shard(c, json_string_value(v));
+        if (!s) {
+            if (c->n_shards == RR_CHECKPOINT_MAX_SHARDS)
+                return rr_fail(err, RR_ETOOBIG, "%s: weight_map names more than %d files", c->path,
+                               RR_CHECKPOINT_MAX_SHARDS);
+            rc = open_shard(c, folder, json_string_value(v), err);
+            if (rc) return rc;
+            s = &c->shards[c->n_shards - 1];
+        }
+        if (!rr_safetensors_find(s->st, tensor))
+            return rr_fail(err, RR_EFORMAT,
+                           "%s: weight_map says that %s has tensor %.200s, but it has not", c->path,
+                           s->name, tensor);
+    }
+    return RR_OK;
+}
+
+static int open_sharded(struct rr_checkpoint *c, const char *folder, struct rr_error *err)
+{
+    json_t *root = NULL;
+    char *text = NULL;
+    size_t len;
+    int rc = rr_file_read(&text, &len, c->path, RR_CHECKPOINT_MAX_INDEX, RR_MEM_JSON, err);
+
+    if (rc) return rc;
+    rc = rr_json_parse(&root, (struct rr_text){ text, len }, INDEX_DEPTH, RR_JSON_DUP_REJECT, err);
+    rr_free(text);
+    if (rc) {
+        rr_fail_prefix(err, "%s", c->path);
+        return rc;
+    }
+    c->weight_map = json_incref(json_object_get(root, "weight_map"));
+    if (!json_is_object(c->weight_map) || json_object_size(c->weight_map) == 0)
+        rc = rr_fail(err, RR_EFORMAT,
+                     "%s: weight_map is %s, expected an object from tensor names to file names",
+                     c->path,
+                     !c->weight_map                  ? "missing"
+                     : json_is_object(c->weight_map) ? "empty"
+                                                     : rr_json_type_name(c->weight_map));
+    json_decref(root);
+    return rc ? rc : open_listed(c, folder, err);
+}
+
+static bool has(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+
+    return rr_path_join(path, sizeof(path), folder, name) && rr_file_exists(path);
+}
+
+static int fail_without_weights(const char *folder, struct rr_error *err)
+{
+    static const char *const others[] = {
+        "pytorch_model.bin", "pytorch_model.bin.index.json", "model.onnx", "onnx/model.onnx",
+        "tf_model.h5",       "flax_model.msgpack",
+    };
+
+    for (size_t i = 0; i < RR_COUNT(others); i++) {
+        if (has(folder, others[i]))
+            return rr_fail(err, RR_ENOTSUP,
+                           "%s: has %s but no " SINGLE "; convert it: load the "
+                           "model with transformers and call save_pretrained(folder, "
+                           "safe_serialization=True)",
+                           folder, others[i]);
+    }
+    return rr_fail(err, RR_ENOENT, "%s: no weights: looked for " SINGLE " and " INDEX, folder);
+}
+
+int rr_checkpoint_open(struct rr_checkpoint **out, const char *folder, struct rr_error *err)
+{
+    struct rr_checkpoint *c = rr_calloc(RR_MEM_MODEL, 1, sizeof(*c));
+    bool single = has(folder, SINGLE); /* wins over an index, as in the reference */
+    int rc;
+
+    *out = NULL;
+    if (!c) return rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
+    if (!single && !has(folder, INDEX)) {
+        rc = fail_without_weights(folder, err);
+        goto fail;
+    }
+    if (!rr_path_join(c->path, sizeof(c->path), folder, single ? SINGLE : INDEX)) {
+        rc = rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
+        goto fail;
+    }
+    if (single) {
+        c->shards = rr_calloc(RR_MEM_MODEL, 1, sizeof(*c->shards));
+        rc = c->shards ? open_shard(c, folder, SINGLE, err)
+                       : rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
+    } else {
+        rc = open_sharded(c, folder, err);
+    }
+    if (rc) goto fail;
+    *out = c;
+    return RR_OK;
+fail:
+    rr_checkpoint_close(c);
+    return rc;
+}
+
+void rr_checkpoint_close(struct rr_checkpoint *c)
+{
+    if (!c) return;
+    for (size_t i = 0; i < c->n_shards; i++) {
+        rr_safetensors_close(c->shards[i].st);
+        rr_file_unmap(&c->shards[i].file);
+        rr_free(c->shards[i].name);
+    }
+    rr_free(c->shards);
+    json_decref(c->weight_map);
+    rr_free(c);
+}
+
+const char *rr_checkpoint_path(const struct rr_checkpoint *c)
+{
+    return c->path;
+}
+
+const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint *c,
+                                                      const char *name)
+{
+    const struct shard *s = &c->shards[0];
+
+    if (c->weight_map) {
+        const json_t *v = json_object_get(c->weight_map, name);
+
+        s = v ? find_shard(c, json_string_value(v)) : NULL;
+    }
+    return s ? rr_safetensors_find(s->st, name) : NULL;
+}
+
+uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < c->n_shards; i++) sum += c->shards[i].file.len;
+    return sum;
+}
+
+/* First, middle and last 64 KiB: enough to tell retrained weights from each other without reading
+ * gigabytes at each start. */
+static uint64_t hash_file(const struct shard *s, uint64_t h)
+{
+    size_t header = rr_safetensors_header_bytes(s->st);
+    const char *data = s->file.data + header;
+    size_t len = s->file.len - header;
+    size_t n = RR_MIN(len, SAMPLE_BYTES);
+    uint64_t size = s->file.len;
+
+    h = XXH3_64bits_withSeed(s->file.data, header, h);
+    h = XXH3_64bits_withSeed(&size, sizeof(size), h);
+    h = XXH3_64bits_withSeed(data, n, h);
+    h = XXH3_64bits_withSeed(data + (len - n) / 2, n, h);
+    return XXH3_64bits_withSeed(data + (len - n), n, h);
+}
+
+uint64_t rr_checkpoint_fingerprint(const struct rr_checkpoint *c, uint64_t seed)
+{
+    for (size_t i = 0; i < c->n_shards; i++) seed = hash_file(&c->shards[i], seed);
+    return seed;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkpoint.h - the weights of a model folder: one safetensors file, or shards with an index.
+ * Layer: model (L4).  Threads: open and close from one thread; the rest is read-only. */
+#ifndef RR_MODEL_CHECKPOINT_H
+#define RR_MODEL_CHECKPOINT_H
+
+#include "base/attr.h"
+#include "model/safetensors.h"
+#include "rerank_backend.h"
+
+#define RR_CHECKPOINT_MAX_SHARDS 1024
+#define RR_CHECKPOINT_MAX_INDEX 100000000 /* bytes, as for a header */
+
+struct rr_checkpoint;
+
+/* Maps folder/model.safetensors, or else every shard that folder/model.safetensors.index.json
+ * names, and checks their headers.  RR_ENOTSUP with the way out when the folder has weights in
+ * another format only, RR_ENOENT listing what was looked for when it has none. */
+RR_NODISCARD int rr_checkpoint_open(struct rr_checkpoint **out, const char *folder,
+                                    struct rr_error *err);
+void rr_checkpoint_close(struct rr_checkpoint *c); /* NULL is allowed */
+
+/* The file to name in messages about tensors: the safetensors file or the index. */
+const char *rr_checkpoint_path(const struct rr_checkpoint *c);
+
+/* NULL when there is none of that name; with an index, none that it lists. */
+const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint *c,
+                                                      const char *name);
+
+uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c); /* of all files */
+
+/* XXH3 chained over each file's header, size and three samples of its data. */
+uint64_t rr_checkpoint_fingerprint(const struct rr_checkpoint *c, uint64_t seed);
+
+#endif

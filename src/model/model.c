@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model.c - see model.h.  Layer: model (L4). */
+#include "model/model.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/arch_bert.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+
+#define MAX_CONFIG (4u * 1024 * 1024) /* bytes */
+
+struct rr_model {
+    struct rr_model_config config;
+    struct rr_model_info info;
+    struct rr_checkpoint *checkpoint;
+    struct rr_builder builder;
+    struct rr_weights weights;
+    struct rr_program program;
+
+    const struct rr_backend *backend; /* of loaded */
+    struct rr_loaded *loaded;
+    struct rr_limits limits;
+    int32_t *positions; /* [limits.max_tokens] */
+    int32_t *types;     /* [limits.max_tokens]; zeros where the network has one type only */
+};
+
+/* ---- open --------------------------------------------------------------------------------- */
+
+static int read_config(struct rr_model *m, const char *folder, struct rr_error *err)
+{
+    char path[PATH_MAX];
+    char *text = NULL;
+    size_t len;
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), folder, "config.json"))
+        return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
+    if (!rr_file_exists(path))
+        return rr_fail(err, RR_ENOENT,
+                       "%s: not found; expected a model folder in Hugging Face "
+                       "layout: config.json, tokenizer.json, model.safetensors",
+                       path);
+    rc = rr_file_read(&text, &len, path, MAX_CONFIG, RR_MEM_MODEL, err);
+    if (rc) return rc;
+    rc = rr_config_parse(&m->config, (struct rr_text){ text, len }, path, err);
+    m->info.fingerprint = XXH3_64bits(text, len);
+    rr_free(text);
+    return rc;
+}
+
+static const char *dtype_name(unsigned seen)
+{
+    switch (seen) {
+    case 1u << RR_F32: return "f32";
+    case 1u << RR_F16: return "f16";
+    case 1u << RR_BF16: return "bf16";
+    default: return "mixed";
+    }
+}
+
+static void fill_info(struct rr_model *m)
+{
+    struct rr_model_info *i = &m->info;
+    const struct rr_model_config *c = &m->config;
+
+    memcpy(i->architecture, c->architecture, sizeof(i->architecture));
+    snprintf(i->weights_dtype, sizeof(i->weights_dtype), "%s", dtype_name(m->weights.dtypes));
+    i->layers = c->layers;
+    i->hidden = c->hidden;
+    i->heads = c->heads;
+    i->intermediate = c->intermediate;
+    i->vocab = c->vocab;
+    i->types = c->types;
+    i->max_length = c->max_length;
+    i->parameters = m->weights.parameters;
+    i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
+    i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
+}
+
+int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *err)
+{
+    struct rr_model *m = rr_calloc(RR_MEM_MODEL, 1, sizeof(*m));
+    uint32_t output = RR_NONE;
+    int rc;
+
+    *out = NULL;
+    if (!m) return rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
+    rr_builder_init(&m->builder);
+    rc = read_config(m, folder, err);
+    if (!rc) rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+    if (rc) goto fail;
+    m->weights.checkpoint = m->checkpoint;
+    m->weights.builder = &m->builder;
+    rc = rr_arch_bert_build(&m->weights, &m->config, &output, err);
+    if (!rc) rc = rr_builder_done(&m->builder, output, &m->program, err);
+    if (rc) goto fail;
+    fill_info(m);
+    *out = m;
+    return RR_OK;
+fail:
+    rr_model_close(m);
+    return rc;
+}
+
+void rr_model_close(struct rr_model *m)
+{
+    if (!m) return;
+    rr_model_unload(m);
+    rr_weights_free(&m->weights);
+    rr_builder_free(&m->builder);
+    rr_checkpoint_close(m->checkpoint);
+    rr_free(m);
+}
+
+const struct rr_model_info *rr_model_info(const struct rr_model *m)
+{
+    return &m->info;
+}
+
+const struct rr_program *rr_model_program(const struct rr_model *m)
+{
+    return &m->program;
+}
+
+/* ---- load --------------------------------------------------------------------------------- */
+
+int rr_model_load(struct rr_model *m, const struct rr_backend *backend, struct rr_device *device,
+                  const struct rr_limits *limits, struct rr_error *err)
+{
+    int rc;
+
+    if (m->loaded) return rr_fail(err, RR_EINVAL, "the model is loaded already");
+    if (limits->max_length == 0 || limits->max_length > m->config.max_length)
+        return rr_fail(err, RR_EINVAL,
+                       "sequences of up to %" PRIu32 " tokens asked for, the model "
+                       "takes 1 to %" PRIu32,
+                       limits->max_length, m->config.max_length);
+    if (limits->max_tokens < limits->max_length || limits->max_sequences == 0)
+        return rr_fail(err, RR_EINVAL,
+                       "a batch of %" PRIu32 " tokens and %" PRIu32 " sequences "
+                       "asked for, expected room for a sequence of %" PRIu32 " tokens",
+                       limits->max_tokens, limits->max_sequences, limits->max_length);
+    m->limits = *limits;
+    m->positions = rr_calloc(RR_MEM_WORKSPACE, limits->max_tokens, sizeof(*m->positions));
+    m->types = rr_calloc(RR_MEM_WORKSPACE, limits->max_tokens, sizeof(*m->types));
+    if (!m->positions || !m->types) {
+        rc = rr_fail(err, RR_ENOMEM, "out of memory for a batch of %" PRIu32 " tokens",
+                     limits->max_tokens);
+        goto fail;
+    }
+    rc = backend->load(device, &m->program, limits, &m->loaded, err);
+    if (rc) goto fail;
+    m->backend = backend;
+    return RR_OK;
+fail:
+    rr_model_unload(m);
+    return rc;
+}
+
+void rr_model_unload(struct rr_model *m)
+{
+    if (m->backend) m->backend->unload(m->loaded);
+    m->loaded = NULL;
+    m->backend = NULL;
+    rr_free(m->positions);
+    rr_free(m->types);
+    m->positions = NULL;
+    m->types = NULL;
+}
+
+/* ---- forward ------------------------------------------------------------------------------ */
+
+static int check_shape(const struct rr_model *m, const struct rr_sequences *s, struct rr_error *err)
+{
+    if (!m->loaded) return rr_fail(err, RR_EINVAL, "the model is not loaded on a device");
+    if (s->n_sequences == 0 || s->n_sequences > m->limits.max_sequences ||
+        s->n_tokens > m->limits.max_tokens)
+        return rr_fail(err, RR_EINVAL,
+                       "a batch of %" PRIu32 " sequences and %" PRIu32 " tokens, "
+                       "expected at least 1 and at most %" PRIu32 " and %" PRIu32,
+                       s->n_sequences, s->n_tokens, m->limits.max_sequences, m->limits.max_tokens);
+    if (s->cu_seqlens[0] != 0 || s->cu_seqlens[s->n_sequences] != s->n_tokens)
+        return rr_fail(err, RR_EINVAL,
+                       "the sequences span %" PRIu32 " to %" PRIu32 ", expected 0 to %" PRIu32,
+                       s->cu_seqlens[0], s->cu_seqlens[s->n_sequences], s->n_tokens);
+    for (uint32_t i = 0; i < s->n_sequences; i++) {
+        uint32_t begin = s->cu_seqlens[i], end = s->cu_seqlens[i + 1];
+
+        if (end <= begin || end > s->n_tokens || end - begin > m->limits.max_length)
+            return rr_fail(err, RR_EINVAL,
+                           "sequence %" PRIu32 " spans %" PRIu32 " to %" PRIu32
+                           ", expected 1 to %" PRIu32 " tokens within %" PRIu32,
+                           i, begin, end, m->limits.max_length, s->n_tokens);
+    }
+    return RR_OK;
+}
+
+/* The tokenizer of a RoBERTa-like model returns no token types to the reference, which then takes
+ * zeros, whatever types the template in tokenizer.json writes down.  With a table of one row there
+ * is no other valid reading. */
+static bool ignores_types(const struct rr_model *m)
+{
+    return m->config.family == RR_FAMILY_ROBERTA && m->config.types == 1;
+}
+
+static int check_values(const struct rr_model *m, const struct rr_sequences *s,
+                        struct rr_error *err)
+{
+    bool types = !ignores_types(m);
+
+    for (uint32_t i = 0; i < s->n_tokens; i++) {
+        if (s->ids[i] < 0 || (uint32_t)s->ids[i] >= m->config.vocab)
+            return rr_fail(err, RR_EINVAL,
+                           "token id %" PRId32 " is outside of the model's "
+                           "vocabulary of %" PRIu32 ": does tokenizer.json belong to it?",
+                           s->ids[i], m->config.vocab);
+        if (types && (s->types[i] < 0 || (uint32_t)s->types[i] >= m->config.types))
+            return rr_fail(err, RR_EINVAL,
+                           "token type %" PRId32 " is outside of the model's "
+                           "%" PRIu32 ": does tokenizer.json belong to it?",
+                           s->types[i], m->config.types);
+    }
+    return RR_OK;
+}
+
+/* BERT counts from 0.  The RoBERTa family counts from pad_id + 1 the tokens that are not the
+ * padding token; a padding token inside a text takes position pad_id and no number.  (Only a text
+ * that spells "<pad>" has one: sequences are not padded here.) */
+static void fill_positions(const struct rr_model *m, const struct rr_sequences *s)
+{
+    bool roberta = m->config.family == RR_FAMILY_ROBERTA;
+    int32_t pad = (int32_t)m->config.pad_id;
+
+    for (uint32_t i = 0; i < s->n_sequences; i++) {
+        int32_t next = roberta ? pad + 1 : 0;
+
+        for (uint32_t t = s->cu_seqlens[i]; t < s->cu_seqlens[i + 1]; t++)
+            m->positions[t] = roberta && s->ids[t] == pad ? pad : next++;
+    }
+}
+
+int rr_model_forward(struct rr_model *m, const struct rr_sequences *seqs, float *logits,
+                     struct rr_error *err)
+{
+    struct rr_batch batch;
+    int rc = check_shape(m, seqs, err);
+
+    if (!rc) rc = check_values(m, seqs, err);
+    if (rc) return rc;
+    fill_positions(m, seqs);
+    batch = (struct rr_batch){
+        .n_tokens = seqs->n_tokens,
+        .n_sequences = seqs->n_sequences,
+        .ids = seqs->ids,
+        .positions = m->positions,
+        .types = ignores_types(m) ? m->types : seqs->types,
+        .cu_seqlens = seqs->cu_seqlens,
+    };
+    return m->backend->run(m->loaded, &batch, logits, err);
+}

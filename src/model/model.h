@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model.h - a cross-encoder: folder in Hugging Face layout in, logits out.
+ * Layer: model (L4).  Knows nothing about text.
+ * Threads: open, load and close from one thread; forward from one thread at a time. */
+#ifndef RR_MODEL_MODEL_H
+#define RR_MODEL_MODEL_H
+
+#include <stdbool.h>
+
+#include "base/attr.h"
+#include "rerank_backend.h"
+
+struct rr_model;
+
+struct rr_model_info {
+    char architecture[64];
+    char weights_dtype[16]; /* "f32", "f16", "bf16" or "mixed" */
+    uint32_t layers, hidden, heads, intermediate, vocab, types;
+    uint32_t max_length; /* longest sequence the position table allows */
+    uint64_t parameters;
+    uint64_t file_bytes;
+    uint64_t fingerprint; /* XXH3 of config.json, the safetensors headers and a sample of data */
+};
+
+/* Reads config.json, maps the safetensors file or shards, checks every tensor that the architecture
+ * needs, and builds its program.  No tensor data are read.  Errors name file, field, found,
+ * expected. */
+RR_NODISCARD int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *err);
+void rr_model_close(struct rr_model *m); /* unloads first; NULL is allowed */
+
+const struct rr_model_info *rr_model_info(const struct rr_model *m);
+const struct rr_program *rr_model_program(const struct rr_model *m);
+
+/* Gives the program to a device.  m keeps using device until unload or close. */
+RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *backend,
+                               struct rr_device *device, const struct rr_limits *limits,
+                               struct rr_error *err);
+void rr_model_unload(struct rr_model *m);
+
+/* Sequences to score: ids and types as the tokenizer made them, back to back. */
+struct rr_sequences {
+    uint32_t n_tokens, n_sequences;
+    const int32_t *ids;         /* [n_tokens] */
+    const int32_t *types;       /* [n_tokens] */
+    const uint32_t *cu_seqlens; /* [n_sequences + 1] */
+};
+
+/* logits[n_sequences].  Checks ids, types and lengths against the model (RR_EINVAL), derives the
+ * positions, runs.  A NaN or infinite logit is returned as it is: the caller decides. */
+RR_NODISCARD int rr_model_forward(struct rr_model *m, const struct rr_sequences *seqs,
+                                  float *logits, struct rr_error *err);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weights.c - see weights.h.  Layer: model (L4). */
+#include "model/weights.h"
+
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#define NAME_BYTES 256 /* ours: prefix, scope and row are short */
+
+/* "weight" and "bias" of a LayerNorm were "gamma" and "beta" in the first checkpoints. */
+static const struct {
+    const char *now, *old;
+} old_names[] = {
+    { "LayerNorm.weight", "LayerNorm.gamma" },
+    { "LayerNorm.bias", "LayerNorm.beta" },
+};
+
+static const struct rr_safetensors_entry *find_either(const struct rr_weights *w, char *name)
+{
+    const struct rr_safetensors_entry *e = rr_checkpoint_find(w->checkpoint, name);
+    size_t len = strlen(name);
+
+    for (size_t i = 0; !e && i < RR_COUNT(old_names); i++) {
+        size_t n = strlen(old_names[i].now);
+
+        if (len < n || strcmp(name + len - n, old_names[i].now) != 0) continue;
+        memcpy(name + len - n, old_names[i].old, strlen(old_names[i].old) + 1); /* never longer */
+        e = rr_checkpoint_find(w->checkpoint, name);
+    }
+    return e;
+}
+
+static const struct rr_safetensors_entry *find(const struct rr_weights *w, const char *prefix,
+                                               const char *scope, const char *row)
+{
+    const struct rr_safetensors_entry *e;
+    char name[NAME_BYTES];
+
+    snprintf(name, sizeof(name), "%s%s%s", prefix, scope, row);
+    e = find_either(w, name);
+    if (e || !*prefix) return e;
+    snprintf(name, sizeof(name), "%s%s", scope, row);
+    return find_either(w, name);
+}
+
+static void shape_text(char *out, size_t cap, const uint32_t *shape, uint32_t rank)
+{
+    size_t len = (size_t)snprintf(out, cap, "[");
+
+    for (uint32_t i = 0; i < rank; i++)
+        len += (size_t)snprintf(out + len, cap - len, "%s%" PRIu32, i ? ", " : "", shape[i]);
+    snprintf(out + len, cap - len, "]");
+}
+
+static uint32_t row_shape(const struct rr_weights *w, const struct rr_weight_row *row,
+                          uint32_t shape[2])
+{
+    uint32_t rank = 0;
+
+    while (rank < 2 && row->dim[rank] != RR_DIM_END) {
+        shape[rank] = w->dim[row->dim[rank]];
+        rank++;
+    }
+    return rank;
+}
+
+static int check_entry(const struct rr_weights *w, const struct rr_safetensors_entry *e,
+                       const uint32_t *shape, uint32_t rank, struct rr_error *err)
+{
+    char found[64], expected[64];
+
+    if (!e->type->usable)
+        return rr_fail(err, RR_ENOTSUP, "%s: tensor %s: dtype is %s, expected F32, F16 or BF16",
+                       rr_checkpoint_path(w->checkpoint), e->name, e->type->name);
+    if (e->rank == rank && memcmp(e->shape, shape, rank * sizeof(*shape)) == 0) return RR_OK;
+    shape_text(found, sizeof(found), e->shape, e->rank);
+    shape_text(expected, sizeof(expected), shape, rank);
+    return rr_fail(err, RR_EFORMAT, "%s: tensor %s: shape is %s, expected %s by config.json",
+                   rr_checkpoint_path(w->checkpoint), e->name, found, expected);
+}
+
+static int copy_aligned(struct rr_weights *w, const struct rr_safetensors_entry *e,
+                        const void **data, struct rr_error *err)
+{
+    struct rr_weight_copy *list;
+    size_t bytes = (size_t)(e->end - e->begin);
+    void *p;
+
+    list = rr_realloc(RR_MEM_MODEL, w->copies, (size_t)w->n_copies + 1, sizeof(*list));
+    if (list) w->copies = list;
+    p = list ? rr_pages_alloc(RR_MEM_WEIGHTS, bytes) : NULL;
+    if (!p)
+        return rr_fail(err, RR_ENOMEM,
+                       "%s: tensor %s: out of memory for an aligned copy of %zu bytes",
+                       rr_checkpoint_path(w->checkpoint), e->name, bytes);
+    memcpy(p, e->data, bytes);
+    w->copies[w->n_copies++] = (struct rr_weight_copy){ p, bytes };
+    *data = p;
+    return RR_OK;
+}
+
+static int bind(struct rr_weights *w, const struct rr_safetensors_entry *e, const uint32_t *shape,
+                uint32_t rank, uint32_t *index, struct rr_error *err)
+{
+    struct rr_tensor t = { .name = e->name, .dtype = e->type->dtype, .rank = rank };
+    uint64_t elements = 1;
+
+    t.data = e->data;
+    t.in_file = true;
+    if ((uintptr_t)e->data % (e->type->bits / 8) != 0) {
+        int rc = copy_aligned(w, e, &t.data, err);
+
+        if (rc) return rc;
+        t.in_file = false;
+    }
+    for (uint32_t i = 0; i < rank; i++) {
+        t.shape[i] = shape[i];
+        elements *= shape[i];
+    }
+    w->parameters += elements;
+    w->dtypes |= 1u << t.dtype;
+    *index = rr_builder_tensor(w->builder, &t);
+    return RR_OK;
+}
+
+int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
+                    const struct rr_weight_row *rows, size_t n, void *fields, struct rr_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct rr_safetensors_entry *e = find(w, prefix, scope, rows[i].name);
+        uint32_t *index = (uint32_t *)(void *)((char *)fields + rows[i].field);
+        uint32_t shape[2] = { 0, 0 };
+        uint32_t rank = row_shape(w, &rows[i], shape);
+        char expected[64];
+        int rc;
+
+        if (!e) {
+            shape_text(expected, sizeof(expected), shape, rank);
+            return rr_fail(err, RR_EFORMAT, "%s: tensor %s%s%s is missing, expected with shape %s",
+                           rr_checkpoint_path(w->checkpoint), prefix, scope, rows[i].name,
+                           expected);
+        }
+        rc = check_entry(w, e, shape, rank, err);
+        if (!rc) rc = bind(w, e, shape, rank, index, err);
+        if (rc) return rc;
+    }
+    return RR_OK;
+}
+
+void rr_weights_free(struct rr_weights *w)
+{
+    for (uint32_t i = 0; i < w->n_copies; i++)
+        rr_pages_free(RR_MEM_WEIGHTS, w->copies[i].data, w->copies[i].bytes);
+    rr_free(w->copies);
+    w->copies = NULL;
+    w->n_copies = 0;
+}

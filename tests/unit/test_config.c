@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_config.c - config.json: what is taken, what is refused and with which words. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config.h"
+
+/* The shape of bge-reranker-v2-m3. */
+static const char base[] =
+    "{\"architectures\":[\"XLMRobertaForSequenceClassification\"],\"hidden_size\":1024,"
+    "\"num_hidden_layers\":24,\"num_attention_heads\":16,\"intermediate_size\":4096,"
+    "\"vocab_size\":250002,\"max_position_embeddings\":8194,\"type_vocab_size\":1,"
+    "\"pad_token_id\":1,\"layer_norm_eps\":1e-05,\"hidden_act\":\"gelu\","
+    "\"id2label\":{\"0\":\"LABEL_0\"},\"position_embedding_type\":\"absolute\"}";
+
+static int parse(struct rr_model_config *c, const char *patch, const char *drop,
+                 struct rr_error *err)
+{
+    json_t *root = json_loads(base, 0, NULL);
+    json_t *more = json_loads(patch, JSON_ALLOW_NUL, NULL);
+    char *text;
+    int rc;
+
+    assert_non_null(root);
+    assert_non_null(more);
+    if (drop) assert_int_equal(json_object_del(root, drop), 0);
+    assert_int_equal(json_object_update(root, more), 0);
+    text = json_dumps(root, 0);
+    assert_non_null(text);
+    memset(err, 0, sizeof(*err));
+    rc = rr_config_parse(c, (struct rr_text){ text, strlen(text) }, "config.json", err);
+    free(text);
+    json_decref(root);
+    json_decref(more);
+    return rc;
+}
+
+static const struct {
+    const char *patch; /* put into base */
+    const char *drop;  /* taken out of base before */
+    int rc;
+    const char *part; /* of the message */
+    const char *why;
+} cases[] = {
+    { "{}", NULL, RR_OK, "", "the base itself" },
+    { "{\"architectures\":[\"RobertaForSequenceClassification\"]}", NULL, RR_OK, "", "" },
+    { "{\"architectures\":[\"CamembertForSequenceClassification\"]}", NULL, RR_OK, "", "" },
+    { "{\"architectures\":[\"BertForSequenceClassification\"]}", NULL, RR_OK, "", "" },
+    { "{\"architectures\":[\"BertForSequenceClassification\",\"X\"]}", NULL, RR_OK, "",
+      "the first one decides" },
+    { "{\"hidden_act\":\"gelu_python\"}", NULL, RR_OK, "", "the same function" },
+    { "{\"hidden_act\":\"relu\"}", NULL, RR_OK, "", "the operations have it" },
+    { "{\"hidden_act\":null}", NULL, RR_OK, "", "null is the default" },
+    { "{\"is_decoder\":false,\"add_cross_attention\":false}", NULL, RR_OK, "",
+      "as usually written" },
+    { "{\"num_labels\":1}", "id2label", RR_OK, "", "the other way to say one label" },
+    { "{\"num_labels\":3}", NULL, RR_OK, "", "id2label beats num_labels, as in the reference" },
+    { "{\"layer_norm_eps\":0}", NULL, RR_OK, "", "an integer is a number" },
+
+    { "{}", "architectures", RR_EFORMAT, "architectures is missing", "" },
+    { "{\"architectures\":null}", NULL, RR_EFORMAT, "architectures is missing", "null" },
+    { "{\"architectures\":[]}", NULL, RR_EFORMAT, "without a string at its start", "none" },
+    { "{\"architectures\":[7]}", NULL, RR_EFORMAT, "without a string at its start", "a number" },
+    { "{\"architectures\":\"BertForSequenceClassification\"}", NULL, RR_EFORMAT,
+      "architectures is a string, expected an array", "not an array" },
+    { "{\"architectures\":[\"XLMRobertaModel\"]}", NULL, RR_ENOTSUP,
+      "architectures[0] is \"XLMRobertaModel\", supported are XLMRobertaForSequenceClassification, "
+      "RobertaForSequenceClassification, CamembertForSequenceClassification, "
+      "BertForSequenceClassification",
+      "an embedding model: the list helps" },
+    { "{\"architectures\":[\"Qwen3ForCausalLM\"]}", NULL, RR_ENOTSUP, "\"Qwen3ForCausalLM\"", "" },
+    { "{\"architectures\":[\"BertForSequenceClassification\\u0000\"]}", NULL, RR_ENOTSUP,
+      "supported are", "NUL is not an end" },
+
+    { "{\"id2label\":{\"0\":\"a\",\"1\":\"b\",\"2\":\"c\"}}", NULL, RR_ENOTSUP,
+      "id2label has 3 labels, expected 1", "natural language inference" },
+    { "{\"id2label\":{}}", NULL, RR_ENOTSUP, "id2label has 0 labels", "" },
+    { "{\"id2label\":[\"a\"]}", NULL, RR_EFORMAT, "id2label is an array", "wrong type" },
+    { "{\"num_labels\":2}", "id2label", RR_ENOTSUP, "num_labels is 2, expected 1", "" },
+    { "{}", "id2label", RR_ENOTSUP, "num_labels is 2 by default",
+      "the reference writes no id2label for two labels" },
+    { "{\"num_labels\":\"1\"}", "id2label", RR_EFORMAT, "num_labels: found a string", "" },
+
+    { "{\"position_embedding_type\":\"relative_key\"}", NULL, RR_ENOTSUP,
+      "position_embedding_type is \"relative_key\", supported is absolute", "" },
+    { "{\"is_decoder\":true}", NULL, RR_ENOTSUP, "is_decoder is true, supported is false", "" },
+    { "{\"add_cross_attention\":true}", NULL, RR_ENOTSUP, "add_cross_attention is true", "" },
+    { "{\"is_decoder\":1}", NULL, RR_EFORMAT, "is_decoder: found an integer", "" },
+    { "{\"hidden_act\":\"gelu_new\"}", NULL, RR_ENOTSUP,
+      "hidden_act is \"gelu_new\", supported are gelu, gelu_python, relu",
+      "the tanh form differs in the fourth digit" },
+    { "{\"hidden_act\":7}", NULL, RR_EFORMAT, "hidden_act: found an integer", "" },
+
+    { "{}", "hidden_size", RR_EFORMAT, "hidden_size is missing, expected 1 to 65536", "" },
+    { "{}", "num_hidden_layers", RR_EFORMAT, "num_hidden_layers is missing", "" },
+    { "{}", "num_attention_heads", RR_EFORMAT, "num_attention_heads is missing", "" },
+    { "{}", "intermediate_size", RR_EFORMAT, "intermediate_size is missing", "" },
+    { "{}", "vocab_size", RR_EFORMAT, "vocab_size is missing", "" },
+    { "{}", "max_position_embeddings", RR_EFORMAT, "max_position_embeddings is missing", "" },
+    { "{\"hidden_size\":null}", NULL, RR_EFORMAT, "hidden_size is missing", "null is no size" },
+    { "{\"hidden_size\":0}", NULL, RR_EFORMAT, "hidden_size: found 0, expected 1 to", "" },
+    { "{\"hidden_size\":-1}", NULL, RR_EFORMAT, "hidden_size: found -1", "" },
+    { "{\"hidden_size\":4294967296}", NULL, RR_EFORMAT, "hidden_size: found 4294967296", "2^32" },
+    { "{\"hidden_size\":1024.0}", NULL, RR_EFORMAT, "hidden_size: found a number", "a real" },
+    { "{\"hidden_size\":\"1024\"}", NULL, RR_EFORMAT, "hidden_size: found a string", "" },
+    { "{\"hidden_size\":1000}", NULL, RR_EFORMAT,
+      "hidden_size is 1000, expected a multiple of num_attention_heads, 16", "" },
+    { "{\"num_attention_heads\":2048}", NULL, RR_EFORMAT,
+      "hidden_size is 1024, expected a multiple", "more heads than columns" },
+    { "{\"num_hidden_layers\":0}", NULL, RR_EFORMAT, "num_hidden_layers: found 0", "" },
+    { "{\"num_hidden_layers\":100000}", NULL, RR_EFORMAT, "num_hidden_layers: found 100000", "" },
+    { "{\"vocab_size\":2147483648}", NULL, RR_EFORMAT, "vocab_size: found 2147483648", "" },
+    { "{\"type_vocab_size\":0}", NULL, RR_EFORMAT, "type_vocab_size: found 0", "no table" },
+    { "{\"pad_token_id\":-1}", NULL, RR_EFORMAT, "pad_token_id: found -1", "" },
+    { "{\"pad_token_id\":250002}", NULL, RR_EFORMAT, "pad_token_id is 250002, expected less than",
+      "" },
+    { "{\"max_position_embeddings\":2}", NULL, RR_EFORMAT,
+      "max_position_embeddings is 2, expected more than pad_token_id + 1, 2",
+      "no room for a token" },
+    { "{\"layer_norm_eps\":\"1e-5\"}", NULL, RR_EFORMAT, "layer_norm_eps: found a string", "" },
+    { "{\"layer_norm_eps\":-1e-5}", NULL, RR_EFORMAT, "layer_norm_eps is -1e-05", "" },
+    { "{\"layer_norm_eps\":1e300}", NULL, RR_EFORMAT, "layer_norm_eps: found 1e+300", "" },
+};
+
+static void test_cases(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rr_model_config c;
+        struct rr_error err;
+        int rc = parse(&c, cases[i].patch, cases[i].drop, &err);
+
+        if (rc != cases[i].rc || (rc && !strstr(err.msg, cases[i].part)) ||
+            (rc && strncmp(err.msg, "config.json: ", 13) != 0))
+            fail_msg("%s without %s (%s): code %d, message \"%s\"", cases[i].patch,
+                     cases[i].drop ? cases[i].drop : "nothing", cases[i].why, rc, err.msg);
+    }
+}
+
+static void test_fields(void **state)
+{
+    struct rr_model_config c;
+    struct rr_error err;
+
+    (void)state;
+    assert_int_equal(parse(&c, "{}", NULL, &err), RR_OK);
+    assert_string_equal(c.architecture, "XLMRobertaForSequenceClassification");
+    assert_int_equal(c.family, RR_FAMILY_ROBERTA);
+    assert_int_equal(c.vocab, 250002);
+    assert_int_equal(c.hidden, 1024);
+    assert_int_equal(c.layers, 24);
+    assert_int_equal(c.heads, 16);
+    assert_int_equal(c.intermediate, 4096);
+    assert_int_equal(c.positions, 8194);
+    assert_int_equal(c.max_length, 8192); /* positions start at pad_token_id + 1 */
+    assert_int_equal(c.types, 1);
+    assert_int_equal(c.pad_id, 1);
+    assert_int_equal(c.act, RR_ACT_GELU);
+    assert_true(c.norm_eps == 1e-5f);
+
+    assert_int_equal(parse(&c,
+                           "{\"architectures\":[\"BertForSequenceClassification\"],"
+                           "\"hidden_act\":\"relu\",\"pad_token_id\":null}",
+                           "layer_norm_eps", &err),
+                     RR_OK);
+    assert_int_equal(c.family, RR_FAMILY_BERT);
+    assert_int_equal(c.max_length, 8194); /* positions start at 0 */
+    assert_int_equal(c.pad_id, 0);        /* the reference's default for BERT */
+    assert_int_equal(c.act, RR_ACT_RELU);
+    assert_true(c.norm_eps == 1e-12f);
+
+    assert_int_equal(parse(&c, "{\"pad_token_id\":5}", NULL, &err), RR_OK);
+    assert_int_equal(c.max_length, 8194 - 6);
+    assert_int_equal(parse(&c, "{}", "type_vocab_size", &err), RR_OK);
+    assert_int_equal(c.types, 2); /* the reference's default */
+}
+
+/* Texts that are not a JSON object at all. */
+static void test_malformed(void **state)
+{
+    static const struct {
+        const char *text;
+        int rc;
+        const char *part;
+    } rows[] = {
+        { "", RR_EFORMAT, "config.json: JSON ends too early" },
+        { "[]", RR_EFORMAT, "config.json: the file is an array, expected an object" },
+        { "null", RR_EFORMAT, "config.json: the file is null" },
+        { "{\"a\":1}x", RR_EFORMAT, "config.json: JSON has more after" },
+        { "{\"a\":NaN}", RR_EFORMAT, "config.json: JSON" },
+        { "{\"a\":\"\xff\"}", RR_EFORMAT, "not valid UTF-8" },
+    };
+    struct rr_model_config c;
+    struct rr_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rr_text text = { rows[i].text, strlen(rows[i].text) };
+
+        assert_int_equal(rr_config_parse(&c, text, "config.json", &err), rows[i].rc);
+        if (!strstr(err.msg, rows[i].part)) fail_msg("%s: \"%s\"", rows[i].text, err.msg);
+    }
+    for (size_t len = 0; len < sizeof(base) - 1; len++) { /* cut at every byte */
+        char *cut = malloc(len + !len);
+
+        assert_non_null(cut);
+        memcpy(cut, base, len);
+        assert_int_equal(rr_config_parse(&c, (struct rr_text){ cut, len }, "config.json", &err),
+                         RR_EFORMAT);
+        free(cut);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_malformed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

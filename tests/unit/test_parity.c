@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_parity.c - text in, logits out, against values that transformers computed (reference.jsonl
+ * of each model, made as tools/make_golden.py says), on every instruction set of this machine.
+ *
+ * Prints a table with the largest differences.  RR_PARITY_ALL=1 runs every request on every level;
+ * without it the best level runs all and the others every fourth. */
+#include "checkpoint_fixture.h"
+
+#include <math.h>
+
+#include "backend/registry.h"
+#include "cpu/features.h"
+#include "cpu/kern.h"
+#include "model/model.h"
+#include "tok/tok.h"
+
+/* Two float32 computations that are both right differ by about 2e-5 here; a wrong constant, an
+ * approximated GELU or a lost bias differ by far more. */
+#define LOGIT_TOLERANCE 2e-4
+#define SCORE_TOLERANCE 5e-5
+#define BATCH_TOKENS 4096u
+#define BATCH_SEQUENCES 32u
+
+/* ---- requests as token ids ----------------------------------------------------------------- */
+
+struct pair {
+    uint32_t first, n; /* in ids and types */
+    uint32_t request;  /* line of reference.jsonl, from 1 */
+    double logit, score;
+};
+
+struct pairs {
+    struct pair *pairs;
+    int32_t *ids, *types;
+    size_t n, cap, n_ids, cap_ids;
+    uint32_t longest;
+};
+
+static void *grown(void *p, size_t n, size_t *cap, size_t size)
+{
+    if (n <= *cap) return p;
+    *cap = 2 * n;
+    p = realloc(p, *cap * size);
+    assert_non_null(p);
+    return p;
+}
+
+static void free_pairs(struct pairs *p)
+{
+    free(p->pairs);
+    free(p->ids);
+    free(p->types);
+}
+
+static struct rr_text text_of(const json_t *v)
+{
+    assert_true(json_is_string(v));
+    return (struct rr_text){ json_string_value(v), json_string_length(v) };
+}
+
+/* Copies what the scratch would overwrite. */
+static struct rr_tok_ids encode(const struct rr_tok *tok, struct rr_tok_scratch *scratch,
+                                struct rr_text text)
+{
+    struct rr_tok_ids view;
+    struct rr_error err;
+    int32_t *copy;
+
+    if (rr_tok_encode(tok, scratch, text, 0, 0, &view, &err)) fail_msg("%s", err.msg);
+    copy = malloc((view.n + 1) * sizeof(*copy));
+    assert_non_null(copy);
+    if (view.n) memcpy(copy, view.ids, view.n * sizeof(*copy));
+    view.ids = copy;
+    return view;
+}
+
+static void add_pair(struct pairs *p, const struct rr_tok *tok, const struct rr_tok_ids *query,
+                     const struct rr_tok_ids *document, uint32_t max_length)
+{
+    struct pair *pair;
+    struct rr_error err;
+    uint32_t dropped;
+    size_t cap = p->cap_ids;
+
+    p->pairs = grown(p->pairs, p->n + 1, &p->cap, sizeof(*p->pairs));
+    p->ids = grown(p->ids, p->n_ids + max_length, &p->cap_ids, sizeof(*p->ids));
+    p->types = grown(p->types, p->n_ids + max_length, &cap, sizeof(*p->types));
+    pair = &p->pairs[p->n++];
+    memset(pair, 0, sizeof(*pair));
+    pair->first = (uint32_t)p->n_ids;
+    if (rr_tok_pair(tok, query, document, max_length, 0, p->ids + p->n_ids, p->types + p->n_ids,
+                    &pair->n, &dropped, &err))
+        fail_msg("%s", err.msg);
+    p->n_ids += pair->n;
+    p->longest = RR_MAX(p->longest, pair->n);
+}
+
+static void add_request(struct pairs *p, const struct rr_tok *tok, struct rr_tok_scratch *scratch,
+                        const json_t *line, uint32_t request)
+{
+    struct rr_tok_ids query = encode(tok, scratch, text_of(json_object_get(line, "query")));
+    const json_t *documents = json_object_get(line, "documents");
+    const json_t *limit = json_object_get(line, "max_length");
+    uint32_t max_length = limit ? (uint32_t)json_integer_value(limit) : 512;
+
+    assert_int_equal(json_array_size(documents), json_array_size(json_object_get(line, "logits")));
+    for (size_t i = 0; i < json_array_size(documents); i++) {
+        struct rr_tok_ids document = encode(tok, scratch, text_of(json_array_get(documents, i)));
+        struct pair *pair;
+
+        add_pair(p, tok, &query, &document, max_length);
+        pair = &p->pairs[p->n - 1];
+        pair->request = request;
+        pair->logit = json_number_value(json_array_get(json_object_get(line, "logits"), i));
+        pair->score = json_number_value(json_array_get(json_object_get(line, "scores"), i));
+        free((void *)(uintptr_t)document.ids);
+    }
+    free((void *)(uintptr_t)query.ids);
+}
+
+static struct pairs read_pairs(const char *folder)
+{
+    struct fixture_bytes b = fixture_read(folder, "reference.jsonl");
+    struct rr_tok_scratch *scratch;
+    struct pairs p = { 0 };
+    struct rr_error err;
+    struct rr_tok *tok;
+    char *line, *rest = b.data;
+
+    if (rr_tok_open(&tok, folder, NULL, &err)) fail_msg("%s", err.msg);
+    if (rr_tok_scratch_open(&scratch, tok, &err)) fail_msg("%s", err.msg);
+    for (uint32_t n = 1; (line = strtok_r(rest, "\n", &rest)); n++) {
+        json_t *root = json_loads(line, JSON_ALLOW_NUL, NULL);
+
+        assert_non_null(root);
+        add_request(&p, tok, scratch, root, n);
+        json_decref(root);
+    }
+    assert_true(p.n > 0);
+    rr_tok_scratch_close(scratch);
+    rr_tok_close(tok);
+    free(b.data);
+    return p;
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+struct run {
+    struct rr_device *device;
+    struct rr_model *model;
+};
+
+static struct run start(const char *folder, const char *isa, uint32_t longest)
+{
+    const struct rr_backend *cpu = rr_backend_cpu();
+    struct rr_device_options opt = { .isa = isa, .dtype = "f32" };
+    struct rr_limits limits = { BATCH_TOKENS, BATCH_SEQUENCES, longest };
+    struct run r;
+    struct rr_error err;
+
+    if (cpu->open(&r.device, &opt, &err)) fail_msg("%s: %s", isa, err.msg);
+    if (rr_model_open(&r.model, folder, &err)) fail_msg("%s", err.msg);
+    if (rr_model_load(r.model, cpu, r.device, &limits, &err)) fail_msg("%s", err.msg);
+    return r;
+}
+
+static void stop(struct run *r)
+{
+    rr_model_close(r->model);
+    rr_backend_cpu()->close(r->device);
+}
+
+/* Pairs [first, last) as one batch: they lie back to back. */
+static void forward(const struct run *r, const struct pairs *p, size_t first, size_t last,
+                    float *logits)
+{
+    uint32_t cu[BATCH_SEQUENCES + 1];
+    struct rr_sequences s = { 0 };
+    struct rr_error err;
+
+    for (size_t i = first; i < last; i++) cu[i - first] = p->pairs[i].first - p->pairs[first].first;
+    s.n_sequences = (uint32_t)(last - first);
+    s.n_tokens = cu[last - 1 - first] + p->pairs[last - 1].n;
+    cu[s.n_sequences] = s.n_tokens;
+    s.ids = p->ids + p->pairs[first].first;
+    s.types = p->types + p->pairs[first].first;
+    s.cu_seqlens = cu;
+    if (rr_model_forward(r->model, &s, logits, &err)) fail_msg("%s", err.msg);
+}
+
+static size_t batch_end(const struct pairs *p, size_t first)
+{
+    uint32_t tokens = 0;
+    size_t i = first;
+
+    while (i < p->n && i - first < BATCH_SEQUENCES && tokens + p->pairs[i].n <= BATCH_TOKENS)
+        tokens += p->pairs[i++].n;
+    return i;
+}
+
+static float *logits_of(const struct run *r, const struct pairs *p, size_t n)
+{
+    float *logits = malloc(p->n * sizeof(*logits));
+
+    assert_non_null(logits);
+    for (size_t first = 0, last; first < n; first = last) {
+        last = batch_end(p, first);
+        if (last > n) last = n;
+        forward(r, p, first, last, logits + first);
+    }
+    return logits;
+}
+
+/* The first part of the pairs, a quarter of them; all when asked to. */
+static size_t share(const struct pairs *p, bool best)
+{
+    const char *all = getenv("RR_PARITY_ALL");
+
+    return best || (all && strcmp(all, "1") == 0) ? p->n : (p->n + 3) / 4;
+}
+
+struct worst {
+    double logit, score;
+    uint32_t request; /* of the largest logit difference */
+};
+
+static struct worst compare(const struct pairs *p, const float *logits, size_t n)
+{
+    struct worst w = { 0, 0, 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)logits[i] - p->pairs[i].logit);
+        double s = fabs(1 / (1 + exp(-(double)logits[i])) - p->pairs[i].score);
+
+        if (!isfinite(logits[i])) fail_msg("request %u: not finite", p->pairs[i].request);
+        if (d > w.logit) w.request = p->pairs[i].request;
+        w.logit = fmax(w.logit, d);
+        w.score = fmax(w.score, s);
+    }
+    return w;
+}
+
+/* Each pair alone must give the bits that it gave among others. */
+static void check_alone(const struct run *r, const struct pairs *p, const float *logits, size_t n)
+{
+    for (size_t i = 0; i < n; i += 7) {
+        float alone;
+
+        forward(r, p, i, i + 1, &alone);
+        if (memcmp(&alone, &logits[i], sizeof(alone)) != 0)
+            fail_msg("request %u: %.9g alone, %.9g among others", p->pairs[i].request,
+                     (double)alone, (double)logits[i]);
+    }
+}
+
+static void check_level(const char *name, const char *folder, const struct pairs *p,
+                        const char *isa, bool best)
+{
+    struct run r = start(folder, isa, p->longest);
+    size_t n = share(p, best);
+    float *logits = logits_of(&r, p, n);
+    struct worst w = compare(p, logits, n);
+
+    print_message("%-14s %-8s %5zu pairs  logit %.2e  score %.2e\n", name, isa, n, w.logit,
+                  w.score);
+    check_alone(&r, p, logits, n);
+    if (w.logit > LOGIT_TOLERANCE || w.score > SCORE_TOLERANCE)
+        fail_msg("%s on %s: differs by %.2e in a logit (allowed %.0e), %.2e in a score (allowed "
+                 "%.0e), request %u",
+                 name, isa, w.logit, LOGIT_TOLERANCE, w.score, SCORE_TOLERANCE, w.request);
+    free(logits);
+    stop(&r);
+}
+
+static void check_model(const char *name, const char *folder)
+{
+    const struct rr_kern *best = rr_kern_pick(rr_cpu_flags(), NULL);
+    const struct rr_kern *const *levels;
+    struct pairs p = read_pairs(folder);
+    uint32_t n;
+
+    levels = rr_kern_levels(&n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (rr_kern_pick(rr_cpu_flags(), levels[i]->name))
+            check_level(name, folder, &p, levels[i]->name, levels[i] == best);
+    }
+    free_pairs(&p);
+}
+
+static void test_tiny_models(void **state)
+{
+    static const char *const names[] = { "tiny-xlmr", "tiny-xlmr-odd", "tiny-bert",
+                                         "tiny-roberta" };
+    char path[512];
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(names); i++) {
+        if (!fixture_model(names[i], path, sizeof(path))) fail_msg("no tiny model %s", names[i]);
+        check_model(names[i], path);
+    }
+}
+
+static void test_starter(void **state)
+{
+    (void)state;
+    if (!rr_file_exists("models/starter/reference.jsonl")) {
+        print_message("models/starter has no reference.jsonl: skipped\n");
+        skip();
+    }
+    check_model("starter", "models/starter");
+}
+
+/* ---- other storage of the same weights ------------------------------------------------------ */
+
+/* What is left of a weight after storage in dtype. */
+static float stored(float x, const char *dtype)
+{
+    if (strcmp(dtype, "F16") == 0) return fixture_from_f16(fixture_f16(x));
+    if (strcmp(dtype, "BF16") == 0) return fixture_from_bf16(fixture_bf16(x));
+    return x;
+}
+
+static const struct {
+    const char *dtype;
+    size_t shards;    /* 0: one file */
+    double tolerance; /* of logits against the f32 model: what rounding the weights may do */
+    const char *why;
+} variants[] = {
+    { "F32", 3, 0, "shards change nothing" },
+    { "F16", 0, 0.05, "11 bits of every weight are left" },
+    { "BF16", 4, 0.4, "8 bits are left; shards as well" },
+};
+
+static float *variant_logits(const char *from, const struct fixture_weights *w, size_t shards,
+                             const struct pairs *p)
+{
+    struct fixture_folder f = fixture_folder();
+    float *logits;
+    struct run r;
+
+    fixture_copy(&f, from, "config.json");
+    if (shards)
+        fixture_save_shards(&f, w, shards);
+    else
+        fixture_save(&f, "model.safetensors", w, 0, w->n, 0);
+    r = start(f.path, "auto", p->longest);
+    logits = logits_of(&r, p, share(p, false));
+    stop(&r);
+    fixture_remove(&f);
+    return logits;
+}
+
+/* A narrow file must give the very bits of an f32 file that holds the rounded weights, and come
+ * close to the model that it was made from. */
+static void test_storage(void **state)
+{
+    char path[512];
+    const char *from = fixture_model("tiny-xlmr", path, sizeof(path));
+    struct pairs p;
+
+    (void)state;
+    assert_non_null(from);
+    p = read_pairs(from);
+    for (size_t i = 0; i < RR_COUNT(variants); i++) {
+        struct fixture_weights w = fixture_weights(from);
+        size_t n = share(&p, false);
+        float *narrow, *wide;
+        struct worst worst;
+
+        for (size_t t = 0; t < w.n; t++) w.tensors[t].dtype = variants[i].dtype;
+        narrow = variant_logits(from, &w, variants[i].shards, &p);
+        for (size_t t = 0; t < w.n; t++) {
+            w.tensors[t].dtype = "F32";
+            for (size_t k = 0; k < w.tensors[t].elements; k++)
+                w.tensors[t].values[k] = stored(w.tensors[t].values[k], variants[i].dtype);
+        }
+        wide = variant_logits(from, &w, 0, &p);
+        assert_memory_equal(narrow, wide, n * sizeof(*wide));
+        worst = compare(&p, narrow, n);
+        print_message("tiny-xlmr as %-4s in %zu shards: logit %.2e, score %.2e\n",
+                      variants[i].dtype, variants[i].shards, worst.logit, worst.score);
+        if (worst.logit > variants[i].tolerance + LOGIT_TOLERANCE)
+            fail_msg("%s: logit differs by %.2e", variants[i].why, worst.logit);
+        free(narrow);
+        free(wide);
+        fixture_weights_free(&w);
+    }
+    free_pairs(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tiny_models),
+        cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_starter),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
