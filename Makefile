@@ -54,6 +54,9 @@ APP_PACKAGES := libmicrohttpd
 PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
+ifneq ($(SAN),) # gcc's guesses about lengths go wrong in instrumented code
+WARNINGS += $(if $(findstring gcc,$(CC)),-Wno-format-truncation -Wno-stringop-overflow)
+endif
 OPTIMIZE := $(if $(DEBUG),-O0 -g3,$(if $(SAN),-O1 -g,-O2 -g))
 HARDEN := -fstack-protector-strong $(if $(DEBUG),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 SANITIZE := -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -82,17 +85,20 @@ endif
 # Kernels: rounding must not depend on what the compiler contracts, so fused multiply-adds are
 # written, never inferred.  One instruction set per file, named by the file.
 KERNEL_FLAGS := -O3 -fno-math-errno -ffp-contract=off
+# An emulated instruction set is thousands of loops inlined into one function: a sanitizer there
+# costs minutes of compilation and finds what it finds in the native levels.
+EMUL_FLAGS := $(if $(SAN),-O1 -fno-sanitize=all -fno-math-errno -ffp-contract=off,$(KERNEL_FLAGS))
 isa_flags = $(strip \
     $(if $(findstring avx2,$1),-mavx2 -mfma -mf16c) \
     $(if $(findstring avxvnni,$1),-mavxvnni -mavx2 -mfma -mf16c) \
     $(if $(or $(findstring avx512,$1),$(findstring amx,$1)),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c) \
-    $(if $(findstring avx512vnni,$1),-mavx512vnni) \
-    $(if $(findstring avx512bf16,$1),-mavx512bf16) \
+    $(if $(or $(findstring avx512vnni,$1),$(findstring avx512bf16,$1),$(findstring amx,$1)),-mavx512vnni) \
+    $(if $(or $(findstring avx512bf16,$1),$(findstring amx,$1)),-mavx512bf16) \
     $(if $(findstring amx,$1),-mamx-tile -mamx-int8 -mamx-bf16) \
     $(if $(findstring dotprod,$1),-march=armv8.2-a+dotprod) \
     $(if $(findstring i8mm,$1),-march=armv8.6-a))
 file_flags = $(if $(filter tests/%,$1),-Itests) \
-    $(if $(filter tests/kern/emul/%,$1),$(KERNEL_FLAGS) -Itests/kern/emul) \
+    $(if $(filter tests/kern/emul/%,$1),$(EMUL_FLAGS) -Itests/kern/emul) \
     $(if $(filter src/cpu/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
 
 # ---- sources ------------------------------------------------------------------------------------
@@ -125,10 +131,11 @@ FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAY := $(FUZZERS:%=$(OUT)/tests/fuzz/replay_%)
 TEST_PROGRAMS := $(UNIT) $(KERN) $(BACKEND) $(REPLAY)
 BENCH := $(call programs,$(wildcard bench/*.c))
+EXAMPLES := $(call programs,$(wildcard examples/*.c))
 
 # ---- building -----------------------------------------------------------------------------------
 
-.PHONY: all lib so run deps test test-unit test-programs test-san test-arm bench fuzz fuzz-run \
+.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm bench fuzz fuzz-run \
     install uninstall check check-layers check-headers check-docs docs format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -196,7 +203,14 @@ needs_app = $(filter test_server% test_options% test_cli% replay_request% replay
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 
-$(call needs_app,x) $(foreach p,$(UNIT) $(REPLAY),$(if $(call needs_app,$p),$p)): $(APP)
+$(foreach p,$(UNIT) $(REPLAY),$(if $(call needs_app,$p),$p)): $(APP)
+
+# A helper tests/unit/NAME.c is linked into the tests that include "NAME.h".
+HELPERS := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+define helper
+$(patsubst %.c,$(OUT)/%,$(shell grep -ls '"$(basename $(notdir $1)).h"' tests/unit/test_*.c)): $(call objects,$1)
+endef
+$(foreach h,$(HELPERS),$(eval $(call helper,$h)))
 
 $(OUT)/tests/unit/%: $(OBJ)/tests/unit/%.o $(SUPPORT) $(LIB)
 	@mkdir -p $(@D)
@@ -228,7 +242,7 @@ CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_l
 test-programs: $(TEST_PROGRAMS)
 
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
-test: $(if $(T),,all) $(TEST_WANTED)
+test: $(if $(T),,all examples) $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
 	    $(if $(T),,$(E2E) $(CHECKS))
 
@@ -273,6 +287,11 @@ test-arm:
 	fi
 test-kern: $(KERN)
 	$(Q)tools/run_tests.sh $(call SELECT,$(KERN))
+examples: $(EXAMPLES)
+$(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -o $@ $< $(LIB) $(ALL_LDFLAGS) $(LIBS)
+
 bench: $(BENCH) $(RERANKD)
 	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
 	@if [ -f bench/run.py ]; then RERANKD=$(RERANKD) $(PYTHON) bench/run.py; fi
@@ -384,6 +403,7 @@ help:
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make bench      benchmarks"
+	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
 	@echo "make check      layers, headers, exported symbols, generated docs"
 	@echo "make docs       regenerate docs/CONFIG.md"

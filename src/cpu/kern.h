@@ -78,18 +78,125 @@ typedef void rr_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_
 /* y[i] += float(src[i]), n values: embedding rows. */
 typedef void rr_add_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_t n);
 
+/* ---- int8 ------------------------------------------------------------------------------------
+ * Activations: one byte per value, one scale and one offset per row, found from the row alone:
+ *     x[j] = offset + scale * q[j],  0 <= q[j] <= i8_top
+ * Weights: one scale per output channel, w[o, j] = w_scale[o] * p[o, j], -127 <= p <= 127.  Then
+ *     sum_j x[j] w[o, j] = w_scale[o] * (scale * sum_j q[j] p[o, j] + offset * sum_j p[o, j])
+ * with an exact integer sum.  The rest is a fixed chain of roundings (kern_ref.c, finish_i8), so that
+ * without an activation function all levels of one i8_top give the same bits.
+ *
+ * A byte of a row holds q - i8_zero: 0 for levels whose instruction takes unsigned activations, 127
+ * for those that take signed ones.  Rows are only exchanged between kernels of one level.
+ *
+ * Packed weights: panels of i8_nr columns, groups of four along k, [ceil(n / nr)][depth / 4][nr][4]
+ * with depth = rr_i8_depth(k), zero-filled past n and k.  Every instruction that multiplies groups
+ * of four bytes reads this layout: VPMADDUBSW, VPDPBUSD, SDOT and, as 16 x 64-byte tiles with a row
+ * stride of 4 nr, TDPBUSD; SMMLA after one interleave. */
+
+#define RR_I8_DEPTH 64 /* bytes of k that one step of the deepest instruction takes */
+
+static inline uint32_t rr_i8_depth(uint32_t k)
+{
+    return (k + RR_I8_DEPTH - 1) / RR_I8_DEPTH * RR_I8_DEPTH;
+}
+
+/* Row stride in bytes for rows of k values: never a multiple of 4096, or rows would evict each other
+ * from the L1 cache. */
+static inline size_t rr_i8_stride(uint32_t k)
+{
+    return (size_t)rr_i8_depth(k) + RR_I8_DEPTH;
+}
+
+struct rr_rows_i8 {
+    int8_t *q;     /* [m, ld], 64-byte aligned; ld is a multiple of 64, at least rr_i8_depth(k) */
+    float *scale;  /* [m] */
+    float *offset; /* [m] */
+    size_t ld;
+};
+
+/* Quantizes m rows of k values; with smooth (not NULL), x[i, j] * smooth[j] instead.  Bytes from k to
+ * rr_i8_depth(k) are written as 0.  A row with NaN or infinity gets offset NaN. */
+typedef void rr_quantize_i8_fn(const struct rr_rows_i8 *out, const float *x, size_t ldx,
+                               const float *smooth, uint32_t m, uint32_t k);
+
+/* layernorm_f32 and quantize_i8 of its result, row by row. */
+struct rr_layernorm_i8 {
+    float *y;       /* [m, n], the result itself; may be x */
+    const float *x; /* [m, n] */
+    size_t ldy, ldx;
+    const float *gamma, *beta;
+    const float *smooth; /* [n] or NULL */
+    struct rr_rows_i8 out;
+    uint32_t m, n;
+    float eps;
+};
+typedef void rr_layernorm_i8_fn(const struct rr_layernorm_i8 *a);
+
+/* As linear_f32, of rows and panels as above. */
+struct rr_linear_i8 {
+    float *y;              /* [m, n] */
+    struct rr_rows_i8 x;   /* [m, k] */
+    const int8_t *panels;  /* 64-byte aligned */
+    const float *w_scale;  /* [n] */
+    const float *w_sum;    /* [n] sum_j p[o, j]: whole numbers */
+    const float *bias;     /* [n] */
+    const float *residual; /* [m, n] or NULL; may be y */
+    size_t ldy, ldr;
+    uint32_t m, n, k;
+    uint32_t n_begin, n_end;
+    enum rr_act act;
+};
+typedef void rr_linear_i8_fn(const struct rr_linear_i8 *a);
+
+/* ---- bf16 ------------------------------------------------------------------------------------
+ * Weights: panels of bf16_nr columns, pairs along k, [ceil(n / nr)][ceil(k / 2)][nr][2], zero-filled.
+ * Activations: of type bf16_x, which a level chooses: f32 where the weights are widened and the
+ * arithmetic is f32, bf16 where an instruction multiplies bf16.  Sums are f32. */
+
+/* y[i, j] = bf16(x[i, j]) to nearest even, NaN stays NaN; columns k .. up to the next even are 0. */
+typedef void rr_round_bf16_fn(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m,
+                              uint32_t k);
+
+struct rr_linear_bf16 {
+    float *y;               /* [m, n] */
+    const void *x;          /* [m, k] of x_dtype; for bf16 an even ldx, 0 in column k if k is odd */
+    enum rr_dtype x_dtype;  /* the level's bf16_x; "ref" takes both */
+    const uint16_t *panels; /* 64-byte aligned */
+    const float *bias;      /* [n] */
+    const float *residual;  /* [m, n] or NULL; may be y */
+    size_t ldy, ldx, ldr;   /* in elements */
+    uint32_t m, n, k;
+    uint32_t n_begin, n_end;
+    enum rr_act act;
+};
+typedef void rr_linear_bf16_fn(const struct rr_linear_bf16 *a);
+
 /* ---- the table ----------------------------------------------------------------------------- */
 
 struct rr_kern {
-    const char *name;  /* "ref", "avx2", "avx512", "neon" */
-    uint32_t needs;    /* rr_cpu_flag bits */
-    uint32_t f32_nr;   /* columns per panel */
+    const char *name; /* see kern.c */
+    uint32_t needs;   /* rr_cpu_flag bits */
+
+    uint32_t f32_nr; /* columns per panel */
     rr_pack_f32_fn *pack_f32;
     rr_linear_f32_fn *linear_f32;
     rr_attention_f32_fn *attention_f32;
     rr_layernorm_f32_fn *layernorm_f32;
     rr_convert_fn *convert;
     rr_add_convert_fn *add_convert;
+
+    uint32_t i8_nr;  /* columns per panel */
+    uint32_t i8_top; /* largest q: 254, or 127 where products of full bytes would saturate */
+    int32_t i8_zero; /* what is taken off q to make a byte */
+    rr_quantize_i8_fn *quantize_i8;
+    rr_layernorm_i8_fn *layernorm_i8;
+    rr_linear_i8_fn *linear_i8;
+
+    uint32_t bf16_nr;     /* columns per panel */
+    enum rr_dtype bf16_x; /* RR_F32 or RR_BF16 */
+    rr_round_bf16_fn *round_bf16;
+    rr_linear_bf16_fn *linear_bf16;
 };
 
 /* Levels that are compiled in, worst first; the first is always "ref". */

@@ -10,6 +10,7 @@
 #include "cpu/kern_levels.h"
 
 #define NR 16
+#define I8_TOP 254
 
 /* IEEE half precision to float: exact.  Subnormals are multiples of 2^-24. */
 static float from_f16(uint16_t h)
@@ -152,6 +153,113 @@ static void layernorm_f32(float *y, size_t ldy, const float *x, size_t ldx, cons
     }
 }
 
+/* ---- int8 ---------------------------------------------------------------------------------- */
+
+static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float *x,
+                         const float *smooth, uint32_t k)
+{
+    int8_t *q = out->q + row * out->ld;
+    float lo = INFINITY, hi = -INFINITY, poison = 0, inv;
+
+    for (uint32_t j = 0; j < k; j++) {
+        float t = smooth ? x[j] * smooth[j] : x[j];
+
+        lo = t < lo ? t : lo;
+        hi = t > hi ? t : hi;
+        poison += t * 0.0f; /* 0, or NaN */
+    }
+    inv = hi - lo > 1e-30f ? I8_TOP / (hi - lo) : 0.0f;
+    for (uint32_t j = 0; j < k; j++) {
+        float t = smooth ? x[j] * smooth[j] : x[j];
+
+        q[j] = (int8_t)(uint8_t)rintf(poison == 0.0f ? (t - lo) * inv : 0.0f);
+    }
+    memset(q + k, 0, rr_i8_depth(k) - k);
+    out->scale[row] = hi - lo > 1e-30f ? (hi - lo) / I8_TOP : 0.0f;
+    out->offset[row] = lo + poison;
+}
+
+static void quantize_i8(const struct rr_rows_i8 *out, const float *x, size_t ldx,
+                        const float *smooth, uint32_t m, uint32_t k)
+{
+    for (uint32_t i = 0; i < m; i++)
+        quantize_row(out, i, x + i * ldx, smooth, k);
+}
+
+static void layernorm_i8(const struct rr_layernorm_i8 *a)
+{
+    layernorm_f32(a->y, a->ldy, a->x, a->ldx, a->gamma, a->beta, a->m, a->n, a->eps);
+    quantize_i8(&a->out, a->y, a->ldy, a->smooth, a->m, a->n);
+}
+
+/* From the exact integer sum to the value before activation: this chain of roundings is the contract
+ * of every level. */
+static float finish_i8(const struct rr_linear_i8 *a, int32_t sum, uint32_t i, uint32_t o)
+{
+    float v = fmaf((float)sum, a->x.scale[i], a->x.offset[i] * a->w_sum[o]);
+
+    return fmaf(v, a->w_scale[o], a->bias[o]);
+}
+
+static void linear_i8(const struct rr_linear_i8 *a)
+{
+    size_t depth = rr_i8_depth(a->k);
+
+    for (uint32_t i = 0; i < a->m; i++) {
+        const uint8_t *q = (const uint8_t *)a->x.q + i * a->x.ld;
+
+        for (uint32_t o = a->n_begin; o < a->n_end; o++) {
+            const int8_t *column = a->panels + o / NR * NR * depth + o % NR * 4;
+            int32_t sum = 0;
+            float v;
+
+            for (uint32_t j = 0; j < a->k; j++)
+                sum += q[j] * column[(size_t)(j / 4) * NR * 4 + j % 4];
+            v = activate(a->act, finish_i8(a, sum, i, o));
+            if (a->residual) v += a->residual[i * a->ldr + o];
+            a->y[i * a->ldy + o] = v;
+        }
+    }
+}
+
+/* ---- bf16 ---------------------------------------------------------------------------------- */
+
+static void round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m, uint32_t k)
+{
+    for (uint32_t i = 0; i < m; i++) {
+        for (uint32_t j = 0; j < k; j++) {
+            uint32_t bits;
+
+            memcpy(&bits, &x[i * ldx + j], 4);
+            if ((bits & 0x7FFFFFFF) > 0x7F800000)
+                bits |= 0x400000; /* NaN, quiet */
+            else
+                bits += 0x7FFF + (bits >> 16 & 1);
+            y[i * ldy + j] = (uint16_t)(bits >> 16);
+        }
+        if (k % 2) y[i * ldy + k] = 0;
+    }
+}
+
+static void linear_bf16(const struct rr_linear_bf16 *a)
+{
+    size_t pairs = ((size_t)a->k + 1) / 2;
+
+    for (uint32_t i = 0; i < a->m; i++)
+        for (uint32_t o = a->n_begin; o < a->n_end; o++) {
+            const uint16_t *column = a->panels + o / NR * NR * pairs * 2 + o % NR * 2;
+            double sum = a->bias[o];
+            float v;
+
+            for (uint32_t j = 0; j < a->k; j++)
+                sum += (double)element(a->x, a->x_dtype, i * a->ldx + j) *
+                       from_bf16(column[(size_t)(j / 2) * NR * 2 + j % 2]);
+            v = activate(a->act, (float)sum);
+            if (a->residual) v += a->residual[i * a->ldr + o];
+            a->y[i * a->ldy + o] = v;
+        }
+}
+
 const struct rr_kern rr_kern_ref = {
     .name = "ref",
     .needs = 0,
@@ -162,4 +270,14 @@ const struct rr_kern rr_kern_ref = {
     .layernorm_f32 = layernorm_f32,
     .convert = convert,
     .add_convert = add_convert,
+    .i8_nr = NR,
+    .i8_top = I8_TOP,
+    .i8_zero = 0,
+    .quantize_i8 = quantize_i8,
+    .layernorm_i8 = layernorm_i8,
+    .linear_i8 = linear_i8,
+    .bf16_nr = NR,
+    .bf16_x = RR_BF16,
+    .round_bf16 = round_bf16,
+    .linear_bf16 = linear_bf16,
 };

@@ -109,13 +109,13 @@ static int encode_pair(struct slice *s, uint32_t doc, struct rr_score *score, st
     uint32_t dropped = 0;
     int rc;
 
-    /* Longest-first truncation looks at no more than max_length + 1 tokens of either side. */
-    rc = rr_tok_encode(w->e->tok, w->doc_scratch, job->req.documents[doc], job->max_length + 1,
-                       s->flags, &ids, err);
+    /* Longest-first truncation asks which side is longer and what fits the window, no more. */
+    rc = rr_tok_encode(w->e->tok, w->doc_scratch, job->req.documents[doc],
+                       RR_MAX(s->query.n, job->max_length) + 1, s->flags, &ids, err);
     if (!rc)
         rc = rr_tok_pair(w->e->tok, &s->query, &ids, job->max_length, s->flags, w->ids, w->types,
                          &score->tokens, &dropped, err);
-    if (!rc) score->truncated = dropped > 0 || ids.cut || s->query.cut;
+    if (!rc) score->truncated = dropped > 0 || ids.cut;
     return rc;
 }
 
@@ -196,8 +196,7 @@ static int run_slice(struct slice *s, size_t end, struct rr_error *err)
 
     s->flags = context.flags;
     s->prefix = rr_key_prefix(&context, job->req.query);
-    rc = rr_tok_encode(e->tok, s->w->query_scratch, job->req.query, job->max_length + 1, s->flags,
-                       &s->query, err);
+    rc = rr_tok_encode(e->tok, s->w->query_scratch, job->req.query, 0, s->flags, &s->query, err);
     if (rc) return rc;
     s->block = rr_alloc(RR_MEM_REQUEST, 1, sizeof(*s->block) + most);
     if (!s->block) return rr_fail(err, RR_ENOMEM, "out of memory for the tokens of a request");

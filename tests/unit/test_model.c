@@ -374,7 +374,7 @@ static void test_misaligned(void **state)
 
     (void)state;
     assert_non_null(from);
-    for (size_t pad = 1; pad < 4; pad++) {
+    for (size_t pad = 1; pad <= 4; pad++) { /* 4: aligned for f32 all the same */
         struct fixture_folder f = fixture_folder();
         struct fixture_weights w = fixture_weights(from);
         size_t before, during, peak;
@@ -388,6 +388,13 @@ static void test_misaligned(void **state)
         assert_int_equal(before, during); /* no copy where none is needed */
         b = open_model(f.path);
         expect_same_weights(a, b);
+        for (uint32_t i = 0; i < rr_model_program(b)->n_tensors; i++) {
+            const struct rr_tensor *t = &rr_model_program(b)->tensors[i];
+
+            /* A backend drops the pages of what is in a file; a copy would come back as zeros. */
+            assert_true(rr_model_program(a)->tensors[i].in_file);
+            assert_int_equal(t->in_file, pad % 4 == 0);
+        }
         rr_model_close(a);
         rr_model_close(b);
         rr_mem_usage(RR_MEM_WEIGHTS, &during, &peak);

@@ -9,6 +9,7 @@
 
 #define VW 4 /* lanes */
 typedef float32x4_t v;
+typedef int32x4_t vi; /* VW 32-bit integers */
 
 static inline v v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, v a) { vst1q_f32(p, a); }
@@ -19,6 +20,7 @@ static inline v v_mul(v a, v b) { return vmulq_f32(a, b); }
 static inline v v_div(v a, v b) { return vdivq_f32(a, b); }
 static inline v v_fma(v a, v b, v c) { return vfmaq_f32(c, a, b); } /* a * b + c */
 static inline v v_max(v a, v b) { return vmaxq_f32(a, b); } /* NaN if one of them is NaN */
+static inline v v_min(v a, v b) { return vminq_f32(a, b); }
 static inline v v_abs(v a) { return vabsq_f32(a); }
 static inline v v_round(v a) { return vrndnq_f32(a); }
 
@@ -59,6 +61,26 @@ static inline v v_load_bf16(const uint16_t *p)
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 
+/* Pairs of bf16, one pair in a lane: the first and the second of each as floats. */
+static inline v v_first_bf16(vi p) { return vreinterpretq_f32_s32(vshlq_n_s32(p, 16)); }
+static inline v v_second_bf16(vi p)
+{
+    return vreinterpretq_f32_s32(vandq_s32(p, vdupq_n_s32((int)0xFFFF0000)));
+}
+
+static inline vi vi_load(const void *p) { return vld1q_s32((const int32_t *)p); }
+static inline void vi_store(void *p, vi a) { vst1q_s32((int32_t *)p, a); }
+static inline v v_from_i32(vi a) { return vcvtq_f32_s32(a); }
+
+/* VW whole numbers, each as the low byte of its integer. */
+static inline void v_store_bytes(int8_t *p, v a)
+{
+    int16x4_t h = vmovn_s32(vcvtq_s32_f32(a));
+    int8x8_t b = vmovn_s16(vcombine_s16(h, h));
+
+    vst1_lane_s32((int32_t *)p, vreinterpret_s32_s8(b), 0);
+}
+
 static inline float v_sum(v a)
 {
     float32x2_t s = vadd_f32(vget_low_f32(a), vget_high_f32(a));
@@ -67,6 +89,7 @@ static inline float v_sum(v a)
 }
 
 static inline float v_max_lane(v a) { return vmaxvq_f32(a); }
+static inline float v_min_lane(v a) { return vminvq_f32(a); }
 
 /* r[i] lane j <-> r[j] lane i */
 static inline void v_transpose(v r[VW])

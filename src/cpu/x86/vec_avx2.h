@@ -9,6 +9,7 @@
 
 #define VW 8 /* lanes */
 typedef __m256 v;
+typedef __m256i vi; /* VW 32-bit integers */
 
 static inline v v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, v a) { _mm256_storeu_ps(p, a); }
@@ -19,6 +20,7 @@ static inline v v_mul(v a, v b) { return _mm256_mul_ps(a, b); }
 static inline v v_div(v a, v b) { return _mm256_div_ps(a, b); }
 static inline v v_fma(v a, v b, v c) { return _mm256_fmadd_ps(a, b, c); } /* a * b + c */
 static inline v v_max(v a, v b) { return _mm256_max_ps(a, b); } /* b if one of them is NaN */
+static inline v v_min(v a, v b) { return _mm256_min_ps(a, b); }
 static inline v v_abs(v a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 
 static inline v v_round(v a)
@@ -56,6 +58,27 @@ static inline v v_load_bf16(const uint16_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
 }
 
+/* Pairs of bf16, one pair in a lane: the first and the second of each as floats. */
+static inline v v_first_bf16(vi p) { return _mm256_castsi256_ps(_mm256_slli_epi32(p, 16)); }
+static inline v v_second_bf16(vi p)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(p, _mm256_set1_epi32((int)0xFFFF0000)));
+}
+
+static inline vi vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
+static inline v v_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
+
+/* VW whole numbers, each as the low byte of its integer. */
+static inline void v_store_bytes(int8_t *p, v a)
+{
+    const __m256i low = _mm256_set1_epi32(0x0C080400);
+    __m256i i = _mm256_shuffle_epi8(_mm256_cvtps_epi32(a), low); /* 4 bytes in each half */
+    __m128i b = _mm_unpacklo_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+
+    _mm_storel_epi64((__m128i *)p, b);
+}
+
 static inline float v_sum(v a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -70,6 +93,14 @@ static inline float v_max_lane(v a)
 
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline float v_min_lane(v a)
+{
+    __m128 s = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+
+    s = _mm_min_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
 }
 
 /* r[i] lane j <-> r[j] lane i */

@@ -7,13 +7,16 @@
 
 #if defined(RR_EMULATE_AVX512)
 #include "emul_avx512.h"
+#define AS_BF16(a) (a)
 #else
 #include <immintrin.h>
+#define AS_BF16(a) ((__m512bh)(a))
 #endif
 #include <stdint.h>
 
 #define VW 16 /* lanes */
 typedef __m512 v;
+typedef __m512i vi; /* VW 32-bit integers */
 
 static inline v v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(float *p, v a) { _mm512_storeu_ps(p, a); }
@@ -24,6 +27,7 @@ static inline v v_mul(v a, v b) { return _mm512_mul_ps(a, b); }
 static inline v v_div(v a, v b) { return _mm512_div_ps(a, b); }
 static inline v v_fma(v a, v b, v c) { return _mm512_fmadd_ps(a, b, c); } /* a * b + c */
 static inline v v_max(v a, v b) { return _mm512_max_ps(a, b); } /* b if one of them is NaN */
+static inline v v_min(v a, v b) { return _mm512_min_ps(a, b); }
 static inline v v_abs(v a) { return _mm512_abs_ps(a); }
 static inline v v_round(v a) { return _mm512_roundscale_ps(a, 8); } /* to nearest, no exception */
 static inline v v_scale2(v a, v n) { return _mm512_scalef_ps(a, n); } /* a * 2^n, n integral */
@@ -51,6 +55,23 @@ static inline v v_load_bf16(const uint16_t *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
 }
 
+/* Pairs of bf16, one pair in a lane: the first and the second of each as floats. */
+static inline v v_first_bf16(vi p) { return _mm512_castsi512_ps(_mm512_slli_epi32(p, 16)); }
+static inline v v_second_bf16(vi p)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(p, _mm512_set1_epi32((int)0xFFFF0000)));
+}
+
+static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline void vi_store(void *p, vi a) { _mm512_storeu_si512(p, a); }
+static inline v v_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
+
+/* VW whole numbers, each as the low byte of its integer. */
+static inline void v_store_bytes(int8_t *p, v a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
 /* Lanes 128 bits wide: 0 + 2, 1 + 3, then their halves. */
 static inline float v_sum(v a)
 {
@@ -67,6 +88,15 @@ static inline float v_max_lane(v a)
     a = _mm512_max_ps(a, _mm512_shuffle_f32x4(a, a, 0xB1));
     a = _mm512_max_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
     a = _mm512_max_ps(a, _mm512_shuffle_ps(a, a, 0xB1));
+    return _mm512_cvtss_f32(a);
+}
+
+static inline float v_min_lane(v a)
+{
+    a = _mm512_min_ps(a, _mm512_shuffle_f32x4(a, a, 0x4E));
+    a = _mm512_min_ps(a, _mm512_shuffle_f32x4(a, a, 0xB1));
+    a = _mm512_min_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
+    a = _mm512_min_ps(a, _mm512_shuffle_ps(a, a, 0xB1));
     return _mm512_cvtss_f32(a);
 }
 

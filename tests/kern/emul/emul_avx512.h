@@ -14,8 +14,15 @@
 #define EMU static inline __attribute__((always_inline, unused))
 
 typedef struct { float f[16]; } __m512;
-typedef struct { int32_t i[16]; } __m512i;
+typedef union {
+    int32_t i[16];
+    int16_t h[32];
+    int8_t b[64];
+    uint8_t u[64];
+} __m512i;
 typedef struct { uint16_t h[16]; } __m256i;
+typedef struct { int8_t b[16]; } __m128i;
+typedef __m512i __m512bh;
 typedef uint16_t __mmask16;
 
 #define EACH(expression)                                                                           \
@@ -38,6 +45,7 @@ EMU __m512 _mm512_sub_ps(__m512 a, __m512 b) { EACH(a.f[n] - b.f[n]); }
 EMU __m512 _mm512_mul_ps(__m512 a, __m512 b) { EACH(a.f[n] * b.f[n]); }
 EMU __m512 _mm512_div_ps(__m512 a, __m512 b) { EACH(a.f[n] / b.f[n]); }
 EMU __m512 _mm512_max_ps(__m512 a, __m512 b) { EACH(a.f[n] > b.f[n] ? a.f[n] : b.f[n]); }
+EMU __m512 _mm512_min_ps(__m512 a, __m512 b) { EACH(a.f[n] < b.f[n] ? a.f[n] : b.f[n]); }
 EMU __m512 _mm512_abs_ps(__m512 a) { EACH(__builtin_fabsf(a.f[n])); }
 EMU __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c)
 {
@@ -102,6 +110,78 @@ EMU __m512 _mm512_castsi512_ps(__m512i a)
     return r;
 }
 EMU float _mm512_cvtss_f32(__m512 a) { return a.f[0]; }
+
+/* ---- integers ------------------------------------------------------------------------------ */
+
+#define EACH_INT(field, count, expression)                                                         \
+    __m512i r;                                                                                     \
+    for (int n = 0; n < (count); n++)                                                              \
+        r.field[n] = (expression);                                                                 \
+    return r
+
+EMU __m512i _mm512_loadu_si512(const void *p)
+{
+    __m512i r;
+
+    memcpy(&r, p, sizeof(r));
+    return r;
+}
+EMU void _mm512_storeu_si512(void *p, __m512i a) { memcpy(p, &a, sizeof(a)); }
+EMU void _mm_storeu_si128(__m128i *p, __m128i a) { memcpy(p, &a, sizeof(a)); }
+EMU __m512i _mm512_set1_epi32(int a) { EACH_INT(i, 16, a); }
+EMU __m512i _mm512_and_si512(__m512i a, __m512i b) { EACH_INT(i, 16, a.i[n] & b.i[n]); }
+EMU __m512i _mm512_add_epi32(__m512i a, __m512i b)
+{
+    EACH_INT(i, 16, (int32_t)((uint32_t)a.i[n] + (uint32_t)b.i[n]));
+}
+EMU __m512i _mm512_slli_epi16(__m512i a, unsigned s)
+{
+    EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] << s));
+}
+EMU __m512i _mm512_srli_epi16(__m512i a, unsigned s) { EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] >> s)); }
+EMU __m512i _mm512_srai_epi16(__m512i a, unsigned s) { EACH_INT(h, 32, (int16_t)(a.h[n] >> s)); }
+EMU __m512i _mm512_madd_epi16(__m512i a, __m512i b)
+{
+    EACH_INT(i, 16, a.h[2 * n] * b.h[2 * n] + a.h[2 * n + 1] * b.h[2 * n + 1]);
+}
+EMU __m512i _mm512_dpbusd_epi32(__m512i s, __m512i a, __m512i b)
+{
+    for (int n = 0; n < 64; n++)
+        s.i[n / 4] += a.u[n] * b.b[n];
+    return s;
+}
+EMU __m512 _mm512_cvtepi32_ps(__m512i a) { EACH((float)a.i[n]); }
+EMU __m512i _mm512_cvtps_epi32(__m512 a)
+{
+    EACH_INT(i, 16, __builtin_fabsf(a.f[n]) < 0x1p31f ? (int32_t)rintf(a.f[n]) : INT32_MIN);
+}
+EMU __m128i _mm512_cvtepi32_epi8(__m512i a)
+{
+    __m128i r;
+
+    for (int n = 0; n < 16; n++)
+        r.b[n] = (int8_t)(uint8_t)a.i[n];
+    return r;
+}
+
+/* bf16 to float with subnormals as zero, as VDPBF16PS reads them. */
+EMU float emu_from_bf16(int16_t h)
+{
+    uint32_t bits = (uint32_t)(uint16_t)h << 16;
+    float r;
+
+    if ((bits & 0x7F800000) == 0) bits &= 0x80000000;
+    memcpy(&r, &bits, 4);
+    return r;
+}
+EMU __m512 _mm512_dpbf16_ps(__m512 s, __m512bh a, __m512bh b)
+{
+    for (int n = 0; n < 16; n++) {
+        s.f[n] = __builtin_fmaf(emu_from_bf16(a.h[2 * n + 1]), emu_from_bf16(b.h[2 * n + 1]), s.f[n]);
+        s.f[n] = __builtin_fmaf(emu_from_bf16(a.h[2 * n]), emu_from_bf16(b.h[2 * n]), s.f[n]);
+    }
+    return s;
+}
 
 /* ---- shuffles ------------------------------------------------------------------------------ */
 

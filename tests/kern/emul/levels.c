@@ -3,12 +3,18 @@
 #include "../check/check.h"
 
 #if defined(__x86_64__)
+extern const struct rr_kern rr_kern_avxvnni_emulated;
 extern const struct rr_kern rr_kern_avx512_emulated;
+extern const struct rr_kern rr_kern_avx512vnni_emulated;
+extern const struct rr_kern rr_kern_avx512bf16_emulated;
 #endif
 
 const struct rr_kern *const check_emulated[] = {
 #if defined(__x86_64__)
+    &rr_kern_avxvnni_emulated,
     &rr_kern_avx512_emulated,
+    &rr_kern_avx512vnni_emulated,
+    &rr_kern_avx512bf16_emulated,
 #endif
     NULL,
 };

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.c - terminal, output errors, complaints.  Layer: cli (L6).  Threads: one. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#include "base/text.h"
+
+#define DEFAULT_WIDTH 80
+#define MIN_WIDTH 20
+
+/* ---- terminal ------------------------------------------------------------------------------- */
+
+bool rr_cli_is_terminal(FILE *f)
+{
+    return isatty(fileno(f)) == 1;
+}
+
+bool rr_cli_colors(FILE *f)
+{
+    const char *term = rr_env("TERM");
+
+    return rr_cli_is_terminal(f) && !rr_env("NO_COLOR") && !(term && strcmp(term, "dumb") == 0);
+}
+
+int rr_cli_width(FILE *f)
+{
+    const char *columns = rr_env("COLUMNS");
+    struct winsize size;
+    long n = 0;
+
+    if (ioctl(fileno(f), TIOCGWINSZ, &size) == 0) n = size.ws_col;
+    if (n <= 0 && columns) n = strtol(columns, NULL, 10);
+    if (n <= 0 || n > 1000) n = DEFAULT_WIDTH;
+    return (int)RR_MAX(n, MIN_WIDTH);
+}
+
+/* Columns of one character: wcwidth, which knows the double-width ones, for a UTF-8 locale whatever
+ * the user's is. */
+static int char_columns(uint32_t cp)
+{
+    static bool ready;
+    int n;
+
+    if (!ready) {
+        ready = true;
+        if (!setlocale(LC_CTYPE, "C.UTF-8")) (void)setlocale(LC_CTYPE, "");
+    }
+    n = cp < 0x20 || (cp >= 0x7F && cp < 0xA0) ? 1 : wcwidth((wchar_t)cp);
+    return n < 0 ? 1 : n;
+}
+
+size_t rr_cli_fit(const char *text, size_t len, int columns)
+{
+    size_t at = 0;
+    uint32_t cp;
+    unsigned n;
+
+    while (at < len) {
+        n = rr_utf8_next(text + at, len - at, &cp);
+        columns -= char_columns(cp);
+        if (columns < 0) break;
+        at += n;
+    }
+    return at;
+}
+
+int rr_cli_columns(const char *text, size_t len)
+{
+    size_t at = 0;
+    int columns = 0;
+    uint32_t cp;
+
+    while (at < len) {
+        at += rr_utf8_next(text + at, len - at, &cp);
+        columns += char_columns(cp);
+    }
+    return columns;
+}
+
+/* ---- results and complaints ----------------------------------------------------------------- */
+
+bool rr_cli_flush(int *exit_code)
+{
+    static int failed_with = -1; /* the exit code of the first failure: it is told once */
+    struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+    int e = 0;
+
+    if (failed_with < 0 && fflush(stdout)) e = errno;
+    if (failed_with < 0 && !ferror(stdout)) return true;
+    *exit_code = failed_with;
+    if (failed_with >= 0) return false;
+    /* The error may be of an earlier write, whose errno is gone; a pipe without a reader still
+     * shows. */
+    if (e == EPIPE || (poll(&p, 1, 0) > 0 && (p.revents & POLLERR))) {
+        *exit_code = RR_EXIT_OK; /* "| head" has what it wanted */
+    } else {
+        rr_cli_complain(NULL, "cannot write to standard output: %s", strerror(e ? e : EIO));
+        *exit_code = RR_EXIT_IOERR;
+    }
+    failed_with = *exit_code;
+    return false;
+}
+
+void rr_cli_complain(const char *command, const char *fmt, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "rerankd%s%s: ", command ? " " : "", command ? command : "");
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+}

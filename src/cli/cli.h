@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.h - what the sub-commands share: their table's row, terminal, output errors, words in French.
+ * Layer: cli (L6).  Threads: one, but where a comment says otherwise. */
+#ifndef RR_CLI_CLI_H
+#define RR_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "options.h"
+
+#define RR_OWN_BYTES 256 /* room for the fields of a sub-command's own options */
+
+struct rr_command {
+    const char *name;
+    const char *args;     /* of the usage line, "[FILE]" */
+    const char *summary;  /* one line */
+    const char *about;    /* paragraphs of --help, may be "" */
+    const char *sections; /* of the settings that --help lists, "" for none */
+    const struct rr_option *own;
+    size_t n_own;
+    int max_words; /* words that are not options */
+    /* own: the struct that own's offsets are in.  Returns an exit code. */
+    int (*run)(const struct rr_settings *settings, const void *own, char **words, int n_words);
+};
+
+extern const struct rr_command rr_cmd_serve, rr_cmd_score, rr_cmd_bench, rr_cmd_doctor,
+    rr_cmd_healthcheck, rr_cmd_version;
+
+/* All of them, in the order of the help. */
+const struct rr_command *const *rr_commands(size_t *n);
+const struct rr_command *rr_command_find(const char *name); /* NULL: none of that name */
+
+/* Texts for people, made from the tables. */
+void rr_cli_overview(FILE *out, bool french);
+void rr_cli_command_help(FILE *out, const struct rr_command *c);
+void rr_cli_man(FILE *out);
+bool rr_cli_completion(FILE *out, const char *shell); /* false: unknown shell */
+
+/* english, or what it is in French if that is asked for; only texts of words.c are known. */
+const char *rr_tr(bool french, const char *english);
+
+/* ---- terminal ------------------------------------------------------------------------------- */
+
+bool rr_cli_is_terminal(FILE *f);
+bool rr_cli_colors(FILE *f); /* a terminal, and NO_COLOR is not set */
+int rr_cli_width(FILE *f);   /* columns */
+
+/* Columns that the text takes, and the bytes of it that fit into columns.  Control characters count
+ * one: they are to be shown as a space. */
+int rr_cli_columns(const char *text, size_t len);
+size_t rr_cli_fit(const char *text, size_t len, int columns);
+
+/* ---- results and complaints ----------------------------------------------------------------- */
+
+/* Flushes stdout.  True while all is well.  Otherwise *exit_code is what the program should end
+ * with: quietly when the reader has left, with a message when, say, the disk is full. */
+bool rr_cli_flush(int *exit_code);
+
+/* "rerankd score: message" to stderr. */
+void rr_cli_complain(const char *command, const char *fmt, ...) RR_PRINTF(2, 3);
+
+#endif

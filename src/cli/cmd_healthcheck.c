@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_healthcheck.c - "rerankd healthcheck": for containers that have no curl.
+ * Layer: cli (L6).  Threads: one. */
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+#include "cli/http_get.h"
+
+struct own {
+    double timeout;
+};
+
+static const struct rr_option own_options[] = {
+    { "timeout", "", "5", RR_OPTION_SECONDS, offsetof(struct own, timeout), 0.001, 3600,
+      "HEALTHCHECK", "SECONDS", "Give up after so long." },
+};
+
+/* Looking up a host's name knows no deadline of ours. */
+static void give_up(int signal_number)
+{
+    static const char text[] = "rerankd healthcheck: the host's name was not found in time\n";
+    ssize_t n = write(STDERR_FILENO, text, sizeof(text) - 1);
+
+    (void)n;
+    (void)signal_number;
+    _exit(RR_EXIT_FAILURE);
+}
+
+static void arm_alarm(double seconds)
+{
+    struct sigaction action = { .sa_handler = give_up };
+
+    (void)sigaction(SIGALRM, &action, NULL);
+    (void)alarm((unsigned)seconds + 2);
+}
+
+/* The local server's address, as its settings give it. */
+static void default_url(const struct rr_settings *s, char *out, size_t cap)
+{
+    const char *host = s->host;
+
+    if (!*host || strcmp(host, "0.0.0.0") == 0) host = "127.0.0.1";
+    if (strcmp(host, "::") == 0) host = "::1";
+    snprintf(out, cap, strchr(host, ':') ? "http://[%.255s]:%u/ready" : "http://%.255s:%u/ready",
+             host, s->port);
+}
+
+static int run_healthcheck(const struct rr_settings *settings, const void *own_fields, char **words,
+                           int n_words)
+{
+    const struct own *own = own_fields;
+    uint64_t deadline = rr_now_ns() + (uint64_t)(own->timeout * (double)RR_SECOND);
+    struct rr_error err = { 0 };
+    struct rr_url url;
+    char text[300];
+    int rc, status;
+
+    default_url(settings, text, sizeof(text));
+    if (n_words > 0) snprintf(text, sizeof(text), "%.280s", words[0]);
+    rc = rr_url_parse(&url, n_words > 0 ? words[0] : text, &err);
+    if (rc) {
+        rr_cli_complain("healthcheck", "%s", err.msg);
+        return RR_EXIT_USAGE;
+    }
+    arm_alarm(own->timeout);
+    rc = rr_http_get(&url, deadline, &status, &err);
+    if (!rc && status == 404 && n_words == 0) { /* a server without /ready */
+        snprintf(url.path, sizeof(url.path), "/health");
+        snprintf(strrchr(text, '/'), sizeof("/health"), "/health");
+        rc = rr_http_get(&url, deadline, &status, &err);
+    }
+    if (rc) {
+        rr_cli_complain("healthcheck", "%s: %s", text, err.msg);
+        return RR_EXIT_FAILURE;
+    }
+    if (status < 200 || status > 299) {
+        rr_cli_complain("healthcheck", "%s: not healthy, status %d", text, status);
+        return RR_EXIT_FAILURE;
+    }
+    printf("%s: healthy, status %d\n", text, status);
+    return RR_EXIT_OK;
+}
+
+_Static_assert(sizeof(struct own) <= RR_OWN_BYTES, "own options fit");
+
+const struct rr_command rr_cmd_healthcheck = {
+    .name = "healthcheck",
+    .args = "[URL]",
+    .summary = "ask a running server whether it is ready",
+    .about = "Without URL: the server on this machine, by the settings host and port;\n"
+             "/ready, or /health where there is no /ready.  Exit status 0: the answer is 2xx;\n"
+             "1: it is not, or there is none.",
+    .sections = "SERVER",
+    .own = own_options,
+    .n_own = RR_COUNT(own_options),
+    .max_words = 1,
+    .run = run_healthcheck,
+};

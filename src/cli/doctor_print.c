@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doctor_print.c - the findings of "rerankd doctor" as text or JSON.
+ * Layer: cli (L6).  Threads: one. */
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "cli/doctor.h"
+
+#define LABEL_COLUMNS 24
+#define JSON_LIMIT ((size_t)1 << 20)
+
+/* "11.3 MiB". */
+static const char *size_text(uint64_t bytes, char out[32])
+{
+    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+    double v = (double)bytes;
+    unsigned u = 0;
+
+    while (v >= 1024.0 && u + 1 < RR_COUNT(units)) {
+        v /= 1024.0;
+        u++;
+    }
+    snprintf(out, 32, u && v < 100.0 ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return out;
+}
+
+static void label(FILE *out, bool fr, const char *english)
+{
+    const char *text = rr_tr(fr, english);
+
+    fprintf(out, "  %s%*s", text, LABEL_COLUMNS - 2 - rr_cli_columns(text, strlen(text)), "");
+}
+
+static void print_machine(FILE *out, const struct rr_findings *f, bool fr)
+{
+    const struct rr_host *h = &f->host;
+    char a[32], b[32];
+
+    fprintf(out, "%s\n", rr_tr(fr, "Machine"));
+    label(out, fr, "Processor");
+    fprintf(out, "%s\n", h->cpu);
+    label(out, fr, "Features");
+    fprintf(out, "%s\n", *h->features ? h->features : "-");
+    label(out, fr, "Instruction set");
+    fprintf(out, "%s  (--isa: %s)\n", h->isa, h->isas);
+    label(out, fr, "Threads");
+    fprintf(out, "%u  (online %u, affinity %u", h->threads, h->cpus_online, h->cpus_allowed);
+    if (h->cpu_quota > 0.0) fprintf(out, ", cgroup %.2f", h->cpu_quota);
+    fputs(")\n", out);
+    label(out, fr, "Memory");
+    fprintf(out, "%s, %s %s", size_text(h->memory_total, a), size_text(h->memory_available, b),
+            rr_tr(fr, "available"));
+    if (h->memory_limit) fprintf(out, ", cgroup %s", size_text(h->memory_limit, a));
+    fputc('\n', out);
+    label(out, fr, "GPU");
+    fprintf(out, "%s\n", h->cuda);
+}
+
+static void print_files(FILE *out, const struct rr_findings *f, bool fr)
+{
+    char a[32];
+    unsigned i;
+
+    fprintf(out, "\n%s\n", rr_tr(fr, "Files"));
+    label(out, fr, "Cache folder");
+    fprintf(out, f->cache[0] ? "%s  (%s)\n" : "%s%s\n", f->cache, rr_tr(fr, f->cache_state));
+    label(out, fr, "Model folder");
+    fprintf(out, "%s\n", f->model);
+    for (i = 0; i < f->n_files; i++) {
+        fprintf(out, "%*s%-28s %9s\n", LABEL_COLUMNS, "", f->files[i].name,
+                size_text(f->files[i].bytes, a));
+    }
+    if (f->n_more_files) fprintf(out, "%*s+ %u\n", LABEL_COLUMNS, "", f->n_more_files);
+}
+
+static void print_model(FILE *out, const struct rr_findings *f, bool fr)
+{
+    const struct rr_info *m = &f->info;
+    char a[32], b[32], c[32];
+
+    fprintf(out, "\n%s\n", rr_tr(fr, "Model"));
+    label(out, fr, "Architecture");
+    fprintf(out, "%s\n%*slayers %u, hidden %u, heads %u, vocabulary %u\n", m->architecture,
+            LABEL_COLUMNS, "", m->layers, m->hidden, m->heads, m->vocab);
+    label(out, fr, "Parameters");
+    fprintf(out, "%.1f M, %s -> %s\n", (double)m->parameters / 1e6, m->weights_dtype, m->dtype);
+    label(out, fr, "Longest pair");
+    fprintf(out, "%u tokens  (max. %u)\n", m->max_length, m->max_positions);
+    label(out, fr, "Device");
+    fprintf(out, "%s, %s, %s, %u threads\n", m->device, m->device_name, m->isa, m->threads);
+    label(out, fr, "Memory plan");
+    fprintf(out, "weights %s, mapped %s, workspace %s  (%u tokens)\n",
+            size_text(m->weights_bytes, a), size_text(m->mapped_bytes, b),
+            size_text(m->workspace_bytes, c), m->batch_tokens);
+}
+
+void rr_doctor_text(FILE *out, const struct rr_findings *f)
+{
+    bool fr = rr_settings_french(f->settings);
+    bool colors = rr_cli_colors(out), ready = rr_doctor_ready(f);
+    const char *red = colors ? "\033[31m" : "", *green = colors ? "\033[32m" : "";
+    const char *yellow = colors ? "\033[33m" : "", *plain = colors ? "\033[0m" : "";
+    unsigned i;
+
+    print_machine(out, f, fr);
+    print_files(out, f, fr);
+    if (f->has_info) print_model(out, f, fr);
+    fprintf(out, "\n%s\n", rr_tr(fr, "Service"));
+    label(out, fr, "Port");
+    fprintf(out, "%s  (%s)\n\n", f->address, rr_tr(fr, f->port_free ? "free" : "not free"));
+    for (i = 0; i < f->n_remarks; i++) {
+        if (f->remarks[i].problem) continue;
+        fprintf(out, "%s%s%s %s\n  %s %s\n", yellow, rr_tr(fr, "warning:"), plain,
+                f->remarks[i].what, rr_tr(fr, "remedy:"), f->remarks[i].remedy);
+    }
+    if (ready) {
+        fprintf(out, "%s%s%s\n", green, rr_tr(fr, "ready to serve"), plain);
+        return;
+    }
+    fprintf(out, "%s%s%s\n", red, rr_tr(fr, "not ready to serve:"), plain);
+    for (i = 0; i < f->n_remarks; i++) {
+        if (!f->remarks[i].problem) continue;
+        fprintf(out, "- %s\n  %s %s\n", f->remarks[i].what, rr_tr(fr, "remedy:"),
+                f->remarks[i].remedy);
+    }
+}
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
+
+/* Names and paths come from outside: what is not UTF-8 cannot be in JSON. */
+static void put_text(struct rr_buf *b, const char *key, const char *text)
+{
+    rr_buf_printf(b, "\"%s\":", key);
+    rr_buf_json_string(b,
+                       rr_utf8_invalid(rr_text(text)) == SIZE_MAX ? rr_text(text) : rr_text("?"));
+    rr_buf_putc(b, ',');
+}
+
+static void put_number(struct rr_buf *b, const char *key, uint64_t v)
+{
+    rr_buf_printf(b, "\"%s\":%llu,", key, (unsigned long long)v);
+}
+
+static void put_bool(struct rr_buf *b, const char *key, bool v)
+{
+    rr_buf_printf(b, "\"%s\":%s,", key, v ? "true" : "false");
+}
+
+static void open_object(struct rr_buf *b, const char *key)
+{
+    rr_buf_printf(b, "\"%s\":{", key);
+}
+
+/* Ends an object or array whose last member left a comma. */
+static void close_with(struct rr_buf *b, const char *end)
+{
+    if (b->len && b->data[b->len - 1] == ',') b->len--;
+    rr_buf_puts(b, end);
+}
+
+static void json_machine(struct rr_buf *b, const struct rr_findings *f)
+{
+    const struct rr_host *h = &f->host;
+
+    open_object(b, "machine");
+    put_text(b, "cpu", h->cpu);
+    put_text(b, "features", h->features);
+    put_text(b, "isa", h->isa);
+    put_text(b, "isas", h->isas);
+    put_number(b, "cpus_online", h->cpus_online);
+    put_number(b, "cpus_allowed", h->cpus_allowed);
+    rr_buf_puts(b, "\"cpu_quota\":");
+    rr_buf_json_double(b, h->cpu_quota);
+    rr_buf_putc(b, ',');
+    put_number(b, "threads", h->threads);
+    put_number(b, "memory_total", h->memory_total);
+    put_number(b, "memory_available", h->memory_available);
+    put_number(b, "memory_limit", h->memory_limit);
+    put_text(b, "cuda", h->cuda);
+    close_with(b, "},");
+}
+
+static void json_model(struct rr_buf *b, const struct rr_findings *f)
+{
+    const struct rr_info *m = &f->info;
+    unsigned i;
+
+    open_object(b, "model");
+    put_text(b, "path", f->model);
+    open_object(b, "files");
+    for (i = 0; i < f->n_files; i++) {
+        rr_buf_json_string(b, rr_text(f->files[i].name));
+        rr_buf_printf(b, ":%llu,", (unsigned long long)f->files[i].bytes);
+    }
+    close_with(b, "},");
+    put_bool(b, "usable", f->has_info);
+    if (f->has_info) {
+        put_text(b, "architecture", m->architecture);
+        put_text(b, "device", m->device);
+        put_text(b, "isa", m->isa);
+        put_text(b, "dtype", m->dtype);
+        put_text(b, "weights_dtype", m->weights_dtype);
+        put_number(b, "threads", m->threads);
+        put_number(b, "layers", m->layers);
+        put_number(b, "hidden", m->hidden);
+        put_number(b, "heads", m->heads);
+        put_number(b, "vocab", m->vocab);
+        put_number(b, "parameters", m->parameters);
+        put_number(b, "max_length", m->max_length);
+        put_number(b, "max_positions", m->max_positions);
+        put_number(b, "batch_tokens", m->batch_tokens);
+        put_number(b, "weights_bytes", m->weights_bytes);
+        put_number(b, "mapped_bytes", m->mapped_bytes);
+        put_number(b, "workspace_bytes", m->workspace_bytes);
+    }
+    close_with(b, "},");
+}
+
+static void json_remarks(struct rr_buf *b, const struct rr_findings *f, bool problems)
+{
+    unsigned i;
+
+    rr_buf_printf(b, "\"%s\":[", problems ? "problems" : "warnings");
+    for (i = 0; i < f->n_remarks; i++) {
+        if (f->remarks[i].problem != problems) continue;
+        rr_buf_putc(b, '{');
+        put_text(b, "what", f->remarks[i].what);
+        put_text(b, "remedy", f->remarks[i].remedy);
+        close_with(b, "},");
+    }
+    close_with(b, "],");
+}
+
+void rr_doctor_json(FILE *out, const struct rr_findings *f)
+{
+    struct rr_buf b;
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_buf_putc(&b, '{');
+    put_text(&b, "version", rr_version());
+    json_machine(&b, f);
+    open_object(&b, "cache");
+    put_text(&b, "path", f->cache);
+    put_text(&b, "state", f->cache_state);
+    close_with(&b, "},");
+    json_model(&b, f);
+    open_object(&b, "service");
+    put_text(&b, "address", f->address);
+    put_bool(&b, "port_free", f->port_free);
+    close_with(&b, "},");
+    json_remarks(&b, f, true);
+    json_remarks(&b, f, false);
+    put_bool(&b, "ready", rr_doctor_ready(f));
+    close_with(&b, "}\n");
+    if (!b.failed) fwrite(b.data, 1, b.len, out);
+    rr_buf_free(&b);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* score_reference.c - "rerankd score --reference": how far are our scores from known ones?
+ * Layer: cli (L6).  Threads: one.
+ *
+ * Each line of the file: {"query", "documents": [...], "max_length", "logits": [...],
+ * "scores": [...]}; other members are ignored. */
+#include <math.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "cli/score.h"
+
+#define MAX_FILE_BYTES ((size_t)1 << 30)
+
+struct worst {
+    double difference;
+    uint64_t line, document; /* from 1 and 0 */
+};
+
+struct comparison {
+    struct rr_engine *engine;
+    const char *path;
+    uint64_t line; /* from 1 */
+    uint64_t n_requests, n_pairs;
+    struct worst logit, score;
+};
+
+static void note(struct worst *w, double ours, double theirs, uint64_t line, uint64_t document)
+{
+    double d = fabs(ours - theirs);
+
+    if (d <= w->difference && w->line) return;
+    *w = (struct worst){ d, line, document };
+}
+
+static int bad_line(const struct comparison *c, struct rr_error *err, const char *what)
+{
+    return rr_fail(err, RR_EFORMAT, "%s: line %llu: %s", c->path, (unsigned long long)c->line,
+                   what);
+}
+
+/* An array of n numbers, finite by JSON's rules. */
+static bool are_numbers(const json_t *v, size_t n)
+{
+    size_t i;
+
+    if (!json_is_array(v) || json_array_size(v) != n) return false;
+    for (i = 0; i < n; i++) {
+        if (!json_is_number(json_array_get(v, i))) return false;
+    }
+    return true;
+}
+
+static int compare(struct comparison *c, const struct rr_request *request, const json_t *logits,
+                   const json_t *scores, struct rr_error *err)
+{
+    struct rr_result *result = NULL;
+    size_t i;
+    int rc = rr_score(c->engine, request, &result, err);
+
+    if (rc) {
+        rr_fail_prefix(err, "%s: line %llu", c->path, (unsigned long long)c->line);
+        return rc;
+    }
+    for (i = 0; i < request->n_documents; i++) {
+        note(&c->logit, (double)result->scores[i].logit,
+             json_number_value(json_array_get(logits, i)), c->line, i);
+        note(&c->score, result->scores[i].score, json_number_value(json_array_get(scores, i)),
+             c->line, i);
+    }
+    c->n_requests++;
+    c->n_pairs += request->n_documents;
+    rr_result_free(result);
+    return RR_OK;
+}
+
+static int compare_line(struct comparison *c, const json_t *v, struct rr_error *err)
+{
+    const json_t *documents = json_object_get(v, "documents"), *d;
+    const json_t *logits = json_object_get(v, "logits"), *scores = json_object_get(v, "scores");
+    size_t n = json_array_size(documents), i;
+    struct rr_request request = { .query = { NULL, 0 }, .n_documents = n };
+    struct rr_text *texts;
+    int rc = rr_json_text(v, c->path, "query", &request.query, err);
+
+    if (!rc) rc = rr_json_u32(v, c->path, "max_length", 0, 131072, &request.max_length, err);
+    if (rc) return bad_line(c, err, "\"query\" or \"max_length\" is of the wrong kind");
+    if (!request.query.data) return bad_line(c, err, "no \"query\"");
+    if (n == 0) return bad_line(c, err, "no \"documents\"");
+    if (!are_numbers(logits, n) || !are_numbers(scores, n))
+        return bad_line(c, err, "\"logits\" and \"scores\" must have a number for each document");
+    texts = rr_calloc(RR_MEM_MISC, n, sizeof(*texts));
+    if (!texts) return rr_fail(err, RR_ENOMEM, "%s: out of memory", c->path);
+    for (i = 0; i < n && !rc; i++) {
+        d = json_array_get(documents, i);
+        if (json_is_string(d))
+            texts[i] = (struct rr_text){ json_string_value(d), json_string_length(d) };
+        else
+            rc = bad_line(c, err, "\"documents\" holds something that is no string");
+    }
+    request.documents = texts;
+    if (!rc) rc = compare(c, &request, logits, scores, err);
+    rr_free(texts);
+    return rc;
+}
+
+static int compare_text(struct comparison *c, char *text, size_t len, struct rr_error *err)
+{
+    struct rr_text line;
+    json_t *v;
+    size_t at;
+    int rc = RR_OK;
+
+    for (at = 0; at < len && !rc; at += line.len + 1) {
+        const char *end = memchr(text + at, '\n', len - at);
+
+        line = (struct rr_text){ text + at, end ? (size_t)(end - text) - at : len - at };
+        c->line++;
+        if (rr_utf8_invalid(line) == SIZE_MAX && rr_text_blank(line)) continue;
+        rc = rr_json_parse(&v, line, 0, RR_JSON_DUP_LAST, err);
+        if (rc) {
+            rr_fail_prefix(err, "%s: line %llu", c->path, (unsigned long long)c->line);
+            return rc;
+        }
+        rc = compare_line(c, v, err);
+        json_decref(v);
+    }
+    return rc;
+}
+
+static void print_report(const struct comparison *c, double tolerance, bool ok, bool json)
+{
+    if (json) {
+        printf("{\"requests\":%llu,\"pairs\":%llu,\"max_logit_difference\":%.9g,"
+               "\"max_score_difference\":%.9g,\"tolerance\":%.9g,\"ok\":%s}\n",
+               (unsigned long long)c->n_requests, (unsigned long long)c->n_pairs,
+               c->logit.difference, c->score.difference, tolerance, ok ? "true" : "false");
+        return;
+    }
+    printf("requests                  %llu\n"
+           "pairs                     %llu\n"
+           "max |logit difference|    %.3g  (line %llu, document %llu)\n"
+           "max |score difference|    %.3g  (line %llu, document %llu)\n"
+           "tolerance                 %.3g\n"
+           "%s\n",
+           (unsigned long long)c->n_requests, (unsigned long long)c->n_pairs, c->logit.difference,
+           (unsigned long long)c->logit.line, (unsigned long long)c->logit.document,
+           c->score.difference, (unsigned long long)c->score.line,
+           (unsigned long long)c->score.document, tolerance,
+           ok ? "ok" : "too far from the reference");
+}
+
+int rr_score_reference(struct rr_engine *engine, const char *path, double tolerance, bool json)
+{
+    struct comparison c = { .engine = engine, .path = path };
+    struct rr_error err = { 0 };
+    char *text = NULL;
+    size_t len = 0;
+    bool ok;
+    int rc = rr_file_read(&text, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, &err);
+
+    if (rc) {
+        rr_cli_complain("score", "%s", err.msg);
+        return RR_EXIT_NOINPUT;
+    }
+    rc = compare_text(&c, text, len, &err);
+    rr_free(text);
+    if (!rc && c.n_pairs == 0) rc = rr_fail(&err, RR_EFORMAT, "%s: holds no pairs", path);
+    if (rc) {
+        rr_cli_complain("score", "%s", err.msg);
+        return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+    }
+    ok = c.logit.difference <= tolerance && c.score.difference <= tolerance;
+    print_report(&c, tolerance, ok, json);
+    return ok ? RR_EXIT_OK : RR_EXIT_FAILURE;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* words.c - what people read, in French.  Layer: cli (L6).  Threads: any. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct {
+    const char *english, *french;
+} words[] = {
+    /* help */
+    { "rerankd ranks passages by how well they answer a query.",
+      "rerankd classe des passages selon leur pertinence pour une requête." },
+    { "First steps:", "Premiers pas :" },
+    { "answers POST /rerank on port 8002", "répond à POST /rerank sur le port 8002" },
+    { "ranks the lines of a file", "classe les lignes d'un fichier" },
+    { "says what this machine can do", "dit ce que cette machine peut faire" },
+    { "Sub-commands:", "Sous-commandes :" },
+    { "answer rerank requests over HTTP", "répondre aux requêtes de classement en HTTP" },
+    { "score lines or JSONL against a query", "noter des lignes ou du JSONL pour une requête" },
+    { "measure latency and throughput of a model on this machine",
+      "mesurer latence et débit d'un modèle sur cette machine" },
+    { "say what this machine and model allow", "examiner cette machine et le modèle" },
+    { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
+    { "print version, compiler and instruction sets",
+      "afficher version, compilateur et jeux d'instructions" },
+    { "show help about a sub-command", "expliquer une sous-commande" },
+    { "More:", "Aussi :" },
+    /* score */
+    { "rank", "rang" },
+    { "score", "score" },
+    { "text", "texte" },
+    { "line", "ligne" },
+    { "pairs", "paires" },
+    { "left", "restant" },
+    /* doctor */
+    { "Machine", "Machine" },
+    { "Processor", "Processeur" },
+    { "Features", "Extensions" },
+    { "Instruction set", "Jeu d'instructions" },
+    { "Threads", "Fils" },
+    { "Memory", "Mémoire" },
+    { "GPU", "GPU" },
+    { "Files", "Fichiers" },
+    { "Cache folder", "Dossier de cache" },
+    { "Model folder", "Dossier du modèle" },
+    { "Model", "Modèle" },
+    { "Architecture", "Architecture" },
+    { "Parameters", "Paramètres" },
+    { "Longest pair", "Paire la plus longue" },
+    { "Device", "Calcul" },
+    { "Memory plan", "Plan de mémoire" },
+    { "Service", "Service" },
+    { "Port", "Port" },
+    { "ready to serve", "prêt à servir" },
+    { "not ready to serve:", "pas prêt à servir :" },
+    { "remedy:", "remède :" },
+    { "warning:", "attention :" },
+    { "available", "disponibles" },
+    { "free", "libre" },
+    { "not free", "pas libre" },
+    { "writable", "accessible en écriture" },
+    { "will be made", "sera créé" },
+    { "cannot be written", "non accessible en écriture" },
+    { "none: tokenizers are compiled at each start", "aucun : compilation à chaque démarrage" },
+};
+
+const char *rr_tr(bool french, const char *english)
+{
+    size_t i;
+
+    for (i = 0; french && i < RR_COUNT(words); i++) {
+        if (strcmp(words[i].english, english) == 0) return words[i].french;
+    }
+    return english;
+}

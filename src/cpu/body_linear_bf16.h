@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* body_linear_bf16.h - packed product with bf16 weights.
+ * Layer: cpu (L1).  Included by one level file, after body_linear_f32.h.  Two forms:
+ *   by default inputs are f32 and the weights are widened in the inner loop: half the memory traffic
+ *   of f32, the same arithmetic;
+ *   with BF16_DOT inputs are bf16 and dot_bf16(sum, pair of inputs in every lane, VW pairs) does
+ *   both products at once;
+ *   a level with tiles of its own defines tiles_bf16, BF16_OWN_TILES and bf16_in, the input type. */
+#ifndef RR_CPU_BODY_LINEAR_BF16_H
+#define RR_CPU_BODY_LINEAR_BF16_H
+
+#include "cpu/body_linear_f32.h"
+#include "cpu/body_rows_i8.h"
+
+#if !defined(BF16_OWN_TILES)
+
+#if defined(BF16_DOT)
+typedef uint16_t bf16_in;
+#define BF16_X RR_BF16
+#else
+typedef float bf16_in;
+#define BF16_X RR_F32
+#endif
+
+RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
+                         struct ahead next, const int mr)
+{
+    v s[MR][NV];
+
+    RR_UNROLL
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            s[i][c] = v_load(acc + i * NR + c * VW);
+#if defined(BF16_DOT)
+    for (uint32_t j = 0; j < k; j += 2) { /* an odd k has a 0 after it */
+        vi w[NV];
+
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            w[c] = vi_load(b + 2 * c * VW);
+        RR_UNROLL
+        for (int i = 0; i < mr; i++) {
+            vi a = vi_pair(x + (size_t)i * ldx + j);
+
+            RR_UNROLL
+            for (int c = 0; c < NV; c++)
+                s[i][c] = dot_bf16(s[i][c], a, w[c]);
+        }
+        __builtin_prefetch(next.at, 0, 2);
+        next.at += next.step;
+        b += 2 * NR;
+    }
+#else
+    for (uint32_t j = 0; j + 2 <= k; j += 2) {
+        v w[NV];
+
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            w[c] = v_first_bf16(vi_load(b + 2 * c * VW));
+        RR_UNROLL
+        for (int i = 0; i < mr; i++) {
+            v a = v_set(x[(size_t)i * ldx + j]);
+
+            RR_UNROLL
+            for (int c = 0; c < NV; c++)
+                s[i][c] = v_fma(a, w[c], s[i][c]);
+        }
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            w[c] = v_second_bf16(vi_load(b + 2 * c * VW));
+        RR_UNROLL
+        for (int i = 0; i < mr; i++) {
+            v a = v_set(x[(size_t)i * ldx + j + 1]);
+
+            RR_UNROLL
+            for (int c = 0; c < NV; c++)
+                s[i][c] = v_fma(a, w[c], s[i][c]);
+        }
+        __builtin_prefetch(next.at, 0, 2);
+        next.at += next.step;
+        b += 2 * NR;
+    }
+    if (k % 2) { /* the input has no value for the second half of the last pair */
+        RR_UNROLL
+        for (int i = 0; i < mr; i++)
+            RR_UNROLL
+            for (int c = 0; c < NV; c++)
+                s[i][c] = v_fma(v_set(x[(size_t)i * ldx + k - 1]),
+                                v_first_bf16(vi_load(b + 2 * c * VW)), s[i][c]);
+    }
+#endif
+    RR_UNROLL
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            v_store(acc + i * NR + c * VW, s[i][c]);
+}
+
+#define TILE(mr)                                                                                   \
+    static RR_NOINLINE void tile_bf16_##mr(float *acc, const bf16_in *x, size_t ldx,               \
+                                           const uint16_t *b, uint32_t k, struct ahead next)       \
+    {                                                                                              \
+        tile_bf16(acc, x, ldx, b, k, next, mr);                                                    \
+    }
+TILE(6)
+TILE(4)
+TILE(2)
+TILE(1)
+#undef TILE
+
+/* acc[rows][NR] += rows of x times a panel. */
+static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
+                       uint32_t rows)
+{
+    uint32_t pairs = (k + 1) / 2;
+    struct ahead next = { (const char *)(b + (size_t)pairs * 2 * NR),
+                          (size_t)4 * NR * MR / (rows + MR - 1) };
+    size_t tile = next.step * pairs;
+
+    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
+        tile_bf16_6(acc, x, ldx, b, k, next);
+    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
+        tile_bf16_4(acc, x, ldx, b, k, next);
+    for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
+        tile_bf16_2(acc, x, ldx, b, k, next);
+    if (rows) tile_bf16_1(acc, x, ldx, b, k, next);
+}
+
+#endif
+
+static void linear_bf16(const struct rr_linear_bf16 *a)
+{
+    float acc[MB * NR] RR_ALIGNED(64);
+    size_t panel = ((size_t)a->k + 1) / 2 * 2; /* elements of one column */
+    struct rr_linear_f32 f = { .y = a->y, .bias = a->bias, .residual = a->residual, .ldy = a->ldy,
+                               .ldr = a->ldr, .n_end = a->n_end }; /* for finish_f32 */
+
+    for (uint32_t row = 0; row < a->m; row += MB) {
+        uint32_t rows = RR_MIN(a->m - row, (uint32_t)MB);
+        const bf16_in *x = (const bf16_in *)a->x + row * a->ldx;
+
+        for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
+            memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
+            tiles_bf16(acc, x, a->ldx, a->panels + o * panel, a->k, rows);
+            switch (a->act) {
+            case RR_ACT_NONE: finish_f32(&f, acc, row, rows, o, RR_ACT_NONE); break;
+            case RR_ACT_GELU: finish_f32(&f, acc, row, rows, o, RR_ACT_GELU); break;
+            case RR_ACT_RELU: finish_f32(&f, acc, row, rows, o, RR_ACT_RELU); break;
+            case RR_ACT_TANH: finish_f32(&f, acc, row, rows, o, RR_ACT_TANH); break;
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* body_linear_i8.h - packed int8 matrix product with its epilogue.
+ * Layer: cpu (L1).  Included by one level file, after body_linear_f32.h and a dot_*.h, which gives:
+ *   I8_TOP, I8_ZERO          as in struct rr_kern
+ *   I8_MR                    rows of a full tile: 4 or 6
+ *   dot_w, dot_w_load(p)     VW columns x 4 bytes of weights, made ready
+ *   dot_x, dot_x_load(p)     4 bytes of a row, in every lane
+ *   dot(sum, x, w)           sum plus the products of the four bytes in each lane, exactly
+ * or, if the level has tiles of its own, defines tiles_i8 and I8_OWN_TILES.
+ *
+ * Same shape as the f32 product: see there.  Integer sums are exact, so their order is free. */
+#ifndef RR_CPU_BODY_LINEAR_I8_H
+#define RR_CPU_BODY_LINEAR_I8_H
+
+#include "cpu/body_linear_f32.h"
+#include "cpu/body_rows_i8.h"
+
+#if !defined(I8_OWN_TILES)
+
+RR_INLINE void tile_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t groups,
+                       struct ahead next, const int mr)
+{
+    vi s[I8_MR][NV];
+
+    RR_UNROLL
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            s[i][c] = vi_load(acc + i * NR + c * VW);
+    for (uint32_t j = 0; j < groups; j++) {
+        dot_w w[NV];
+
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            w[c] = dot_w_load(b + 4 * c * VW);
+        RR_UNROLL
+        for (int i = 0; i < mr; i++) {
+            dot_x a = dot_x_load(x + (size_t)i * ldx);
+
+            RR_UNROLL
+            for (int c = 0; c < NV; c++)
+                s[i][c] = dot(s[i][c], a, w[c]);
+        }
+        __builtin_prefetch(next.at, 0, 2);
+        next.at += next.step;
+        b += 4 * NR;
+        x += 4;
+    }
+    RR_UNROLL
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            vi_store(acc + i * NR + c * VW, s[i][c]);
+}
+
+#define TILE(mr)                                                                                   \
+    static RR_NOINLINE void tile_i8_##mr(int32_t *acc, const int8_t *x, size_t ldx,                \
+                                         const int8_t *b, uint32_t groups, struct ahead next)      \
+    {                                                                                              \
+        tile_i8(acc, x, ldx, b, groups, next, mr);                                                 \
+    }
+#if I8_MR >= 6
+TILE(6)
+#endif
+TILE(4)
+TILE(2)
+TILE(1)
+#undef TILE
+
+/* acc[rows][NR] += rows of x times a panel. */
+static void tiles_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t depth,
+                     uint32_t rows)
+{
+    uint32_t groups = depth / 4;
+    struct ahead next = { (const char *)(b + (size_t)depth * NR),
+                          (size_t)4 * NR * I8_MR / (rows + I8_MR - 1) };
+    size_t tile = next.step * groups;
+
+#if I8_MR >= 6
+    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
+        tile_i8_6(acc, x, ldx, b, groups, next);
+#endif
+    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
+        tile_i8_4(acc, x, ldx, b, groups, next);
+    for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
+        tile_i8_2(acc, x, ldx, b, groups, next);
+    if (rows) tile_i8_1(acc, x, ldx, b, groups, next);
+}
+
+#endif
+
+/* VW sums of row i become values before activation: the contract's chain of roundings. */
+RR_INLINE v finish_sums(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t i, uint32_t o,
+                        uint32_t n)
+{
+    v offset = v_set(a->x.offset[i]), scale = v_set(a->x.scale[i]);
+    v sum = n < VW ? v_load_n(a->w_sum + o, n) : v_load(a->w_sum + o);
+    v w = n < VW ? v_load_n(a->w_scale + o, n) : v_load(a->w_scale + o);
+    v bias = n < VW ? v_load_n(a->bias + o, n) : v_load(a->bias + o);
+
+    return v_fma(v_fma(v_from_i32(vi_load(acc)), scale, v_mul(offset, sum)), w, bias);
+}
+
+/* Rows of finished sums become rows of y, columns from o on. */
+RR_INLINE void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                         uint32_t rows, uint32_t o, enum rr_act act)
+{
+    uint32_t end = RR_MIN(o + NR, a->n_end);
+
+    for (uint32_t i = row; i < row + rows; i++, acc += NR) {
+        float *y = a->y + i * a->ldy;
+        const float *res = a->residual ? a->residual + i * a->ldr : NULL;
+        uint32_t c = o;
+
+        for (; c + VW <= end; c += VW) {
+            v s = activate(finish_sums(a, acc + (c - o), i, c, VW), act);
+
+            if (res) s = v_add(s, v_load(res + c));
+            v_store(y + c, s);
+        }
+        if (c < end) {
+            v s = activate(finish_sums(a, acc + (c - o), i, c, end - c), act);
+
+            if (res) s = v_add(s, v_load_n(res + c, end - c));
+            v_store_n(y + c, s, end - c);
+        }
+    }
+}
+
+/* What sums start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its weights' sum. */
+static void start_i8(const struct rr_linear_i8 *a, int32_t *acc, uint32_t rows, uint32_t o)
+{
+    memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
+    if (I8_ZERO == 0) return;
+    for (uint32_t c = 0; c < NR && o + c < a->n_end; c++) {
+        int32_t first = I8_ZERO * (int32_t)a->w_sum[o + c];
+
+        for (uint32_t i = 0; i < rows; i++)
+            acc[i * NR + c] = first;
+    }
+}
+
+static void linear_i8(const struct rr_linear_i8 *a)
+{
+    int32_t acc[MB * NR] RR_ALIGNED(64);
+    uint32_t depth = rr_i8_depth(a->k);
+
+    for (uint32_t row = 0; row < a->m; row += MB) {
+        uint32_t rows = RR_MIN(a->m - row, (uint32_t)MB);
+        const int8_t *x = a->x.q + row * a->x.ld;
+
+        for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
+            start_i8(a, acc, rows, o);
+            tiles_i8(acc, x, a->x.ld, a->panels + (size_t)o * depth, depth, rows);
+            switch (a->act) {
+            case RR_ACT_NONE: finish_i8(a, acc, row, rows, o, RR_ACT_NONE); break;
+            case RR_ACT_GELU: finish_i8(a, acc, row, rows, o, RR_ACT_GELU); break;
+            case RR_ACT_RELU: finish_i8(a, acc, row, rows, o, RR_ACT_RELU); break;
+            case RR_ACT_TANH: finish_i8(a, acc, row, rows, o, RR_ACT_TANH); break;
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* body_table.h - the table of one level, from what the bodies defined.
+ * Layer: cpu (L1).  Included by a level file after all bodies; LEVEL(symbol, name, needs) defines it. */
+#ifndef RR_CPU_BODY_TABLE_H
+#define RR_CPU_BODY_TABLE_H
+
+#include "cpu/body_attention_f32.h"
+#include "cpu/body_linear_bf16.h"
+#include "cpu/body_linear_i8.h"
+
+#define LEVEL(symbol, level_name, level_needs)                                                     \
+    extern const struct rr_kern symbol;                                                            \
+    const struct rr_kern symbol = {                                                                \
+        .name = level_name,                                                                        \
+        .needs = level_needs,                                                                      \
+        .f32_nr = NR,                                                                              \
+        .pack_f32 = pack_f32,                                                                      \
+        .linear_f32 = linear_f32,                                                                  \
+        .attention_f32 = attention_f32,                                                            \
+        .layernorm_f32 = layernorm_f32,                                                            \
+        .convert = convert,                                                                        \
+        .add_convert = add_convert,                                                                \
+        .i8_nr = NR,                                                                               \
+        .i8_top = I8_TOP,                                                                          \
+        .i8_zero = I8_ZERO,                                                                        \
+        .quantize_i8 = quantize_i8,                                                                \
+        .layernorm_i8 = layernorm_i8,                                                              \
+        .linear_i8 = linear_i8,                                                                    \
+        .bf16_nr = NR,                                                                             \
+        .bf16_x = BF16_X,                                                                          \
+        .round_bf16 = round_bf16,                                                                  \
+        .linear_bf16 = linear_bf16,                                                                \
+    }
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weights.h - int8 and bf16 weights: quantizing, and packing for a level.
+ * Layer: cpu (L1).  Threads: pure functions; callers cut the rows among threads.
+ * Compiled once, not per level: the same weights come out on every machine. */
+#ifndef RR_CPU_WEIGHTS_H
+#define RR_CPU_WEIGHTS_H
+
+#include "cpu/kern.h"
+
+/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127; returns scale.  It is the one
+ * with the least squared error among clipping points tried from the largest |w| downwards, fitted to
+ * the rounded values.  Zeros give scale 0; NaN or infinity anywhere gives scale NaN. */
+float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k);
+
+/* Packs rows [row0, row0 + rows) of quantized weights, q is [rows, k], into panels of nr columns
+ * (kern.h) and writes their sums to w_sum[row0 ...].  The caller zeroes the panels first. */
+void rr_weights_pack_i8(int8_t *panels, uint32_t nr, float *w_sum, const int8_t *q, uint32_t row0,
+                        uint32_t rows, uint32_t k);
+
+/* The same in bf16: w is [rows, k], rounded to nearest even. */
+void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_t row0,
+                          uint32_t rows, uint32_t k);
+
+/* Bytes of the packed panels of an [n, k] matrix. */
+static inline size_t rr_weights_bytes_f32(uint32_t nr, uint32_t n, uint32_t k)
+{
+    return ((size_t)n + nr - 1) / nr * nr * k * sizeof(float);
+}
+static inline size_t rr_weights_bytes_i8(uint32_t nr, uint32_t n, uint32_t k)
+{
+    return ((size_t)n + nr - 1) / nr * nr * rr_i8_depth(k);
+}
+static inline size_t rr_weights_bytes_bf16(uint32_t nr, uint32_t n, uint32_t k)
+{
+    return ((size_t)n + nr - 1) / nr * nr * (((size_t)k + 1) / 2) * 4;
+}
+
+#endif

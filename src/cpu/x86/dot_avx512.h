@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dot_avx512.h - products of groups of four bytes and of pairs of bf16 on 512 bits.
+ * Layer: cpu (L1).  Included by one level file, after vec_avx512.h.  I8_VNNI: VPDPBUSD.  Without it:
+ * bytes are widened to 16 bits, even and odd ones apart, so that VPMADDWD is exact.
+ * BF16_DOT: VDPBF16PS. */
+#ifndef RR_CPU_X86_DOT_AVX512_H
+#define RR_CPU_X86_DOT_AVX512_H
+
+#include <string.h>
+
+#include "cpu/x86/vec_avx512.h"
+
+#define I8_TOP 254
+#define I8_ZERO 0
+
+static inline vi vi_set(const void *p) /* 4 bytes in every lane */
+{
+    int32_t four;
+
+    memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+}
+
+#if defined(I8_VNNI)
+
+#define I8_MR 6
+
+typedef __m512i dot_x;
+typedef __m512i dot_w;
+
+static inline dot_x dot_x_load(const int8_t *p) { return vi_set(p); }
+static inline dot_w dot_w_load(const int8_t *p) { return vi_load(p); }
+static inline vi dot(vi sum, dot_x x, dot_w w) { return _mm512_dpbusd_epi32(sum, x, w); }
+
+#else
+
+#define I8_MR 4
+
+typedef struct {
+    __m512i even, odd;
+} dot_x;
+typedef dot_x dot_w;
+
+static inline dot_x dot_x_load(const int8_t *p)
+{
+    __m512i x = vi_set(p);
+
+    return (dot_x){ _mm512_and_si512(x, _mm512_set1_epi32(0x00FF00FF)), _mm512_srli_epi16(x, 8) };
+}
+
+static inline dot_w dot_w_load(const int8_t *p)
+{
+    __m512i w = vi_load(p);
+
+    return (dot_w){ _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), _mm512_srai_epi16(w, 8) };
+}
+
+static inline vi dot(vi sum, dot_x x, dot_w w)
+{
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(x.even, w.even));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(x.odd, w.odd));
+}
+
+#endif
+
+#if defined(BF16_DOT)
+static inline vi vi_pair(const uint16_t *p) { return vi_set(p); }
+static inline v dot_bf16(v sum, vi x, vi w) { return _mm512_dpbf16_ps(sum, AS_BF16(x), AS_BF16(w)); }
+#endif
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kern_avx512bf16.c - level "avx512bf16": adds VPDPBUSD and VDPBF16PS (Zen 4, Cooper Lake and later).
+ * Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its name asks for, or with
+ * RR_EMULATE_AVX512 for the tests.
+ * Tiles 6 x 64: 24 sums, 4 weights and 1 input fill 29 of the 32 registers. */
+#include "cpu/kern_levels.h"
+
+#if defined(__x86_64__)
+
+#define I8_VNNI
+#define BF16_DOT
+
+#include "cpu/features.h"
+#include "cpu/x86/dot_avx512.h"
+#include "cpu/x86/vec_avx512.h"
+
+#if defined(RR_EMULATE_AVX512)
+#define TABLE rr_kern_avx512bf16_emulated
+#else
+#define TABLE rr_kern_avx512bf16
+#endif
+
+#define MR 6
+#define NR 64
+#define KC 1024
+
+#include "cpu/body_table.h"
+
+LEVEL(TABLE, "avx512bf16", RR_CPU_AVX512 | RR_CPU_AVX512_VNNI | RR_CPU_AVX512_BF16);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - the program rerankd: finds the sub-command, reads its settings, runs it.
+ * Layer: top (L6).  Threads: one. */
+#include <signal.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "rerank.h"
+#include "server/serve.h"
+
+static int run_serve(const struct rr_settings *settings, const void *own, char **words, int n_words)
+{
+    (void)own;
+    (void)words;
+    (void)n_words;
+    return rr_serve(settings);
+}
+
+const struct rr_command rr_cmd_serve = {
+    .name = "serve",
+    .args = "",
+    .summary = "answer rerank requests over HTTP",
+    .about = "Listens until SIGTERM or SIGINT, then finishes the requests it has accepted.\n"
+             "While the model loads, /health answers 503.",
+    .run = run_serve,
+};
+
+static int run_version(const struct rr_settings *settings, const void *own, char **words,
+                       int n_words)
+{
+    struct rr_host host;
+
+    (void)settings;
+    (void)own;
+    (void)words;
+    (void)n_words;
+    rr_host_info(&host);
+    printf("rerankd %s\n", rr_version());
+#if defined(__clang__)
+    printf("compiler          %s\n", __VERSION__);
+#else
+    printf("compiler          gcc %s\n", __VERSION__);
+#endif
+    printf("instruction sets  %s\n", host.isas_built);
+    return RR_EXIT_OK;
+}
+
+const struct rr_command rr_cmd_version = {
+    .name = "version",
+    .args = "",
+    .summary = "print version, compiler and instruction sets",
+    .about = "",
+    .sections = "",
+    .run = run_version,
+};
+
+static const struct rr_command *const commands[] = {
+    &rr_cmd_serve,  &rr_cmd_score,       &rr_cmd_bench,
+    &rr_cmd_doctor, &rr_cmd_healthcheck, &rr_cmd_version,
+};
+
+const struct rr_command *const *rr_commands(size_t *n)
+{
+    *n = RR_COUNT(commands);
+    return commands;
+}
+
+const struct rr_command *rr_command_find(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(commands); i++) {
+        if (strcmp(commands[i]->name, name) == 0) return commands[i];
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *word)
+{
+    const char *names[RR_COUNT(commands) + 1];
+    const char *near;
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(commands); i++) names[i] = commands[i]->name;
+    names[i++] = "help";
+    near = rr_text_nearest(word, names, i);
+    if (near)
+        rr_cli_complain(NULL, "unknown sub-command %.60s; did you mean %s?", word, near);
+    else
+        rr_cli_complain(NULL, "unknown sub-command %.60s; rerankd help lists them", word);
+    return RR_EXIT_USAGE;
+}
+
+/* Ends output that has gone to stdout: its failure is the program's. */
+static int finish(int exit_code)
+{
+    int broken;
+
+    return rr_cli_flush(&broken) ? exit_code : broken;
+}
+
+/* With the settings read: what was asked for. */
+static int run(const struct rr_command *c, const struct rr_settings *settings,
+               const struct rr_load *load)
+{
+    if (load->help) {
+        rr_cli_command_help(stdout, c);
+        return finish(RR_EXIT_OK);
+    }
+    if (load->print_config) {
+        rr_settings_print(stdout, settings);
+        return finish(RR_EXIT_OK);
+    }
+    if (load->n_rest > c->max_words) {
+        rr_cli_complain(c->name, "unexpected \"%.60s\"; rerankd %s --help explains",
+                        load->rest[c->max_words], c->name);
+        return RR_EXIT_USAGE;
+    }
+    return finish(c->run(settings, load->own_fields, load->rest, load->n_rest));
+}
+
+static int run_command(const struct rr_command *c, int argc, char **argv)
+{
+    _Alignas(max_align_t) char own[RR_OWN_BYTES] = { 0 };
+    struct rr_load load = {
+        .argc = argc, .argv = argv, .own = c->own, .n_own = c->n_own, .own_fields = own
+    };
+    struct rr_settings settings = { 0 };
+    struct rr_error err = { 0 };
+    int rc, code;
+
+    load.rest = rr_calloc(RR_MEM_MISC, (size_t)argc + 1, sizeof(*load.rest));
+    if (!load.rest)
+        rc = rr_fail(&err, RR_ENOMEM, "out of memory");
+    else
+        rc = rr_settings_read(&settings, &load, &err);
+    if (rc) {
+        rr_cli_complain(c->name, "%s", err.msg);
+        code = rr_exit_code(rc);
+    } else {
+        code = run(c, &settings, &load);
+    }
+    rr_settings_free(&settings);
+    rr_free(load.rest);
+    return code;
+}
+
+static bool french_terminal(void)
+{
+    struct rr_settings settings = { 0 };
+    struct rr_error err;
+    char *rest[1];
+    int n_rest;
+    bool french;
+
+    /* A broken setting is no reason to withhold help: then it is in English. */
+    french = rr_settings_load(&settings, 0, NULL, rest, &n_rest, &err) == RR_OK &&
+             rr_settings_french(&settings);
+    rr_settings_free(&settings);
+    return french;
+}
+
+static int show_help(int argc, char **argv)
+{
+    const struct rr_command *c;
+
+    if (argc == 0) {
+        rr_cli_overview(stdout, french_terminal());
+        return finish(RR_EXIT_OK);
+    }
+    c = rr_command_find(argv[0]);
+    if (!c) return unknown_command(argv[0]);
+    rr_cli_command_help(stdout, c);
+    return finish(RR_EXIT_OK);
+}
+
+static int show_completion(const char *word, int argc, char **argv)
+{
+    const char *shell = strchr(word, '=') ? strchr(word, '=') + 1 : argc > 0 ? argv[0] : "";
+
+    if (!rr_cli_completion(stdout, shell)) {
+        rr_cli_complain(NULL, "--completion: found \"%.60s\", expected bash, zsh or fish", shell);
+        return RR_EXIT_USAGE;
+    }
+    return finish(RR_EXIT_OK);
+}
+
+/* The first word, when it is no sub-command: an option of the program itself; else serve's. */
+static int run_flag(int argc, char **argv)
+{
+    const char *word = argv[0];
+
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        return show_help(argc - 1, argv + 1);
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)
+        return run_command(&rr_cmd_version, 0, argv + argc);
+    if (strcmp(word, "--completion") == 0 || strncmp(word, "--completion=", 13) == 0)
+        return show_completion(word, argc - 1, argv + 1);
+    if (strcmp(word, "--man") == 0) {
+        rr_cli_man(stdout);
+        return finish(RR_EXIT_OK);
+    }
+    if (strcmp(word, "--markdown") == 0) {
+        rr_settings_markdown(stdout);
+        return finish(RR_EXIT_OK);
+    }
+    return run_command(&rr_cmd_serve, argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    const struct rr_command *c;
+
+    (void)signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write, not a death */
+    rr_json_init();
+    if (argc < 2) {
+        if (rr_cli_is_terminal(stdin) || rr_cli_is_terminal(stdout)) return show_help(0, NULL);
+        return run_command(&rr_cmd_serve, 0, argv);
+    }
+    c = rr_command_find(argv[1]);
+    if (c) return run_command(c, argc - 2, argv + 2);
+    if (strcmp(argv[1], "help") == 0) return show_help(argc - 2, argv + 2);
+    if (argv[1][0] == '-') return run_flag(argc - 1, argv + 1);
+    return unknown_command(argv[1]);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin.c - see admin.h. */
+#include "server/admin.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+
+static void put_string(struct rr_buf *out, const char *key, const char *value)
+{
+    rr_buf_printf(out, "\"%s\":", key);
+    rr_buf_json_string(out, rr_text(value));
+}
+
+/* 503 with the union error, for what cannot be told while there is no model. */
+static void not_ready(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_problem p = { 0 };
+    bool draining = atomic_load(&s->phase) == RR_PHASE_DRAINING;
+
+    rr_problem_set(&p, 503, "%s", draining ? "the server is shutting down"
+                                           : rr_dialect_ragfab.not_loaded);
+    x->status = 503;
+    rr_problem_union(&p, &x->reply);
+    rr_http_header(x, "Retry-After", "1");
+}
+
+void rr_admin_root(struct rr_server *s, struct rr_exchange *x)
+{
+    bool ready = atomic_load(&s->phase) == RR_PHASE_READY;
+
+    x->status = 200;
+    rr_buf_puts(&x->reply, "{\"service\":\"Serveur de reranking\",");
+    put_string(&x->reply, "model", rr_server_model(s));
+    rr_buf_puts(&x->reply, ready ? ",\"status\":\"ready\"}" : ",\"status\":\"loading\"}");
+}
+
+void rr_admin_health(struct rr_server *s, struct rr_exchange *x)
+{
+    static const char *const names[] = { "loading", "healthy", "draining" };
+    int phase = atomic_load(&s->phase);
+    struct rr_engine *engine = atomic_load(&s->engine);
+
+    x->status = phase == RR_PHASE_READY ? 200 : 503;
+    if (x->status == 503) rr_http_header(x, "Retry-After", "1");
+    rr_buf_putc(&x->reply, '{');
+    put_string(&x->reply, "status", names[phase]);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "device",
+               engine ? rr_engine_info(engine)->device : s->settings->device);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "model", rr_server_model(s));
+    rr_buf_putc(&x->reply, '}');
+}
+
+void rr_admin_live(struct rr_server *s, struct rr_exchange *x)
+{
+    (void)s;
+    x->status = 200;
+    rr_buf_puts(&x->reply, "{\"status\":\"alive\"}");
+}
+
+void rr_admin_ready(struct rr_server *s, struct rr_exchange *x)
+{
+    if (atomic_load(&s->phase) != RR_PHASE_READY) {
+        not_ready(s, x);
+        return;
+    }
+    x->status = 200;
+    rr_buf_puts(&x->reply, "{\"status\":\"ready\"}");
+}
+
+/* ---- /info -------------------------------------------------------------------------------- */
+
+static void put_device(const struct rr_info *info, struct rr_buf *out)
+{
+    rr_buf_puts(out, ",\"device\":{");
+    put_string(out, "name", info->device);
+    rr_buf_putc(out, ',');
+    put_string(out, "hardware", info->device_name);
+    rr_buf_putc(out, ',');
+    put_string(out, "isa", info->isa);
+    rr_buf_printf(out, ",\"threads\":%u,\"tokenizing_threads\":%u,\"fallback_active\":%s}",
+                  info->threads, info->prep_threads, info->fallback_active ? "true" : "false");
+    rr_buf_printf(out,
+                  ",\"memory\":{\"weights_bytes\":%llu,\"mapped_bytes\":%llu,"
+                  "\"workspace_bytes\":%llu}",
+                  (unsigned long long)info->weights_bytes, (unsigned long long)info->mapped_bytes,
+                  (unsigned long long)info->workspace_bytes);
+}
+
+static void put_limits(const struct rr_settings *s, struct rr_buf *out)
+{
+    rr_buf_printf(out,
+                  ",\"limits\":{\"body_bytes\":%zu,\"documents\":%u,\"document_bytes\":%zu,"
+                  "\"query_bytes\":%zu,\"json_depth\":%u,\"queue_requests\":%u,"
+                  "\"queue_tokens\":%zu,\"connections\":%u,\"request_timeout_seconds\":",
+                  s->max_body, s->max_documents, s->max_document_bytes, s->max_query_bytes,
+                  s->max_json_depth, s->queue_requests, s->queue_tokens, s->max_connections);
+    rr_buf_json_double(out, s->request_timeout);
+    rr_buf_putc(out, '}');
+}
+
+static const char *tei_dtype(const char *dtype)
+{
+    if (strcmp(dtype, "f32") == 0) return "float32";
+    if (strcmp(dtype, "f16") == 0) return "float16";
+    if (strcmp(dtype, "bf16") == 0) return "bfloat16";
+    return dtype;
+}
+
+/* What text-embeddings-inference's readers look for. */
+static void put_tei(const struct rr_settings *s, const struct rr_info *info, struct rr_buf *out)
+{
+    rr_buf_putc(out, ',');
+    put_string(out, "model_id", info->model);
+    rr_buf_puts(out, ",\"model_sha\":null,");
+    put_string(out, "model_dtype", tei_dtype(info->dtype));
+    rr_buf_putc(out, ',');
+    put_string(out, "served_model_name", info->model);
+    rr_buf_puts(out, ",\"model_type\":{\"reranker\":{\"id2label\":{\"0\":\"LABEL_0\"},"
+                     "\"label2id\":{\"LABEL_0\":0}}}");
+    rr_buf_printf(out,
+                  ",\"max_concurrent_requests\":%u,\"max_input_length\":%u,"
+                  "\"max_batch_tokens\":%u,\"max_batch_requests\":null,"
+                  "\"max_client_batch_size\":%u,\"auto_truncate\":true,"
+                  "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":null,"
+                  "\"docker_label\":null",
+                  s->queue_requests, info->max_length, info->batch_tokens, s->max_documents,
+                  info->prep_threads, rr_version());
+}
+
+void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_engine *engine = atomic_load(&s->engine);
+    const struct rr_info *info;
+
+    if (!engine || atomic_load(&s->phase) == RR_PHASE_LOADING) {
+        not_ready(s, x);
+        return;
+    }
+    info = rr_engine_info(engine);
+    x->status = 200;
+    rr_buf_putc(&x->reply, '{');
+    put_string(&x->reply, "model_name", info->model);
+    rr_buf_printf(&x->reply, ",\"max_length\":%u,", info->max_length);
+    put_string(&x->reply, "description", "Cross-encoder reranker");
+    put_tei(s->settings, info, &x->reply);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "architecture", info->architecture);
+    rr_buf_printf(&x->reply, ",\"parameters\":%llu,\"fingerprint\":\"%016llx\"",
+                  (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
+    put_device(info, &x->reply);
+    put_limits(s->settings, &x->reply);
+    rr_buf_putc(&x->reply, '}');
+}
+
+void rr_admin_models(struct rr_server *s, struct rr_exchange *x)
+{
+    x->status = 200;
+    rr_buf_puts(&x->reply, "{\"object\":\"list\",\"data\":[{");
+    put_string(&x->reply, "id", rr_server_model(s));
+    rr_buf_printf(&x->reply, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"rerankd\"}]}",
+                  (long long)s->started);
+}
+
+/* ---- /metrics ----------------------------------------------------------------------------- */
+
+static void put_info_metrics(const struct rr_server *s, const struct rr_info *info,
+                             struct rr_buf *out)
+{
+    static const char *const build_keys[] = { "version", "compiler" };
+    static const char *const model_keys[] = { "model", "dtype", "max_length", "fingerprint" };
+    static const char *const device_keys[] = { "device", "name", "isa" };
+    const char *const build[] = { rr_version(), __VERSION__ };
+    const char *const device[] = { info->device, info->device_name, info->isa };
+    char fingerprint[24];
+    const char *const model[] = { info->model, info->dtype, rr_num(info->max_length), fingerprint };
+
+    (void)s;
+    snprintf(fingerprint, sizeof(fingerprint), "%016llx", (unsigned long long)info->fingerprint);
+    rr_metrics_write_info(out, "rerank_build_info", "What was built.", 2, build_keys, build);
+    rr_metrics_write_info(out, "rerank_model_info", "What is served.", 4, model_keys, model);
+    rr_metrics_write_info(out, "rerank_device_info", "What computes.", 3, device_keys, device);
+}
+
+void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_engine *engine = atomic_load(&s->engine);
+    int phase = atomic_load(&s->phase);
+
+    rr_meters_refresh(s->metrics, engine);
+    rr_metrics_set(s->metrics, RR_M_CONNECTIONS, 0, rr_http_connections(s->http));
+    rr_metrics_set(s->metrics, RR_M_READY, 0, phase == RR_PHASE_READY);
+    rr_metrics_set(s->metrics, RR_M_DRAINING, 0, phase == RR_PHASE_DRAINING);
+    x->status = 200;
+    x->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    if (engine) put_info_metrics(s, rr_engine_info(engine), &x->reply);
+    rr_metrics_write(s->metrics, &x->reply);
+}
+
+void rr_admin_options(struct rr_server *s, struct rr_exchange *x)
+{
+    (void)s;
+    x->status = 204;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ask.c - what all dialects have in common once a body is parsed and once scores are there.
+ * Layer: server (L6).  Threads: pure. */
+#include <stdio.h>
+
+#include "base/text.h"
+#include "server/dialect.h"
+
+static int check_group(const struct rr_ask *ask, const struct rr_group *g,
+                       const struct rr_parse_config *config, struct rr_problem *problem)
+{
+    const struct rr_dialect *d = ask->dialect;
+    size_t i;
+
+    if (rr_text_blank(g->query))
+        return rr_problem_set(problem, 400, "%s",
+                              d->blank_query ? d->blank_query : "query must not be blank");
+    if (g->n_docs == 0) {
+        rr_problem_set(problem, 400, "%s",
+                       d->no_documents ? d->no_documents : "documents must not be empty");
+        problem->type = "Empty";
+        return -1;
+    }
+    if (g->query.len > config->max_query_bytes)
+        return rr_problem_field(problem, "query", "string_too_long",
+                                "%zu bytes, at most %zu are allowed (--max-query-bytes)",
+                                g->query.len, config->max_query_bytes);
+    for (i = 0; i < g->n_docs; i++) {
+        char path[48];
+
+        if (g->docs[i].len <= config->max_document_bytes) continue;
+        snprintf(path, sizeof(path), "documents[%zu]", i);
+        return rr_problem_field(problem, path, "string_too_long",
+                                "%zu bytes, at most %zu are allowed (--max-document-bytes)",
+                                g->docs[i].len, config->max_document_bytes);
+    }
+    return 0;
+}
+
+int rr_ask_check(const struct rr_ask *ask, const struct rr_parse_config *config,
+                 struct rr_problem *problem)
+{
+    size_t i;
+
+    if (ask->n_groups == 0) {
+        rr_problem_set(problem, 400, "the list of inputs must not be empty");
+        problem->type = "Empty";
+        return -1;
+    }
+    if (ask->n_pairs > config->max_documents)
+        return rr_problem_set(problem, 422,
+                              "found %zu pairs, at most %zu are allowed (--max-documents)",
+                              ask->n_pairs, config->max_documents);
+    for (i = 0; i < ask->n_groups; i++)
+        if (check_group(ask, &ask->groups[i], config, problem)) return -1;
+    return 0;
+}
+
+size_t rr_reply_count(const struct rr_reply *r, const struct rr_group *g)
+{
+    if (!r->ask->has_limit || r->ask->limit < 0) return g->n_docs;
+    return RR_MIN((uint64_t)r->ask->limit, (uint64_t)g->n_docs);
+}
+
+double rr_reply_score(const struct rr_group *g, const struct rr_score *s)
+{
+    return g->raw_scores ? (double)s->logit : s->score;
+}
+
+uint64_t rr_reply_tokens(const struct rr_reply *r)
+{
+    uint64_t sum = 0;
+    size_t i;
+
+    for (i = 0; i < r->ask->n_groups; i++) sum += r->results[i]->tokens;
+    return sum;
+}

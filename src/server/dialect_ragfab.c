@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dialect_ragfab.c - POST /rerank of ragfab's reranker-server, in its two shapes.
+ * Layer: server (L6).  Threads: pure.
+ *
+ * Seven fields:  {"query", "documents": [{"chunk_id", "document_id", "document_title",
+ *                "document_source", "chunk_index", "content", "similarity"}], "top_k": 5}
+ * Free fields:   {"query", "documents": [{"content", ...}], "top_k"}
+ * Reply:         {"documents": [...], "count", "model", "processing_time"}, best first.  Each document
+ *                is the caller's object with rerank_score (and, for free fields, score) added.
+ * There is one space after colons: ragfab's test script searches for "count": 3. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/attr.h"
+#include "base/text.h"
+#include "server/echo.h"
+#include "server/fields.h"
+
+#define DEFAULT_TOP_K 5
+
+enum form { FREE_FIELDS, SEVEN_FIELDS };
+
+enum want { STRING, INTEGER, NUMBER };
+
+static const struct {
+    const char *key;
+    enum want want;
+} seven[] = {
+    { "chunk_id", STRING },     { "document_id", STRING }, { "document_title", STRING },
+    { "document_source", STRING }, { "chunk_index", INTEGER }, { "content", STRING },
+    { "similarity", NUMBER },
+};
+
+static bool has_seven(const json_t *doc)
+{
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(seven); i++)
+        if (!json_object_get(doc, seven[i].key)) return false;
+    return true;
+}
+
+static bool all_seven(const json_t *documents)
+{
+    size_t i;
+    const json_t *doc;
+
+    json_array_foreach (documents, i, doc)
+        if (!has_seven(doc)) return false;
+    return true;
+}
+
+static bool right_type(const json_t *v, enum want want)
+{
+    if (want == STRING) return json_is_string(v);
+    if (want == NUMBER) return json_is_number(v);
+    return json_is_integer(v) || (json_is_real(v) && floor(json_real_value(v)) == json_real_value(v));
+}
+
+static int check_seven(struct rr_fields *f, size_t i, const json_t *doc)
+{
+    static const char *const names[] = { "a string", "an integer", "a number" };
+    char path[96];
+    size_t k;
+
+    for (k = 0; k < RR_COUNT(seven); k++) {
+        const json_t *v = json_object_get(doc, seven[k].key);
+
+        if (right_type(v, seven[k].want)) continue;
+        snprintf(path, sizeof(path), "documents[%zu].%s", i, seven[k].key);
+        return rr_fields_wrong_type(f, path, v, names[seven[k].want]);
+    }
+    return 0;
+}
+
+static int parse_documents(struct rr_fields *f, struct rr_group *g)
+{
+    static const struct rr_doc_rules rules = { .objects = true };
+    json_t *documents = json_object_get(f->root, "documents"), *doc;
+    char path[96];
+    size_t i;
+
+    if (documents && !json_is_array(documents))
+        return rr_fields_wrong_type(f, "documents", documents, "an array");
+    json_array_foreach (documents, i, doc) { /* reached with other things when pinned */
+        snprintf(path, sizeof(path), "documents[%zu]", i);
+        if (!json_is_object(doc)) return rr_fields_wrong_type(f, path, doc, "an object");
+        if (rr_fields_text(f, doc, path, "content", true, &(struct rr_text){ 0 })) return -1;
+    }
+    f->ask->form = json_array_size(documents) && all_seven(documents) ? SEVEN_FIELDS : FREE_FIELDS;
+    if (f->ask->form == SEVEN_FIELDS) {
+        json_array_foreach (documents, i, doc)
+            if (check_seven(f, i, doc)) return -1;
+    }
+    if (rr_fields_docs(f, documents, "documents", &rules, g)) return -1;
+    json_array_foreach (documents, i, doc) /* content is the text, whatever else there is */
+        g->docs[i] = (struct rr_text){ json_string_value(json_object_get(doc, "content")),
+                                       json_string_length(json_object_get(doc, "content")) };
+    return 0;
+}
+
+static int parse(struct rr_fields *f)
+{
+    struct rr_group *g = rr_fields_group(f, 1);
+    int64_t n;
+
+    if (!g || rr_fields_text(f, f->root, "", "query", true, &g->query)) return -1;
+    if (parse_documents(f, g)) return -1;
+    f->ask->has_limit = !json_object_get(f->root, "top_k");
+    f->ask->limit = DEFAULT_TOP_K; /* left out: 5; null: all */
+    if (rr_fields_int(f, f->root, "", "top_k", INT64_MIN, INT64_MAX, &f->ask->has_limit,
+                     &f->ask->limit))
+        return -1;
+    n = (int64_t)g->n_docs;
+    if (f->ask->has_limit && f->ask->limit < 0) /* as a Python slice: drops from the end */
+        f->ask->limit = f->ask->limit < -n ? 0 : n + f->ask->limit;
+    f->ask->n_pairs = g->n_docs;
+    if (rr_fields_common(f)) return -1;
+    g->raw_scores = f->ask->raw_scores;
+    return 0;
+}
+
+static void put_document(const struct rr_reply *r, struct rr_buf *out, const json_t *doc,
+                         double score)
+{
+    static const char *const skip[] = { "rerank_score", NULL };
+    bool free_fields = r->ask->form == FREE_FIELDS;
+
+    rr_buf_putc(out, '{');
+    if (rr_echo_members(out, doc, skip, true)) rr_buf_puts(out, ", ");
+    rr_buf_puts(out, "\"rerank_score\": ");
+    rr_buf_json_double(out, score);
+    if (free_fields && !json_object_get(doc, "score")) {
+        rr_buf_puts(out, ", \"score\": ");
+        rr_buf_json_double(out, score);
+    }
+    rr_buf_putc(out, '}');
+}
+
+static void render(const struct rr_reply *r, struct rr_buf *out)
+{
+    const struct rr_group *g = &r->ask->groups[0];
+    const struct rr_result *result = r->results[0];
+    size_t n = rr_reply_count(r, g), i;
+
+    rr_buf_puts(out, "{\"documents\": [");
+    for (i = 0; i < n; i++) {
+        uint32_t at = result->order[i];
+
+        if (i) rr_buf_puts(out, ", ");
+        put_document(r, out, json_array_get(g->source, at),
+                     rr_reply_score(g, &result->scores[at]));
+    }
+    rr_buf_printf(out, "], \"count\": %zu, \"model\": ", n);
+    rr_buf_json_string(out, rr_text(r->model));
+    rr_buf_puts(out, ", \"processing_time\": ");
+    rr_buf_json_double(out, round(r->seconds * 1e6) / 1e6);
+    rr_buf_putc(out, '}');
+}
+
+const struct rr_dialect rr_dialect_ragfab = {
+    .name = "ragfab",
+    .parse = parse,
+    .render = render,
+    .render_error = rr_problem_fastapi,
+    .backend_status = 500,
+    .blank_query = "La query ne peut pas \xc3\xaatre vide",
+    .no_documents = "La liste de documents ne peut pas \xc3\xaatre vide",
+    .not_loaded = "Mod\xc3\xa8le non charg\xc3\xa9",
+};

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fields.c - see fields.h. */
+#include "server/fields.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/json.h"
+#include "base/text.h"
+
+#define PATH_MAX_BYTES 96
+
+json_t *rr_fields_get(const json_t *obj, const char *key)
+{
+    json_t *v = json_object_get(obj, key);
+
+    return json_is_null(v) ? NULL : v;
+}
+
+int rr_fields_no_memory(struct rr_fields *f)
+{
+    return rr_problem_set(f->problem, 503, "out of memory for this request");
+}
+
+static const char *kind_of(const char *expected)
+{
+    if (strstr(expected, "string")) return "string_type";
+    if (strstr(expected, "integer")) return "int_type";
+    if (strstr(expected, "boolean")) return "bool_type";
+    if (strstr(expected, "number")) return "float_type";
+    if (strstr(expected, "array")) return "list_type";
+    return "model_type";
+}
+
+int rr_fields_wrong_type(struct rr_fields *f, const char *path, const json_t *found,
+                         const char *expected)
+{
+    return rr_problem_field(f->problem, path, kind_of(expected), "expected %s, found %s", expected,
+                            rr_json_type_name(found));
+}
+
+static void join(char out[PATH_MAX_BYTES], const char *where, const char *key)
+{
+    if (snprintf(out, PATH_MAX_BYTES, "%s%s%s", where, *where ? "." : "", key) < 0) out[0] = 0;
+}
+
+int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                  bool required, struct rr_text *out)
+{
+    const json_t *v = rr_fields_get(obj, key);
+    char path[PATH_MAX_BYTES];
+
+    join(path, where, key);
+    if (!v && !required) return 0;
+    if (!v && !json_object_get(obj, key))
+        return rr_problem_field(f->problem, path, "missing", "Field required");
+    if (!v) v = json_object_get(obj, key);
+    if (!json_is_string(v)) return rr_fields_wrong_type(f, path, v, "a string");
+    *out = (struct rr_text){ json_string_value(v), json_string_length(v) };
+    return 0;
+}
+
+int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                  bool *out)
+{
+    const json_t *v = rr_fields_get(obj, key);
+    char path[PATH_MAX_BYTES];
+
+    if (!v) return 0;
+    if (json_is_boolean(v)) {
+        *out = json_is_true(v);
+        return 0;
+    }
+    if (json_is_string(v) && json_string_length(v) <= 5) {
+        bool yes = strcasecmp(json_string_value(v), "true") == 0;
+
+        if (yes || strcasecmp(json_string_value(v), "false") == 0) {
+            *out = yes;
+            return 0;
+        }
+    }
+    join(path, where, key);
+    return rr_fields_wrong_type(f, path, v, "a boolean");
+}
+
+int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                 int64_t min, int64_t max, bool *has, int64_t *out)
+{
+    const json_t *v = rr_fields_get(obj, key);
+    char path[PATH_MAX_BYTES];
+    int64_t n = 0;
+    double real;
+
+    if (!v) return 0;
+    join(path, where, key);
+    real = json_real_value(v);
+    if (json_is_integer(v))
+        n = json_integer_value(v);
+    else if (json_is_real(v) && floor(real) == real && fabs(real) < 9e15)
+        n = (int64_t)real;
+    else
+        return rr_fields_wrong_type(f, path, v, "an integer");
+    if (n < min)
+        return rr_problem_field(f->problem, path, "greater_than_equal",
+                                "found %lld, must be at least %lld", (long long)n, (long long)min);
+    if (n > max)
+        return rr_problem_field(f->problem, path, "less_than_equal",
+                                "found %lld, must be at most %lld", (long long)n, (long long)max);
+    if (has) *has = true;
+    *out = n;
+    return 0;
+}
+
+/* ---- documents ---------------------------------------------------------------------------- */
+
+/* The values of the rank fields that the object has, one a line. */
+static int join_fields(struct rr_fields *f, const char *path, const json_t *obj,
+                       const json_t *names, struct rr_text *out)
+{
+    size_t i, len = 0, parts = 0, at = 0;
+    const json_t *name, *v;
+    char *text;
+
+    json_array_foreach (names, i, name) {
+        if (!json_is_string(name)) {
+            char where[PATH_MAX_BYTES];
+
+            snprintf(where, sizeof(where), "rank_fields[%zu]", i);
+            return rr_fields_wrong_type(f, where, name, "a string");
+        }
+        v = json_object_get(obj, json_string_value(name));
+        if (!json_is_string(v)) continue;
+        len += json_string_length(v) + 1;
+        parts++;
+    }
+    if (!parts)
+        return rr_problem_field(f->problem, path, "missing",
+                                "has none of the rank_fields as a string");
+    text = rr_arena_alloc(f->arena, len, 1);
+    if (!text) return rr_fields_no_memory(f);
+    json_array_foreach (names, i, name) {
+        v = json_object_get(obj, json_string_value(name));
+        if (!json_is_string(v)) continue;
+        if (at) text[at++] = '\n';
+        memcpy(text + at, json_string_value(v), json_string_length(v));
+        at += json_string_length(v);
+    }
+    *out = (struct rr_text){ text, at };
+    return 0;
+}
+
+static int object_text(struct rr_fields *f, const char *path, const json_t *doc,
+                       const struct rr_doc_rules *rules, struct rr_text *out)
+{
+    const char *key = rr_fields_get(doc, "text") ? "text" : "content";
+    const json_t *v = rr_fields_get(doc, key);
+    char where[PATH_MAX_BYTES];
+
+    if (json_array_size(rules->rank_fields) > 0)
+        return join_fields(f, path, doc, rules->rank_fields, out);
+    join(where, path, key);
+    if (json_is_string(v)) {
+        *out = (struct rr_text){ json_string_value(v), json_string_length(v) };
+        return 0;
+    }
+    if (json_object_get(doc, "image") || json_is_array(v))
+        return rr_problem_field(f->problem, path, "value_error", "images are not supported");
+    if (v) return rr_fields_wrong_type(f, where, v, "a string");
+    return rr_problem_field(f->problem, path, "missing",
+                            "an object needs \"text\" or \"content\" as a string");
+}
+
+static int doc_text(struct rr_fields *f, const char *path, size_t i, const json_t *doc,
+                    const struct rr_doc_rules *rules, struct rr_text *out)
+{
+    char where[PATH_MAX_BYTES];
+
+    if (json_is_string(doc)) {
+        *out = (struct rr_text){ json_string_value(doc), json_string_length(doc) };
+        return 0;
+    }
+    if (snprintf(where, sizeof(where), "%s[%zu]", path, i) < 0) where[0] = 0;
+    if (json_is_object(doc) && rules->objects) return object_text(f, where, doc, rules, out);
+    return rr_fields_wrong_type(f, where, doc, rules->objects ? "a string or an object"
+                                                              : "a string");
+}
+
+int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
+                  const struct rr_doc_rules *rules, struct rr_group *g)
+{
+    bool one = json_is_string(list);
+    size_t n = one ? 1 : json_array_size(list), i;
+
+    if (!list) return rr_problem_field(f->problem, path, "missing", "Field required");
+    if (!one && !json_is_array(list)) return rr_fields_wrong_type(f, path, list, "an array");
+    if (n > f->config->max_documents)
+        return rr_problem_field(f->problem, path, "too_long",
+                                "found %zu, at most %zu are allowed (--max-documents)", n,
+                                f->config->max_documents);
+    g->source = list;
+    g->n_docs = n;
+    g->docs = rr_arena_alloc(f->arena, RR_MAX(n, 1), sizeof(*g->docs));
+    if (!g->docs) return rr_fields_no_memory(f);
+    for (i = 0; i < n; i++) {
+        const json_t *doc = one ? list : json_array_get(list, i);
+
+        if (doc_text(f, path, i, doc, rules, &g->docs[i])) return -1;
+    }
+    return 0;
+}
+
+/* ---- what all dialects share -------------------------------------------------------------- */
+
+struct rr_group *rr_fields_group(struct rr_fields *f, size_t n)
+{
+    struct rr_group *g = rr_arena_alloc(f->arena, RR_MAX(n, 1), sizeof(*g));
+
+    if (!g) {
+        rr_fields_no_memory(f);
+        return NULL;
+    }
+    f->ask->groups = g;
+    f->ask->n_groups = n;
+    return g;
+}
+
+static int length_limit(struct rr_fields *f)
+{
+    int64_t max = f->config->max_length ? f->config->max_length : UINT32_MAX, n = 0;
+    bool has = false;
+
+    if (rr_fields_int(f, f->root, "", "max_length", 0, max, &has, &n)) return -1;
+    /* vLLM's name; -1 asks for as much as the model takes, which is what no limit means here */
+    if (!has && rr_fields_int(f, f->root, "", "truncate_prompt_tokens", -1, max, &has, &n)) return -1;
+    if (has && n > 0) f->ask->max_length = (uint32_t)n;
+    return 0;
+}
+
+static int direction(struct rr_fields *f, const char *key)
+{
+    const json_t *v = rr_fields_get(f->root, key);
+
+    if (!v) return 0;
+    if (!json_is_string(v)) return rr_fields_wrong_type(f, key, v, "a string");
+    if (strcasecmp(json_string_value(v), "left") == 0)
+        f->ask->truncate_left = true;
+    else if (strcasecmp(json_string_value(v), "right") != 0)
+        return rr_problem_field(f->problem, key, "enum", "must be \"left\" or \"right\"");
+    return 0;
+}
+
+/* NIM spells it "NONE" and "END"; the others use a boolean. */
+static int truncation(struct rr_fields *f, const char *key)
+{
+    const json_t *v = rr_fields_get(f->root, key);
+    bool yes = true;
+
+    if (json_is_string(v) && strcasecmp(json_string_value(v), "none") == 0)
+        yes = false;
+    else if (json_is_string(v) && strcasecmp(json_string_value(v), "start") == 0)
+        f->ask->truncate_left = true;
+    else if (!(json_is_string(v) && strcasecmp(json_string_value(v), "end") == 0) &&
+             rr_fields_bool(f, f->root, "", key, &yes))
+        return -1;
+    if (!yes) f->ask->no_truncate = true;
+    return 0;
+}
+
+int rr_fields_common(struct rr_fields *f)
+{
+    bool activation = true;
+
+    if (length_limit(f) || truncation(f, "truncate") || truncation(f, "truncation")) return -1;
+    if (direction(f, "truncation_direction") || direction(f, "truncation_side")) return -1;
+    if (rr_fields_bool(f, f->root, "", "raw_scores", &f->ask->raw_scores)) return -1;
+    if (rr_fields_bool(f, f->root, "", "use_activation", &activation)) return -1;
+    if (!activation) f->ask->raw_scores = true;
+    return 0;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fields.h - reading the fields of a request: types, tolerated spellings, errors with their path.
+ * Layer: server (L6).  Threads: pure.
+ *
+ * All return 0, or -1 with f->problem filled.  A missing key and an explicit null are the same, and
+ * leave the output as it was. */
+#ifndef RR_SERVER_FIELDS_H
+#define RR_SERVER_FIELDS_H
+
+#include "server/dialect.h"
+
+/* where: path of obj, "" for the top level. */
+int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                  bool required, struct rr_text *out);
+/* Also "true" and "false" as strings, in any case of letters. */
+int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                  bool *out);
+/* Also reals without a fraction. */
+int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                 int64_t min, int64_t max, bool *has, int64_t *out);
+
+struct rr_doc_rules {
+    bool objects;             /* objects with text or content are allowed beside strings */
+    const json_t *rank_fields; /* array of keys whose values make the text; or NULL */
+};
+
+/* A list of documents (a lone string is a list of one) into g->docs and g->source. */
+int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
+                  const struct rr_doc_rules *rules, struct rr_group *g);
+
+/* max_length, raw_scores, truncate and their synonyms: the options that every dialect knows. */
+int rr_fields_common(struct rr_fields *f);
+
+/* One group whose query is to be filled in; NULL and a problem when memory is short. */
+struct rr_group *rr_fields_group(struct rr_fields *f, size_t n);
+
+/* The value of a key, NULL when missing or null. */
+json_t *rr_fields_get(const json_t *obj, const char *key);
+
+int rr_fields_no_memory(struct rr_fields *f);
+int rr_fields_wrong_type(struct rr_fields *f, const char *path, const json_t *found,
+                         const char *expected);
+
+#endif

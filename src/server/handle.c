@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* handle.c - rerank requests: body to struct rr_ask, on to the engine, results to a reply.
+ * Layer: server (L6).  Threads: I/O threads. */
+#include "server/handle.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "server/job.h"
+
+/* A tree takes up to 150 bytes for two bytes of text ("[]"), so what a body may hold is limited
+ * besides its size: a container counts as four values. */
+#define MAX_VALUES 1000000
+
+void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
+                      const struct rr_problem *problem)
+{
+    x->status = problem->status;
+    rr_buf_clear(&x->reply);
+    dialect->render_error(problem, &x->reply);
+    if (x->reply.failed) {
+        rr_buf_clear(&x->reply);
+        rr_buf_puts(&x->reply, "{\"error\":\"out of memory\"}");
+    }
+    if (problem->retry_after) rr_http_header(x, "Retry-After", "%u", problem->retry_after);
+}
+
+/* ---- from body to question ---------------------------------------------------------------- */
+
+static size_t count_values(struct rr_text text)
+{
+    size_t n = 0, i;
+    bool in_string = false;
+
+    for (i = 0; i < text.len; i++) {
+        char c = text.data[i];
+
+        if (in_string) {
+            if (c == '\\') i++;
+            if (c == '"') in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == ',') {
+            n++;
+        } else if (c == '[' || c == '{') {
+            n += 4;
+        }
+    }
+    return n;
+}
+
+static int read_json(struct rr_job *job)
+{
+    struct rr_exchange *x = job->x;
+    struct rr_text body = { x->body.data, x->body.len };
+    struct rr_error err = { 0 };
+    int rc;
+
+    if (body.len == 0)
+        return rr_problem_set(&job->problem, 400, "the body is empty, expected a JSON object");
+    if (count_values(body) > MAX_VALUES)
+        return rr_problem_set(&job->problem, 400, "the body holds more than %d JSON values",
+                              MAX_VALUES);
+    rc = rr_json_parse(&job->root, body, job->server->settings->max_json_depth, RR_JSON_DUP_REJECT,
+                       &err);
+    rr_buf_free(&x->body); /* the tree has copies */
+    if (rc) return rr_problem_set(&job->problem, rc == RR_ENOMEM ? 503 : 400, "%s", err.msg);
+    if (!json_is_object(job->root))
+        return rr_problem_set(&job->problem, 400, "the body is %s, expected a JSON object",
+                              rr_json_type_name(job->root));
+    return 0;
+}
+
+static int no_dialect(struct rr_job *job)
+{
+    const char *key = json_object_get(job->root, "query") ? "documents" : "query";
+
+    return rr_problem_field(&job->problem, key, "missing",
+                            "Field required (no request shape with these keys is known)");
+}
+
+static int read_question(struct rr_job *job, const struct rr_dialect *pinned, bool v2)
+{
+    struct rr_parse_config config = job->server->parse;
+    struct rr_engine *engine = atomic_load(&job->server->engine);
+    struct rr_fields f = { &config, &job->arena, NULL, &job->ask, &job->problem };
+
+    if (pinned) job->dialect = pinned;
+    if (read_json(job)) return -1;
+    if (!pinned) pinned = rr_detect(job->root);
+    if (!pinned) return no_dialect(job);
+    job->ask.dialect = job->dialect = pinned;
+    config.v2 = v2;
+    config.max_length = engine ? rr_engine_info(engine)->max_length : 0;
+    f.root = job->root;
+    return pinned->parse(&f);
+}
+
+/* Are requests served at all?  After parsing, so that the refusal has the form of the dialect. */
+static int check_phase(struct rr_job *job)
+{
+    struct rr_server *s = job->server;
+    int phase = atomic_load(&s->phase);
+
+    if (phase == RR_PHASE_READY) {
+        job->engine = atomic_load(&s->engine);
+        return 0;
+    }
+    if (phase == RR_PHASE_DRAINING) {
+        job->x->close = true;
+        rr_problem_set(&job->problem, 503, "the server is shutting down");
+    } else {
+        rr_problem_set(&job->problem, 503, "%s",
+                       job->dialect->not_loaded ? job->dialect->not_loaded
+                                                : "the model is still loading");
+    }
+    job->problem.retry_after = 1;
+    return -1;
+}
+
+/* ---- from result to reply ----------------------------------------------------------------- */
+
+static void count_rejection(struct rr_job *job)
+{
+    struct rr_server *s = job->server;
+    enum rr_meter_reason reason = RR_REJECT_ERROR;
+
+    if (job->problem.status == 499) return;
+    if (job->err.code == RR_EBUSY)
+        reason = RR_REJECT_QUEUE_FULL;
+    else if (job->problem.status == 504)
+        reason = RR_REJECT_DEADLINE;
+    else if (job->problem.status == 413)
+        reason = RR_REJECT_TOO_LARGE;
+    else if (job->problem.status < 500)
+        reason = RR_REJECT_INVALID;
+    else if (job->problem.status == 503 && !job->err.code)
+        reason = atomic_load(&s->phase) == RR_PHASE_LOADING ? RR_REJECT_NOT_READY
+                                                            : RR_REJECT_DRAINING;
+    rr_metrics_add(s->metrics, RR_M_REJECTED, reason, 1);
+}
+
+static void engine_problem(struct rr_job *job)
+{
+    struct rr_server *s = job->server;
+    struct rr_problem *p = &job->problem;
+
+    rr_problem_engine(p, &job->err, s->settings->overload_status);
+    if (p->status == 500) p->status = job->dialect->backend_status;
+    if (job->err.code == RR_ECANCELED && job->gone == RR_GONE_DRAIN)
+        rr_problem_set(p, 503, "the server is shutting down");
+    if (p->status == 429 || p->status == 503) p->retry_after = rr_server_retry_after(s);
+}
+
+static struct rr_timings sum_timings(const struct rr_job *job)
+{
+    struct rr_timings t = { 0 };
+    size_t i;
+
+    for (i = 0; i < job->ask.n_groups; i++) { /* parts run side by side: the longest counts */
+        const struct rr_timings *one = &job->results[i]->timings;
+
+        t.tokenize_ns = RR_MAX(t.tokenize_ns, one->tokenize_ns);
+        t.queue_ns = RR_MAX(t.queue_ns, one->queue_ns);
+        t.compute_ns = RR_MAX(t.compute_ns, one->compute_ns);
+        t.total_ns = RR_MAX(t.total_ns, one->total_ns);
+    }
+    return t;
+}
+
+static size_t count_characters(struct rr_text t)
+{
+    size_t n = 0, i;
+
+    for (i = 0; i < t.len; i++)
+        if (((unsigned char)t.data[i] & 0xC0) != 0x80) n++;
+    return n;
+}
+
+static unsigned long long ms(uint64_t ns)
+{
+    return ns / RR_MILLISECOND;
+}
+
+/* The headers of text-embeddings-inference; times in whole milliseconds. */
+static void set_headers(struct rr_job *job, const struct rr_timings *t, uint64_t tokens,
+                        uint64_t total_ns)
+{
+    const struct rr_info *info = rr_engine_info(job->engine);
+    struct rr_exchange *x = job->x;
+    size_t characters = 0, i, k;
+
+    for (i = 0; i < job->ask.n_groups; i++) {
+        const struct rr_group *g = &job->ask.groups[i];
+
+        characters += count_characters(g->query) * g->n_docs;
+        for (k = 0; k < g->n_docs; k++) characters += count_characters(g->docs[k]);
+    }
+    rr_http_header(x, "x-compute-type", "%s", info->device);
+    rr_http_header(x, "x-compute-time", "%llu", ms(t->total_ns));
+    rr_http_header(x, "x-compute-characters", "%zu", characters);
+    rr_http_header(x, "x-compute-tokens", "%llu", (unsigned long long)tokens);
+    rr_http_header(x, "x-total-time", "%llu", ms(total_ns));
+    rr_http_header(x, "x-tokenization-time", "%llu", ms(t->tokenize_ns));
+    rr_http_header(x, "x-queue-time", "%llu", ms(t->queue_ns));
+    rr_http_header(x, "x-inference-time", "%llu", ms(t->compute_ns));
+}
+
+static void observe(struct rr_job *job, const struct rr_timings *t, uint64_t serialize_ns)
+{
+    struct rr_metrics *m = job->server->metrics;
+
+    rr_metrics_observe(m, RR_M_STAGE, RR_STAGE_PARSE, job->parsed_ns - job->x->read_ns);
+    rr_metrics_observe(m, RR_M_STAGE, RR_STAGE_TOKENIZE, t->tokenize_ns);
+    rr_metrics_observe(m, RR_M_STAGE, RR_STAGE_QUEUE, t->queue_ns);
+    rr_metrics_observe(m, RR_M_STAGE, RR_STAGE_INFERENCE, t->compute_ns);
+    rr_metrics_observe(m, RR_M_STAGE, RR_STAGE_SERIALIZE, serialize_ns);
+    rr_metrics_observe(m, RR_M_DOCUMENTS_PER_REQUEST, 0, job->ask.n_pairs);
+    rr_metrics_observe(m, RR_M_RESPONSE_BYTES, 0, job->x->reply.len);
+}
+
+static void reply_results(struct rr_job *job, struct rr_access *log)
+{
+    struct rr_server *s = job->server;
+    struct rr_exchange *x = job->x;
+    uint64_t now = rr_now_ns();
+    struct rr_timings t = sum_timings(job);
+    struct rr_reply reply = {
+        .ask = &job->ask,
+        .results = job->results,
+        .model = rr_server_model(s),
+        .request_id = x->request_id,
+        .created = rr_unix_time(),
+        .seconds = (double)(now - x->read_ns) * 1e-9,
+    };
+    size_t i;
+
+    x->status = 200;
+    job->dialect->render(&reply, &x->reply);
+    if (x->reply.failed) { /* memory, or a score that is not finite */
+        rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");
+        return;
+    }
+    log->tokens = rr_reply_tokens(&reply);
+    log->documents = job->ask.n_pairs;
+    for (i = 0; i < job->ask.n_groups; i++)
+        log->results += rr_reply_count(&reply, &job->ask.groups[i]);
+    log->queue_ms = (double)t.queue_ns * 1e-6;
+    log->compute_ms = (double)t.compute_ns * 1e-6;
+    observe(job, &t, rr_now_ns() - now);
+    set_headers(job, &t, log->tokens, rr_now_ns() - x->read_ns);
+}
+
+void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_job *job = x->job;
+    struct rr_access log = { .id = x->request_id, .dialect = job->dialect->name };
+    enum rr_meter_outcome outcome = RR_OUTCOME_OK;
+    uint64_t total_ns;
+
+    if (job->err.code) engine_problem(job);
+    if (!job->problem.status) reply_results(job, &log);
+    if (job->problem.status) {
+        outcome = job->problem.status == 499 ? RR_OUTCOME_CANCELLED : RR_OUTCOME_ERROR;
+        count_rejection(job);
+        rr_reply_problem(x, job->dialect, &job->problem);
+        log.problem = job->problem.msg;
+    }
+    total_ns = rr_now_ns() - x->read_ns;
+    log.status = x->status;
+    log.ms = (double)total_ns * 1e-6;
+    rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, total_ns);
+    rr_metrics_observe(s->metrics, RR_M_REQUEST_BYTES, 0, x->body_bytes);
+    rr_meters_dialect(s->metrics, job->dialect->name);
+    if (outcome == RR_OUTCOME_CANCELLED) {
+        rr_metrics_add(s->metrics, RR_M_CANCELLED, 0, 1);
+        RR_SAY(&s->console, RR_INFO, CLIENT_LEFT, x->request_id);
+    } else {
+        rr_console_access(&s->console, &log);
+    }
+}
+
+/* ---- interface ---------------------------------------------------------------------------- */
+
+/* Counts the job in before the phase is read, so that a drain that starts now waits for it. */
+static void accept_job(struct rr_job *job)
+{
+    job->accepted = true;
+    rr_metrics_add(job->server->metrics, RR_M_IN_FLIGHT, 0, 1);
+    atomic_fetch_add(&job->server->in_flight, 1);
+}
+
+enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
+                                    const struct rr_dialect *pinned, bool v2)
+{
+    struct rr_job *job = rr_job_new(s, x);
+    struct rr_problem problem = { 0 };
+
+    if (!job) {
+        rr_problem_set(&problem, 503, "out of memory");
+        problem.retry_after = 1;
+        rr_reply_problem(x, &rr_dialect_union, &problem);
+        return RR_HTTP_REPLY;
+    }
+    x->job = job;
+    accept_job(job);
+    if (!pinned) pinned = s->pinned;
+    if (read_question(job, pinned, v2) == 0 && check_phase(job) == 0 &&
+        rr_ask_check(&job->ask, &s->parse, &job->problem) == 0) {
+        job->parsed_ns = rr_now_ns();
+        if (rr_job_submit(job) == RR_HTTP_WAIT) return RR_HTTP_WAIT;
+    }
+    rr_rerank_finish(s, x);
+    return RR_HTTP_REPLY;
+}
+
+void rr_rerank_end(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_job *job = x->job;
+
+    if (!job) return;
+    x->job = NULL;
+    if (job->accepted) {
+        rr_metrics_add(s->metrics, RR_M_IN_FLIGHT, 0, (uint64_t)-1);
+        atomic_fetch_sub(&s->in_flight, 1);
+        atomic_fetch_add(&s->answered, 1);
+    }
+    rr_job_free(job);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* handle.h - answers rerank requests.  Layer: server (L6).  Threads: I/O threads. */
+#ifndef RR_SERVER_HANDLE_H
+#define RR_SERVER_HANDLE_H
+
+#include "server/server.h"
+
+/* pinned: the dialect that path or settings fix; NULL: the body decides. */
+enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
+                                    const struct rr_dialect *pinned, bool v2);
+void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x);
+void rr_rerank_end(struct rr_server *s, struct rr_exchange *x);
+
+/* Fills in the reply for a problem, in the words of the dialect. */
+void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
+                      const struct rr_problem *problem);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http.h - one HTTP exchange as the rest of the server sees it; http_mhd.c alone knows the library.
+ * Layer: server (L6).
+ *
+ * Life of an exchange: the I/O thread makes it when the headers are in, calls app->begin, collects
+ * the body and calls app->request.  That either fills in the reply or says RR_HTTP_WAIT: then the
+ * connection sleeps, no thread is blocked, and the exchange belongs to the application until it
+ * calls rr_http_wake, once, from any thread.  After that an I/O thread calls app->finish, sends the
+ * reply and, when it is sent or the client is gone, calls app->end and frees the exchange.
+ * All calls for one exchange come from the same I/O thread. */
+#ifndef RR_SERVER_HTTP_H
+#define RR_SERVER_HTTP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/buf.h"
+#include "rerank_types.h"
+
+#define RR_HTTP_MAX_HEADERS 16
+#define RR_REQUEST_ID_MAX 128
+#define RR_PATH_MAX 256
+
+enum rr_method { RR_GET = 1, RR_HEAD = 2, RR_POST = 4, RR_OPTIONS = 8, RR_OTHER_METHOD = 16 };
+
+struct rr_route;
+struct rr_dialect;
+
+struct rr_exchange {
+    /* the request, complete when app->request is called */
+    enum rr_method method;
+    char path[RR_PATH_MAX]; /* without query string, single slashes, none at the end; "/" alone */
+    bool path_too_long;
+    char request_id[RR_REQUEST_ID_MAX + 1];
+    struct rr_buf body;
+    uint64_t begun_ns; /* headers complete */
+    uint64_t read_ns;  /* body complete */
+    size_t body_bytes; /* as received, refused ones included */
+
+    /* set by the application */
+    const struct rr_route *route;
+    void *job;
+    unsigned status;
+    struct rr_buf reply;
+    const char *content_type; /* static; default application/json */
+    struct {
+        const char *name; /* static */
+        char value[64];
+    } headers[RR_HTTP_MAX_HEADERS];
+    unsigned n_headers;
+    const struct rr_dialect *pinned; /* by a prefix of the path */
+    bool close; /* end the connection after the reply */
+};
+
+enum rr_http_next { RR_HTTP_REPLY, RR_HTTP_WAIT };
+
+struct rr_http_app {
+    void *user;
+    /* The headers are in.  0: go on.  Otherwise the reply is filled in with an error, and the body,
+     * if any, is thrown away. */
+    int (*begin)(void *user, struct rr_exchange *x);
+    /* Why the library side refuses: 400 (framing), 413 (more than max_body); fills in the reply. */
+    void (*refuse)(void *user, struct rr_exchange *x, unsigned status, const char *why);
+    enum rr_http_next (*request)(void *user, struct rr_exchange *x);
+    void (*finish)(void *user, struct rr_exchange *x);
+    void (*end)(void *user, struct rr_exchange *x, bool sent);
+};
+
+struct rr_http_config {
+    const char *host;
+    uint32_t port; /* 0: any */
+    uint32_t threads;
+    uint32_t max_connections;
+    unsigned idle_seconds;
+    size_t max_body;
+};
+
+struct rr_http; /* the daemon: sockets, threads, connections */
+
+/* Binds and listens, so that the port is known to be ours before a model is loaded.  RR_EIO with a
+ * message that names address and reason.  Connections queue in the kernel until rr_http_start. */
+RR_NODISCARD int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
+                              const struct rr_http_app *app, struct rr_error *err);
+RR_NODISCARD int rr_http_start(struct rr_http *h, struct rr_error *err);
+uint32_t rr_http_port(const struct rr_http *h);
+unsigned rr_http_connections(const struct rr_http *h);
+unsigned rr_http_asleep(const struct rr_http *h); /* exchanges between RR_HTTP_WAIT and finish */
+
+/* No further connection is accepted; those that are open go on. */
+void rr_http_quiesce(struct rr_http *h);
+
+/* Closes everything.  No exchange may be asleep.  NULL is allowed. */
+void rr_http_close(struct rr_http *h);
+
+/* Ends the sleep of an exchange.  Any thread, once for each RR_HTTP_WAIT, also before
+ * app->request has returned.  The exchange must not be touched afterwards. */
+void rr_http_wake(struct rr_exchange *x);
+
+/* The socket, for watching only.  Valid from app->request until rr_http_wake. */
+int rr_http_socket(const struct rr_exchange *x);
+
+void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...) RR_PRINTF(3, 4);
+
+#endif

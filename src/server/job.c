@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* job.c - see job.h.
+ * Order of locks: the watch's, then the job's, then what rr_cancel takes.  on_done takes them one
+ * after the other, never nested. */
+#include "server/job.h"
+
+#include <stddef.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+struct rr_job *rr_job_new(struct rr_server *server, struct rr_exchange *x)
+{
+    struct rr_job *job = rr_calloc(RR_MEM_REQUEST, 1, sizeof(*job));
+    const struct rr_settings *s = server->settings;
+
+    if (!job) return NULL;
+    job->server = server;
+    job->x = x;
+    job->gone = -1;
+    job->dialect = &rr_dialect_union;
+    pthread_mutex_init(&job->lock, NULL);
+    /* Joined rank fields can need as much as the body; the rest is bookkeeping per document. */
+    rr_arena_init(&job->arena, RR_MEM_REQUEST,
+                  s->max_body + (size_t)s->max_documents * 512 + 65536);
+    return job;
+}
+
+void rr_job_free(struct rr_job *job)
+{
+    size_t i;
+
+    if (!job) return;
+    for (i = 0; job->results && i < job->ask.n_groups; i++) rr_result_free(job->results[i]);
+    json_decref(job->root);
+    rr_arena_reset(&job->arena);
+    pthread_mutex_destroy(&job->lock);
+    rr_free(job);
+}
+
+/* One less to wait for.  True for whoever takes the last one: the job is through. */
+static bool release(struct rr_job *job)
+{
+    bool last;
+
+    pthread_mutex_lock(&job->lock);
+    last = --job->pending == 0;
+    pthread_mutex_unlock(&job->lock);
+    if (last) rr_watch_remove(job->server->watch, &job->watched);
+    return last;
+}
+
+static void keep_error(struct rr_job *job, const struct rr_error *err)
+{
+    if (err->code != RR_OK && job->err.code == RR_OK) job->err = *err;
+}
+
+/* An engine thread.  The last part wakes the connection, and then the job is no longer ours. */
+static void on_done(void *user, struct rr_result *result, const struct rr_error *err)
+{
+    struct rr_part *part = user;
+    struct rr_job *job = part->job;
+    struct rr_exchange *x = job->x;
+
+    pthread_mutex_lock(&job->lock);
+    part->done = true;
+    part->ticket = NULL;
+    job->results[part - job->parts] = result;
+    keep_error(job, err);
+    pthread_mutex_unlock(&job->lock);
+    if (release(job)) rr_http_wake(x);
+}
+
+/* job->lock is held: no on_done of a part with a ticket can have returned. */
+static void cancel_parts(struct rr_job *job)
+{
+    size_t i;
+
+    for (i = 0; i < job->ask.n_groups; i++)
+        if (job->parts[i].ticket) rr_cancel(job->engine, job->parts[i].ticket);
+}
+
+void rr_job_gone(void *user, struct rr_watched *entry, enum rr_gone why)
+{
+    struct rr_job *job = (struct rr_job *)((char *)entry - offsetof(struct rr_job, watched));
+
+    (void)user;
+    pthread_mutex_lock(&job->lock);
+    if (job->gone < 0) job->gone = (int)why;
+    cancel_parts(job);
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void fill_request(const struct rr_job *job, const struct rr_group *g, struct rr_request *r)
+{
+    *r = (struct rr_request){
+        .query = g->query,
+        .documents = g->docs,
+        .n_documents = g->n_docs,
+        .max_length = job->ask.max_length,
+        .no_truncate = job->ask.no_truncate,
+        .truncate_left = job->ask.truncate_left,
+        .timeout_ns = (uint64_t)(job->server->settings->request_timeout * 1e9),
+    };
+}
+
+/* False: the engine refused the part, and with it the job. */
+static bool submit_part(struct rr_job *job, size_t i)
+{
+    struct rr_part *part = &job->parts[i];
+    struct rr_ticket *ticket = NULL;
+    struct rr_error err = { 0 };
+    int rc;
+
+    part->job = job;
+    fill_request(job, &job->ask.groups[i], &part->request);
+    pthread_mutex_lock(&job->lock);
+    job->pending++;
+    pthread_mutex_unlock(&job->lock);
+    rc = rr_submit(job->engine, &part->request, on_done, part, &ticket, &err);
+    pthread_mutex_lock(&job->lock);
+    if (rc) {
+        job->pending--;
+        err.code = rc;
+        keep_error(job, &err);
+    } else if (!part->done) {
+        part->ticket = ticket;
+        if (job->gone >= 0) rr_cancel(job->engine, ticket); /* the client left meanwhile */
+    }
+    pthread_mutex_unlock(&job->lock);
+    return rc == RR_OK;
+}
+
+enum rr_http_next rr_job_submit(struct rr_job *job)
+{
+    size_t n = job->ask.n_groups, i;
+
+    job->parts = rr_arena_alloc(&job->arena, n, sizeof(*job->parts));
+    job->results = rr_arena_alloc(&job->arena, n, sizeof(*job->results));
+    if (!job->parts || !job->results) {
+        job->results = NULL;
+        job->err = (struct rr_error){ RR_ENOMEM, "out of memory for this request" };
+        return RR_HTTP_REPLY;
+    }
+    job->pending = 1; /* keeps the job from being through while parts are still being handed over */
+    job->submitted_ns = rr_now_ns();
+    rr_watch_add(job->server->watch, &job->watched, rr_http_socket(job->x));
+    for (i = 0; i < n; i++) {
+        if (submit_part(job, i)) continue;
+        pthread_mutex_lock(&job->lock);
+        cancel_parts(job);
+        pthread_mutex_unlock(&job->lock);
+        break;
+    }
+    return release(job) ? RR_HTTP_REPLY : RR_HTTP_WAIT;
+}

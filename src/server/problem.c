@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* problem.c - see problem.h. */
+#include "server/problem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+
+static const char *type_of(unsigned status)
+{
+    switch (status) {
+    case 429: return "Overloaded";
+    case 424:
+    case 500:
+    case 504: return "Backend";
+    case 499:
+    case 503: return "Unhealthy";
+    default: return "Validation";
+    }
+}
+
+/* Cuts a message that did not fit at a character boundary. */
+static void trim_utf8(char *s)
+{
+    size_t len = strlen(s), bad = rr_utf8_invalid((struct rr_text){ s, len });
+
+    if (bad != SIZE_MAX) s[bad] = 0;
+}
+
+int rr_problem_set(struct rr_problem *p, unsigned status, const char *fmt, ...)
+{
+    va_list args;
+
+    p->status = status;
+    p->type = type_of(status);
+    p->kind = NULL;
+    p->path[0] = 0;
+    va_start(args, fmt);
+    vsnprintf(p->msg, sizeof(p->msg), fmt, args);
+    va_end(args);
+    trim_utf8(p->msg);
+    return -1;
+}
+
+int rr_problem_field(struct rr_problem *p, const char *path, const char *kind, const char *fmt, ...)
+{
+    va_list args;
+    size_t len;
+
+    p->status = 422;
+    p->type = type_of(422);
+    p->kind = kind;
+    snprintf(p->path, sizeof(p->path), "%s", path);
+    len = (size_t)snprintf(p->msg, sizeof(p->msg), "%s: ", p->path);
+    va_start(args, fmt);
+    vsnprintf(p->msg + len, sizeof(p->msg) - len, fmt, args);
+    va_end(args);
+    trim_utf8(p->msg);
+    return -1;
+}
+
+void rr_problem_engine(struct rr_problem *p, const struct rr_error *err, unsigned overload)
+{
+    static const struct {
+        int code;
+        unsigned status;
+    } table[] = {
+        { RR_EINVAL, 422 },    { RR_ENOTSUP, 422 },  { RR_ETOOBIG, 422 }, { RR_ETIMEDOUT, 504 },
+        { RR_ECANCELED, 499 }, { RR_ECLOSED, 503 },  { RR_EDEVICE, 503 }, { RR_ENOMEM, 503 },
+    };
+    unsigned status = err->code == RR_EBUSY ? overload : 500;
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(table); i++)
+        if (table[i].code == err->code) status = table[i].status;
+    rr_problem_set(p, status, "%s", err->msg);
+    if (err->code == RR_EBUSY) p->type = "Overloaded"; /* also when the status is 503 */
+}
+
+static void put_string(struct rr_buf *out, const char *s)
+{
+    rr_buf_json_string(out, rr_text(s));
+}
+
+static void put_common(const struct rr_problem *p, struct rr_buf *out)
+{
+    rr_buf_puts(out, "{\"error\":");
+    put_string(out, p->msg);
+    rr_buf_puts(out, ",\"error_type\":");
+    put_string(out, p->type);
+    rr_buf_puts(out, ",\"message\":");
+    put_string(out, p->msg);
+    rr_buf_puts(out, ",\"detail\":");
+}
+
+void rr_problem_union(const struct rr_problem *p, struct rr_buf *out)
+{
+    put_common(p, out);
+    put_string(out, p->msg);
+    rr_buf_putc(out, '}');
+}
+
+/* "documents[3].content" as ["body","documents",3,"content"]. */
+static void put_loc(struct rr_buf *out, const char *path)
+{
+    rr_buf_puts(out, "[\"body\"");
+    while (*path) {
+        size_t len = strcspn(path, ".[]");
+
+        if (len) {
+            bool number = strspn(path, "0123456789") == len;
+
+            rr_buf_putc(out, ',');
+            if (number)
+                rr_buf_put(out, path, len);
+            else
+                rr_buf_json_string(out, (struct rr_text){ path, len });
+        }
+        path += len;
+        if (*path) path++;
+    }
+    rr_buf_putc(out, ']');
+}
+
+void rr_problem_fastapi(const struct rr_problem *p, struct rr_buf *out)
+{
+    const char *msg = p->msg;
+    size_t prefix = strlen(p->path);
+
+    if (!p->kind) {
+        rr_problem_union(p, out);
+        return;
+    }
+    put_common(p, out);
+    rr_buf_puts(out, "[{\"type\":");
+    put_string(out, p->kind);
+    rr_buf_puts(out, ",\"loc\":");
+    put_loc(out, p->path);
+    rr_buf_puts(out, ",\"msg\":");
+    if (prefix && strncmp(msg, p->path, prefix) == 0 && msg[prefix] == ':') msg += prefix + 2;
+    put_string(out, msg);
+    rr_buf_puts(out, ",\"input\":null}]}");
+}
+
+void rr_problem_openai(const struct rr_problem *p, struct rr_buf *out)
+{
+    rr_buf_puts(out, "{\"error\":{\"message\":");
+    put_string(out, p->msg);
+    rr_buf_puts(out, ",\"type\":");
+    put_string(out, p->status >= 500 ? "InternalServerError"
+                    : p->status == 429 ? "RateLimitError" : "BadRequestError");
+    rr_buf_puts(out, ",\"param\":");
+    if (p->path[0])
+        put_string(out, p->path);
+    else
+        rr_buf_puts(out, "null");
+    rr_buf_printf(out, ",\"code\":%u}}", p->status);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* route.c - see route.h. */
+#include "server/route.h"
+
+#include <string.h>
+
+#include "server/admin.h"
+
+#define LOOK (RR_GET | RR_HEAD)
+#define RERANK(path, dialect, v2) { path, RR_POST, RR_HANDLER_RERANK, NULL, dialect, v2 }
+
+static const struct rr_route routes[] = {
+    { "/", LOOK, RR_HANDLER_ROOT, rr_admin_root, NULL, false },
+    { "/health", LOOK, RR_HANDLER_HEALTH, rr_admin_health, NULL, false },
+    { "/v1/health", LOOK, RR_HANDLER_HEALTH, rr_admin_health, NULL, false },
+    { "/info", LOOK, RR_HANDLER_INFO, rr_admin_info, NULL, false },
+    { "/live", LOOK, RR_HANDLER_LIVE, rr_admin_live, NULL, false },
+    { "/ping", LOOK, RR_HANDLER_HEALTH, rr_admin_health, NULL, false },
+    { "/ready", LOOK, RR_HANDLER_READY, rr_admin_ready, NULL, false },
+    { "/metrics", LOOK, RR_HANDLER_METRICS, rr_admin_metrics, NULL, false },
+    { "/v1/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
+    { "/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
+    RERANK("/", NULL, false),
+    RERANK("/rerank", NULL, false),
+    RERANK("/v1/rerank", NULL, false),
+    RERANK("/v2/rerank", &rr_dialect_union, true),
+    RERANK("/reranking", NULL, false),
+    RERANK("/v1/reranking", NULL, false),
+    RERANK("/invocations", NULL, false),
+    RERANK("/predict", &rr_dialect_predict, false),
+    RERANK("/score", &rr_dialect_score, false),
+    RERANK("/v1/score", &rr_dialect_score, false),
+    RERANK("/v1/ranking", &rr_dialect_nim, false),
+    RERANK("/v3/rerank", &rr_dialect_union, false),
+};
+
+static const struct rr_route options_route = { "", RR_OPTIONS, RR_HANDLER_NONE, rr_admin_options,
+                                               NULL, false };
+
+/* The path without a dialect's name in front of it. */
+static const char *strip_pin(struct rr_exchange *x)
+{
+    size_t len = strcspn(x->path + 1, "/");
+
+    x->pinned = len ? rr_dialect_find(x->path + 1, len) : NULL;
+    if (!x->pinned) return x->path;
+    return x->path[1 + len] ? x->path + 1 + len : "/";
+}
+
+static void set_allow(struct rr_exchange *x, unsigned methods)
+{
+    rr_http_header(x, "Allow", "%s%sOPTIONS", methods & RR_GET ? "GET, HEAD, " : "",
+                   methods & RR_POST ? "POST, " : "");
+}
+
+int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
+{
+    const char *path;
+    unsigned methods = 0;
+    size_t i;
+
+    if (x->path_too_long) return rr_problem_set(problem, 414, "the path is too long");
+    path = x->path[0] == '/' ? strip_pin(x) : x->path;
+    for (i = 0; i < RR_COUNT(routes); i++) {
+        if (strcmp(routes[i].path, path) != 0) continue;
+        methods |= routes[i].methods;
+        if (routes[i].methods & x->method) x->route = &routes[i];
+    }
+    if (x->route) return 0;
+    if (!methods) return rr_problem_set(problem, 404, "there is nothing at this path");
+    set_allow(x, methods);
+    if (x->method == RR_OPTIONS) {
+        x->route = &options_route;
+        return 0;
+    }
+    return rr_problem_set(problem, 405, "this path does not take this method");
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* route.h - which handler a method and path belong to.  Layer: server (L6).  Threads: pure. */
+#ifndef RR_SERVER_ROUTE_H
+#define RR_SERVER_ROUTE_H
+
+#include "server/server.h"
+
+struct rr_route {
+    const char *path;
+    unsigned methods; /* set of enum rr_method */
+    enum rr_meter_handler handler;
+    void (*answer)(struct rr_server *s, struct rr_exchange *x); /* NULL: a rerank route */
+    const struct rr_dialect *dialect; /* that the path alone fixes; NULL: the body decides */
+    bool v2;
+};
+
+/* Sets x->route and x->pinned.  A first segment that is a dialect's name pins that dialect:
+ * /tei/rerank.  0, or -1 with a problem: 404, 405 (and the header Allow), 414.  OPTIONS is answered
+ * by a route of its own. */
+int rr_route_find(struct rr_exchange *x, struct rr_problem *problem);
+
+#endif

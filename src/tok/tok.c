@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tok.c - opening and closing a tokenizer, and the small questions about it.  Layer: tok (L1). */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "tok/internal.h"
+
+#define REST_LIMIT (64u << 20) /* tokenizer.json without vocabulary and merges */
+
+/* model.continuing_subword_prefix: merges are resolved with it, before the model is read. */
+static uint32_t bpe_prefix(const json_t *root)
+{
+    const json_t *v = json_object_get(json_object_get(root, "model"), "continuing_subword_prefix");
+
+    return json_is_string(v) ? (uint32_t)json_string_length(v) : 0;
+}
+
+/* The JSON without its large part.  A syntax error is looked for again in the whole text, so that
+ * its line is that of the file. */
+static int parse_rest(json_t **root, struct rr_text rest, struct rr_text all, const char *name,
+                      struct rr_error *err)
+{
+    struct rr_error first = { 0 };
+    json_t *whole = NULL;
+    int rc = rr_json_parse(root, rest, 0, RR_JSON_DUP_REJECT, &first);
+
+    if (rc == RR_OK) {
+        if (json_is_object(*root)) return RR_OK;
+        json_decref(*root);
+        *root = NULL;
+        return rr_fail(err, RR_EFORMAT, "%s: found no object, expected one", name);
+    }
+    if (all.data && rr_json_parse(&whole, all, 0, RR_JSON_DUP_REJECT, err) == RR_OK) {
+        json_decref(whole);
+        if (err) *err = first;
+    } else if (!all.data && err) {
+        *err = first;
+    }
+    rr_fail_prefix(err, "%s", name);
+    return rc;
+}
+
+/* Vocabulary and the rest of the file, read from the text. */
+static int build(struct rr_tok *tok, struct rr_text json, const char *name, struct rr_buf *rest,
+                 json_t **root, struct rr_error *err)
+{
+    struct rr_draft draft;
+    int rc = rr_scan_tokenizer(&draft, rest, json, name, err);
+
+    if (!rc)
+        rc = parse_rest(root, (struct rr_text){ rest->data, rest->len }, json, name, err);
+    if (!rc && draft.form == RR_DRAFT_NONE)
+        rc = rr_fail(err, RR_EFORMAT, "%s: model.vocab: found nothing, expected the pieces", name);
+    if (!rc) rc = rr_vocab_build(&tok->vocab, &draft, bpe_prefix(*root), name, err);
+    rr_draft_free(&draft);
+    return rc;
+}
+
+static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
+                     const char *cache_dir, struct rr_error *err)
+{
+    struct rr_tok *tok = rr_calloc(RR_MEM_TOKENIZER, 1, sizeof(*tok));
+    struct rr_text kept = { NULL, 0 };
+    struct rr_buf rest;
+    json_t *root = NULL;
+    int rc;
+
+    *out = NULL;
+    if (!tok) return rr_fail(err, RR_ENOMEM, "%s: out of memory", name);
+    rr_buf_init(&rest, RR_MEM_TOKENIZER, REST_LIMIT);
+    tok->fingerprint = XXH3_64bits(json.data, json.len);
+    tok->from_cache = rr_vocab_load(&tok->vocab, &kept, cache_dir, tok->fingerprint);
+    if (tok->from_cache) rc = parse_rest(&root, kept, (struct rr_text){ NULL, 0 }, name, err);
+    else rc = build(tok, json, name, &rest, &root, err);
+    if (!rc) {
+        struct rr_field f = { root, name, "", err };
+
+        rc = rr_load_config(tok, &f);
+    }
+    json_decref(root);
+    /* Only what was opened without a complaint is kept. */
+    if (!rc && !tok->from_cache && cache_dir)
+        rr_vocab_save(&tok->vocab, (struct rr_text){ rest.data, rest.len }, cache_dir,
+                      tok->fingerprint);
+    rr_buf_free(&rest);
+    if (rc) {
+        rr_tok_close(tok);
+        return rc;
+    }
+    *out = tok;
+    return RR_OK;
+}
+
+int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name, struct rr_error *err)
+{
+    return open_text(out, json, name, NULL, err);
+}
+
+/* model_max_length of tokenizer_config.json; transformers writes 1e30 for "none". */
+static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_error *err)
+{
+    char path[4096];
+    char *text = NULL;
+    size_t len = 0;
+    json_t *root = NULL;
+    const json_t *v;
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), folder, "tokenizer_config.json") || !rr_file_exists(path))
+        return RR_OK;
+    rc = rr_file_read(&text, &len, path, 16u << 20, RR_MEM_TOKENIZER, err);
+    if (rc) return rc;
+    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
+    if (rc) {
+        rr_fail_prefix(err, "%s", path);
+    } else {
+        v = json_object_get(root, "model_max_length");
+        if (json_is_number(v) && json_number_value(v) >= 1 && json_number_value(v) < (1 << 30))
+            tok->max_length = (uint32_t)json_number_value(v);
+    }
+    json_decref(root);
+    rr_free(text);
+    return rc;
+}
+
+int rr_tok_open(struct rr_tok **out, const char *folder, const char *cache_dir,
+                struct rr_error *err)
+{
+    struct rr_file file;
+    char path[4096];
+    int rc;
+
+    *out = NULL;
+    if (!rr_path_join(path, sizeof(path), folder, "tokenizer.json"))
+        return rr_fail(err, RR_EINVAL, "%.200s: the path is too long", folder);
+    rc = rr_file_map(&file, path, err);
+    if (rc) return rc;
+    rc = open_text(out, (struct rr_text){ file.data, file.len }, path, cache_dir, err);
+    rr_file_unmap(&file);
+    if (rc) return rc;
+    rc = read_max_length(*out, folder, err);
+    if (rc) {
+        rr_tok_close(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+void rr_tok_close(struct rr_tok *tok)
+{
+    unsigned i;
+
+    if (!tok) return;
+    rr_vocab_close(&tok->vocab);
+    rr_norm_close(&tok->norm);
+    for (i = 0; i < tok->n_pre; i++) rr_regex_close(tok->pre[i].re);
+    rr_added_close(tok);
+    rr_decode_close(tok);
+    rr_free(tok->single.items);
+    rr_free(tok->pair.items);
+    rr_free(tok->model.prefix);
+    rr_free(tok->model.suffix);
+    rr_free(tok->model.unk_token);
+    rr_free(tok);
+}
+
+uint32_t rr_tok_vocab_size(const struct rr_tok *tok)
+{
+    return tok->vocab_size;
+}
+
+uint32_t rr_tok_max_length(const struct rr_tok *tok)
+{
+    return tok->max_length;
+}
+
+uint64_t rr_tok_fingerprint(const struct rr_tok *tok)
+{
+    return tok->fingerprint;
+}
+
+const char *rr_tok_kind(const struct rr_tok *tok)
+{
+    static const char *const names[] = { "Unigram", "WordPiece", "BPE" };
+
+    return names[tok->model.kind];
+}
+
+struct rr_text rr_tok_piece(const struct rr_tok *tok, int32_t id)
+{
+    const struct rr_added *a;
+
+    if (id < 0) return (struct rr_text){ NULL, 0 };
+    a = rr_added_by_id(tok, (uint32_t)id);
+    if (a) return (struct rr_text){ a->content, a->len };
+    return rr_vocab_piece(&tok->vocab, (uint32_t)id);
+}
+
+bool rr_tok_is_special(const struct rr_tok *tok, int32_t id)
+{
+    const struct rr_added *a = id < 0 ? NULL : rr_added_by_id(tok, (uint32_t)id);
+
+    return a && a->in_special_set;
+}
