@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -227,6 +228,159 @@ static void test_same_bits_under_load(void **state)
     assert_int_equal(stats.queue_pairs, 0);
     assert_int_equal(stats.queue_tokens, 0);
     rr_close(e);
+}
+
+/* ---- cache and equal documents -------------------------------------------------------------- */
+
+static void test_duplicates(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    struct rr_text docs[5] = { ref.doc[0], ref.doc[1], ref.doc[0], ref.doc[0], ref.doc[1] };
+    struct rr_request req = { .query = ref.query[0], .documents = docs, .n_documents = 5 };
+    struct rr_result *r = score(e, &req);
+    struct rr_stats stats;
+
+    (void)state;
+    rr_engine_stats(e, &stats);
+    assert_int_equal(r->n_duplicates, 3);
+    assert_int_equal(stats.pairs_done, 2);
+    assert_int_equal(stats.duplicate_pairs, 3);
+    assert_memory_equal(&r->scores[2], &r->scores[0], sizeof(r->scores[0]));
+    assert_memory_equal(&r->scores[4], &r->scores[1], sizeof(r->scores[0]));
+    assert_int_equal(r->tokens, 3 * r->scores[0].tokens + 2 * r->scores[1].tokens);
+    assert_same_bits(r->scores[3].logit, ref.base[0]);
+    rr_result_free(r);
+    rr_close(e);
+}
+
+static void test_cache(void **state)
+{
+    static const struct {
+        uint32_t max_length;
+        bool truncate_left, no_cache;
+        size_t cached;
+        const char *why;
+    } cases[] = {
+        { 0, false, false, 0, "first time" },
+        { 0, false, false, 20, "the same again" },
+        { 512, false, false, 20, "the same window by its number" },
+        { 64, false, false, 0, "another window" },
+        { 64, false, false, 20, "another window, again" },
+        { 64, true, false, 0, "cut from the other side" },
+        { 0, false, true, 0, "the caller wants none" },
+    };
+    struct rr_options opt;
+    struct rr_engine *e;
+    struct rr_error err;
+    struct rr_stats stats;
+    struct rr_score first[20];
+    struct rr_text docs[20];
+    size_t c, i, n = 0;
+
+    (void)state;
+    for (c = 0; n < 20; c++) { /* twenty that differ */
+        for (i = 0; i < n && !rr_text_eq(docs[i], ref.doc[c]); i++) {
+        }
+        if (i == n) docs[n++] = ref.doc[c];
+    }
+    rr_options_init(&opt);
+    opt.model = MODEL;
+    opt.device = "cpu";
+    opt.cache_bytes = 1 << 20;
+    assert_int_equal(rr_open(&e, &opt, &err), RR_OK);
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_request req = { .query = ref.query[0], .documents = docs, .n_documents = 20,
+                                  .max_length = cases[c].max_length,
+                                  .truncate_left = cases[c].truncate_left,
+                                  .no_cache = cases[c].no_cache };
+        struct rr_result *r = score(e, &req);
+
+        if (r->n_cached != cases[c].cached) fail_msg("%s: %zu", cases[c].why, r->n_cached);
+        if (c == 0) memcpy(first, r->scores, sizeof(first));
+        for (i = 0; i < 20 && (c < 3 || cases[c].no_cache); i++) {
+            assert_same_bits(r->scores[i].logit, first[i].logit);
+            assert_int_equal(r->scores[i].tokens, first[i].tokens);
+            assert_int_equal(r->scores[i].truncated, first[i].truncated);
+        }
+        rr_result_free(r);
+    }
+    rr_engine_stats(e, &stats);
+    assert_int_equal(stats.cache_hits, 60);
+    assert_int_equal(stats.cache_entries, 60);
+    rr_close(e);
+}
+
+/* ---- scores that are no numbers -------------------------------------------------------------- */
+
+static void copy_file(const char *from, const char *to)
+{
+    char buf[65536];
+    FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
+    size_t n;
+
+    assert_non_null(in);
+    assert_non_null(out);
+    while ((n = fread(buf, 1, sizeof(buf), in)) > 0) assert_int_equal(fwrite(buf, 1, n, out), n);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
+/* Overwrites the first value of a tensor of a safetensors file. */
+static void poke_tensor(const char *path, const char *name, float value)
+{
+    FILE *f = fopen(path, "r+b");
+    uint64_t len;
+    char *header;
+    json_t *root, *entry;
+    long at;
+
+    assert_non_null(f);
+    assert_int_equal(fread(&len, 8, 1, f), 1);
+    header = malloc(len);
+    assert_int_equal(fread(header, 1, len, f), len);
+    root = json_loadb(header, len, 0, NULL);
+    entry = json_object_get(json_object_get(root, name), "data_offsets");
+    assert_non_null(entry);
+    at = (long)(8 + len) + (long)json_integer_value(json_array_get(entry, 0));
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fwrite(&value, sizeof(value), 1, f), 1);
+    assert_int_equal(fclose(f), 0);
+    json_decref(root);
+    free(header);
+}
+
+/* A model whose weights hold a NaN is caught when it is opened, by the first forward. */
+static void test_not_a_number(void **state)
+{
+    static const char *const files[] = { "config.json", "tokenizer.json", "tokenizer_config.json",
+                                         "model.safetensors" };
+    char dir[] = "/tmp/rerankd-test-XXXXXX", from[256], to[256];
+    struct rr_options opt;
+    struct rr_engine *e;
+    struct rr_error err;
+    size_t i;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (i = 0; i < 4; i++) {
+        snprintf(from, sizeof(from), MODEL "/%s", files[i]);
+        snprintf(to, sizeof(to), "%s/%s", dir, files[i]);
+        copy_file(from, to);
+    }
+    poke_tensor(to, "classifier.out_proj.bias", strtof("nan", NULL));
+    rr_options_init(&opt);
+    opt.model = dir;
+    opt.device = "cpu";
+    assert_int_equal(rr_open(&e, &opt, &err), RR_ENONFINITE);
+    assert_null(e);
+    poke_tensor(to, "classifier.out_proj.bias", 1e30f);
+    if (rr_open(&e, &opt, &err)) fail_msg("%s", err.msg); /* odd, but finite */
+    rr_close(e);
+    for (i = 0; i < 4; i++) {
+        snprintf(to, sizeof(to), "%s/%s", dir, files[i]);
+        unlink(to);
+    }
+    rmdir(dir);
 }
 
 /* ---- requests that end otherwise ----------------------------------------------------------- */
@@ -544,6 +698,9 @@ int main(void)
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_same_bits_under_load),
+        cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_truncation_is_reported),
         cmocka_unit_test(test_full_queue),
