@@ -87,7 +87,8 @@ endif
 KERNEL_FLAGS := -O3 -fno-math-errno -ffp-contract=off
 # An emulated instruction set is thousands of loops inlined into one function: a sanitizer there
 # costs minutes of compilation and finds what it finds in the native levels.
-EMUL_FLAGS := $(if $(SAN),-O1 -fno-sanitize=all -fno-math-errno -ffp-contract=off,$(KERNEL_FLAGS))
+EMUL_FLAGS := $(if $(SAN),-O1 -fno-sanitize=all,-O2) -fno-math-errno -ffp-contract=off \
+    $(if $(filter x86_64,$(ARCH)),-mavx2 -mfma -mf16c)
 isa_flags = $(strip \
     $(if $(findstring avx2,$1),-mavx2 -mfma -mf16c) \
     $(if $(findstring avxvnni,$1),-mavxvnni -mavx2 -mfma -mf16c) \
@@ -197,9 +198,9 @@ $(OUT)/rerankd.1: $(RERANKD)
 
 # ---- tests --------------------------------------------------------------------------------------
 
-# Tests of the server, the options and the command line get those objects too; the others cannot
-# even link against them.
-needs_app = $(filter test_server% test_options% test_cli% replay_request% replay_http%,$(notdir $1))
+# Tests of the server, the options and the command line, and fuzz targets, get those objects too;
+# the others cannot even link against them.
+needs_app = $(filter test_server% test_options% test_cli% replay_body%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 
@@ -234,7 +235,8 @@ TEST_WANTED := $(foreach p,$(TEST_PROGRAMS),$(if $(call matches,$p),$p))
 SELECT = $(foreach t,$1,$(if $(call matches,$t),'$(strip $(RUNNER) $t)'))
 SELECT_REPLAY = $(foreach f,$(FUZZERS),$(if $(call matches,replay_$f),\
     '$(OUT)/tests/fuzz/replay_$f tests/fuzz/corpus/$f'))
-E2E := $(if $(wildcard tests/e2e/run.py),'env RERANKD=$(RERANKD) $(PYTHON) tests/e2e/run.py')
+E2E := $(foreach p,$(wildcard tests/e2e/run.py tests/e2e/test_*.py),\
+    'env RERANKD=$(RERANKD) $(PYTHON) $p')
 CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_layers.py' \
     '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
     '$(MAKE) -s check-spills' '$(MAKE) -s test-arm'

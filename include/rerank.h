@@ -64,22 +64,22 @@ RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level
 
 /* Fill with rr_options_init, then change what you need.  Strings are read during rr_open only. */
 struct rr_options {
-    size_t struct_size;     /* set by rr_options_init; lets old callers meet newer libraries */
-    const char *model;      /* folder in Hugging Face layout; required */
-    const char *device;     /* "auto" (default), "cpu", "cuda", "cuda:N" */
-    const char *dtype;      /* "auto" (default), "f32" */
-    const char *isa;        /* NULL/"auto" (default), or the name of a level to force, e.g. "avx2" */
-    bool fallback;          /* true: an unusable GPU is a warning and the CPU serves */
-    uint32_t threads;       /* compute threads; 0 (default): what affinity and CPU quota allow */
-    uint32_t prep_threads;  /* tokenizing threads; 0 (default): 1 per 8 compute threads */
-    uint32_t max_length;    /* tokens per pair; 0 (default): min(512, what the model can take) */
-    uint32_t batch_tokens;  /* tokens per batch; 0 (default): chosen for the device */
-    size_t queue_tokens;    /* refuse with RR_EBUSY above this many waiting tokens; default 262144 */
-    size_t queue_requests;  /* ... or this many waiting requests; default 4096 */
-    bool literal_specials;  /* true: "</s>" in a text is text.  false (default): as the reference
+    size_t struct_size;    /* set by rr_options_init; lets old callers meet newer libraries */
+    const char *model;     /* folder in Hugging Face layout; required */
+    const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N" */
+    const char *dtype;     /* "auto" (default), "f32" */
+    const char *isa;       /* NULL/"auto" (default), or a level to force, e.g. "avx2" */
+    bool fallback;         /* true: an unusable GPU is a warning and the CPU serves */
+    uint32_t threads;      /* compute threads; 0 (default): what affinity and CPU quota allow */
+    uint32_t prep_threads; /* tokenizing threads; 0 (default): 1 per 8 compute threads */
+    uint32_t max_length;   /* tokens per pair; 0 (default): min(512, what the model can take) */
+    uint32_t batch_tokens; /* tokens per batch; 0 (default): chosen for the device */
+    size_t queue_tokens;   /* RR_EBUSY above this many waiting tokens; default 262144 */
+    size_t queue_requests; /* ... or this many waiting requests; default 4096 */
+    bool literal_specials; /* true: "</s>" in a text is text.  false (default): as the reference
                                tokenizer does, it becomes the special token */
-    const char *cache_dir;  /* for compiled tokenizers; NULL: no cache is read or written */
-    size_t cache_bytes;     /* scores kept in memory; 0 (default): none */
+    const char *cache_dir; /* for compiled tokenizers; NULL: no cache is read or written */
+    size_t cache_bytes;    /* scores kept in memory; 0 (default): none */
 };
 
 RR_PUBLIC void rr_options_init(struct rr_options *opt);
@@ -107,10 +107,10 @@ struct rr_request {
 };
 
 struct rr_score {
-    double score;      /* sigmoid(logit), computed in double precision */
-    float logit;       /* what the model's head puts out */
-    uint32_t tokens;   /* length of the pair as scored, special tokens included */
-    bool truncated;    /* true: part of the query or document was cut to fit max_length */
+    double score;    /* sigmoid(logit), computed in double precision */
+    float logit;     /* what the model's head puts out */
+    uint32_t tokens; /* length of the pair as scored, special tokens included */
+    bool truncated;  /* true: part of the query or document was cut to fit max_length */
 };
 
 struct rr_timings { /* nanoseconds of the monotonic clock */
@@ -209,7 +209,8 @@ RR_PUBLIC const struct rr_info *rr_engine_info(const struct rr_engine *engine);
 RR_PUBLIC_NODISCARD int rr_inspect(const struct rr_options *opt, struct rr_info *info,
                                    struct rr_error *err);
 
-struct rr_stats { /* a snapshot of the engine's counters; all grow but queue_*, cache_entries, _bytes */
+/* A snapshot of the engine's counters; all grow but queue_*, cache_entries, cache_bytes. */
+struct rr_stats {
     uint64_t requests_done, requests_failed, requests_canceled;
     uint64_t pairs_done, tokens_done, batches_done, nonfinite;
     uint64_t truncated_pairs, duplicate_pairs;
@@ -222,20 +223,20 @@ struct rr_stats { /* a snapshot of the engine's counters; all grow but queue_*, 
 
 RR_PUBLIC void rr_engine_stats(struct rr_engine *engine, struct rr_stats *out);
 
-struct rr_host { /* what this machine offers to this process */
-    char cpu[128];           /* brand string */
-    char features[512];      /* space-separated, e.g. "avx2 fma f16c" */
-    char isa[32];            /* level that "auto" would choose */
-    char isas[256];          /* space-separated levels that can be forced here */
-    char isas_built[256];    /* ... and those that were compiled in */
+struct rr_host {          /* what this machine offers to this process */
+    char cpu[128];        /* brand string */
+    char features[512];   /* space-separated, e.g. "avx2 fma f16c" */
+    char isa[32];         /* level that "auto" would choose */
+    char isas[256];       /* space-separated levels that can be forced here */
+    char isas_built[256]; /* ... and those that were compiled in */
     uint32_t cpus_online;
-    uint32_t cpus_allowed;   /* by the affinity mask */
-    double cpu_quota;        /* by cgroup, in CPUs; 0: no limit */
-    uint32_t threads;        /* what "auto" would use */
-    uint64_t memory_total;   /* bytes */
+    uint32_t cpus_allowed; /* by the affinity mask */
+    double cpu_quota;      /* by cgroup, in CPUs; 0: no limit */
+    uint32_t threads;      /* what "auto" would use */
+    uint64_t memory_total; /* bytes */
     uint64_t memory_available;
-    uint64_t memory_limit;   /* by cgroup; 0: no limit */
-    char cuda[256];          /* one line: usable, or why not */
+    uint64_t memory_limit; /* by cgroup; 0: no limit */
+    char cuda[256];        /* one line: usable, or why not */
 };
 
 RR_PUBLIC void rr_host_info(struct rr_host *out);

@@ -58,11 +58,11 @@ struct rr_register {
 enum rr_act { RR_ACT_NONE, RR_ACT_GELU /* erf form */, RR_ACT_RELU, RR_ACT_TANH };
 
 enum rr_op_kind {
-    RR_OP_EMBED,     /* token rows from embedding tables */
-    RR_OP_FIRST,     /* the first token's row of every sequence */
-    RR_OP_LINEAR,    /* y = act(x W^T + b) + residual */
-    RR_OP_NORM,      /* y = LayerNorm(x) */
-    RR_OP_ATTENTION  /* softmax(q k^T * scale) v inside each sequence */
+    RR_OP_EMBED,    /* token rows from embedding tables */
+    RR_OP_FIRST,    /* the first token's row of every sequence */
+    RR_OP_LINEAR,   /* y = act(x W^T + b) + residual */
+    RR_OP_NORM,     /* y = LayerNorm(x) */
+    RR_OP_ATTENTION /* softmax(q k^T * scale) v inside each sequence */
 };
 
 /* dst[t] = word[ids[t]] + position[positions[t]] + type[types[t]].  Tables: [n, width of dst]. */
@@ -89,9 +89,10 @@ struct rr_op_norm {
 };
 
 /* Multi-head attention inside each sequence.  Query head h reads columns q_col + h * head_dim of
- * register src; its keys and values are the columns k_col + h * head_dim and v_col + h * head_dim of
- * register kv, all rows of the sequence.  If src has one row per sequence, that row attends to the
- * whole sequence (last layer for the first token only).  dst: [rows of src, heads * head_dim]. */
+ * register src; its keys and values are the columns k_col + h * head_dim and v_col + h * head_dim
+ * of register kv, all rows of the sequence.  If src has one row per sequence, that row attends to
+ * the whole sequence (last layer for the first token only).  dst: [rows of src, heads *
+ * head_dim]. */
 struct rr_op_attention {
     uint32_t kv; /* register */
     uint32_t q_col, k_col, v_col;
@@ -131,7 +132,7 @@ struct rr_batch {
     const uint32_t *cu_seqlens; /* [n_sequences + 1], cu_seqlens[0] == 0 */
 };
 
-struct rr_limits { /* the largest batch that run() will see */
+struct rr_limits {          /* the largest batch that run() will see */
     uint32_t max_tokens;    /* in a batch */
     uint32_t max_sequences; /* in a batch */
     uint32_t max_length;    /* tokens in one sequence */
@@ -143,14 +144,14 @@ struct rr_device; /* opaque: one opened device */
 struct rr_loaded; /* opaque: one program with its weights on a device */
 
 struct rr_device_options {
-    uint32_t index;   /* which device of the backend */
-    uint32_t threads; /* CPU: compute threads including the caller's; 0: automatic */
-    const char *isa;  /* CPU: level to force; NULL: the best */
+    uint32_t index;    /* which device of the backend */
+    uint32_t threads;  /* CPU: compute threads including the caller's; 0: automatic */
+    const char *isa;   /* CPU: level to force; NULL: the best */
     const char *dtype; /* "auto", "f32", ... */
 };
 
 struct rr_device_info {
-    char name[128];  /* product name */
+    char name[128]; /* product name */
     char isa[32];
     char dtype[16];
     uint32_t threads;
@@ -158,7 +159,7 @@ struct rr_device_info {
     uint64_t memory_total;
 };
 
-struct rr_memory { /* bytes */
+struct rr_memory {      /* bytes */
     uint64_t weights;   /* packed or copied for the device */
     uint64_t mapped;    /* used in place from the model files */
     uint64_t workspace; /* reserved for limits */

@@ -114,10 +114,15 @@ void rr_settings_help(FILE *out, const char *sections)
     }
 }
 
-/* A '|' would end the cell of a Markdown table. */
+/* A '|' would end the cell of a Markdown table, a '<' would begin HTML. */
 static void markdown_cell(FILE *out, const char *text)
 {
-    for (; *text; text++) fprintf(out, *text == '|' ? "\\%c" : "%c", *text);
+    for (; *text; text++) {
+        if (*text == '<')
+            fputs("&lt;", out);
+        else
+            fprintf(out, *text == '|' ? "\\%c" : "%c", *text);
+    }
 }
 
 static void markdown_row(FILE *out, const struct rr_option *o)

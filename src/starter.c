@@ -2,20 +2,22 @@
 /* starter.c - see starter.h. */
 #include "starter.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/attr.h"
 #include "base/file.h"
 
-static char found[4096];
+static char found[PATH_MAX];
 
 static bool is_model(const char *dir)
 {
-    char path[4096 + 16];
+    char path[PATH_MAX + 16];
 
     return rr_path_join(path, sizeof(path), dir, "config.json") && rr_file_exists(path);
 }
@@ -43,12 +45,14 @@ static void look(void)
         "/usr/share/rerankd/models/starter",
         "models/starter",
     };
-    char folder[2048];
+    char folder[2048], path[PATH_MAX];
     size_t i;
 
     program_folder(folder, sizeof(folder));
     for (i = 0; folder[0] && i < RR_COUNT(beside); i++)
-        if (rr_path_join(found, sizeof(found), folder, beside[i]) && is_model(found)) return;
+        if (rr_path_join(path, sizeof(path), folder, beside[i]) && realpath(path, found) &&
+            is_model(found))
+            return;
     for (i = 0; i < RR_COUNT(fixed); i++) {
         snprintf(found, sizeof(found), "%s", fixed[i]);
         if (is_model(found)) return;

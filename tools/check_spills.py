@@ -19,7 +19,7 @@ PRODUCT = re.compile(
     r"^(vf?n?madd|vfmadd|vfnmadd|vpdp|vdpbf16|vpmaddwd|vpmaddubsw|tdp|fmla|fmlal|smmla|usmmla|ummla|"
     r"[su]dot|usdot|bfmmla|bfdot)"
 )
-LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
+LINE = re.compile(r"^\s*([0-9a-f]+):\s+(?:\{vex\} )?(\S+)\s*(.*)$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 JUMP = re.compile(r"^(j[a-z]+|b\.[a-z]+|b|cbn?z|tbn?z)$")
 

@@ -14,10 +14,10 @@
 
 /* The reasons for the numbers are in docs/internals/backend.md. */
 #define CHUNK_TOKENS 256
-#define SOLO_TOKENS 1024
+#define SOLO_TOKENS 512
 #define TEAM_TOKENS 1024
-#define BLOCK_ROWS 264
-#define BATCH_TOKENS 1024 /* for each thread */
+#define BLOCK_ROWS 144
+#define BATCH_TOKENS 512 /* for each thread */
 
 static uint32_t device_count(const char **why)
 {
@@ -37,8 +37,8 @@ static int check_options(const struct rr_device_options *opt, struct rr_error *e
     if (opt->index != 0)
         return rr_fail(err, RR_ENOENT, "no CPU device %u, there is one: 0", opt->index);
     if (opt->dtype && strcmp(opt->dtype, "auto") != 0 && strcmp(opt->dtype, "f32") != 0)
-        return rr_fail(err, RR_ENOTSUP, "the CPU backend does not compute in '%s', it has: auto, f32",
-                       opt->dtype);
+        return rr_fail(err, RR_ENOTSUP,
+                       "the CPU backend does not compute in '%s', it has: auto, f32", opt->dtype);
     return RR_OK;
 }
 

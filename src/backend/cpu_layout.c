@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu_layout.c - where register rows live while a program runs.  Layer: backend (L3).  Threads: any.
+/* cpu_layout.c - where register rows live while a program runs.  Layer: backend (L3).  Threads:
+ * any.
  *
  * A register that is written again holds a new value, and a value's storage is free for others
  * before it is written and after its last use.  In the chunk layout, values that do not leave a

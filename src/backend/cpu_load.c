@@ -19,7 +19,8 @@
 #define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
 #define ROW_PRICE 20.0        /* flop for an element of EMBED or NORM */
 
-/* ---- bump pointer ------------------------------------------------------------------------------ */
+/* ---- bump pointer
+ * ------------------------------------------------------------------------------ */
 
 struct bump {
     char *base; /* NULL: only count */
@@ -37,7 +38,8 @@ static void *take(struct bump *b, size_t n, size_t size)
     return b->base && !b->overflow ? b->base + at : NULL;
 }
 
-/* ---- weights ----------------------------------------------------------------------------------- */
+/* ---- weights
+ * ----------------------------------------------------------------------------------- */
 
 static size_t tensor_row_bytes(const struct rr_tensor *t)
 {
@@ -118,7 +120,8 @@ static void copy_vectors(struct rr_loaded *l, const struct rr_program *p)
     }
 }
 
-/* ---- packing ----------------------------------------------------------------------------------- */
+/* ---- packing
+ * ----------------------------------------------------------------------------------- */
 
 struct packing { /* the work of packing, cut into shares of whole panels */
     struct rr_loaded *l;
@@ -183,7 +186,8 @@ static void pack_worker(void *user, uint32_t worker)
     }
 }
 
-/* ---- workspace --------------------------------------------------------------------------------- */
+/* ---- workspace
+ * --------------------------------------------------------------------------------- */
 
 static void choose_rooms(struct rr_loaded *l)
 {
@@ -255,7 +259,8 @@ static void estimate_cost(struct rr_loaded *l)
     }
 }
 
-/* ---- the object -------------------------------------------------------------------------------- */
+/* ---- the object
+ * -------------------------------------------------------------------------------- */
 
 /* Embedding tables: each counted once, however many operations use it. */
 static uint64_t mapped_bytes(const struct rr_program *p)

@@ -3,11 +3,11 @@
  *
  * Two ways of working, with opposite strengths.  A worker that takes some whole sequences through
  * the program alone never waits and keeps its activations in its own cache, but the workers end at
- * different times.  A team that shares each operation ends together, at the price of a barrier after
- * each and of activations that travel between caches.  So the workers take chunks, longest sequences
- * first, smaller chunks towards the end, and the team does what is left over when the last round of
- * chunks would leave too many without work.  Where to change over is decided by adding up estimated
- * times; nothing but time depends on it. */
+ * different times.  A team that shares each operation ends together, at the price of a barrier
+ * after each and of activations that travel between caches.  So the workers take chunks, longest
+ * sequences first, smaller chunks towards the end, and the team does what is left over when the
+ * last round of chunks would leave too many without work.  Where to change over is decided by
+ * adding up estimated times; nothing but time depends on it. */
 #include "backend/cpu_backend.h"
 
 #define FLOP_PER_NS 50.0     /* of one worker: the order of magnitude decides */
@@ -94,8 +94,9 @@ static void add_chunks(struct rr_loaded *l, uint32_t begin, uint32_t end, double
     double least = LEAST_CHUNK_TOKENS * l->cost.linear / FLOP_PER_NS;
 
     while (begin < end) {
-        /* Half of a fair share of what is left: chunks get smaller towards the end. */
-        double aim = work / (2.0 * l->device->threads);
+        /* Half of a fair share of what is left: chunks get smaller towards the end, so that the
+         * workers end together.  A single worker has nobody to wait for. */
+        double aim = l->device->threads == 1 ? work : work / (2.0 * l->device->threads);
         double sum = cost_ns(l, tokens_of(p, begin, begin + 1));
         uint32_t last = begin + 1;
 

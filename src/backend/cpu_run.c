@@ -13,7 +13,8 @@
 #define LEAST_LINEAR 200000  /* multiply-adds in a share of a linear: a few microseconds */
 #define LEAST_QUERIES 32     /* in a share of attention: K and V are repacked for each share */
 
-/* ---- frames -------------------------------------------------------------------------------------- */
+/* ---- frames
+ * -------------------------------------------------------------------------------------- */
 
 static void place_areas(struct rr_cpu_frame *f, float *base)
 {
@@ -54,7 +55,8 @@ static void store_logits(const struct rr_loaded *l, const struct rr_cpu_frame *f
     for (uint32_t i = 0; i < f->n_sequences; i++, row += p->ld) l->logits[f->order[i]] = *row;
 }
 
-/* ---- one worker, one chunk ----------------------------------------------------------------------- */
+/* ---- one worker, one chunk
+ * ----------------------------------------------------------------------- */
 
 /* Rows in a block, so that all blocks of n rows are about equal. */
 static uint32_t block_rows(uint32_t n, uint32_t most)
@@ -120,7 +122,8 @@ static void run_chunks(struct rr_loaded *l, uint32_t worker)
     }
 }
 
-/* ---- the team ------------------------------------------------------------------------------------ */
+/* ---- the team
+ * ------------------------------------------------------------------------------------ */
 
 /* How an operation is cut: a grid of groups (sequences of attention, otherwise 1), row parts and
  * column parts. */
@@ -204,7 +207,8 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
         if (team_share(l, s, f, &g, i, &share))
             rr_cpu_exec(l, step, f, &share, l->scratch + worker * l->scratch_floats);
     rr_pool_barrier(l->device->pool);
-    /* For the next piece.  Nobody comes back to this step before another barrier, which needs us. */
+    /* For the next piece.  Nobody comes back to this step before another barrier, which needs
+     * us. */
     if (worker == 0) atomic_store_explicit(&l->tickets[step], 0, memory_order_relaxed);
 }
 
@@ -221,7 +225,8 @@ static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t
     }
 }
 
-/* ---- the run ------------------------------------------------------------------------------------- */
+/* ---- the run
+ * ------------------------------------------------------------------------------------- */
 
 static void work(void *user, uint32_t worker)
 {

@@ -24,8 +24,8 @@ struct rr_command {
     int (*run)(const struct rr_settings *settings, const void *own, char **words, int n_words);
 };
 
-extern const struct rr_command rr_cmd_serve, rr_cmd_score, rr_cmd_bench, rr_cmd_doctor,
-    rr_cmd_healthcheck, rr_cmd_version;
+extern const struct rr_command rr_cmd_serve, rr_cmd_score, rr_cmd_bench, rr_cmd_verify,
+    rr_cmd_doctor, rr_cmd_healthcheck, rr_cmd_version;
 
 /* All of them, in the order of the help. */
 const struct rr_command *const *rr_commands(size_t *n);

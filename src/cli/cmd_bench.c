@@ -32,7 +32,8 @@ static const struct rr_option own_options[] = {
     OWN("shapes", "1x128,20x64,20x128,20x256,20x512,50x128,ragged", STR, shapes, 0, 0, "LIST",
         "NxT: N documents of T tokens; ragged: 20 documents, lognormal lengths of mean 128 and "
         "sigma 0.4; raggedX: with sigma 0.X."),
-    OWN("runs", "7", U32, runs, 1, MAX_RUNS, "N", "Measured runs of each shape, after one that is not."),
+    OWN("runs", "7", U32, runs, 1, MAX_RUNS, "N",
+        "Measured runs of each shape, after one that is not."),
     OWN("seconds", "60", SECONDS, seconds, 0, 86400, "SECONDS",
         "Stop repeating a shape after so long, three runs at least."),
     OWN("format", "table", STR, format, 0, 0, "table|csv|jsonl", "Form of the output."),

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* body_linear_bf16.h - packed product with bf16 weights.
  * Layer: cpu (L1).  Included by one level file, after body_linear_f32.h.  Two forms:
- *   by default inputs are f32 and the weights are widened in the inner loop: half the memory traffic
+ *   by default inputs are f32 and the weights are widened in the inner loop: half the memory
+ * traffic
  *   of f32, the same arithmetic;
  *   with BF16_DOT inputs are bf16 and dot_bf16(sum, pair of inputs in every lane, VW pairs) does
  *   both products at once;
- *   a level with tiles of its own defines tiles_bf16, BF16_OWN_TILES and bf16_in, the input type. */
+ *   a level with tiles of its own defines tiles_bf16, BF16_OWN_TILES and bf16_in, the input
+ * type. */
 #ifndef RR_CPU_BODY_LINEAR_BF16_H
 #define RR_CPU_BODY_LINEAR_BF16_H
 
@@ -17,15 +19,17 @@
 #if defined(BF16_DOT)
 typedef uint16_t bf16_in;
 #define BF16_X RR_BF16
+#define BF16_MR MR
 #else
 typedef float bf16_in;
 #define BF16_X RR_F32
+#define BF16_MR 4 /* widening needs registers */
 #endif
 
 RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
                          struct ahead next, const int mr)
 {
-    v s[MR][NV];
+    v s[BF16_MR][NV];
 
     RR_UNROLL
     for (int i = 0; i < mr; i++)
@@ -103,7 +107,9 @@ RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_
     {                                                                                              \
         tile_bf16(acc, x, ldx, b, k, next, mr);                                                    \
     }
+#if BF16_MR >= 6
 TILE(6)
+#endif
 TILE(4)
 TILE(2)
 TILE(1)
@@ -115,11 +121,13 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 {
     uint32_t pairs = (k + 1) / 2;
     struct ahead next = { (const char *)(b + (size_t)pairs * 2 * NR),
-                          (size_t)4 * NR * MR / (rows + MR - 1) };
+                          (size_t)4 * NR * BF16_MR / (rows + BF16_MR - 1) };
     size_t tile = next.step * pairs;
 
+#if BF16_MR >= 6
     for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
         tile_bf16_6(acc, x, ldx, b, k, next);
+#endif
     for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
         tile_bf16_4(acc, x, ldx, b, k, next);
     for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)

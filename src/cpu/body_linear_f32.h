@@ -16,9 +16,9 @@
 #define NV (NR / VW)    /* vectors in a row of a tile */
 #define MB (8 * MR)     /* rows that share a panel's block while it is in the cache */
 
-/* What the tiles fetch ahead: the weights after the block at hand, spread evenly over all its tiles.
- * Without it the first tile of each block waits for memory while the others wait for nothing; worth
- * a fifth of the time when the weights come from the L3 cache. */
+/* What the tiles fetch ahead: the weights after the block at hand, spread evenly over all its
+ * tiles. Without it the first tile of each block waits for memory while the others wait for
+ * nothing; worth a fifth of the time when the weights come from the L3 cache. */
 struct ahead {
     const char *at;
     size_t step; /* bytes per turn of the inner loop */

@@ -11,7 +11,9 @@
 #include "cpu/kern.h"
 
 #define RR_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__) /* before a loop with few, constant turns: no loop is left */
+#if defined(RR_EMULATE_AVX512) /* nothing to keep in registers */
+#define RR_UNROLL
+#elif defined(__clang__) /* before a loop with few, constant turns: no loop is left */
 #define RR_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define RR_UNROLL _Pragma("GCC unroll 16")

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* body_table.h - the table of one level, from what the bodies defined.
- * Layer: cpu (L1).  Included by a level file after all bodies; LEVEL(symbol, name, needs) defines it. */
+ * Layer: cpu (L1).  Included by a level file after all bodies; LEVEL(symbol, name, needs) defines
+ * it. */
 #ifndef RR_CPU_BODY_TABLE_H
 #define RR_CPU_BODY_TABLE_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* features.h - what the processor and its operating system offer.  Layer: cpu (L1).  Threads: any. */
+/* features.h - what the processor and its operating system offer.  Layer: cpu (L1).  Threads:
+ * any. */
 #ifndef RR_CPU_FEATURES_H
 #define RR_CPU_FEATURES_H
 

@@ -21,6 +21,8 @@ static const struct rr_kern *const levels[] = {
     &rr_kern_avx512bf16,
 #elif defined(__aarch64__)
     &rr_kern_neon,
+    &rr_kern_dotprod,
+    &rr_kern_i8mm,
 #endif
 };
 

@@ -83,8 +83,8 @@ typedef void rr_add_convert_fn(float *y, const void *src, enum rr_dtype dtype, s
  *     x[j] = offset + scale * q[j],  0 <= q[j] <= i8_top
  * Weights: one scale per output channel, w[o, j] = w_scale[o] * p[o, j], -127 <= p <= 127.  Then
  *     sum_j x[j] w[o, j] = w_scale[o] * (scale * sum_j q[j] p[o, j] + offset * sum_j p[o, j])
- * with an exact integer sum.  The rest is a fixed chain of roundings (kern_ref.c, finish_i8), so that
- * without an activation function all levels of one i8_top give the same bits.
+ * with an exact integer sum.  The rest is a fixed chain of roundings (kern_ref.c, finish_i8), so
+ * that without an activation function all levels of one i8_top give the same bits.
  *
  * A byte of a row holds q - i8_zero: 0 for levels whose instruction takes unsigned activations, 127
  * for those that take signed ones.  Rows are only exchanged between kernels of one level.
@@ -101,8 +101,8 @@ static inline uint32_t rr_i8_depth(uint32_t k)
     return (k + RR_I8_DEPTH - 1) / RR_I8_DEPTH * RR_I8_DEPTH;
 }
 
-/* Row stride in bytes for rows of k values: never a multiple of 4096, or rows would evict each other
- * from the L1 cache. */
+/* Row stride in bytes for rows of k values: never a multiple of 4096, or rows would evict each
+ * other from the L1 cache. */
 static inline size_t rr_i8_stride(uint32_t k)
 {
     return (size_t)rr_i8_depth(k) + RR_I8_DEPTH;
@@ -115,8 +115,8 @@ struct rr_rows_i8 {
     size_t ld;
 };
 
-/* Quantizes m rows of k values; with smooth (not NULL), x[i, j] * smooth[j] instead.  Bytes from k to
- * rr_i8_depth(k) are written as 0.  A row with NaN or infinity gets offset NaN. */
+/* Quantizes m rows of k values; with smooth (not NULL), x[i, j] * smooth[j] instead.  Bytes from k
+ * to rr_i8_depth(k) are written as 0.  A row with NaN or infinity gets offset NaN. */
 typedef void rr_quantize_i8_fn(const struct rr_rows_i8 *out, const float *x, size_t ldx,
                                const float *smooth, uint32_t m, uint32_t k);
 
@@ -150,11 +150,12 @@ struct rr_linear_i8 {
 typedef void rr_linear_i8_fn(const struct rr_linear_i8 *a);
 
 /* ---- bf16 ------------------------------------------------------------------------------------
- * Weights: panels of bf16_nr columns, pairs along k, [ceil(n / nr)][ceil(k / 2)][nr][2], zero-filled.
- * Activations: of type bf16_x, which a level chooses: f32 where the weights are widened and the
- * arithmetic is f32, bf16 where an instruction multiplies bf16.  Sums are f32. */
+ * Weights: panels of bf16_nr columns, pairs along k, [ceil(n / nr)][ceil(k / 2)][nr][2],
+ * zero-filled. Activations: of type bf16_x, which a level chooses: f32 where the weights are
+ * widened and the arithmetic is f32, bf16 where an instruction multiplies bf16.  Sums are f32. */
 
-/* y[i, j] = bf16(x[i, j]) to nearest even, NaN stays NaN; columns k .. up to the next even are 0. */
+/* y[i, j] = bf16(x[i, j]) to nearest even, NaN stays NaN; columns k .. up to the next even are
+ * 0. */
 typedef void rr_round_bf16_fn(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m,
                               uint32_t k);
 

@@ -15,6 +15,8 @@ extern const struct rr_kern rr_kern_avx512vnni;
 extern const struct rr_kern rr_kern_avx512bf16;
 #elif defined(__aarch64__)
 extern const struct rr_kern rr_kern_neon;
+extern const struct rr_kern rr_kern_dotprod;
+extern const struct rr_kern rr_kern_i8mm;
 #endif
 
 #endif

@@ -176,7 +176,7 @@ static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float
     }
     memset(q + k, 0, rr_i8_depth(k) - k);
     out->scale[row] = hi - lo > 1e-30f ? (hi - lo) / I8_TOP : 0.0f;
-    out->offset[row] = lo + poison;
+    out->offset[row] = lo + poison; /* never -0 */
 }
 
 static void quantize_i8(const struct rr_rows_i8 *out, const float *x, size_t ldx,
@@ -192,8 +192,8 @@ static void layernorm_i8(const struct rr_layernorm_i8 *a)
     quantize_i8(&a->out, a->y, a->ldy, a->smooth, a->m, a->n);
 }
 
-/* From the exact integer sum to the value before activation: this chain of roundings is the contract
- * of every level. */
+/* From the exact integer sum to the value before activation: this chain of roundings is the
+ * contract of every level. */
 static float finish_i8(const struct rr_linear_i8 *a, int32_t sum, uint32_t i, uint32_t o)
 {
     float v = fmaf((float)sum, a->x.scale[i], a->x.offset[i] * a->w_sum[o]);

@@ -3,11 +3,11 @@
  * Threads: see pool.h.
  *
  * Two words carry everything between threads.  `job` is raised by the owner when fn and user are
- * set: workers wait for it to change.  `busy` is lowered by each worker that is done: the owner waits
- * for zero.  The barrier has a third one, `turn`, raised by the last to arrive.  Each is waited for
- * in the same way: a bounded spin, because the next job or the last worker is usually microseconds
- * away, then a futex, because on a machine with more threads than processors the one that is waited
- * for may need ours. */
+ * set: workers wait for it to change.  `busy` is lowered by each worker that is done: the owner
+ * waits for zero.  The barrier has a third one, `turn`, raised by the last to arrive.  Each is
+ * waited for in the same way: a bounded spin, because the next job or the last worker is usually
+ * microseconds away, then a futex, because on a machine with more threads than processors the one
+ * that is waited for may need ours. */
 #include "cpu/pool.h"
 
 #include <linux/futex.h>

@@ -216,7 +216,8 @@ static bool go_up(struct cgroup *g)
     return true;
 }
 
-/* ---- limits ------------------------------------------------------------------------------------ */
+/* ---- limits
+ * ------------------------------------------------------------------------------------ */
 
 static void cpu_limit(struct rr_topology *t, const char *root, const struct cgroup *g)
 {

@@ -60,7 +60,8 @@ static float row_error(const float *w, uint32_t k, float scale)
     return sum;
 }
 
-/* The clipping point with the least error: from the largest value down, until it got worse twice. */
+/* The clipping point with the least error: from the largest value down, until it got worse
+ * twice. */
 static float best_scale(const float *w, uint32_t k, float max)
 {
     float best = max / 127.0f, least = row_error(w, k, best);

@@ -7,9 +7,9 @@
 
 #include "cpu/kern.h"
 
-/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127; returns scale.  It is the one
- * with the least squared error among clipping points tried from the largest |w| downwards, fitted to
- * the rounded values.  Zeros give scale 0; NaN or infinity anywhere gives scale NaN. */
+/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127; returns scale.  It is the
+ * one with the least squared error among clipping points tried from the largest |w| downwards,
+ * fitted to the rounded values.  Zeros give scale 0; NaN or infinity anywhere gives scale NaN. */
 float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k);
 
 /* Packs rows [row0, row0 + rows) of quantized weights, q is [rows, k], into panels of nr columns

@@ -56,7 +56,7 @@ struct rr_ticket {
 
     /* batcher and runner; under the engine's lock */
     size_t n_taken;     /* pairs handed to a batch */
-    size_t n_done;      /* pairs whose logit is known; the job is complete at n_ready, out of prep */
+    size_t n_done; /* pairs whose logit is known; the job is complete at n_ready, out of prep */
     uint64_t deficit;   /* tokens this job may still take in the current round */
     bool in_ring;       /* the batcher holds the job */
     uint64_t mark;      /* number of the last batch that held a pair of it */

@@ -20,8 +20,8 @@ static void not_ready(struct rr_server *s, struct rr_exchange *x)
     struct rr_problem p = { 0 };
     bool draining = atomic_load(&s->phase) == RR_PHASE_DRAINING;
 
-    rr_problem_set(&p, 503, "%s", draining ? "the server is shutting down"
-                                           : rr_dialect_ragfab.not_loaded);
+    rr_problem_set(&p, 503, "%s",
+                   draining ? "the server is shutting down" : rr_dialect_ragfab.not_loaded);
     x->status = 503;
     rr_problem_union(&p, &x->reply);
     rr_http_header(x, "Retry-After", "1");
@@ -48,8 +48,7 @@ void rr_admin_health(struct rr_server *s, struct rr_exchange *x)
     rr_buf_putc(&x->reply, '{');
     put_string(&x->reply, "status", names[phase]);
     rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "device",
-               engine ? rr_engine_info(engine)->device : s->settings->device);
+    put_string(&x->reply, "device", engine ? rr_engine_info(engine)->device : s->settings->device);
     rr_buf_putc(&x->reply, ',');
     put_string(&x->reply, "model", rr_server_model(s));
     rr_buf_putc(&x->reply, '}');

@@ -12,11 +12,11 @@
 #include "server/fields.h"
 
 const struct rr_dialect *const rr_dialects[] = {
-    &rr_dialect_ragfab,    &rr_dialect_tei,      &rr_dialect_union, &rr_dialect_cohere,
-    &rr_dialect_jina,      &rr_dialect_voyage,   &rr_dialect_mixedbread,
-    &rr_dialect_pinecone,  &rr_dialect_nim,      &rr_dialect_weaviate,
-    &rr_dialect_dashscope, &rr_dialect_score,    &rr_dialect_predict,
-    &rr_dialect_vertex,    NULL,
+    &rr_dialect_ragfab,     &rr_dialect_tei,       &rr_dialect_union,
+    &rr_dialect_cohere,     &rr_dialect_jina,      &rr_dialect_voyage,
+    &rr_dialect_mixedbread, &rr_dialect_pinecone,  &rr_dialect_nim,
+    &rr_dialect_weaviate,   &rr_dialect_dashscope, &rr_dialect_score,
+    &rr_dialect_predict,    &rr_dialect_vertex,    NULL,
 };
 
 const struct rr_dialect *rr_dialect_find(const char *name, size_t len)
@@ -52,7 +52,8 @@ static bool is_ragfab(const json_t *root)
     size_t i;
 
     if (json_array_size(documents) == 0 || has_cohere_key(root)) return false;
-    json_array_foreach (documents, i, doc) {
+    json_array_foreach(documents, i, doc)
+    {
         if (!json_is_string(json_object_get(doc, "content")) || has(doc, "text")) return false;
     }
     return true;

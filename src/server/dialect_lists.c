@@ -2,7 +2,7 @@
 /* dialect_lists.c - the APIs that differ from each other in names only: Voyage, Mixedbread,
  * Pinecone, NIM, Weaviate, DashScope, and vLLM's /score.  Layer: server (L6).  Threads: pure.
  *
- * Each is a row of words for the parser and one for the writer, plus a few lines for its envelope. */
+ * Each is a row of words for the parser, one for the writer, and a few lines for its envelope. */
 #include <stdio.h>
 
 #include "base/attr.h"
@@ -129,7 +129,8 @@ static void render_voyage(const struct rr_reply *r, struct rr_buf *out)
     put_items(r, out, &w);
     rr_buf_putc(out, ',');
     put_model(r, out);
-    rr_buf_printf(out, ",\"usage\":{\"total_tokens\":%llu}}", (unsigned long long)rr_reply_tokens(r));
+    rr_buf_printf(out, ",\"usage\":{\"total_tokens\":%llu}}",
+                  (unsigned long long)rr_reply_tokens(r));
 }
 
 static int parse_mixedbread(struct rr_fields *f)
@@ -142,7 +143,8 @@ static void render_mixedbread(const struct rr_reply *r, struct rr_buf *out)
     static const struct item_words w = { "index", "score", "input", AS_ITEM, false };
     unsigned long long tokens = rr_reply_tokens(r);
 
-    rr_buf_printf(out, "{\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu},", tokens, tokens);
+    rr_buf_printf(out, "{\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu},", tokens,
+                  tokens);
     put_model(r, out);
     rr_buf_puts(out, ",\"data\":");
     put_items(r, out, &w);
@@ -312,16 +314,17 @@ static void render_score(const struct rr_reply *r, struct rr_buf *out)
             rr_buf_putc(out, '}');
         }
     }
-    rr_buf_printf(out, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu}}", tokens, tokens);
+    rr_buf_printf(out, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu}}", tokens,
+                  tokens);
 }
 
 /* ---- table -------------------------------------------------------------------------------- */
 
-#define LIST_DIALECT(id, errors)                                                                   \
-    const struct rr_dialect rr_dialect_##id = { .name = #id,                                       \
-                                                .parse = parse_##id,                               \
-                                                .render = render_##id,                             \
-                                                .render_error = errors,                            \
+#define LIST_DIALECT(id, errors) \
+    const struct rr_dialect rr_dialect_##id = { .name = #id, \
+                                                .parse = parse_##id, \
+                                                .render = render_##id, \
+                                                .render_error = errors, \
                                                 .backend_status = 500 }
 
 LIST_DIALECT(voyage, rr_problem_union);

@@ -5,7 +5,7 @@
  * Seven fields:  {"query", "documents": [{"chunk_id", "document_id", "document_title",
  *                "document_source", "chunk_index", "content", "similarity"}], "top_k": 5}
  * Free fields:   {"query", "documents": [{"content", ...}], "top_k"}
- * Reply:         {"documents": [...], "count", "model", "processing_time"}, best first.  Each document
+ * Reply:         {"documents": [...], "count", "model", "processing_time"}, best first.  A document
  *                is the caller's object with rerank_score (and, for free fields, score) added.
  * There is one space after colons: ragfab's test script searches for "count": 3. */
 #include <math.h>
@@ -27,7 +27,7 @@ static const struct {
     const char *key;
     enum want want;
 } seven[] = {
-    { "chunk_id", STRING },     { "document_id", STRING }, { "document_title", STRING },
+    { "chunk_id", STRING },        { "document_id", STRING },  { "document_title", STRING },
     { "document_source", STRING }, { "chunk_index", INTEGER }, { "content", STRING },
     { "similarity", NUMBER },
 };
@@ -46,8 +46,7 @@ static bool all_seven(const json_t *documents)
     size_t i;
     const json_t *doc;
 
-    json_array_foreach (documents, i, doc)
-        if (!has_seven(doc)) return false;
+    json_array_foreach(documents, i, doc) if (!has_seven(doc)) return false;
     return true;
 }
 
@@ -55,7 +54,8 @@ static bool right_type(const json_t *v, enum want want)
 {
     if (want == STRING) return json_is_string(v);
     if (want == NUMBER) return json_is_number(v);
-    return json_is_integer(v) || (json_is_real(v) && floor(json_real_value(v)) == json_real_value(v));
+    return json_is_integer(v) ||
+           (json_is_real(v) && floor(json_real_value(v)) == json_real_value(v));
 }
 
 static int check_seven(struct rr_fields *f, size_t i, const json_t *doc)
@@ -83,18 +83,18 @@ static int parse_documents(struct rr_fields *f, struct rr_group *g)
 
     if (documents && !json_is_array(documents))
         return rr_fields_wrong_type(f, "documents", documents, "an array");
-    json_array_foreach (documents, i, doc) { /* reached with other things when pinned */
+    json_array_foreach(documents, i, doc)
+    { /* reached with other things when pinned */
         snprintf(path, sizeof(path), "documents[%zu]", i);
         if (!json_is_object(doc)) return rr_fields_wrong_type(f, path, doc, "an object");
         if (rr_fields_text(f, doc, path, "content", true, &(struct rr_text){ 0 })) return -1;
     }
     f->ask->form = json_array_size(documents) && all_seven(documents) ? SEVEN_FIELDS : FREE_FIELDS;
     if (f->ask->form == SEVEN_FIELDS) {
-        json_array_foreach (documents, i, doc)
-            if (check_seven(f, i, doc)) return -1;
+        json_array_foreach(documents, i, doc) if (check_seven(f, i, doc)) return -1;
     }
     if (rr_fields_docs(f, documents, "documents", &rules, g)) return -1;
-    json_array_foreach (documents, i, doc) /* content is the text, whatever else there is */
+    json_array_foreach(documents, i, doc) /* content is the text, whatever else there is */
         g->docs[i] = (struct rr_text){ json_string_value(json_object_get(doc, "content")),
                                        json_string_length(json_object_get(doc, "content")) };
     return 0;
@@ -110,7 +110,7 @@ static int parse(struct rr_fields *f)
     f->ask->has_limit = !json_object_get(f->root, "top_k");
     f->ask->limit = DEFAULT_TOP_K; /* left out: 5; null: all */
     if (rr_fields_int(f, f->root, "", "top_k", INT64_MIN, INT64_MAX, &f->ask->has_limit,
-                     &f->ask->limit))
+                      &f->ask->limit))
         return -1;
     n = (int64_t)g->n_docs;
     if (f->ask->has_limit && f->ask->limit < 0) /* as a Python slice: drops from the end */
@@ -149,8 +149,7 @@ static void render(const struct rr_reply *r, struct rr_buf *out)
         uint32_t at = result->order[i];
 
         if (i) rr_buf_puts(out, ", ");
-        put_document(r, out, json_array_get(g->source, at),
-                     rr_reply_score(g, &result->scores[at]));
+        put_document(r, out, json_array_get(g->source, at), rr_reply_score(g, &result->scores[at]));
     }
     rr_buf_printf(out, "], \"count\": %zu, \"model\": ", n);
     rr_buf_json_string(out, rr_text(r->model));

@@ -2,7 +2,8 @@
 /* dialect_tei.c - text-embeddings-inference: /rerank, /predict, and its form for Vertex.
  * Layer: server (L6).  Threads: pure.
  *
- * rerank:   {"query", "texts": [string], "return_text", "raw_scores", "truncate"} -> [{index, score}]
+ * rerank:   {"query", "texts": [string], "return_text", "raw_scores", "truncate"}
+ *           -> [{index, score}]
  * predict:  {"inputs": ["query", "text"] | [["query", "text"], ...] | [{"text", "text_pair"}, ...]}
  *           -> [{score, label}] for one pair, a list of those for many; in input order
  * vertex:   {"instances": [rerank bodies]} -> {"predictions": [lists of rerank]} */
@@ -105,7 +106,8 @@ static int parse_vertex(struct rr_fields *f)
                                 json_array_size(instances), f->config->max_documents);
     g = rr_fields_group(f, json_array_size(instances));
     if (!g) return -1;
-    json_array_foreach (instances, i, body) {
+    json_array_foreach(instances, i, body)
+    {
         snprintf(where, sizeof(where), "instances[%zu]", i);
         if (!json_is_object(body)) return rr_fields_wrong_type(f, where, body, "an object");
         if (parse_body(f, body, where, &g[i])) return -1;

@@ -5,8 +5,8 @@
  * {"query", "documents": [string | {"text", ...}], "top_n", "return_documents", "rank_fields"}
  * -> {"id", "object", "model", "created", "results": [{"index", "relevance_score", "document"}],
  *     "usage", "meta"}
- * What readers insist on: meta (Vercel's SDK refuses a reply without it), usage of plain integers and
- * model (Haystack, LiteLLM), document as an object or not there at all, never null (Dify). */
+ * What readers insist on: meta (Vercel's SDK refuses a reply without it), usage of plain integers
+ * and model (Haystack, LiteLLM), document as an object or not there at all, never null (Dify). */
 #include "base/attr.h"
 #include "base/text.h"
 #include "server/echo.h"
@@ -112,7 +112,8 @@ static void render(const struct rr_reply *r, struct rr_buf *out)
     rr_buf_json_string(out, rr_text(r->model));
     rr_buf_printf(out, ",\"created\":%lld,\"results\":[", (long long)r->created);
     put_results(r, out);
-    rr_buf_printf(out, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu},", tokens, tokens);
+    rr_buf_printf(out, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu},", tokens,
+                  tokens);
     rr_buf_printf(out,
                   "\"meta\":{\"api_version\":{\"version\":\"%s\"},\"billed_units\":{"
                   "\"search_units\":%zu},\"tokens\":{\"input_tokens\":%llu}}}",

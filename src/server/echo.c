@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* echo.c - see echo.h.  jansson's own writer prints 17 digits of every real, so that 0.85 comes back
- * as 0.84999999999999998; this one prints the shortest form. */
+/* echo.c - see echo.h.  jansson's own writer prints 17 digits of a real, so that 0.85 would come
+ * back as 0.84999999999999998; this one prints the shortest form. */
 #include "server/echo.h"
 
 #include <string.h>
@@ -44,7 +44,8 @@ static void put_array(struct rr_buf *out, const json_t *v, bool spaced)
     const json_t *item;
 
     rr_buf_putc(out, '[');
-    json_array_foreach (v, i, item) {
+    json_array_foreach(v, i, item)
+    {
         if (i) put_comma(out, spaced);
         rr_echo_json(out, item, spaced);
     }
@@ -63,9 +64,7 @@ void rr_echo_json(struct rr_buf *out, const json_t *v, bool spaced)
     case JSON_STRING:
         rr_buf_json_string(out, (struct rr_text){ json_string_value(v), json_string_length(v) });
         break;
-    case JSON_INTEGER:
-        rr_buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
-        break;
+    case JSON_INTEGER: rr_buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v)); break;
     case JSON_REAL: rr_buf_json_double(out, json_real_value(v)); break;
     case JSON_TRUE: rr_buf_puts(out, "true"); break;
     case JSON_FALSE: rr_buf_puts(out, "false"); break;

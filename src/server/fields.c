@@ -47,7 +47,7 @@ static void join(char out[PATH_MAX_BYTES], const char *where, const char *key)
 }
 
 int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
-                  bool required, struct rr_text *out)
+                   bool required, struct rr_text *out)
 {
     const json_t *v = rr_fields_get(obj, key);
     char path[PATH_MAX_BYTES];
@@ -63,7 +63,7 @@ int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, co
 }
 
 int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
-                  bool *out)
+                   bool *out)
 {
     const json_t *v = rr_fields_get(obj, key);
     char path[PATH_MAX_BYTES];
@@ -86,7 +86,7 @@ int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, co
 }
 
 int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
-                 int64_t min, int64_t max, bool *has, int64_t *out)
+                  int64_t min, int64_t max, bool *has, int64_t *out)
 {
     const json_t *v = rr_fields_get(obj, key);
     char path[PATH_MAX_BYTES];
@@ -123,7 +123,8 @@ static int join_fields(struct rr_fields *f, const char *path, const json_t *obj,
     const json_t *name, *v;
     char *text;
 
-    json_array_foreach (names, i, name) {
+    json_array_foreach(names, i, name)
+    {
         if (!json_is_string(name)) {
             char where[PATH_MAX_BYTES];
 
@@ -140,7 +141,8 @@ static int join_fields(struct rr_fields *f, const char *path, const json_t *obj,
                                 "has none of the rank_fields as a string");
     text = rr_arena_alloc(f->arena, len, 1);
     if (!text) return rr_fields_no_memory(f);
-    json_array_foreach (names, i, name) {
+    json_array_foreach(names, i, name)
+    {
         v = json_object_get(obj, json_string_value(name));
         if (!json_is_string(v)) continue;
         if (at) text[at++] = '\n';
@@ -183,12 +185,12 @@ static int doc_text(struct rr_fields *f, const char *path, size_t i, const json_
     }
     if (snprintf(where, sizeof(where), "%s[%zu]", path, i) < 0) where[0] = 0;
     if (json_is_object(doc) && rules->objects) return object_text(f, where, doc, rules, out);
-    return rr_fields_wrong_type(f, where, doc, rules->objects ? "a string or an object"
-                                                              : "a string");
+    return rr_fields_wrong_type(f, where, doc,
+                                rules->objects ? "a string or an object" : "a string");
 }
 
 int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
-                  const struct rr_doc_rules *rules, struct rr_group *g)
+                   const struct rr_doc_rules *rules, struct rr_group *g)
 {
     bool one = json_is_string(list);
     size_t n = one ? 1 : json_array_size(list), i;
@@ -233,7 +235,8 @@ static int length_limit(struct rr_fields *f)
 
     if (rr_fields_int(f, f->root, "", "max_length", 0, max, &has, &n)) return -1;
     /* vLLM's name; -1 asks for as much as the model takes, which is what no limit means here */
-    if (!has && rr_fields_int(f, f->root, "", "truncate_prompt_tokens", -1, max, &has, &n)) return -1;
+    if (!has && rr_fields_int(f, f->root, "", "truncate_prompt_tokens", -1, max, &has, &n))
+        return -1;
     if (has && n > 0) f->ask->max_length = (uint32_t)n;
     return 0;
 }

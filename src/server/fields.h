@@ -11,22 +11,22 @@
 
 /* where: path of obj, "" for the top level. */
 int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
-                  bool required, struct rr_text *out);
+                   bool required, struct rr_text *out);
 /* Also "true" and "false" as strings, in any case of letters. */
 int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
-                  bool *out);
+                   bool *out);
 /* Also reals without a fraction. */
 int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
-                 int64_t min, int64_t max, bool *has, int64_t *out);
+                  int64_t min, int64_t max, bool *has, int64_t *out);
 
 struct rr_doc_rules {
-    bool objects;             /* objects with text or content are allowed beside strings */
+    bool objects;              /* objects with text or content are allowed beside strings */
     const json_t *rank_fields; /* array of keys whose values make the text; or NULL */
 };
 
 /* A list of documents (a lone string is a list of one) into g->docs and g->source. */
 int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
-                  const struct rr_doc_rules *rules, struct rr_group *g);
+                   const struct rr_doc_rules *rules, struct rr_group *g);
 
 /* max_length, raw_scores, truncate and their synonyms: the options that every dialect knows. */
 int rr_fields_common(struct rr_fields *f);

@@ -137,8 +137,8 @@ static void count_rejection(struct rr_job *job)
     else if (job->problem.status < 500)
         reason = RR_REJECT_INVALID;
     else if (job->problem.status == 503 && !job->err.code)
-        reason = atomic_load(&s->phase) == RR_PHASE_LOADING ? RR_REJECT_NOT_READY
-                                                            : RR_REJECT_DRAINING;
+        reason =
+            atomic_load(&s->phase) == RR_PHASE_LOADING ? RR_REJECT_NOT_READY : RR_REJECT_DRAINING;
     rr_metrics_add(s->metrics, RR_M_REJECTED, reason, 1);
 }
 
@@ -253,6 +253,20 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
     set_headers(job, &t, log->tokens, rr_now_ns() - x->read_ns);
 }
 
+/* What is counted of every request, however it ended. */
+static void record(struct rr_job *job, enum rr_meter_outcome outcome, uint64_t total_ns)
+{
+    struct rr_server *s = job->server;
+
+    job->finished = true;
+    rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, total_ns);
+    rr_metrics_observe(s->metrics, RR_M_REQUEST_BYTES, 0, job->x->body_bytes);
+    rr_meters_dialect(s->metrics, job->dialect->name);
+    if (outcome != RR_OUTCOME_CANCELLED) return;
+    rr_metrics_add(s->metrics, RR_M_CANCELLED, 0, 1);
+    RR_SAY(&s->console, RR_INFO, CLIENT_LEFT, job->x->request_id);
+}
+
 void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x)
 {
     struct rr_job *job = x->job;
@@ -271,15 +285,8 @@ void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x)
     total_ns = rr_now_ns() - x->read_ns;
     log.status = x->status;
     log.ms = (double)total_ns * 1e-6;
-    rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, total_ns);
-    rr_metrics_observe(s->metrics, RR_M_REQUEST_BYTES, 0, x->body_bytes);
-    rr_meters_dialect(s->metrics, job->dialect->name);
-    if (outcome == RR_OUTCOME_CANCELLED) {
-        rr_metrics_add(s->metrics, RR_M_CANCELLED, 0, 1);
-        RR_SAY(&s->console, RR_INFO, CLIENT_LEFT, x->request_id);
-    } else {
-        rr_console_access(&s->console, &log);
-    }
+    record(job, outcome, total_ns);
+    if (outcome != RR_OUTCOME_CANCELLED) rr_console_access(&s->console, &log);
 }
 
 /* ---- interface ---------------------------------------------------------------------------- */
@@ -322,6 +329,10 @@ void rr_rerank_end(struct rr_server *s, struct rr_exchange *x)
 
     if (!job) return;
     x->job = NULL;
+    if (!job->finished) {
+        x->status = 499;
+        record(job, RR_OUTCOME_CANCELLED, rr_now_ns() - x->read_ns);
+    }
     if (job->accepted) {
         rr_metrics_add(s->metrics, RR_M_IN_FLIGHT, 0, (uint64_t)-1);
         atomic_fetch_sub(&s->in_flight, 1);

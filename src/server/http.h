@@ -6,7 +6,8 @@
  * the body and calls app->request.  That either fills in the reply or says RR_HTTP_WAIT: then the
  * connection sleeps, no thread is blocked, and the exchange belongs to the application until it
  * calls rr_http_wake, once, from any thread.  After that an I/O thread calls app->finish, sends the
- * reply and, when it is sent or the client is gone, calls app->end and frees the exchange.
+ * reply and, when it is sent or the client is gone, calls app->end and frees the exchange.  If the
+ * client is seen to be gone before, app->finish is left out.
  * All calls for one exchange come from the same I/O thread. */
 #ifndef RR_SERVER_HTTP_H
 #define RR_SERVER_HTTP_H
@@ -50,7 +51,7 @@ struct rr_exchange {
     } headers[RR_HTTP_MAX_HEADERS];
     unsigned n_headers;
     const struct rr_dialect *pinned; /* by a prefix of the path */
-    bool close; /* end the connection after the reply */
+    bool close;                      /* end the connection after the reply */
 };
 
 enum rr_http_next { RR_HTTP_REPLY, RR_HTTP_WAIT };

@@ -3,7 +3,7 @@
  * Layer: server (L6).  Threads: the library's I/O threads, and rr_http_wake from any.
  *
  * What the library leaves to us is checked here before anything else sees a request: Content-Length
- * beside Transfer-Encoding, repeated or odd framing headers, repeated Host, the size of the body. */
+ * beside Transfer-Encoding, repeated or odd framing headers, repeated Host, size of the body. */
 #include <microhttpd.h>
 
 #include <arpa/inet.h>
@@ -72,8 +72,8 @@ static bool is_token(const char *s)
 
     if (!*s) return false;
     for (; *s; s++) {
-        bool alnum = (*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'z') ||
-                     (*s >= 'A' && *s <= 'Z');
+        bool alnum =
+            (*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z');
 
         if (!alnum && !strchr(extra, *s)) return false;
     }
@@ -176,8 +176,9 @@ static enum rr_method method_of(const char *name)
     static const struct {
         const char *name;
         enum rr_method method;
-    } known[] = { { "GET", RR_GET }, { "HEAD", RR_HEAD }, { "POST", RR_POST },
-                  { "OPTIONS", RR_OPTIONS } };
+    } known[] = {
+        { "GET", RR_GET }, { "HEAD", RR_HEAD }, { "POST", RR_POST }, { "OPTIONS", RR_OPTIONS }
+    };
     size_t i;
 
     for (i = 0; i < RR_COUNT(known); i++)
@@ -201,8 +202,8 @@ static struct MHD_Response *make_response(struct rr_exchange *x)
         rr_free(body);
         return NULL;
     }
-    MHD_add_response_header(r, "Content-Type", x->content_type ? x->content_type
-                                                               : "application/json");
+    MHD_add_response_header(r, "Content-Type",
+                            x->content_type ? x->content_type : "application/json");
     MHD_add_response_header(r, "X-Request-Id", x->request_id);
     for (i = 0; i < x->n_headers; i++)
         MHD_add_response_header(r, x->headers[i].name, x->headers[i].value);
@@ -254,8 +255,9 @@ static enum MHD_Result refuse_now(struct connection_exchange *c)
 
 /* ---- the library's callback --------------------------------------------------------------- */
 
-static struct connection_exchange *new_exchange(struct rr_http *h, struct MHD_Connection *connection,
-                                                const char *url, const char *method)
+static struct connection_exchange *new_exchange(struct rr_http *h,
+                                                struct MHD_Connection *connection, const char *url,
+                                                const char *method)
 {
     struct connection_exchange *c = rr_calloc(RR_MEM_SERVER, 1, sizeof(*c));
 
@@ -264,7 +266,6 @@ static struct connection_exchange *new_exchange(struct rr_http *h, struct MHD_Co
     c->connection = connection;
     c->x.begun_ns = rr_now_ns();
     c->x.method = method_of(method);
-    c->x.status = 500;
     rr_buf_init(&c->x.body, RR_MEM_REQUEST, h->config.max_body);
     rr_buf_init(&c->x.reply, RR_MEM_REQUEST, MAX_REPLY);
     set_path(&c->x, url);
@@ -374,6 +375,8 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
     (void)connection;
     if (!c) return;
     *slot = NULL;
+    /* Woken, but the library saw the client gone before it called us: there was no finish. */
+    if (c->waiting) atomic_fetch_sub(&h->asleep, 1);
     h->app.end(h->app.user, &c->x, c->raw_sent || why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     rr_buf_free(&c->x.body);
     rr_buf_free(&c->x.reply);
@@ -470,24 +473,19 @@ int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
 
 int rr_http_start(struct rr_http *h, struct rr_error *err)
 {
-    struct MHD_OptionItem pool[] = { { MHD_OPTION_THREAD_POOL_SIZE,
-                                       (intptr_t)h->config.threads, NULL },
+    struct MHD_OptionItem pool[] = { { MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)h->config.threads,
+                                       NULL },
                                      { MHD_OPTION_END, 0, NULL } };
 
     if (h->config.threads < 2) pool[0].option = MHD_OPTION_END;
     h->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-        (uint16_t)h->port, NULL, NULL, on_access, h,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, h->listener,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+        (uint16_t)h->port, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, h->listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->config.max_connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, h->config.idle_seconds,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY,
-        MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)(16 * 1024),
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_ARRAY, pool,
-        MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_TIMEOUT, h->config.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)(16 * 1024),
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
     if (!h->daemon) return rr_fail(err, RR_EIO, "cannot start the HTTP threads");
     return RR_OK;
 }

@@ -38,12 +38,13 @@ struct rr_job {
     struct rr_result **results;       /* [ask.n_groups] in the arena; each is ours */
     uint64_t parsed_ns, submitted_ns;
     bool accepted; /* counted in in_flight */
+    bool finished; /* there is a reply */
 
     struct rr_watched watched;
     pthread_mutex_t lock;
-    size_t pending;       /* lock; parts not done, and one for the submitting thread */
-    struct rr_error err;  /* lock; the first error of any part */
-    int gone;             /* lock; why it was cancelled: -1 not, else enum rr_gone */
+    size_t pending;      /* lock; parts not done, and one for the submitting thread */
+    struct rr_error err; /* lock; the first error of any part */
+    int gone;            /* lock; why it was cancelled: -1 not, else enum rr_gone */
 };
 
 /* NULL when memory is short. */

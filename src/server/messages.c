@@ -126,7 +126,7 @@ static void access_fields(struct rr_buf *out, const struct rr_access *a)
 void rr_console_access(const struct rr_console *c, const struct rr_access *a)
 {
     const char *const done[] = { rr_num(a->documents), rr_num(a->results), rr_num1(a->ms),
-                                 rr_num(a->tokens), a->dialect, a->id };
+                                 rr_num(a->tokens),    a->dialect,         a->id };
     const char *const refused[] = { rr_num(a->status), a->problem, a->dialect, a->id };
     enum rr_level level = a->problem && a->status >= 500 ? RR_WARN : RR_INFO;
     struct rr_buf text, out;

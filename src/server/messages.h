@@ -36,8 +36,8 @@ void rr_console_close(void);
 /* Logs a message.  args: [n]. */
 void rr_say(const struct rr_console *c, enum rr_level level, enum rr_message id,
             const char *const *args, unsigned n);
-#define RR_SAY(console, level, id, ...)                                                            \
-    rr_say(console, level, RR_SAY_##id, (const char *const[]){ __VA_ARGS__ },                      \
+#define RR_SAY(console, level, id, ...) \
+    rr_say(console, level, RR_SAY_##id, (const char *const[]){ __VA_ARGS__ }, \
            sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
 
 /* One request in the log.  In JSON the numbers are fields of their own. */

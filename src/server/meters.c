@@ -15,40 +15,97 @@
 #include "base/mem.h"
 #include "server/dialect.h"
 
-static const char *const handlers[] = { "rerank", "root", "health", "info", "live",
-                                        "ready", "metrics", "models", "none" };
-static const char *const statuses[] = { "200", "204", "400", "404", "405", "413", "414",
-                                        "417", "422", "424", "429", "499", "500", "503",
-                                        "504", "other" };
-static const char *const dialects[] = { "ragfab", "tei", "union", "cohere", "jina", "voyage",
-                                        "mixedbread", "pinecone", "nim", "weaviate", "dashscope",
-                                        "score", "predict", "vertex", "none" };
+static const char *const handlers[] = { "rerank", "root",    "health", "info", "live",
+                                        "ready",  "metrics", "models", "none" };
+static const char *const statuses[] = { "200", "204", "400", "404", "405", "413", "414", "417",
+                                        "422", "424", "429", "499", "500", "503", "504", "other" };
+static const char *const dialects[] = { "ragfab",    "tei",        "union",    "cohere", "jina",
+                                        "voyage",    "mixedbread", "pinecone", "nim",    "weaviate",
+                                        "dashscope", "score",      "predict",  "vertex", "none" };
 static const char *const outcomes[] = { "ok", "error", "cancelled" };
 static const char *const stages[] = { "parse", "tokenize", "queue", "inference", "serialize" };
-static const char *const reasons[] = { "queue_full", "deadline", "invalid", "too_large",
-                                       "draining", "not_ready", "error" };
+static const char *const reasons[] = { "queue_full", "deadline",  "invalid", "too_large",
+                                       "draining",   "not_ready", "error" };
 static const char *const sources[] = { "model" };
 static const char *const kinds[] = { "real" };
 static const char *const levels[] = { "error", "warning", "info", "debug" };
 static const char *memory_names[RR_MEM_TAGS]; /* filled by open, always with the same names */
 
-static const double seconds[] = { .001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3,
-                                  .5, .75, 1, 1.5, 2.5, 5, 10, 30 };
-static const double bytes[] = { 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304,
-                                16777216 };
+static const double seconds[] = { .001, .0025, .005, .01, .025, .05, .075, .1, .15, .2,
+                                  .3,   .5,    .75,  1,   1.5,  2.5, 5,    10, 30 };
+static const double bytes[] = { 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216 };
 static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 
-#define LABELS_NONE { { 0 }, { 0 } }
-#define LABELS_HANDLER_STATUS { { "handler", handlers, RR_COUNT(handlers) },                      \
-                                { "status", statuses, RR_COUNT(statuses) } }
-#define LABELS_DIALECT { { "dialect", dialects, RR_COUNT(dialects) }, { 0 } }
-#define LABELS_OUTCOME { { "status", outcomes, RR_COUNT(outcomes) }, { 0 } }
-#define LABELS_STAGE { { "stage", stages, RR_COUNT(stages) }, { 0 } }
-#define LABELS_REASON { { "reason", reasons, RR_COUNT(reasons) }, { 0 } }
-#define LABELS_SOURCE { { "source", sources, RR_COUNT(sources) }, { 0 } }
-#define LABELS_KIND { { "kind", kinds, RR_COUNT(kinds) }, { 0 } }
-#define LABELS_LEVEL { { "level", levels, RR_COUNT(levels) }, { 0 } }
-#define LABELS_MEMORY { { "use", memory_names, RR_MEM_TAGS }, { 0 } }
+#define LABELS_NONE \
+    { \
+        { 0 }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_HANDLER_STATUS \
+    { \
+        { "handler", handlers, RR_COUNT(handlers) }, \
+        { \
+            "status", statuses, RR_COUNT(statuses) \
+        } \
+    }
+#define LABELS_DIALECT \
+    { \
+        { "dialect", dialects, RR_COUNT(dialects) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_OUTCOME \
+    { \
+        { "status", outcomes, RR_COUNT(outcomes) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_STAGE \
+    { \
+        { "stage", stages, RR_COUNT(stages) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_REASON \
+    { \
+        { "reason", reasons, RR_COUNT(reasons) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_SOURCE \
+    { \
+        { "source", sources, RR_COUNT(sources) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_KIND \
+    { \
+        { "kind", kinds, RR_COUNT(kinds) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_LEVEL \
+    { \
+        { "level", levels, RR_COUNT(levels) }, \
+        { \
+            0 \
+        } \
+    }
+#define LABELS_MEMORY \
+    { \
+        { "use", memory_names, RR_MEM_TAGS }, \
+        { \
+            0 \
+        } \
+    }
 
 #define BUCKETS_NONE NULL, 0
 #define BUCKETS_SECONDS seconds, RR_COUNT(seconds)
@@ -56,7 +113,7 @@ static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 #define BUCKETS_COUNTS counts, RR_COUNT(counts)
 
 static const struct rr_metric table[RR_METERS] = {
-#define RR_METRIC(id, type, name, help, scale, labels, buckets)                                    \
+#define RR_METRIC(id, type, name, help, scale, labels, buckets) \
     [RR_M_##id] = { RR_METRIC_##type, name, help, scale, LABELS_##labels, BUCKETS_##buckets },
 #include "server/metrics.def"
 #undef RR_METRIC
@@ -86,7 +143,8 @@ void rr_meters_answer(struct rr_metrics *m, enum rr_meter_handler handler, unsig
     snprintf(word, sizeof(word), "%u", status);
     rr_metrics_add(m, RR_M_HTTP_REQUESTS,
                    rr_metric_series(&table[RR_M_HTTP_REQUESTS], handler,
-                                    find(statuses, RR_COUNT(statuses), word)), 1);
+                                    find(statuses, RR_COUNT(statuses), word)),
+                   1);
 }
 
 void rr_meters_dialect(struct rr_metrics *m, const char *name)

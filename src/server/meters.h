@@ -16,14 +16,33 @@ enum rr_meter {
 };
 
 enum rr_meter_outcome { RR_OUTCOME_OK, RR_OUTCOME_ERROR, RR_OUTCOME_CANCELLED };
-enum rr_meter_stage { RR_STAGE_PARSE, RR_STAGE_TOKENIZE, RR_STAGE_QUEUE, RR_STAGE_INFERENCE,
-                      RR_STAGE_SERIALIZE };
-enum rr_meter_reason { RR_REJECT_QUEUE_FULL, RR_REJECT_DEADLINE, RR_REJECT_INVALID,
-                       RR_REJECT_TOO_LARGE, RR_REJECT_DRAINING, RR_REJECT_NOT_READY,
-                       RR_REJECT_ERROR };
-enum rr_meter_handler { RR_HANDLER_RERANK, RR_HANDLER_ROOT, RR_HANDLER_HEALTH, RR_HANDLER_INFO,
-                        RR_HANDLER_LIVE, RR_HANDLER_READY, RR_HANDLER_METRICS, RR_HANDLER_MODELS,
-                        RR_HANDLER_NONE };
+enum rr_meter_stage {
+    RR_STAGE_PARSE,
+    RR_STAGE_TOKENIZE,
+    RR_STAGE_QUEUE,
+    RR_STAGE_INFERENCE,
+    RR_STAGE_SERIALIZE
+};
+enum rr_meter_reason {
+    RR_REJECT_QUEUE_FULL,
+    RR_REJECT_DEADLINE,
+    RR_REJECT_INVALID,
+    RR_REJECT_TOO_LARGE,
+    RR_REJECT_DRAINING,
+    RR_REJECT_NOT_READY,
+    RR_REJECT_ERROR
+};
+enum rr_meter_handler {
+    RR_HANDLER_RERANK,
+    RR_HANDLER_ROOT,
+    RR_HANDLER_HEALTH,
+    RR_HANDLER_INFO,
+    RR_HANDLER_LIVE,
+    RR_HANDLER_READY,
+    RR_HANDLER_METRICS,
+    RR_HANDLER_MODELS,
+    RR_HANDLER_NONE
+};
 
 RR_NODISCARD int rr_meters_open(struct rr_metrics **out, struct rr_error *err);
 

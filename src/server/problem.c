@@ -68,8 +68,8 @@ void rr_problem_engine(struct rr_problem *p, const struct rr_error *err, unsigne
         int code;
         unsigned status;
     } table[] = {
-        { RR_EINVAL, 422 },    { RR_ENOTSUP, 422 },  { RR_ETOOBIG, 422 }, { RR_ETIMEDOUT, 504 },
-        { RR_ECANCELED, 499 }, { RR_ECLOSED, 503 },  { RR_EDEVICE, 503 }, { RR_ENOMEM, 503 },
+        { RR_EINVAL, 422 },    { RR_ENOTSUP, 422 }, { RR_ETOOBIG, 422 }, { RR_ETIMEDOUT, 504 },
+        { RR_ECANCELED, 499 }, { RR_ECLOSED, 503 }, { RR_EDEVICE, 503 }, { RR_ENOMEM, 503 },
     };
     unsigned status = err->code == RR_EBUSY ? overload : 500;
     size_t i;
@@ -150,8 +150,9 @@ void rr_problem_openai(const struct rr_problem *p, struct rr_buf *out)
     rr_buf_puts(out, "{\"error\":{\"message\":");
     put_string(out, p->msg);
     rr_buf_puts(out, ",\"type\":");
-    put_string(out, p->status >= 500 ? "InternalServerError"
-                    : p->status == 429 ? "RateLimitError" : "BadRequestError");
+    put_string(out, p->status >= 500   ? "InternalServerError"
+                    : p->status == 429 ? "RateLimitError"
+                                       : "BadRequestError");
     rr_buf_puts(out, ",\"param\":");
     if (p->path[0])
         put_string(out, p->path);

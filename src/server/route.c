@@ -7,7 +7,10 @@
 #include "server/admin.h"
 
 #define LOOK (RR_GET | RR_HEAD)
-#define RERANK(path, dialect, v2) { path, RR_POST, RR_HANDLER_RERANK, NULL, dialect, v2 }
+#define RERANK(path, dialect, v2) \
+    { \
+        path, RR_POST, RR_HANDLER_RERANK, NULL, dialect, v2 \
+    }
 
 static const struct rr_route routes[] = {
     { "/", LOOK, RR_HANDLER_ROOT, rr_admin_root, NULL, false },
@@ -34,7 +37,7 @@ static const struct rr_route routes[] = {
     RERANK("/v3/rerank", &rr_dialect_union, false),
 };
 
-static const struct rr_route options_route = { "", RR_OPTIONS, RR_HANDLER_NONE, rr_admin_options,
+static const struct rr_route options_route = { "",   RR_OPTIONS, RR_HANDLER_NONE, rr_admin_options,
                                                NULL, false };
 
 /* The path without a dialect's name in front of it. */

@@ -68,8 +68,10 @@ static int set_dialect(struct rr_server *s, struct rr_error *err)
     if (strcmp(name, "auto") == 0) return RR_OK;
     s->pinned = rr_dialect_find(name, strlen(name));
     if (s->pinned) return RR_OK;
-    return rr_fail(err, RR_EFORMAT, "dialect: found \"%.40s\", expected auto or a name as in "
-                                    "docs/API.md, for example ragfab, tei, cohere, jina", name);
+    return rr_fail(err, RR_EFORMAT,
+                   "dialect: found \"%.40s\", expected auto or a name as in "
+                   "docs/API.md, for example ragfab, tei, cohere, jina",
+                   name);
 }
 
 /* The last part of the model's folder: the name until the engine knows better. */
@@ -90,8 +92,9 @@ static int set_up(struct rr_server *s, const struct rr_settings *settings, struc
     s->console.json = strcmp(settings->log_format, "json") == 0;
     s->console.french = rr_settings_french(settings);
     s->console.level = level_of(settings->log_level);
-    s->parse.echo = strcmp(echo, "yes") == 0 ? RR_ECHO_YES
-                    : strcmp(echo, "no") == 0 ? RR_ECHO_NO : RR_ECHO_AUTO;
+    s->parse.echo = strcmp(echo, "yes") == 0  ? RR_ECHO_YES
+                    : strcmp(echo, "no") == 0 ? RR_ECHO_NO
+                                              : RR_ECHO_AUTO;
     s->parse.max_documents = settings->max_documents;
     s->parse.max_document_bytes = settings->max_document_bytes;
     s->parse.max_query_bytes = settings->max_query_bytes;
@@ -117,8 +120,10 @@ static void raise_descriptor_limit(void)
 static int open_http(struct rr_server *s, struct rr_error *err)
 {
     const struct rr_settings *o = s->settings;
-    struct rr_http_config config = { o->host, o->port, o->http_threads, o->max_connections,
-                                     (unsigned)o->idle_timeout, o->max_body };
+    struct rr_http_config config = {
+        o->host,    o->port, o->http_threads, o->max_connections, (unsigned)o->idle_timeout,
+        o->max_body
+    };
     struct rr_http_app app;
     int rc;
 
@@ -180,8 +185,8 @@ static void say_plan(const struct rr_server *s, const struct rr_info *i)
            rr_num(i->max_length));
     RR_SAY(c, RR_INFO, DEVICE, i->device, i->device_name, i->isa, rr_num(i->threads),
            rr_num(i->prep_threads));
-    RR_SAY(c, RR_INFO, MEMORY, mib(i->weights_bytes), mib(i->mapped_bytes),
-           mib(i->workspace_bytes), mib(s->settings->max_body));
+    RR_SAY(c, RR_INFO, MEMORY, mib(i->weights_bytes), mib(i->mapped_bytes), mib(i->workspace_bytes),
+           mib(s->settings->max_body));
     if (i->fallback_active) RR_SAY(c, RR_WARN, FALLBACK, s->settings->device);
 }
 
@@ -212,7 +217,8 @@ static void become_ready(struct life *life)
     atomic_store(&s->engine, life->loader.engine);
     atomic_store(&s->phase, RR_PHASE_READY);
     url_of(s, url, sizeof(url), true);
-    RR_SAY(&s->console, RR_INFO, READY, rr_num1((double)(rr_now_ns() - life->begun_ns) * 1e-9), url);
+    RR_SAY(&s->console, RR_INFO, READY, rr_num1((double)(rr_now_ns() - life->begun_ns) * 1e-9),
+           url);
     say_example(s, url);
 }
 

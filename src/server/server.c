@@ -25,8 +25,8 @@ unsigned rr_server_retry_after(const struct rr_server *s)
     if (!engine) return 1;
     rr_engine_stats(engine, &stats);
     if (!stats.tokens_done || !stats.compute_ns) return 1;
-    seconds = (double)stats.queue_tokens * ((double)stats.compute_ns * 1e-9) /
-              (double)stats.tokens_done;
+    seconds =
+        (double)stats.queue_tokens * ((double)stats.compute_ns * 1e-9) / (double)stats.tokens_done;
     return (unsigned)fmin(fmax(ceil(seconds), 1), MAX_RETRY_AFTER);
 }
 
@@ -86,8 +86,9 @@ static void end(void *user, struct rr_exchange *x, bool sent)
     struct rr_server *s = user;
 
     (void)sent;
-    rr_meters_answer(s->metrics, x->route ? x->route->handler : RR_HANDLER_NONE, x->status);
     rr_rerank_end(s, x);
+    if (x->status) /* else the client left while it was still sending */
+        rr_meters_answer(s->metrics, x->route ? x->route->handler : RR_HANDLER_NONE, x->status);
 }
 
 void rr_server_app(struct rr_server *s, struct rr_http_app *app)

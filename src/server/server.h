@@ -19,8 +19,8 @@ enum rr_phase { RR_PHASE_LOADING, RR_PHASE_READY, RR_PHASE_DRAINING };
 struct rr_server {
     const struct rr_settings *settings;
     struct rr_console console;
-    struct rr_parse_config parse;     /* max_length is filled in per request */
-    const struct rr_dialect *pinned;  /* --dialect; NULL: chosen by each body */
+    struct rr_parse_config parse;    /* max_length is filled in per request */
+    const struct rr_dialect *pinned; /* --dialect; NULL: chosen by each body */
     struct rr_http *http;
     struct rr_watch *watch;
     struct rr_metrics *metrics;

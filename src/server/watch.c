@@ -17,7 +17,7 @@
 #define STOP UINT64_MAX
 
 struct rr_watch {
-    pthread_mutex_t lock; /* guards all below but epoll, wakeup, events, gone, user, thread */
+    pthread_mutex_t lock;      /* guards all below but epoll, wakeup, events, gone, user, thread */
     struct rr_watched **by_fd; /* [cap] */
     size_t cap;
     struct rr_watched *first;
@@ -36,7 +36,8 @@ static void handle(struct rr_watch *w, uint64_t data)
 
     pthread_mutex_lock(&w->lock);
     entry = fd < w->cap ? w->by_fd[fd] : NULL;
-    if (entry && entry->generation == (uint32_t)(data >> 32)) w->gone(w->user, entry, RR_GONE_CLIENT);
+    if (entry && entry->generation == (uint32_t)(data >> 32))
+        w->gone(w->user, entry, RR_GONE_CLIENT);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -88,7 +89,7 @@ int rr_watch_open(struct rr_watch **out, bool half_close, rr_gone_fn *gone, void
     w->epoll = w->wakeup = -1;
     w->gone = gone;
     w->user = user;
-    /* EPOLLHUP and EPOLLERR (a reset) come unasked.  Once is enough: the entry is told only once. */
+    /* EPOLLHUP and EPOLLERR (a reset) come unasked.  An entry is told only once. */
     w->events = EPOLLONESHOT | (half_close ? 0 : EPOLLRDHUP);
     pthread_mutex_init(&w->lock, NULL);
     rc = open_descriptors(w, err);

@@ -67,8 +67,10 @@ static int build_set(struct rr_tok *tok, struct rr_added_set *set, bool normaliz
             rc = pattern_of(tok, a, w, &p, err);
             if (rc) break;
             if (p.len == 0) {
-                rc = rr_fail(err, RR_ENOTSUP, "%s: added_tokens: the token with id %u normalizes to "
-                             "nothing, expected at least one character", name, a->id);
+                rc = rr_fail(err, RR_ENOTSUP,
+                             "%s: added_tokens: the token with id %u normalizes to "
+                             "nothing, expected at least one character",
+                             name, a->id);
                 break;
             }
             keys[n] = (struct rr_trie_key){ 0, (uint32_t)blob.len, (uint32_t)p.len,

@@ -33,7 +33,8 @@ struct part {
     size_t off, len;
 };
 
-/* Where the parts lie: pieces, units, merges, scores, blob, rest; returns the length of the file. */
+/* Where the parts lie: pieces, units, merges, scores, blob, rest; returns the length of the
+ * file. */
 static size_t lay_out(const struct header *h, struct part p[6])
 {
     size_t at = sizeof(*h), i;

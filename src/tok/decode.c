@@ -288,7 +288,8 @@ static int run_step(const struct rr_decode_step *st, const struct list *in, stru
     return rc;
 }
 
-/* Special by its text, as the reference tests it: a piece with the text of a special token is one. */
+/* Special by its text, as the reference tests it: a piece with the text of a special token is
+ * one. */
 static bool is_special_text(const struct rr_tok *tok, struct rr_text t)
 {
     uint32_t i;
@@ -338,7 +339,8 @@ int rr_tok_decode(const struct rr_tok *tok, const int32_t *ids, size_t n, bool s
         if (a.text.failed || a.ends.failed) break;
     }
     if (!rc && (a.text.failed || a.ends.failed))
-        rc = rr_fail(err, RR_ETOOBIG, "tokenizer: the text of %zu ids passes %u bytes", n, MAX_TEXT);
+        rc =
+            rr_fail(err, RR_ETOOBIG, "tokenizer: the text of %zu ids passes %u bytes", n, MAX_TEXT);
     if (!rc) rr_buf_put(out, a.text.data ? a.text.data : "", a.text.len);
     if (!rc && out->failed) rc = rr_fail(err, RR_ENOMEM, "tokenizer: no room for the text");
     list_free(&a);

@@ -135,30 +135,54 @@ static int run_text(struct job *j)
     return rc;
 }
 
-/* Byte-level offsets without the spaces at the ends of a token, where the file asks for it. */
+/* U+0120 is the byte-level form of a space. */
+static bool blank(uint32_t cp)
+{
+    return cp == 0x120 || rr_uni_space(cp);
+}
+
+/* White space at both ends of a token, in characters. */
+static void count_blanks(struct rr_text p, size_t *lead, size_t *trail)
+{
+    size_t k, n;
+    uint32_t cp;
+
+    for (k = *lead = 0; k < p.len; k += n, ++*lead) {
+        n = rr_utf8_next(p.data + k, p.len - k, &cp);
+        if (!blank(cp)) break;
+    }
+    for (k = p.len, *trail = 0; k > 0; k = n, ++*trail) {
+        for (n = k - 1; n > 0 && ((unsigned char)p.data[n] & 0xC0) == 0x80; n--) continue;
+        rr_utf8_next(p.data + n, k - n, &cp);
+        if (!blank(cp)) break;
+    }
+}
+
+/* Offsets without the white space at the ends of a token, where the file asks for it.  Counted in
+ * characters of the text, as the reference does. */
 static void trim_offsets(struct job *j)
 {
     struct rr_tok_scratch *s = j->s;
-    size_t i;
+    const char *text = j->text.data;
+    size_t i, lead, trail;
 
     for (i = 0; i < s->n; i++) {
+        uint32_t *from = &s->starts[i], *to = &s->ends[i];
         struct rr_text p = rr_tok_piece(j->tok, s->ids[i]);
-        size_t lead = 0, trail = 0, k, n;
-        uint32_t cp;
 
-        for (k = 0; k < p.len; k += n, lead++) {
-            n = rr_utf8_next(p.data + k, p.len - k, &cp);
-            if (cp != 0x120 && !rr_uni_space(cp)) break;
+        /* An added token is the text that it took, with lstrip and rstrip. */
+        if (rr_added_by_id(j->tok, (uint32_t)s->ids[i]))
+            p = (struct rr_text){ text + *from, *to - *from };
+        count_blanks(p, &lead, &trail);
+        if (lead == 1 && j->tok->trim_prefix_space && (i == 0 || *from == 0)) lead = 0;
+        for (; lead > 0 && *from < *to; lead--) {
+            ++*from;
+            while (*from < *to && ((unsigned char)text[*from] & 0xC0) == 0x80) ++*from;
         }
-        for (k = p.len; k > 0; k = n, trail++) {
-            for (n = k - 1; n > 0 && ((unsigned char)p.data[n] & 0xC0) == 0x80; n--) continue;
-            rr_utf8_next(p.data + n, k - n, &cp);
-            if (cp != 0x120 && !rr_uni_space(cp)) break;
+        for (; trail > 0 && *to > *from; trail--) {
+            --*to;
+            while (*to > *from && ((unsigned char)text[*to] & 0xC0) == 0x80) --*to;
         }
-        if (lead == 1 && j->tok->trim_prefix_space && (i == 0 || s->starts[i] == 0)) lead = 0;
-        s->starts[i] = (uint32_t)RR_MIN(s->starts[i] + lead, (size_t)s->ends[i]);
-        if (trail && s->ends[i] >= trail)
-            s->ends[i] = (uint32_t)RR_MAX(s->ends[i] - trail, (size_t)s->starts[i]);
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* grapheme.h - extended grapheme clusters (Unicode 16, UAX #29).  Layer: tok (L1).  Threads: any. */
+/* grapheme.h - extended grapheme clusters (Unicode 16, UAX #29).  Layer: tok (L1).  Threads:
+ * any. */
 #ifndef RR_TOK_GRAPHEME_H
 #define RR_TOK_GRAPHEME_H
 

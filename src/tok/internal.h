@@ -3,8 +3,8 @@
  * Layer: tok (L1), private.
  *
  * One text walks: added.c finds added tokens in the raw text -> normalize.c -> added.c finds those
- * that match normalized text -> pretok.c splits into words -> model.c turns each word into ids.  The
- * stages call each other downwards for one word at a time; ids are appended to the scratch. */
+ * that match normalized text -> pretok.c splits into words -> model.c turns each word into ids.
+ * The stages call each other downwards for one word at a time; ids are appended to the scratch. */
 #ifndef RR_TOK_INTERNAL_H
 #define RR_TOK_INTERNAL_H
 

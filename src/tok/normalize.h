@@ -70,8 +70,8 @@ void rr_norm_work_free(struct rr_norm_work *w);
 bool rr_norm_local(const struct rr_norm *n);
 
 /* unorm.c: the Unicode normalization forms; false: out of memory. */
-RR_NODISCARD bool rr_norm_unicode(enum rr_norm_kind form, struct rr_norm_work *w, struct rr_view src,
-                                  struct rr_str *dst);
+RR_NODISCARD bool rr_norm_unicode(enum rr_norm_kind form, struct rr_norm_work *w,
+                                  struct rr_view src, struct rr_str *dst);
 
 /* The lower case of cp: one character, or for U+0130 two (second in *more, else 0). */
 uint32_t rr_norm_lower(uint32_t cp, uint32_t *more);

@@ -196,7 +196,8 @@ bool rr_charsmap_keeps_ascii(const struct rr_charsmap *m)
 struct run {
     const struct rr_charsmap *m;
     struct rr_emit e;
-    bool waiting; /* aligned text: the last character waits, since what is removed after it counts */
+    bool
+        waiting; /* aligned text: the last character waits, since what is removed after it counts */
     uint32_t cp;
     long change;
 };

@@ -11,8 +11,8 @@
 struct rr_charsmap;
 
 /* base64: the field precompiled_charsmap.  checked: these bytes have been opened before, their
- * states need not be walked through again (look-ups stay inside in any case).  where: file and field,
- * for messages. */
+ * states need not be walked through again (look-ups stay inside in any case).  where: file and
+ * field, for messages. */
 RR_NODISCARD int rr_charsmap_open(struct rr_charsmap **out, struct rr_text base64, bool checked,
                                   const char *where, struct rr_error *err);
 void rr_charsmap_close(struct rr_charsmap *m); /* NULL is allowed */

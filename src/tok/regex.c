@@ -45,7 +45,7 @@ static const char *not_portable(struct rr_text p)
         char c = p.data[i], next = i + 1 < p.len ? p.data[i + 1] : 0;
 
         if (c == '\\') {
-            if (next && strchr("hHRXKGyYONgkZzAeBCQEec", next))
+            if (next && strchr("hHRXKGyYONgkZzAeCQEcwWbB", next))
                 return "an escape that the two regex libraries read differently";
             i++;
             if ((next == 'p' || next == 'P') && i + 1 < p.len && p.data[i + 1] == '{')

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* scan.h - the one-pass reader of tokenizer.json's large part.
  * Layer: tok (L1).  Threads: any.
- * A vocabulary has hundreds of thousands of entries; a JSON tree of it costs most of a second.  This
- * reader takes model.vocab and model.merges out of the text as it goes and leaves the rest, a few
- * kilobytes, to the ordinary JSON parser. */
+ * A vocabulary has hundreds of thousands of entries; a JSON tree of it costs most of a second.
+ * This reader takes model.vocab and model.merges out of the text as it goes and leaves the rest, a
+ * few kilobytes, to the ordinary JSON parser. */
 #ifndef RR_TOK_SCAN_H
 #define RR_TOK_SCAN_H
 

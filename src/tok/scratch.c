@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* scratch.c - one thread's work space.  Layer: tok (L1).  It only grows, up to what the largest text
- * needed; nothing in it is shared. */
+/* scratch.c - one thread's work space.  Layer: tok (L1).  It only grows, up to what the largest
+ * text needed; nothing in it is shared. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "tok/internal.h"

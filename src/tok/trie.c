@@ -62,7 +62,8 @@ static int sort_keys(struct rr_trie_key *keys, uint32_t n, const char *blob)
     if (from != keys) memcpy(keys, from, n * sizeof(*keys));
     for (i = 0; i < n; i = j) {
         for (j = i + 1; j < n && keys[j].head == keys[i].head; j++) continue;
-        if (j - i > 1) qsort_r(keys + i, j - i, sizeof(*keys), compare_keys, (void *)(uintptr_t)blob);
+        if (j - i > 1)
+            qsort_r(keys + i, j - i, sizeof(*keys), compare_keys, (void *)(uintptr_t)blob);
     }
     rr_free(other);
     return RR_OK;

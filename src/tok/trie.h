@@ -3,8 +3,9 @@
  * Layer: tok (L1).  Threads: immutable once built.
  *
  * A state is a slot.  From state s, byte c leads to t = base[s] + c if check[t] == s.  A slot whose
- * sub-tree holds one piece only keeps the rest of that piece as a tail (compared in the blob), which
- * halves the number of slots.  The unit array ends in 256 unused slots, so t is always inside. */
+ * sub-tree holds one piece only keeps the rest of that piece as a tail (compared in the blob),
+ * which halves the number of slots.  The unit array ends in 256 unused slots, so t is always
+ * inside. */
 #ifndef RR_TOK_TRIE_H
 #define RR_TOK_TRIE_H
 

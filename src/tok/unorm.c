@@ -162,7 +162,8 @@ static void decompose(struct form *f, uint32_t cp)
         return;
     }
     if (f->compat) options |= UTF8PROC_COMPAT;
-    n = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 32, (utf8proc_option_t)options, &bound);
+    n = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 32, (utf8proc_option_t)options,
+                                &bound);
     if (n < 1 || n > 32) {
         push_char(f, cp, 0);
         return;

@@ -60,7 +60,8 @@ static inline uint32_t rr_merge_hash(uint32_t a, uint32_t b)
 }
 
 /* NULL: a and b do not merge. */
-static inline const struct rr_merge *rr_vocab_merge(const struct rr_vocab *v, uint32_t a, uint32_t b)
+static inline const struct rr_merge *rr_vocab_merge(const struct rr_vocab *v, uint32_t a,
+                                                    uint32_t b)
 {
     uint32_t i;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wordpiece.c - greedy longest match from the left.  Layer: tok (L1).
- * Pieces inside a word carry a prefix ("##"); their search starts in the trie where the prefix ends,
- * so no text is copied.  A word that cannot be covered is unknown as a whole. */
+ * Pieces inside a word carry a prefix ("##"); their search starts in the trie where the prefix
+ * ends, so no text is copied.  A word that cannot be covered is unknown as a whole. */
 #include "base/err.h"
 #include "tok/internal.h"
 

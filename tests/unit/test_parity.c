@@ -3,7 +3,7 @@
  * of each model, made as tools/make_golden.py says), on every instruction set of this machine.
  *
  * Prints a table with the largest differences.  RR_PARITY_ALL=1 runs every request on every level;
- * without it the best level runs all and the others every fourth. */
+ * without it the best level runs all and the others the first quarter. */
 #include "checkpoint_fixture.h"
 
 #include <math.h>
@@ -211,12 +211,26 @@ static float *logits_of(const struct run *r, const struct pairs *p, size_t n)
     return logits;
 }
 
-/* The first part of the pairs, a quarter of them; all when asked to. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INSTRUMENTED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define INSTRUMENTED true
+#endif
+#endif
+#ifndef INSTRUMENTED
+#define INSTRUMENTED false
+#endif
+
+/* How many of the pairs to run, from the first: all on the best level, a quarter on the others;
+ * under a sanitizer, where plain C is many times slower, a quarter of that. */
 static size_t share(const struct pairs *p, bool best)
 {
     const char *all = getenv("RR_PARITY_ALL");
+    size_t part = (best ? 1 : 4) * (INSTRUMENTED ? 4 : 1);
 
-    return best || (all && strcmp(all, "1") == 0) ? p->n : (p->n + 3) / 4;
+    if (all && strcmp(all, "1") == 0) part = 1;
+    return (p->n + part - 1) / part;
 }
 
 struct worst {

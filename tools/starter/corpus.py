@@ -78,7 +78,7 @@ def stanzas(text):
 
 
 def clean_long(lines):
-    """Folded description lines -> one line of prose; list items end with ' ;' or nothing."""
+    """Folded description lines -> one line of prose, list marks unified to '- '."""
     out = []
     for line in lines:
         line = line.strip()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kern_neon.c - level "neon": what every aarch64 processor has.
  * Layer: cpu (L1).  Threads: pure functions.
- * Tile 6 x 16: 24 sums, 4 weights and 1 input fill 29 of the 32 registers. */
+ * f32 tile 6 x 16: 24 sums, 4 weights and 1 input fill 29 of the 32 registers. */
 #include "cpu/kern_levels.h"
 
 #if defined(__aarch64__)
@@ -17,20 +17,9 @@
 #define NR 16
 #define KC 1024
 
-#include "cpu/body_attention_f32.h"
-#include "cpu/body_linear_f32.h"
-#include "cpu/body_rows.h"
+#include "cpu/arm/dot_neon.h"
+#include "cpu/body_table.h"
 
-const struct rr_kern rr_kern_neon = {
-    .name = "neon",
-    .needs = RR_CPU_NEON,
-    .f32_nr = NR,
-    .pack_f32 = pack_f32,
-    .linear_f32 = linear_f32,
-    .attention_f32 = attention_f32,
-    .layernorm_f32 = layernorm_f32,
-    .convert = convert,
-    .add_convert = add_convert,
-};
+LEVEL(rr_kern_neon, "neon", RR_CPU_NEON);
 
 #endif

@@ -2,8 +2,8 @@
 /* dot_avx2.h - products of groups of four bytes without VNNI, in two forms.
  * Layer: cpu (L1).  Included by one level file, after vec_avx2.h.
  *
- * VPMADDUBSW multiplies unsigned by signed bytes and adds neighbours in 16 bits, with saturation: two
- * products of full bytes, 255 * 127 * 2, do not fit.
+ * VPMADDUBSW multiplies unsigned by signed bytes and adds neighbours in 16 bits, with saturation:
+ * two products of full bytes, 255 * 127 * 2, do not fit.
  *   By default it gets |w| as the unsigned side and the input with the sign of w as the signed one;
  *   with the input in [-127, 127] two products are at most 2 * 127 * 127 = 32258 and fit.
  *   With I8_SEVEN_BITS the input is limited to 7 bits instead: one instruction less, a third faster

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dot_avx512.h - products of groups of four bytes and of pairs of bf16 on 512 bits.
- * Layer: cpu (L1).  Included by one level file, after vec_avx512.h.  I8_VNNI: VPDPBUSD.  Without it:
- * bytes are widened to 16 bits, even and odd ones apart, so that VPMADDWD is exact.
+ * Layer: cpu (L1).  Included by one level file, after vec_avx512.h.  I8_VNNI: VPDPBUSD.  Without
+ * it: bytes are widened to 16 bits, even and odd ones apart, so that VPMADDWD is exact.
  * BF16_DOT: VDPBF16PS. */
 #ifndef RR_CPU_X86_DOT_AVX512_H
 #define RR_CPU_X86_DOT_AVX512_H
@@ -65,7 +65,10 @@ static inline vi dot(vi sum, dot_x x, dot_w w)
 
 #if defined(BF16_DOT)
 static inline vi vi_pair(const uint16_t *p) { return vi_set(p); }
-static inline v dot_bf16(v sum, vi x, vi w) { return _mm512_dpbf16_ps(sum, AS_BF16(x), AS_BF16(w)); }
+static inline v dot_bf16(v sum, vi x, vi w)
+{
+    return _mm512_dpbf16_ps(sum, AS_BF16(x), AS_BF16(w));
+}
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kern_avx512bf16.c - level "avx512bf16": adds VPDPBUSD and VDPBF16PS (Zen 4, Cooper Lake and later).
- * Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its name asks for, or with
- * RR_EMULATE_AVX512 for the tests.
+/* kern_avx512bf16.c - level "avx512bf16": adds VPDPBUSD and VDPBF16PS (Zen 4, Cooper Lake and
+ * later). Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its name asks for, or
+ * with RR_EMULATE_AVX512 for the tests.
  * Tiles 6 x 64: 24 sums, 4 weights and 1 input fill 29 of the 32 registers. */
 #include "cpu/kern_levels.h"
 

@@ -29,8 +29,10 @@ struct check_entry {
     bool (*has)(const struct rr_kern *k); /* NULL: every level has it */
 };
 
-/* All checks; ends with an entry without function. */
+/* All checks; each list ends with an entry without function. */
 extern const struct check_entry check_f32_entries[];
+extern const struct check_entry check_i8_entries[];
+extern const struct check_entry check_bf16_entries[];
 
 /* Levels compiled against emulated instructions; ends with NULL. */
 extern const struct rr_kern *const check_emulated[];

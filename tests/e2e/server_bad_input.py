@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""server_bad_input.py - what bad input gets; run by run.py."""
+import time
+
+from server_support import Connection, Server, candidate, encode, request, shared
+
+GOOD = {"query": "q", "texts": ["a", "b"]}
+
+
+def healthy():
+    assert shared().post(GOOD).status == 200
+
+
+def check_error(a, status, *parts):
+    assert a is not None and a.status == status, (status, a)
+    e = a.json()
+    if isinstance(e["error"], dict):
+        assert e["error"]["message"] and e["error"]["code"] == status, a
+        return
+    assert e["error"] == e["message"] and isinstance(e["error_type"], str) and "detail" in e, a
+    assert a.headers["x-request-id"], a
+    for p in parts:
+        assert p in e["error"], (p, a)
+
+
+def test_values():
+    seven = [candidate(i, "x") for i in range(3)]
+    for body, status, *parts in [
+            ({"query": "  \n", "documents": ["a"]}, 400, "query"),
+            ({"query": "", "texts": ["a"]}, 400, "query"),
+            ({"query": "\u2003\u00a0", "documents": ["a"]}, 400, "query"),
+            ({"query": " ", "documents": seven}, 400, "La query ne peut pas être vide"),
+            ({"query": "q", "documents": []}, 400, "documents"),
+            ({"query": "q", "documents": [], "top_k": 5}, 400, "documents"),
+            ({"query": "q", "texts": []}, 400, "texts"),
+            ({}, 422, "query"), ({"query": "q"}, 422, "documents"),
+            ({"documents": ["a"]}, 422, "query"), ({"query": "q", "texts": None}, 422, "texts"),
+            ({"query": 5, "documents": ["a"]}, 422, "query", "an integer"),
+            ({"query": None, "documents": ["a"]}, 422, "query"),
+            ({"query": ["q"], "documents": ["a"]}, 422, "query"),
+            ({"query": "q", "documents": "a" * 3 and {"0": "a"}}, 422, "documents"),
+            ({"query": "q", "documents": ["a", 5]}, 422, "documents[1]"),
+            ({"query": "q", "documents": ["a", {"content": "b"}, "c", {"content": 4}]}, 422,
+             "documents[3].content"),
+            ({"query": "q", "documents": [{"content": "a"}, {"content": None}]}, 422,
+             "documents[1]"),
+            ({"query": "q", "documents": [dict(seven[0], similarity="x")]}, 422,
+             "documents[0].similarity"),
+            ({"query": "q", "documents": ["a"], "top_n": -1}, 422, "top_n"),
+            ({"query": "q", "documents": ["a"], "top_n": 1.5}, 422, "top_n"),
+            ({"query": "q", "documents": ["a"], "top_n": "3"}, 422, "top_n"),
+            ({"query": "q", "documents": ["a"], "max_length": 100000}, 422, "max_length"),
+            ({"query": "q", "texts": ["a", None]}, 422, "texts[1]"),
+            ({"query": "q", "documents": ["a"] * 10000}, 422, "10000", "1000"),
+            ({"query": "q", "documents": ["a" * (1 << 20) + "b"]}, 422, "documents[0]", "1048576"),
+            ({"query": "q" * 65537, "documents": ["a"]}, 422, "query", "65536"),
+            ({"text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, 422)]:
+        check_error(shared().post(body), status, *parts)
+    healthy()
+
+
+def test_bytes():
+    for body, status, *parts in [
+            (b"", 400, "empty"), (b"{", 400), (b"nonsense", 400), (b"[1,2]", 400, "object"),
+            (b'"texts"', 400), (b'{"query":"q","texts":["a"]} {}', 400),
+            (b'{"query":"q","texts":["a",]}', 400), (b'\xef\xbb\xbf{"query":"q"}', 400),
+            (b'{"query":"\xff","texts":["a"]}', 400), (b'{"query":"\xed\xa0\x80","texts":["a"]}', 400),
+            (b'{"query":"\\ud83d","texts":["a"]}', 400), (b'{"query":"\\udc00a","texts":["a"]}', 400),
+            (b'{"query":"q","query":"r","texts":["a"]}', 400),
+            (b'{"query":"q","\\u0071uery":"r","texts":["a"]}', 400),
+            (b'{"query":"q","documents":["a"],"top_n":1e400}', 400),
+            (b'{"query":"q","documents":["a"],"top_n":18446744073709551616}', 400),
+            ('{"query":"q","texts":["a"]}'.encode("utf-16"), 400),
+            (b"[" * 100000, 400), (b'{"a":' * 40 + b"1" + b"}" * 40, 400, "deep")]:
+        check_error(shared().post(body), status, *parts)
+    healthy()
+
+
+def test_tolerated():
+    for body in [
+            {"query": "q\u0000r", "texts": ["a\u0000b"]}, {"query": "q", "texts": [""]},
+            {"query": "q", "texts": ["\ufffe \x7f \u202e \U000e0001"]},
+            {"query": "q", "texts": ["a"], "unknown": {"deep": [1, {"x": None}]}, "user": None},
+            {"query": "q", "texts": ["a"], "truncate": None, "raw_scores": None,
+             "return_text": None, "truncation_direction": None, "top_n": None, "max_length": None},
+            {"query": "q", "documents": ["a"], "return_documents": "TRUE", "top_n": 2.0}]:
+        a = shared().post(body)
+        assert a.status == 200, (body, a)
+    for headers in [[("Content-Type", "text/plain")], [("Content-Type", "application/json; x=y")],
+                    [("Authorization", "token")], [("Api-Key", "k")]]:
+        assert shared().post(GOOD, headers=headers).status == 200, headers
+
+
+def test_ten_megabytes_of_arrays():
+    started = time.monotonic()
+    check_error(shared().post(b"[" * 10_000_000), 413, "8388608")
+    check_error(shared().post(b"[" * 5_000_000 + b"]" * 3_000_000), 400)
+    check_error(shared().post(b'{"query":"q","documents":[' + b"[]," * 2_600_000 + b"[]]}"), 400)
+    assert time.monotonic() - started < 20
+    healthy()
+
+
+def test_large_body():
+    with Server("--max-body", "4096") as s:
+        def body(size):
+            head, tail = '{"query":"q","texts":["', '"]}'
+            return head + "a" * (size - len(head) - len(tail)) + tail
+
+        assert s.post(body(4096)).status == 200
+        check_error(s.post(body(4097)), 413, "4096")
+        a = s.post(body(400000))
+        check_error(a, 413)
+        assert a.headers["connection"].lower() == "close", a
+        with s.connect() as c:  # as soon as the sum of the chunks passes the limit
+            c.socket.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(3):
+                c.socket.sendall(b"800\r\n" + b"a" * 2048 + b"\r\n")
+            check_error(c.receive(), 413, "4096")
+        with s.connect() as c:  # without reading the body, and without 100 Continue
+            c.socket.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n"
+                             b"Expect: 100-continue\r\n\r\n")
+            assert c.file.readline().startswith(b"HTTP/1.1 413 ")
+        assert s.post(GOOD).status == 200
+
+
+def test_paths_and_methods():
+    for method, path, status, allow in [
+            ("GET", "/none", 404, None), ("POST", "/rerank/x", 404, None),
+            ("POST", "/teix/rerank", 404, None), ("GET", "/rerank", 405, "POST"),
+            ("PUT", "/rerank", 405, "POST"), ("DELETE", "/", 405, "GET"),
+            ("POST", "/health", 405, "GET"), ("GET", "/" + "a" * 300, 414, None)]:
+        a = shared().ask(method, path, "{}" if method in ("POST", "PUT") else None)
+        check_error(a, status)
+        assert allow is None or allow in a.headers["allow"], a
+    a = shared().ask("OPTIONS", "/rerank")
+    assert a.status == 204 and a.headers["allow"] == "POST, OPTIONS", a
+    with shared().connect() as c:  # small refused bodies do not cost the connection
+        check_error(c.ask("POST", "/none", "{}" * 1000), 404)
+        assert c.ask("POST", "/rerank", GOOD).status == 200
+
+
+def refused(data):
+    """True when the bytes get an error of the 4xx or 5xx kind, or none at all, and the end."""
+    c = Connection(shared().port)
+    with c:
+        c.socket.sendall(data)
+        first = c.file.readline()
+        if first == b"":
+            return True
+        status = int(first.split()[1])
+        rest = c.file.read()  # until the server closes
+        return 400 <= status < 600 and b"HTTP/1.1 200" not in rest
+
+
+def test_framing():
+    body = encode(GOOD)
+    length = b"Content-Length: %d\r\n" % len(body)
+    head = b"POST /rerank HTTP/1.1\r\nHost: x\r\n"
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    pieces = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    follow = request("POST", "/rerank", GOOD)
+    for data in [head + length + chunked + b"\r\n" + pieces,
+                 head + length + b"Content-Length: 5\r\n\r\n" + body,
+                 head + length + length + b"\r\n" + body,
+                 head + b"Content-Length: -1\r\n\r\n" + body,
+                 head + b"Content-Length: +5\r\n\r\n" + body,
+                 head + b"Content-Length: 0x5\r\n\r\n" + body,
+                 head + b"Content-Length: 99999999999999999999\r\n\r\n" + body,
+                 head + b"Transfer-Encoding: xchunked\r\n\r\n" + pieces,
+                 head + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + pieces,
+                 head + chunked + chunked + b"\r\n" + pieces,
+                 head + chunked + b"\r\n-2\r\n" + body, head + chunked + b"\r\nzz\r\n" + body,
+                 head + chunked + b"\r\nfffffffffffffffff\r\n" + body,
+                 head + b"Content-Length : 5\r\n\r\n" + body,
+                 head + b"Host: y\r\n" + length + b"\r\n" + body,
+                 b"POST /rerank HTTP/1.1\r\n" + length + b"\r\n" + body,
+                 head + b"no colon\r\n" + length + b"\r\n" + body,
+                 head + b"Expect: something\r\n" + length + b"\r\n" + body,
+                 head + b"X-Long: " + b"a" * 70000 + b"\r\n" + length + b"\r\n" + body,
+                 b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"]:
+        assert refused(data + follow), data[:200]
+    healthy()
+
+
+def test_request_ids():
+    for given, same in [("abc-1._", True), ("a" * 128, True), ("a" * 129, False), ("a b", False),
+                        ("é", False), ("a%0d%0aX: y", False), ("", False)]:
+        got = shared().ask("GET", "/live", headers=[("X-Request-Id", given)]).headers
+        assert (got["x-request-id"] == given) == same and got["x-request-id"], (given, got)
+    ids = {shared().ask("GET", "/live").headers["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+
+
+def test_log_keeps_secrets():
+    for body in [{"query": "canari1", "texts": ["canari2"]}, {"query": "canari3", "texts": [5]},
+                 {"query": "q", "documents": ["a"], "canari4": 1}, b'{"query":"canari5',
+                 {"query": "canari6", "documents": [{"canari7": "canari8"}]}]:
+        a = shared().post(body, headers=[("Authorization", "Bearer canari9")])
+        if a.status != 200:
+            assert "canari" not in a.body, a
+    shared().post(GOOD, headers=[("X-Request-Id", "after-canaries")])
+    shared().log("after-canaries")
+    assert not any("canari" in line for line in shared().lines)

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_body.c - any bytes as the body of a rerank request, through the rule that picks a dialect and
+ * through every dialect pinned.  What is accepted is answered with made-up scores, and every answer,
+ * good or bad, must be JSON again. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "server/dialect.h"
+
+#define MAX_BODY (64 * 1024)
+#define MAX_DOCUMENTS 64
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_json(const struct rr_buf *out)
+{
+    struct rr_error err;
+    json_t *tree;
+
+    if (out->failed) abort();
+    /* 8: an echo lies deeper in the reply than in the request */
+    if (rr_json_parse(&tree, (struct rr_text){ out->data, out->len }, 32 + 8, RR_JSON_DUP_REJECT,
+                      &err)) {
+        fprintf(stderr, "%s in %.*s\n", err.msg, (int)out->len, out->data);
+        abort();
+    }
+    json_decref(tree);
+}
+
+/* Scores that fall with the index, and one tie. */
+static struct rr_result *make_result(struct rr_arena *a, const struct rr_group *g)
+{
+    struct rr_result *r = rr_arena_alloc(a, 1, sizeof(*r));
+    size_t i;
+
+    if (!r) abort();
+    r->n_documents = g->n_docs;
+    r->scores = rr_arena_alloc(a, g->n_docs, sizeof(*r->scores));
+    r->order = rr_arena_alloc(a, g->n_docs, sizeof(*r->order));
+    if (!r->scores || !r->order) abort();
+    for (i = 0; i < g->n_docs; i++) {
+        if (g->docs[i].len && !g->docs[i].data) abort();
+        r->order[i] = (uint32_t)(g->n_docs - 1 - i);
+        r->scores[i] = (struct rr_score){ 0.5 / (double)(i / 2 + 1), (float)i, 3, false };
+        r->tokens += 3;
+    }
+    return r;
+}
+
+static void answer(const struct rr_ask *ask, struct rr_buf *out)
+{
+    struct rr_arena arena;
+    struct rr_result **results;
+    struct rr_reply reply = { .ask = ask, .model = "m", .request_id = "id", .created = 1,
+                              .seconds = 0.001 };
+    size_t i, pairs = 0;
+
+    rr_arena_init(&arena, RR_MEM_MISC, 1 << 20);
+    results = rr_arena_alloc(&arena, ask->n_groups, sizeof(*results));
+    if (!results) abort();
+    for (i = 0; i < ask->n_groups; i++) {
+        results[i] = make_result(&arena, &ask->groups[i]);
+        pairs += ask->groups[i].n_docs;
+    }
+    if (pairs != ask->n_pairs || pairs > MAX_DOCUMENTS) abort();
+    reply.results = results;
+    ask->dialect->render(&reply, out);
+    rr_arena_reset(&arena);
+}
+
+static void run_dialect(json_t *root, const struct rr_dialect *dialect, bool v2)
+{
+    struct rr_parse_config config = { .max_documents = MAX_DOCUMENTS, .max_document_bytes = 4096,
+                                      .max_query_bytes = 1024, .max_length = 512, .v2 = v2 };
+    struct rr_arena arena;
+    struct rr_ask ask = { .dialect = dialect };
+    struct rr_problem problem = { 0 };
+    struct rr_fields f = { &config, &arena, root, &ask, &problem };
+    struct rr_buf out;
+
+    rr_arena_init(&arena, RR_MEM_REQUEST, MAX_BODY + MAX_DOCUMENTS * 512 + 65536);
+    rr_buf_init(&out, RR_MEM_REQUEST, 16 << 20);
+    if (dialect->parse(&f) || rr_ask_check(&ask, &config, &problem)) {
+        if (problem.status < 400 || !problem.msg[0] || !problem.type) abort();
+        if (strchr(problem.msg, '\n')) abort();
+        dialect->render_error(&problem, &out);
+    } else {
+        if (problem.status) abort();
+        answer(&ask, &out);
+    }
+    check_json(&out);
+    rr_buf_free(&out);
+    rr_arena_reset(&arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct rr_error err = { 0, "" };
+    const struct rr_dialect *found;
+    json_t *root;
+    size_t i;
+
+    if (size > MAX_BODY) return 0;
+    if (rr_json_parse(&root, (struct rr_text){ (const char *)data, size }, 32, RR_JSON_DUP_REJECT,
+                      &err)) {
+        if (!err.code || !err.msg[0] || strchr(err.msg, '\n')) abort();
+        return 0;
+    }
+    found = rr_detect(root);
+    if (found && !json_is_object(root)) abort();
+    if (json_is_object(root)) {
+        for (i = 0; rr_dialects[i]; i++) run_dialect(root, rr_dialects[i], i % 2);
+    }
+    json_decref(root);
+    return 0;
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_i8.c - checks of the int8 kernels and of the weights they read.  Layer: tests.
+ *
+ * Tolerances: none.  quantize_i8, layernorm_i8 (against the level's own layernorm_f32) and linear_i8
+ * without activation or with ReLU give the reference's bits; GELU and tanh add 3e-7 max(1, |v|). */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/attr.h"
+#include "check.h"
+#include "cpu/weights.h"
+
+/* ---- rows ---------------------------------------------------------------------------------- */
+
+static struct rr_rows_i8 rows_alloc(uint32_t m, uint32_t k)
+{
+    struct rr_rows_i8 r = { .ld = rr_i8_stride(k) };
+
+    r.q = check_alloc(m * r.ld, true);
+    r.scale = check_alloc(m * sizeof(float), false);
+    r.offset = check_alloc(m * sizeof(float), false);
+    check_mark(r.q, m * r.ld);
+    return r;
+}
+
+static bool rows_equal(const struct rr_rows_i8 *a, const struct rr_rows_i8 *b, uint32_t m,
+                       uint32_t k)
+{
+    return check_columns_equal(a->q, b->q, 1, m, a->ld, 0, rr_i8_depth(k)) &&
+           memcmp(a->scale, b->scale, m * sizeof(float)) == 0 &&
+           memcmp(a->offset, b->offset, m * sizeof(float)) == 0;
+}
+
+/* The definition of a quantized row, for any i8_top and i8_zero. */
+static void define_row(const struct rr_kern *kern, const struct rr_rows_i8 *out, uint32_t i,
+                       const float *x, const float *smooth, uint32_t k)
+{
+    float lo = INFINITY, hi = -INFINITY, top = (float)kern->i8_top, range;
+
+    memset(out->q + i * out->ld, 0, rr_i8_depth(k));
+    for (uint32_t j = 0; j < k; j++) {
+        float t = smooth ? x[j] * smooth[j] : x[j];
+
+        lo = fminf(lo, t);
+        hi = fmaxf(hi, t);
+    }
+    range = hi - lo;
+    for (uint32_t j = 0; j < k; j++) {
+        float t = smooth ? x[j] * smooth[j] : x[j];
+
+        out->q[i * out->ld + j] =
+            (int8_t)(uint8_t)(rintf((t - lo) * (range > 1e-30f ? top / range : 0)) -
+                              (float)kern->i8_zero);
+    }
+    out->scale[i] = range > 1e-30f ? range / top : 0;
+    out->offset[i] = lo + 0.0f; /* never -0 */
+}
+
+/* Largest |x - (offset + scale q)| in units of scale. */
+static double row_error(const struct rr_kern *kern, const struct rr_rows_i8 *r, uint32_t i,
+                        const float *x, const float *smooth, uint32_t k)
+{
+    double worst = 0;
+
+    for (uint32_t j = 0; j < k; j++) {
+        int q = r->q[i * r->ld + j];
+        double t = smooth ? x[j] * smooth[j] : x[j];
+
+        q = kern->i8_zero ? q + kern->i8_zero : (uint8_t)q;
+        if (q > (int)kern->i8_top) return 1e9;
+        t = fabs(t - ((double)r->offset[i] + (double)r->scale[i] * q));
+        worst = fmax(worst, r->scale[i] > 0 ? t / r->scale[i] : (t > 1e-29) * 1e9);
+    }
+    return worst;
+}
+
+static void check_quantize(struct check *c)
+{
+    for (uint32_t t = 0; t < c->cases / 2; t++) {
+        uint32_t k = t < 70 ? t + 1 : check_between(c, 1, 2000), m = check_between(c, 1, 3);
+        size_t ldx = k + check_random(c, 3);
+        float *x = check_alloc(((m - 1) * ldx + k) * sizeof(float), false), *smooth = NULL;
+        struct rr_rows_i8 got = rows_alloc(m, k), want = rows_alloc(m, k), cut = rows_alloc(m, k);
+        double worst = 0;
+
+        if (check_random(c, 2)) {
+            smooth = check_alloc(k * sizeof(float), false);
+            for (uint32_t j = 0; j < k; j++)
+                smooth[j] = 0.5f + (float)check_random(c, 100) / 50;
+        }
+        check_fill(c, x, (m - 1) * ldx + k,
+                   (float[]){ 0.0f, 1e-35f, 1e-3f, 1.0f, 1e6f }[check_random(c, 5)]);
+        if (check_random(c, 4) == 0) x[check_random(c, k)] *= 1000; /* an outlier */
+        c->kern->quantize_i8(&got, x, ldx, smooth, m, k);
+        for (uint32_t i = 0; i < m; i++) {
+            struct rr_rows_i8 one = { cut.q + i * cut.ld, cut.scale + i, cut.offset + i, cut.ld };
+
+            define_row(c->kern, &want, i, x + i * ldx, smooth, k);
+            c->kern->quantize_i8(&one, x + i * ldx, ldx, smooth, 1, k);
+            worst = fmax(worst, row_error(c->kern, &got, i, x + i * ldx, smooth, k));
+        }
+        check_case(c, rows_equal(&got, &want, m, k), "m %u k %u: not as defined", m, k);
+        check_case(c, worst <= 0.501, "m %u k %u: off by %.3f steps", m, k, worst);
+        check_case(c, rows_equal(&got, &cut, m, k), "m %u k %u: other bits when cut", m, k);
+        check_case(c, check_columns_untouched(got.q, 1, m, got.ld, rr_i8_depth(k), (uint32_t)got.ld),
+                   "m %u k %u: wrote outside", m, k);
+
+        x[check_random(c, k)] = check_random(c, 2) ? NAN : INFINITY;
+        c->kern->quantize_i8(&got, x, ldx, smooth, 1, k);
+        check_case(c, isnan(got.offset[0]), "k %u: a NaN or infinity got lost", k);
+        check_free();
+    }
+}
+
+static void check_layernorm_i8(struct check *c)
+{
+    for (uint32_t t = 0; t < c->cases / 8; t++) {
+        uint32_t n = check_between(c, 1, 1100), m = check_between(c, 1, 4);
+        size_t ldx = n + check_random(c, 4), ldy = n + check_random(c, 4);
+        float *x = check_alloc(m * ldx * sizeof(float), false);
+        float *y = check_alloc(m * ldy * sizeof(float), false);
+        float *want = check_alloc(m * ldy * sizeof(float), false);
+        float *g = check_alloc(n * sizeof(float), false), *b = check_alloc(n * sizeof(float), false);
+        struct rr_rows_i8 got = rows_alloc(m, n), rows = rows_alloc(m, n);
+        struct rr_layernorm_i8 a = { .y = y, .x = x, .ldy = ldy, .ldx = ldx, .gamma = g, .beta = b,
+                                     .smooth = check_random(c, 2) ? g : NULL, .out = got, .m = m,
+                                     .n = n, .eps = 1e-5f };
+
+        check_fill(c, x, m * ldx, 3.0f);
+        check_fill(c, g, n, 1.0f);
+        check_fill(c, b, n, 1.0f);
+        check_mark(y, m * ldy * sizeof(float));
+        check_mark(want, m * ldy * sizeof(float));
+        c->kern->layernorm_i8(&a);
+        c->kern->layernorm_f32(want, ldy, x, ldx, g, b, m, n, 1e-5f);
+        c->kern->quantize_i8(&rows, want, ldy, a.smooth, m, n);
+        check_case(c, memcmp(y, want, m * ldy * sizeof(float)) == 0, "m %u n %u: values", m, n);
+        check_case(c, rows_equal(&got, &rows, m, n), "m %u n %u: rows", m, n);
+        check_free();
+    }
+}
+
+/* ---- linear -------------------------------------------------------------------------------- */
+
+struct linear_case {
+    uint32_t m, n, k;
+    enum rr_act act;
+    int residual; /* 0 none, 1 another matrix, 2 y itself */
+    bool extreme; /* every q and every weight as large as it can be */
+};
+
+static void linear_pieces(const struct rr_kern *kern, const struct rr_linear_i8 *all, float *y,
+                          const float *old, uint32_t rows, uint32_t columns)
+{
+    check_mark(y, ((all->m - 1) * all->ldy + all->n) * sizeof(float));
+    for (uint32_t i = 0; i < all->m && all->residual == all->y; i++)
+        memcpy(y + i * all->ldy, old + i * all->n, all->n * sizeof(float));
+    for (uint32_t i = 0; i < all->m; i += rows)
+        for (uint32_t o = 0; o < all->n; o += columns) {
+            struct rr_linear_i8 a = *all;
+
+            a.y = y + i * a.ldy;
+            a.x.q += i * a.x.ld;
+            a.x.scale += i;
+            a.x.offset += i;
+            if (a.residual) a.residual = a.residual == all->y ? a.y : a.residual + i * a.ldr;
+            a.m = RR_MIN(rows, all->m - i);
+            a.n_begin = o;
+            a.n_end = RR_MIN(o + columns, all->n);
+            kern->linear_i8(&a);
+        }
+}
+
+/* Rows of the level and the same rows for the reference; weights; everything random. */
+static void linear_inputs(struct check *c, struct linear_case s, struct rr_rows_i8 *x,
+                          struct rr_rows_i8 *rx, int8_t *w, float *w_scale)
+{
+    for (uint32_t i = 0; i < s.m; i++) {
+        for (uint32_t j = 0; j < rr_i8_depth(s.k); j++) {
+            int q = s.extreme ? (int)c->kern->i8_top : (int)check_random(c, c->kern->i8_top + 1);
+
+            if (s.extreme && i % 3 == 1 && j % 2) q = 0;
+            x->q[i * x->ld + j] = (int8_t)(uint8_t)(j < s.k ? q - c->kern->i8_zero : 0);
+            rx->q[i * rx->ld + j] = (int8_t)(uint8_t)(j < s.k ? q : 0);
+        }
+        x->scale[i] = rx->scale[i] = 0.01f + (float)check_random(c, 100) * 1e-3f;
+        x->offset[i] = rx->offset[i] = check_normal(c);
+    }
+    for (uint32_t o = 0; o < s.n; o++) {
+        w_scale[o] = 0.001f + (float)check_random(c, 100) * 1e-5f;
+        for (uint32_t j = 0; j < s.k; j++)
+            w[(size_t)o * s.k + j] =
+                (int8_t)(s.extreme ? (o % 2 ? 127 : -127) : (int)check_random(c, 255) - 127);
+    }
+}
+
+static void linear_one(struct check *c, struct linear_case s)
+{
+    uint32_t nr = c->kern->i8_nr, rnr = c->ref->i8_nr, bad = 0;
+    size_t ldy = s.n + check_random(c, 5), ny = (s.m - 1) * ldy + s.n;
+    struct rr_rows_i8 x = rows_alloc(s.m, s.k), rx = rows_alloc(s.m, s.k);
+    int8_t *w = check_alloc((size_t)s.n * s.k, false);
+    int8_t *panels = check_alloc(rr_weights_bytes_i8(nr, s.n, s.k), true);
+    int8_t *rpanels = check_alloc(rr_weights_bytes_i8(rnr, s.n, s.k), true);
+    float *w_scale = check_alloc(s.n * sizeof(float), false);
+    float *w_sum = check_alloc(s.n * sizeof(float), false);
+    float *bias = check_alloc(s.n * sizeof(float), false);
+    float *old = check_alloc((size_t)s.m * s.n * sizeof(float), false);
+    float *res = check_alloc(ny * sizeof(float), false), *got = check_alloc(ny * sizeof(float), false);
+    float *cut = check_alloc(ny * sizeof(float), false), *want = check_alloc(ny * sizeof(float), false);
+    struct rr_linear_i8 a = { .y = got, .x = x, .panels = panels, .w_scale = w_scale, .w_sum = w_sum,
+                              .bias = bias, .ldy = ldy, .ldr = ldy, .m = s.m, .n = s.n, .k = s.k,
+                              .n_end = s.n, .act = s.act };
+    struct rr_linear_i8 r;
+    bool exact = s.act == RR_ACT_NONE || s.act == RR_ACT_RELU;
+    double worst = 0;
+
+    linear_inputs(c, s, &x, &rx, w, w_scale);
+    check_fill(c, bias, s.n, 1.0f);
+    check_fill(c, old, (size_t)s.m * s.n, 2.0f);
+    check_fill(c, res, ny, 2.0f);
+    rr_weights_pack_i8(panels, nr, w_sum, w, 0, s.n, s.k);
+    rr_weights_pack_i8(rpanels, rnr, w_sum, w, 0, s.n, s.k);
+    a.residual = s.residual == 1 ? res : s.residual == 2 ? got : NULL;
+    linear_pieces(c->kern, &a, got, old, s.m, s.n);
+    linear_pieces(c->kern, &a, cut, old, check_between(c, 1, s.m), nr * check_between(c, 1, 2));
+    r = a;
+    r.panels = rpanels;
+    r.x = rx;
+    r.y = want;
+    if (s.residual == 2) r.residual = want;
+    linear_pieces(c->ref, &r, want, old, s.m, s.n);
+    for (uint32_t i = 0; i < s.m; i++)
+        for (uint32_t o = 0; o < s.n; o++) {
+            float g = got[i * ldy + o], q = want[i * ldy + o];
+            double e = fabs((double)g - q) / (6e-7 * fmax(1, fabs((double)q)));
+
+            bad += exact ? memcmp(&g, &q, 4) != 0 : !(e <= 1);
+            worst = fmax(worst, e);
+        }
+    check_case(c, bad == 0, "m %u n %u k %u act %d residual %d extreme %d: %u wrong (%.2f)", s.m, s.n,
+               s.k, s.act, s.residual, s.extreme, bad, worst);
+    check_case(c, check_columns_equal(got, cut, 4, s.m, ldy, 0, s.n),
+               "m %u n %u k %u: other bits when cut", s.m, s.n, s.k);
+    check_case(c, check_columns_untouched(got, 4, s.m - 1, ldy, s.n, (uint32_t)ldy),
+               "m %u n %u k %u: wrote outside", s.m, s.n, s.k);
+    check_free();
+}
+
+static void check_linear_i8(struct check *c)
+{
+    for (uint32_t m = 1; m <= 13; m++)
+        linear_one(c, (struct linear_case){ m, 70, 33, RR_ACT_NONE, 0, false });
+    linear_one(c, (struct linear_case){ 5, 66, 4096, RR_ACT_NONE, 0, true });
+    linear_one(c, (struct linear_case){ 50, 130, 256, RR_ACT_GELU, 1, false });
+    linear_one(c, (struct linear_case){ 35, 64, 100, RR_ACT_NONE, 2, false });
+    linear_one(c, (struct linear_case){ 101, 20, 64, RR_ACT_RELU, 1, false });
+    for (uint32_t t = 0; t < c->cases / 8; t++) {
+        struct linear_case s = { .m = check_between(c, 1, 40), .n = check_between(c, 1, 150),
+                                 .k = CHECK_PICK(c, 1, 2, 3, 7, 8, 16, 31, 64, 100, 256, 384),
+                                 .act = (enum rr_act)check_random(c, 4),
+                                 .residual = (int)check_random(c, 3),
+                                 .extreme = check_random(c, 5) == 0 };
+
+        linear_one(c, s);
+    }
+}
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+static bool is_reference(const struct rr_kern *k)
+{
+    return k->needs == 0;
+}
+
+static double squared_error(const float *w, const int8_t *q, float scale, uint32_t k)
+{
+    double e = 0;
+
+    for (uint32_t j = 0; j < k; j++)
+        e += (w[j] - (double)scale * q[j]) * (w[j] - (double)scale * q[j]);
+    return e;
+}
+
+/* The clip search is never worse than the largest value as the end of the scale. */
+static void check_weights(struct check *c)
+{
+    for (uint32_t t = 0; t < c->cases / 4; t++) {
+        uint32_t k = check_between(c, 1, 1500);
+        float *w = check_alloc(k * sizeof(float), false), max = 0, scale;
+        int8_t *q = check_alloc(k, false), *plain = check_alloc(k, false);
+        double sums = 0;
+        int most = 0;
+
+        check_fill(c, w, k, (float[]){ 1e-20f, 0.02f, 1.0f, 1e5f }[check_random(c, 4)]);
+        if (check_random(c, 2)) w[check_random(c, k)] *= 8; /* an outlier: clipping pays */
+        for (uint32_t j = 0; j < k; j++)
+            max = fmaxf(max, fabsf(w[j]));
+        for (uint32_t j = 0; j < k; j++)
+            plain[j] = (int8_t)lrintf(w[j] / (max / 127));
+        scale = rr_weights_quantize_row(q, w, k);
+        for (uint32_t j = 0; j < k; j++) {
+            most = RR_MAX(most, q[j] < 0 ? -q[j] : q[j]);
+            sums += q[j] == -128;
+        }
+        check_case(c, most <= 127 && sums == 0, "k %u: weight %d", k, most);
+        check_case(c, squared_error(w, q, scale, k) <=
+                          squared_error(w, plain, max / 127, k) * 1.0001 + 1e-60,
+                   "k %u: worse than no search: %g, %g", k, squared_error(w, q, scale, k),
+                   squared_error(w, plain, max / 127, k));
+        w[check_random(c, k)] = NAN;
+        check_case(c, isnan(rr_weights_quantize_row(q, w, k)), "k %u: a NaN got lost", k);
+        memset(w, 0, k * sizeof(float));
+        check_case(c, rr_weights_quantize_row(q, w, k) == 0, "k %u: zeros", k);
+        check_free();
+    }
+}
+
+const struct check_entry check_i8_entries[] = {
+    { "weights_i8", check_weights, is_reference },
+    { "quantize_i8", check_quantize, NULL },
+    { "layernorm_i8", check_layernorm_i8, NULL },
+    { "linear_i8", check_linear_i8, NULL },
+    { NULL, NULL, NULL },
+};
