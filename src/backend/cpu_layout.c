@@ -14,6 +14,7 @@
 #include "base/mem.h"
 
 #define LANE 16 /* floats in 64 bytes */
+#define ALIASING 512 /* floats: rows so far apart, or a multiple, share few sets of the caches */
 
 struct value {
     uint32_t width;         /* with padding */
@@ -55,6 +56,7 @@ static uint32_t write_value(struct maker *m, uint32_t reg, uint32_t op)
     /* In place (NORM onto its source, LINEAR onto its residual): the value goes on. */
     if (m->p->ops[op].src == reg || extra_register(&m->p->ops[op]) == reg) return m->current[reg];
     v->width = (rr_cpu_width(m->p, reg) + LANE - 1) / LANE * LANE;
+    if (v->width % ALIASING == 0) v->width += LANE; /* 1 % at 128 tokens, 5 % at 512 */
     v->first = v->last = op;
     v->place.ld = v->width;
     m->current[reg] = m->n_values;

@@ -249,11 +249,14 @@ static inline bool rr_scratch_put(struct rr_tok_scratch *s, int32_t id, uint32_t
     return true;
 }
 
-/* The same for bytes from .. to of a word. */
+/* The same for bytes from .. to of a word.  Byte fallback of a BPE suffix makes symbols beyond the
+ * word (the reference's offsets mean nothing there): they lie at its end. */
 static inline bool rr_scratch_piece(struct rr_tok_scratch *s, int32_t id, struct rr_view v,
                                     size_t from, size_t to)
 {
-    if (!s->offsets || to > v.len || to <= from) return rr_scratch_put(s, id, 0, 0);
+    if (!s->offsets || v.len == 0) return rr_scratch_put(s, id, 0, 0);
+    if (from >= v.len) from = v.len - 1;
+    if (to > v.len || to <= from) to = from + 1;
     return rr_scratch_put(s, id, v.a[from], v.b[to - 1]);
 }
 

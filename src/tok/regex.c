@@ -108,6 +108,10 @@ int rr_regex_open(struct rr_regex **out, struct rr_text pattern, bool literal, c
     pcre2_set_newline(cc, PCRE2_NEWLINE_LF);
     re->code = pcre2_compile((PCRE2_SPTR)pattern.data, pattern.len, options, &code, &at, cc);
     if (!re->code) {
+        if (code == PCRE2_ERROR_NOMEMORY || code == 121) { /* 121: no heap while compiling */
+            rr_fail(err, rc, "%s: out of memory", where);
+            goto fail;
+        }
         pcre2_get_error_message(code, text, sizeof(text));
         rc = rr_fail(err, RR_EFORMAT, "%s: the pattern is wrong at byte %zu: %s", where, (size_t)at,
                      (const char *)text);

@@ -474,9 +474,10 @@ int rr_scan_tokenizer(struct rr_draft *draft, struct rr_buf *rest, struct rr_tex
     rc = read_object(&s, rest, &copied, false);
     if (rc) return rc;
     rr_buf_put(rest, copied, (size_t)(s.end - copied));
-    if (rest->failed)
+    if (rest->failed && json.len > rest->limit)
         return rr_fail(err, RR_ETOOBIG, "%s: more than %zu bytes beside vocabulary and merges",
                        name, rest->limit);
+    if (rest->failed) return no_memory(&s);
     return RR_OK;
 }
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """cli_healthcheck.py - tests of "rerankd healthcheck"; run by test_cli.py."""
 import contextlib
+import signal
 import socket
+import subprocess
 import threading
 import time
 
-from cli_support import Skip, environment, one_line, run
+from cli_support import RERANKD, TIMEOUT, Skip, environment, model, one_line, run
 
 
 @contextlib.contextmanager
@@ -153,3 +155,22 @@ def test_healthcheck_usage():
         assert r.code == 64 and message in r.err and one_line(r.err), (url, r)
     r = run("healthcheck", "--timeout", "0")
     assert r.code == 64 and "--timeout" in r.err, r
+
+
+def test_healthcheck_of_the_server():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    p = subprocess.Popen([RERANKD, "serve", "--model", model(), "--port", port],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while run("healthcheck", "--port", port).code != 0:
+            assert p.poll() is None, "the server ended with %s" % p.returncode
+            assert time.monotonic() < deadline, "not ready in time"
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(TIMEOUT) == 0
+    finally:
+        p.kill()
+        p.wait()
+    assert run("healthcheck", "--port", port).code == 1
