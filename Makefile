@@ -46,6 +46,8 @@ CONFIG := $(filter-out gcc,$(notdir $(CC))) $(if $(DEBUG),debug) $(subst $(comma
 CONFIG := $(subst $() ,-,$(strip $(CONFIG)))
 OUT ?= build$(if $(CONFIG),/$(CONFIG))
 OBJ := $(OUT)/obj
+# For makes of another configuration: an OUT of the command line would be theirs too.
+sub_out = $(if $(filter command,$(origin OUT)),OUT=$(OUT)/$1)
 
 # ---- flags --------------------------------------------------------------------------------------
 
@@ -257,9 +259,9 @@ TSAN_NAMES := pool engine batcher runner server_ log metrics mem cpu cache
 TSAN_PROGRAMS = $(foreach p,$(UNIT) $(BACKEND),\
     $(if $(strip $(foreach n,$(TSAN_NAMES),$(findstring _$n,$(notdir $p)))),$p))
 test-san:
-	rm -f build/san.results
-	$(MAKE) SAN=address,undefined test-san-programs
-	$(MAKE) SAN=thread test-tsan-programs
+	$(Q)mkdir -p build && rm -f build/san.results
+	$(MAKE) SAN=address,undefined $(call sub_out,asan) test-san-programs
+	$(MAKE) SAN=thread $(call sub_out,tsan) test-tsan-programs
 	$(Q)tools/run_tests.sh --sum build/san.results
 test-san-programs: $(TEST_PROGRAMS) $(RERANKD)
 	$(Q)RESULTS=build/san.results tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) \
@@ -272,9 +274,9 @@ test-tsan-programs: $(TSAN_PROGRAMS)
 check-spills:
 	@for cc in gcc clang $(ARM_CC); do \
 	    command -v $$cc >/dev/null || { echo "SKIP: $$cc is not installed"; continue; }; \
-	    $(MAKE) -s CC=$$cc SAN= DEBUG= spill-objects || exit 1; \
+	    $(MAKE) -s CC=$$cc SAN= DEBUG= $(call sub_out,$$cc) spill-objects || exit 1; \
 	done
-TILED = $(call objects,$(shell grep -l 'body_linear' src/cpu/$(CPU_DIR)/*.c))
+TILED = $(call objects,$(shell grep -l 'body_table' src/cpu/$(CPU_DIR)/*.c))
 spill-objects: $(TILED)
 	@$(PYTHON) tools/check_spills.py --objdump $(if $(RUNNER),$(ARCH)-linux-gnu-)objdump $^
 .PHONY: check-spills spill-objects
@@ -283,7 +285,7 @@ spill-objects: $(TILED)
 ARM_CC := aarch64-linux-gnu-gcc
 test-arm:
 	@if command -v $(ARM_CC) >/dev/null && command -v qemu-aarch64 >/dev/null; then \
-	    $(MAKE) -s CC=$(ARM_CC) SAN= DEBUG= test-kern; \
+	    $(MAKE) -s CC=$(ARM_CC) SAN= DEBUG= $(call sub_out,arm) test-kern; \
 	else \
 	    echo "SKIP: $(ARM_CC) or qemu-aarch64 is not installed"; exit 77; \
 	fi
@@ -303,7 +305,7 @@ bench: $(BENCH) $(RERANKD)
 # Inputs that the fuzzer finds stay under build/; what is worth keeping is moved to tests/fuzz/corpus
 # by hand, where "make test" replays it.
 fuzz:
-	$(MAKE) CC=clang SAN=fuzzer-no-link,address,undefined fuzz-run
+	$(MAKE) CC=clang SAN=fuzzer-no-link,address,undefined $(call sub_out,fuzz) fuzz-run
 fuzz-run: $(foreach f,$(FUZZERS),$(if $(call matches,$f),$(OUT)/tests/fuzz/fuzz_$f))
 	@for f in $^; do \
 	    name=$${f##*/fuzz_}; mkdir -p $(OUT)/found/$$name; echo "== $$name"; \

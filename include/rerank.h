@@ -67,7 +67,7 @@ struct rr_options {
     size_t struct_size;    /* set by rr_options_init; lets old callers meet newer libraries */
     const char *model;     /* folder in Hugging Face layout; required */
     const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N" */
-    const char *dtype;     /* "auto" (default), "f32" */
+    const char *dtype;     /* "auto" (default), "f32", "bf16", "int8" */
     const char *isa;       /* NULL/"auto" (default), or a level to force, e.g. "avx2" */
     bool fallback;         /* true: an unusable GPU is a warning and the CPU serves */
     uint32_t threads;      /* compute threads; 0 (default): what affinity and CPU quota allow */

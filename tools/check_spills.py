@@ -17,7 +17,7 @@ import sys
 
 PRODUCT = re.compile(
     r"^(vf?n?madd|vfmadd|vfnmadd|vpdp|vdpbf16|vpmaddwd|vpmaddubsw|tdp|fmla|fmlal|smmla|usmmla|ummla|"
-    r"[su]dot|usdot|bfmmla|bfdot)"
+    r"[su]dot|usdot|bfmmla|bfdot|sadalp)"
 )
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(?:\{vex\} )?(\S+)\s*(.*)$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")

@@ -32,14 +32,24 @@ static void close_device(struct rr_device *d)
     rr_free(d);
 }
 
-static int check_options(const struct rr_device_options *opt, struct rr_error *err)
+static const char *const dtypes[] = { [RR_CPU_PACK_F32] = "f32", [RR_CPU_PACK_BF16] = "bf16",
+                                      [RR_CPU_PACK_I8] = "int8" };
+
+static int check_options(const struct rr_device_options *opt, enum rr_cpu_packing *packing,
+                         struct rr_error *err)
 {
     if (opt->index != 0)
         return rr_fail(err, RR_ENOENT, "no CPU device %u, there is one: 0", opt->index);
-    if (opt->dtype && strcmp(opt->dtype, "auto") != 0 && strcmp(opt->dtype, "f32") != 0)
-        return rr_fail(err, RR_ENOTSUP,
-                       "the CPU backend does not compute in '%s', it has: auto, f32", opt->dtype);
-    return RR_OK;
+    *packing = RR_CPU_PACK_F32;
+    if (!opt->dtype || strcmp(opt->dtype, "auto") == 0) return RR_OK;
+    for (size_t i = 0; i < RR_COUNT(dtypes); i++) {
+        if (strcmp(opt->dtype, dtypes[i])) continue;
+        *packing = (enum rr_cpu_packing)i;
+        return RR_OK;
+    }
+    return rr_fail(err, RR_ENOTSUP,
+                   "the CPU backend does not compute in '%s', it has: auto, f32, bf16, int8",
+                   opt->dtype);
 }
 
 static int open_device(struct rr_device **out, const struct rr_device_options *opt,
@@ -47,17 +57,19 @@ static int open_device(struct rr_device **out, const struct rr_device_options *o
 {
     const struct rr_kern *const *levels;
     struct rr_topology topo;
+    enum rr_cpu_packing packing;
     struct rr_device *d;
     uint32_t n_levels;
     int rc;
 
     *out = NULL;
-    rc = check_options(opt, err);
+    rc = check_options(opt, &packing, err);
     if (rc) return rc;
     d = rr_calloc(RR_MEM_MISC, 1, sizeof(*d));
     if (!d) return rr_fail(err, RR_ENOMEM, "out of memory for a device");
     d->tuning = (struct rr_cpu_tuning){ CHUNK_TOKENS, SOLO_TOKENS, TEAM_TOKENS, BLOCK_ROWS,
                                         RR_CPU_AUTO };
+    d->packing = packing;
     d->threads = opt->threads;
     if (d->threads == 0) {
         rr_topology_get(&topo);
@@ -82,7 +94,7 @@ static void describe(const struct rr_device *d, struct rr_device_info *out)
     rr_topology_get(&topo);
     rr_cpu_brand(out->name, sizeof(out->name));
     snprintf(out->isa, sizeof(out->isa), "%s", d->kern->name);
-    snprintf(out->dtype, sizeof(out->dtype), "f32");
+    snprintf(out->dtype, sizeof(out->dtype), "%s", dtypes[d->packing]);
     out->threads = d->threads;
     out->batch_tokens = BATCH_TOKENS * d->threads;
     out->memory_total = topo.memory_total;

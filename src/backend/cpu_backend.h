@@ -6,7 +6,8 @@
  *   cpu_isa.c      which kernel level, and a check that it computes what it should
  *   cpu_check.c    is the program sound?
  *   cpu_layout.c   where the rows of each register live
- *   cpu_load.c     weights: sizes, packing
+ *   cpu_load.c     sizes, memory, everything that load does
+ *   cpu_linear.c   weights of linear layers in f32, bf16 and int8
  *   cpu_plan.c     how a batch is cut into work
  *   cpu_exec.c     one operation on some rows and columns
  *   cpu_run.c      workers, chunks and the team */
@@ -38,8 +39,12 @@ struct rr_cpu_tuning {
     enum rr_cpu_mode mode;
 };
 
+/* How the weights of linear layers are stored and multiplied: the precision of a device. */
+enum rr_cpu_packing { RR_CPU_PACK_F32, RR_CPU_PACK_BF16, RR_CPU_PACK_I8 };
+
 struct rr_device {
     const struct rr_kern *kern;
+    enum rr_cpu_packing packing;
     struct rr_pool *pool;
     uint32_t threads;
     struct rr_cpu_tuning tuning;
@@ -90,13 +95,18 @@ RR_NODISCARD int rr_cpu_layout(struct rr_cpu_layout *l, const struct rr_program 
 
 /* ---- steps --------------------------------------------------------------------------------- */
 
-enum rr_cpu_packing { RR_CPU_F32_PANELS }; /* how the weights of a linear are stored */
+struct rr_cpu_bump { /* sizes and places things one behind the other, 64-byte aligned */
+    char *base; /* NULL: only count */
+    size_t used;
+    bool overflow;
+};
 
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
-    uint32_t n, k;
-    float *panels;
-    float *bias; /* [n rounded up to panels], zero where there is none */
+    uint32_t n, k, nr; /* nr: columns of a panel */
+    void *panels;      /* as kern.h packs them */
+    float *bias;       /* [n rounded up to panels], zero where there is none */
+    float *scale, *sum; /* [n rounded up], int8 only: of each output channel */
 };
 
 struct rr_cpu_table { /* an embedding table, used where it lies in the file */
@@ -208,6 +218,18 @@ RR_NODISCARD int rr_cpu_load(struct rr_device *d, const struct rr_program *p,
                              const struct rr_limits *limits, struct rr_loaded **out,
                              struct rr_error *err);
 void rr_cpu_unload(struct rr_loaded *l);
+void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size); /* NULL while counting */
+
+/* cpu_linear.c */
+size_t rr_cpu_row_bytes(const struct rr_tensor *t);
+void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d, enum rr_rows rows,
+                        uint32_t n, uint32_t k);
+void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b);
+size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that multiply needs */
+void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
+/* As linear_f32 with w's panels and bias, which need not be in a. */
+void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                            struct rr_linear_f32 *a, float *scratch);
 
 /* cpu_plan.c */
 void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch);

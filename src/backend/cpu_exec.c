@@ -62,13 +62,11 @@ static void embed(const struct rr_loaded *l, const struct rr_cpu_step *s,
 
 static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
                    const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
-                   const struct rr_cpu_share *share)
+                   const struct rr_cpu_share *share, float *scratch)
 {
     struct rr_linear_f32 a = {
         .y = at(f, &place[RR_CPU_DST], share->row0),
         .x = at(f, &place[RR_CPU_SRC], share->row0),
-        .panels = s->linear.panels,
-        .bias = s->linear.bias,
         .ldy = place[RR_CPU_DST].ld,
         .ldx = place[RR_CPU_SRC].ld,
         .m = share->row1 - share->row0,
@@ -83,7 +81,7 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
         a.residual = at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
-    l->device->kern->linear_f32(&a);
+    rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
 }
 
 /* Rows of dst are queries of `sequence`; heads [col0, col1). */
@@ -149,7 +147,7 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
             memcpy(at(f, dst, i), at(f, src, first_row(f, i)), s->width * sizeof(float));
         break;
     case RR_OP_LINEAR:
-        linear(l, s, place, f, share);
+        linear(l, s, place, f, share, scratch);
         break;
     case RR_OP_NORM:
         l->device->kern->layernorm_f32(at(f, dst, share->row0), dst->ld, at(f, src, share->row0),

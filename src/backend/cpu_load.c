@@ -13,8 +13,6 @@
 #include "base/mem.h"
 
 #define ALIGN 64
-#define PACK_BYTES (1u << 20) /* of packed weights: a share of the packing work */
-#define DROP_BYTES (1u << 20) /* smaller tensors may stay resident */
 #define PIECE_SEQUENCES 256   /* most in a piece of work: rows of one per sequence are few */
 #define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
 #define ROW_PRICE 20.0        /* flop for an element of EMBED or NORM */
@@ -22,13 +20,7 @@
 /* ---- bump pointer
  * ------------------------------------------------------------------------------ */
 
-struct bump {
-    char *base; /* NULL: only count */
-    size_t used;
-    bool overflow;
-};
-
-static void *take(struct bump *b, size_t n, size_t size)
+void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 {
     size_t bytes, at = b->used;
 
@@ -41,28 +33,21 @@ static void *take(struct bump *b, size_t n, size_t size)
 /* ---- weights
  * ----------------------------------------------------------------------------------- */
 
-static size_t tensor_row_bytes(const struct rr_tensor *t)
-{
-    return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : 2);
-}
-
 static struct rr_cpu_table table_of(const struct rr_program *p, uint32_t tensor)
 {
     const struct rr_tensor *t = &p->tensors[tensor];
 
-    return (struct rr_cpu_table){ t->data, t->dtype, t->shape[0], tensor_row_bytes(t) };
+    return (struct rr_cpu_table){ t->data, t->dtype, t->shape[0], rr_cpu_row_bytes(t) };
 }
 
-static void describe_step(struct rr_cpu_step *s, const struct rr_program *p,
-                          const struct rr_op *op)
+static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
+                          const struct rr_program *p, const struct rr_op *op)
 {
     s->op = *op;
     s->rows = p->registers[op->dst].rows;
     s->width = rr_cpu_width(p, op->dst);
     if (op->kind == RR_OP_LINEAR) {
-        s->linear.packing = RR_CPU_F32_PANELS;
-        s->linear.n = s->width;
-        s->linear.k = rr_cpu_width(p, op->src);
+        rr_cpu_linear_init(&s->linear, d, s->rows, s->width, rr_cpu_width(p, op->src));
     } else if (op->kind == RR_OP_EMBED) {
         s->word = table_of(p, op->u.embed.word);
         s->position = table_of(p, op->u.embed.position);
@@ -70,26 +55,16 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_program *p,
     }
 }
 
-static uint32_t padded(const struct rr_loaded *l, uint32_t n)
-{
-    uint32_t nr = l->device->kern->f32_nr;
-
-    return (n + nr - 1) / nr * nr;
-}
-
-static void place_weights(struct rr_loaded *l, struct bump *b)
+static void place_weights(struct rr_loaded *l, struct rr_cpu_bump *b)
 {
     for (uint32_t i = 0; i < l->n_steps; i++) {
         struct rr_cpu_step *s = &l->steps[i];
 
         if (s->op.kind == RR_OP_LINEAR) {
-            size_t n = padded(l, s->linear.n);
-
-            s->linear.panels = take(b, n * s->linear.k, sizeof(float));
-            s->linear.bias = take(b, n, sizeof(float));
+            rr_cpu_linear_place(&s->linear, b);
         } else if (s->op.kind == RR_OP_NORM) {
-            s->gamma = take(b, s->width, sizeof(float));
-            s->beta = take(b, s->width, sizeof(float));
+            s->gamma = rr_cpu_take(b, s->width, sizeof(float));
+            s->beta = rr_cpu_take(b, s->width, sizeof(float));
         }
     }
 }
@@ -120,72 +95,6 @@ static void copy_vectors(struct rr_loaded *l, const struct rr_program *p)
     }
 }
 
-/* ---- packing
- * ----------------------------------------------------------------------------------- */
-
-struct packing { /* the work of packing, cut into shares of whole panels */
-    struct rr_loaded *l;
-    const struct rr_program *p;
-    _Atomic uint32_t next;
-};
-
-/* Panels in a share of a linear, and how many shares there are. */
-static uint32_t share_rows(const struct rr_loaded *l, const struct rr_cpu_linear *w)
-{
-    size_t panel = (size_t)l->device->kern->f32_nr * w->k * sizeof(float);
-    size_t panels = PACK_BYTES / panel;
-
-    return (uint32_t)RR_MAX(panels, 1) * l->device->kern->f32_nr;
-}
-
-/* Packs columns [begin, end) of the stacked matrix. */
-static void pack_columns(const struct packing *w, const struct rr_cpu_step *s, uint32_t begin,
-                         uint32_t end)
-{
-    const struct rr_op_linear *op = &s->op.u.linear;
-    uint32_t first = 0; /* column of the stack where the part begins */
-
-    for (uint32_t j = 0; j < op->n_parts; j++) {
-        const struct rr_tensor *t = &w->p->tensors[op->weight[j]];
-        uint32_t last = first + t->shape[0];
-        uint32_t a = RR_MAX(begin, first), b = RR_MIN(end, last);
-        size_t row = tensor_row_bytes(t);
-
-        if (a < b) {
-            const char *src = (const char *)t->data + (a - first) * row;
-
-            w->l->device->kern->pack_f32(s->linear.panels, src, t->dtype, a, b - a, s->linear.k);
-            /* Not needed again: without this the file would stay resident beside the copy. */
-            if (t->in_file && t->shape[0] * row >= DROP_BYTES) rr_file_drop(src, (b - a) * row);
-        }
-        first = last;
-    }
-}
-
-static void pack_worker(void *user, uint32_t worker)
-{
-    struct packing *w = user;
-    uint32_t mine, seen = 0;
-
-    (void)worker;
-    mine = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
-    for (uint32_t i = 0; i < w->l->n_steps; i++) {
-        const struct rr_cpu_step *s = &w->l->steps[i];
-        uint32_t rows, shares;
-
-        if (s->op.kind != RR_OP_LINEAR) continue;
-        rows = share_rows(w->l, &s->linear);
-        shares = (s->linear.n + rows - 1) / rows;
-        for (; mine < seen + shares;
-             mine = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed)) {
-            uint32_t begin = (mine - seen) * rows;
-
-            pack_columns(w, s, begin, RR_MIN(begin + rows, s->linear.n));
-        }
-        seen += shares;
-    }
-}
-
 /* ---- workspace
  * --------------------------------------------------------------------------------- */
 
@@ -206,12 +115,14 @@ static void choose_rooms(struct rr_loaded *l)
     l->team_room.rows[RR_CPU_SEQUENCES] = RR_MIN(RR_MIN(team, max->max_sequences),
                                                  PIECE_SEQUENCES);
     for (uint32_t i = 0; i < l->n_steps; i++) {
-        const struct rr_op_attention *a = &l->steps[i].op.u.attention;
-        size_t need;
+        const struct rr_op *op = &l->steps[i].op;
+        size_t need = 0;
 
-        if (l->steps[i].op.kind != RR_OP_ATTENTION) continue;
-        need = (rr_attention_f32_scratch(length, a->head_dim) + 15) / 16 * 16;
-        l->scratch_floats = RR_MAX(l->scratch_floats, need);
+        if (op->kind == RR_OP_ATTENTION)
+            need = rr_attention_f32_scratch(length, op->u.attention.head_dim);
+        else if (op->kind == RR_OP_LINEAR)
+            need = rr_cpu_linear_scratch(&l->steps[i].linear);
+        l->scratch_floats = RR_MAX(l->scratch_floats, (need + 15) / 16 * 16);
     }
 }
 
@@ -226,7 +137,7 @@ static size_t area_floats(const struct rr_cpu_layout *layout, const struct rr_cp
     return sum;
 }
 
-static void place_workspace(struct rr_loaded *l, struct bump *b)
+static void place_workspace(struct rr_loaded *l, struct rr_cpu_bump *b)
 {
     uint32_t threads = l->device->threads;
     size_t team = area_floats(&l->team, &l->team_room), all;
@@ -234,13 +145,13 @@ static void place_workspace(struct rr_loaded *l, struct bump *b)
     l->chunk_floats = area_floats(&l->chunk, &l->chunk_room);
     if (!rr_mul(l->chunk_floats, threads, &all)) b->overflow = true;
     /* The team and the single workers never work at the same time. */
-    l->areas = take(b, RR_MAX(all, team), sizeof(float));
-    l->scratch = take(b, threads, l->scratch_floats * sizeof(float));
-    l->plan.order = take(b, l->limits.max_sequences, sizeof(*l->plan.order));
-    l->plan.starts = take(b, (size_t)l->limits.max_sequences + 1, sizeof(*l->plan.starts));
-    l->plan.pieces = take(b, l->limits.max_sequences, sizeof(*l->plan.pieces));
-    l->plan.load = take(b, threads, sizeof(*l->plan.load));
-    l->tickets = take(b, l->n_steps, sizeof(*l->tickets));
+    l->areas = rr_cpu_take(b, RR_MAX(all, team), sizeof(float));
+    l->scratch = rr_cpu_take(b, threads, l->scratch_floats * sizeof(float));
+    l->plan.order = rr_cpu_take(b, l->limits.max_sequences, sizeof(*l->plan.order));
+    l->plan.starts = rr_cpu_take(b, (size_t)l->limits.max_sequences + 1, sizeof(*l->plan.starts));
+    l->plan.pieces = rr_cpu_take(b, l->limits.max_sequences, sizeof(*l->plan.pieces));
+    l->plan.load = rr_cpu_take(b, threads, sizeof(*l->plan.load));
+    l->tickets = rr_cpu_take(b, l->n_steps, sizeof(*l->tickets));
 }
 
 static void estimate_cost(struct rr_loaded *l)
@@ -276,7 +187,7 @@ static uint64_t mapped_bytes(const struct rr_program *p)
             used = p->ops[i].kind == RR_OP_EMBED &&
                    (e->word == t || e->position == t || e->type == t);
         }
-        if (used) sum += p->tensors[t].shape[0] * tensor_row_bytes(&p->tensors[t]);
+        if (used) sum += p->tensors[t].shape[0] * rr_cpu_row_bytes(&p->tensors[t]);
     }
     return sum;
 }
@@ -284,7 +195,7 @@ static uint64_t mapped_bytes(const struct rr_program *p)
 /* Everything but the weights and the workspace, whose sizes go to l->memory. */
 static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
 {
-    struct bump weights = { 0 }, workspace = { 0 };
+    struct rr_cpu_bump weights = { 0 }, workspace = { 0 };
     int rc;
 
     l->n_steps = p->n_ops;
@@ -295,7 +206,7 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
     if (!l->steps || !l->segments || !l->chunk.places || !l->team.places)
         return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " operations", p->n_ops);
 
-    for (uint32_t i = 0; i < p->n_ops; i++) describe_step(&l->steps[i], p, &p->ops[i]);
+    for (uint32_t i = 0; i < p->n_ops; i++) describe_step(&l->steps[i], l->device, p, &p->ops[i]);
     l->n_segments = rr_cpu_segments(p, l->segments);
     rc = rr_cpu_layout(&l->chunk, p, l->segments, l->n_segments, true, err);
     if (!rc) rc = rr_cpu_layout(&l->team, p, l->segments, l->n_segments, false, err);
@@ -314,8 +225,7 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
 
 static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
 {
-    struct packing packing = { .l = l, .p = p };
-    struct bump weights = { 0 }, workspace = { 0 };
+    struct rr_cpu_bump weights = { 0 }, workspace = { 0 };
 
     l->weights = rr_pages_alloc(RR_MEM_WEIGHTS, l->memory.weights);
     if (!l->weights)
@@ -330,7 +240,7 @@ static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error
     place_weights(l, &weights);
     place_workspace(l, &workspace);
     copy_vectors(l, p);
-    rr_pool_run(l->device->pool, pack_worker, &packing);
+    rr_cpu_pack(l, p);
     return RR_OK;
 }
 

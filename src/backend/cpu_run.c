@@ -133,7 +133,7 @@ struct grid {
 
 static struct grid linear_grid(const struct rr_loaded *l, const struct rr_cpu_step *s, uint32_t m)
 {
-    uint32_t nr = l->device->kern->f32_nr, panels = (s->linear.n + nr - 1) / nr;
+    uint32_t nr = s->linear.nr, panels = (s->linear.n + nr - 1) / nr;
     double work = (double)m * s->linear.n * s->linear.k;
     double most = RR_MIN(1 + work / LEAST_LINEAR, SHARES_PER_WORKER * l->device->threads);
     uint32_t shares = (uint32_t)most;
@@ -172,9 +172,8 @@ static uint32_t cut(uint32_t n, uint32_t part, uint32_t parts)
 }
 
 /* Share number i of an operation; false if it is empty. */
-static bool team_share(const struct rr_loaded *l, const struct rr_cpu_step *s,
-                       const struct rr_cpu_frame *f, const struct grid *g, uint32_t i,
-                       struct rr_cpu_share *out)
+static bool team_share(const struct rr_cpu_step *s, const struct rr_cpu_frame *f,
+                       const struct grid *g, uint32_t i, struct rr_cpu_share *out)
 {
     uint32_t col = i % g->cols, row = i / g->cols % g->rows, group = i / g->cols / g->rows;
     uint32_t begin = 0, rows = rows_of(s, f), columns = columns_of(s), unit = 1;
@@ -185,7 +184,7 @@ static bool team_share(const struct rr_loaded *l, const struct rr_cpu_step *s,
         begin = tokens ? f->starts[group] - f->starts[0] : group;
         rows = tokens ? f->starts[group + 1] - f->starts[group] : 1;
     } else if (s->op.kind == RR_OP_LINEAR) {
-        unit = l->device->kern->f32_nr;
+        unit = s->linear.nr;
     }
     out->row0 = begin + cut(rows, row, g->rows);
     out->row1 = begin + cut(rows, row + 1, g->rows);
@@ -204,7 +203,7 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
 
     /* Relaxed: the barriers order everything; here only uniqueness matters. */
     while ((i = atomic_fetch_add_explicit(&l->tickets[step], 1, memory_order_relaxed)) < n)
-        if (team_share(l, s, f, &g, i, &share))
+        if (team_share(s, f, &g, i, &share))
             rr_cpu_exec(l, step, f, &share, l->scratch + worker * l->scratch_floats);
     rr_pool_barrier(l->device->pool);
     /* For the next piece.  Nobody comes back to this step before another barrier, which needs

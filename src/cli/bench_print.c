@@ -31,8 +31,7 @@ void rr_bench_head(enum rr_bench_format format, const struct rr_info *info)
            "median", "p95", "pairs/s", "tokens/s", "GOP/s");
 }
 
-void rr_bench_row(enum rr_bench_format format, const struct rr_info *info,
-                  const struct rr_shape *s)
+void rr_bench_row(enum rr_bench_format format, const struct rr_info *info, const struct rr_shape *s)
 {
     double seconds = s->median_ms / 1e3;
     double pairs = s->n / seconds, tokens = (double)s->total_tokens / seconds;

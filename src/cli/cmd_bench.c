@@ -25,8 +25,10 @@ struct own {
     double seconds;
 };
 
-#define OWN(name, def, type, field, min, max, arg, help)                                           \
-    { name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "BENCH", arg, help }
+#define OWN(name, def, type, field, min, max, arg, help) \
+    { \
+        name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "BENCH", arg, help \
+    }
 
 static const struct rr_option own_options[] = {
     OWN("shapes", "1x128,20x64,20x128,20x256,20x512,50x128,ragged", STR, shapes, 0, 0, "LIST",
@@ -45,7 +47,7 @@ struct bench {
     const struct rr_info *info;
     const char *words[32]; /* one token each */
     size_t n_words;
-    uint32_t fixed;  /* tokens of a pair without its document */
+    uint32_t fixed; /* tokens of a pair without its document */
     char query[512];
     uint64_t random; /* state of a small generator: the same texts in every run */
 };
@@ -73,8 +75,9 @@ static int count_tokens(struct rr_engine *e, const char *text, size_t *n, struct
 static int find_words(struct bench *b, struct rr_error *err)
 {
     static const char *const candidates[] = {
-        "de", "la", "le", "et", "les", "des", "en", "un", "du", "une", "est", "pour", "que", "qui",
-        "dans", "par", "sur", "au", "the", "of", "and", "to", "in", "is", "for", "a", "with", "on",
+        "de",  "la",   "le",  "et",  "les",  "des", "en",   "un", "du",  "une",
+        "est", "pour", "que", "qui", "dans", "par", "sur",  "au", "the", "of",
+        "and", "to",   "in",  "is",  "for",  "a",   "with", "on",
     };
     size_t i;
 
@@ -92,8 +95,9 @@ static int find_words(struct bench *b, struct rr_error *err)
         if (one == 1 && four == 4) b->words[b->n_words++] = candidates[i];
     }
     if (b->n_words) return RR_OK;
-    return rr_fail(err, RR_ENOTSUP, "the tokenizer of %s splits every common French and English "
-                                    "word: no text of a known length can be made",
+    return rr_fail(err, RR_ENOTSUP,
+                   "the tokenizer of %s splits every common French and English "
+                   "word: no text of a known length can be made",
                    b->info->model);
 }
 
@@ -227,8 +231,9 @@ static int measure(struct bench *b, const struct rr_request *req, struct rr_shap
 static int run_shape(struct bench *b, struct rr_shape *s, struct rr_error *err)
 {
     struct rr_text docs[RR_BENCH_MAX_DOCS];
-    struct rr_request req = { .query = rr_text(b->query), .documents = docs, .n_documents = s->n,
-                              .no_cache = true };
+    struct rr_request req = {
+        .query = rr_text(b->query), .documents = docs, .n_documents = s->n, .no_cache = true
+    };
     uint32_t i, made = 0;
     int rc = RR_OK;
 

@@ -142,6 +142,7 @@ static void make_groups(struct run *r)
 /* Scores the block and waits.  Errors stay in their groups. */
 static void score_block(struct run *r)
 {
+    struct rr_error err;
     struct group *g;
     size_t i;
     int rc;
@@ -150,8 +151,8 @@ static void score_block(struct run *r)
     r->n_pending = r->n_groups;
     for (i = 0; i < r->n_groups; i++) {
         g = &r->groups[i];
-        rc = rr_submit(r->engine, &g->request, on_done, g, NULL, &g->err);
-        if (rc) on_done(g, NULL, &(struct rr_error){ .code = rc });
+        rc = rr_submit(r->engine, &g->request, on_done, g, NULL, &err);
+        if (rc) on_done(g, NULL, &err); /* the engine will not call it */
     }
     pthread_mutex_lock(&r->lock);
     while (r->n_pending) pthread_cond_wait(&r->done, &r->lock);

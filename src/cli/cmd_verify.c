@@ -25,8 +25,10 @@ struct own {
     uint32_t limit;
 };
 
-#define OWN(name, def, type, field, arg, help)                                                     \
-    { name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "VERIFY", arg, help }
+#define OWN(name, def, type, field, arg, help) \
+    { \
+        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "VERIFY", arg, help \
+    }
 
 static const struct rr_option own_options[] = {
     OWN("data", "", STR, data, "FILE",
@@ -77,7 +79,8 @@ static int score_both(struct verify *v, const struct rr_request *req, long relev
 
 static int verify_list(struct verify *v, const json_t *list, struct rr_error *err)
 {
-    const json_t *query = json_object_get(list, "query"), *docs = json_object_get(list, "documents");
+    const json_t *query = json_object_get(list, "query"),
+                 *docs = json_object_get(list, "documents");
     const json_t *positive = json_object_get(list, "positive");
     size_t n = json_array_size(docs), i;
     struct rr_request req = { .no_cache = true };
@@ -85,8 +88,9 @@ static int verify_list(struct verify *v, const json_t *list, struct rr_error *er
     int rc;
 
     if (!json_is_string(query) || n == 0 || n > MAX_DOCUMENTS)
-        return bad_line(v, err, "expected an object with \"query\", a string, and \"documents\", an "
-                                "array of 1 to 10000 strings");
+        return bad_line(v, err,
+                        "expected an object with \"query\", a string, and \"documents\", an "
+                        "array of 1 to 10000 strings");
     texts = rr_alloc(RR_MEM_MISC, n, sizeof(*texts));
     if (!texts) return rr_fail(err, RR_ENOMEM, "out of memory");
     for (i = 0; i < n; i++) {
@@ -121,8 +125,7 @@ static int verify_lines(struct verify *v, const char *data, size_t len, struct r
         v->line++;
         data = newline ? newline + 1 : end;
         if (rr_text_blank(line)) continue;
-        if (rr_json_parse(&list, line, 0, RR_JSON_DUP_LAST, &why))
-            return bad_line(v, err, why.msg);
+        if (rr_json_parse(&list, line, 0, RR_JSON_DUP_LAST, &why)) return bad_line(v, err, why.msg);
         rc = verify_list(v, list, err);
         json_decref(list);
         if (rc) return rc;
@@ -150,12 +153,13 @@ static void print_json(const struct verify *v, const struct rr_verify_report *r)
 {
     const struct rr_info *info = rr_engine_info(v->engines[1]);
 
-    printf("{\"model\": \"%s\", \"dtype\": \"%s\", \"isa\": \"%s\", \"lists\": %zu, \"pairs\": %zu, "
-           "\"max_logit_difference\": %.6g, \"p99_logit_difference\": %.6g, "
-           "\"mean_logit_difference\": %.6g, \"kendall_tau\": %.6f, \"top1_equal\": %.6f, "
-           "\"top5_equal\": %.6f, \"top10_equal\": %.6f",
-           info->model, info->dtype, info->isa, r->lists, r->pairs, r->max_diff, r->p99_diff,
-           r->mean_diff, r->tau, r->top_equal[0], r->top_equal[1], r->top_equal[2]);
+    printf(
+        "{\"model\": \"%s\", \"dtype\": \"%s\", \"isa\": \"%s\", \"lists\": %zu, \"pairs\": %zu, "
+        "\"max_logit_difference\": %.6g, \"p99_logit_difference\": %.6g, "
+        "\"mean_logit_difference\": %.6g, \"kendall_tau\": %.6f, \"top1_equal\": %.6f, "
+        "\"top5_equal\": %.6f, \"top10_equal\": %.6f",
+        info->model, info->dtype, info->isa, r->lists, r->pairs, r->max_diff, r->p99_diff,
+        r->mean_diff, r->tau, r->top_equal[0], r->top_equal[1], r->top_equal[2]);
     if (r->labelled)
         printf(", \"labelled\": %zu, \"ndcg10\": [%.5f, %.5f], \"mrr10\": [%.5f, %.5f]",
                r->labelled, r->ndcg[0], r->ndcg[1], r->mrr[0], r->mrr[1]);
@@ -239,8 +243,9 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
         else
             print_table(&v, &report);
         if (report.top_equal[1] < gate) {
-            rr_cli_complain("verify", "the five best are equal in %.2f %% of the lists, asked for "
-                                      "are %.2f %%",
+            rr_cli_complain("verify",
+                            "the five best are equal in %.2f %% of the lists, asked for "
+                            "are %.2f %%",
                             100 * report.top_equal[1], 100 * gate);
             code = RR_EXIT_FAILURE;
         }

@@ -62,11 +62,38 @@ void rr_cli_overview(FILE *out, bool french)
             rr_tr(french, "More:"));
 }
 
+/* Prose in lines of at most 80 columns; an empty line stays a paragraph's end. */
+static void fill(FILE *out, const char *text)
+{
+    size_t len, column = 0, gap;
+
+    while (*text) {
+        gap = strspn(text, " \n");
+        if (gap > 1 && text[0] == '\n' && text[1] == '\n') {
+            fputs("\n\n", out);
+            column = 0;
+        }
+        text += gap;
+        len = strcspn(text, " \n");
+        if (len == 0) break;
+        if (column && column + 1 + len > 80) {
+            fputc('\n', out);
+            column = 0;
+        }
+        column += (size_t)fprintf(out, "%s%.*s", column ? " " : "", (int)len, text);
+        text += len;
+    }
+    fputc('\n', out);
+}
+
 void rr_cli_command_help(FILE *out, const struct rr_command *c)
 {
     fprintf(out, "Usage: rerankd %s [OPTIONS]%s%s\n\n", c->name, *c->args ? " " : "", c->args);
     fprintf(out, "%c%s.\n", c->summary[0] - 'a' + 'A', c->summary + 1);
-    if (*c->about) fprintf(out, "\n%s\n", c->about);
+    if (*c->about) {
+        fputc('\n', out);
+        fill(out, c->about);
+    }
     if (c->n_own) fputs("\nOptions:\n", out);
     rr_option_help(out, c->own, c->n_own);
     if (!c->sections || *c->sections) rr_settings_help(out, c->sections);

@@ -27,7 +27,7 @@ struct rr_verify { /* sums; fields are private */
 struct rr_verify_report {
     size_t lists, pairs;
     double max_diff, p99_diff, mean_diff; /* of logits */
-    double tau;                      /* Kendall's tau-b, mean over lists; 1 if none has an order */
+    double tau;                       /* Kendall's tau-b, mean over lists; 1 if none has an order */
     double top_equal[RR_VERIFY_TOPS]; /* share of lists whose sets of 1, 5, 10 best are equal; lists
                                          no longer than that are not counted */
     size_t top_lists[RR_VERIFY_TOPS];

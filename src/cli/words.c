@@ -19,6 +19,8 @@ static const struct {
     { "score lines or JSONL against a query", "noter des lignes ou du JSONL pour une requête" },
     { "measure latency and throughput of a model on this machine",
       "mesurer latence et débit d'un modèle sur cette machine" },
+    { "compare a precision with f32 on your own queries and documents",
+      "comparer une précision à f32 sur vos requêtes et documents" },
     { "say what this machine and model allow", "examiner cette machine et le modèle" },
     { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
     { "print version, compiler and instruction sets",

@@ -13,8 +13,10 @@
 #include "cpu/body_rows.h"
 #include "cpu/body_math.h"
 
-#define NV (NR / VW)    /* vectors in a row of a tile */
-#define MB (8 * MR)     /* rows that share a panel's block while it is in the cache */
+#define NV (NR / VW) /* vectors in a row of a tile */
+#if !defined(MB)
+#define MB (8 * MR) /* rows that share a panel's block while it is in the cache */
+#endif
 
 /* What the tiles fetch ahead: the weights after the block at hand, spread evenly over all its
  * tiles. Without it the first tile of each block waits for memory while the others wait for

@@ -19,6 +19,7 @@ static const struct rr_kern *const levels[] = {
     &rr_kern_avx512,
     &rr_kern_avx512vnni,
     &rr_kern_avx512bf16,
+    &rr_kern_amx,
 #elif defined(__aarch64__)
     &rr_kern_neon,
     &rr_kern_dotprod,

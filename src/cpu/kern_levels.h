@@ -13,6 +13,7 @@ extern const struct rr_kern rr_kern_avxvnni;
 extern const struct rr_kern rr_kern_avx512;
 extern const struct rr_kern rr_kern_avx512vnni;
 extern const struct rr_kern rr_kern_avx512bf16;
+extern const struct rr_kern rr_kern_amx;
 #elif defined(__aarch64__)
 extern const struct rr_kern rr_kern_neon;
 extern const struct rr_kern rr_kern_dotprod;

@@ -187,7 +187,6 @@ static void say_plan(const struct rr_server *s, const struct rr_info *i)
            rr_num(i->prep_threads));
     RR_SAY(c, RR_INFO, MEMORY, mib(i->weights_bytes), mib(i->mapped_bytes), mib(i->workspace_bytes),
            mib(s->settings->max_body));
-    if (i->fallback_active) RR_SAY(c, RR_WARN, FALLBACK, s->settings->device);
 }
 
 /* One line to try the server with. */

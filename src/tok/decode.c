@@ -131,7 +131,7 @@ static int replace(const struct rr_regex *re, struct rr_text with, struct rr_tex
         }
         rr_match_end(&it);
         rr_buf_put(out, t.data + done, t.len - done);
-        if (more < 0) rc = RR_ETOOBIG;
+        if (more < 0) rc = it.rc;
     }
     rr_matcher_close(m);
     return rc;
@@ -339,8 +339,7 @@ int rr_tok_decode(const struct rr_tok *tok, const int32_t *ids, size_t n, bool s
         if (a.text.failed || a.ends.failed) break;
     }
     if (!rc && (a.text.failed || a.ends.failed))
-        rc =
-            rr_fail(err, RR_ETOOBIG, "tokenizer: the text of %zu ids passes %u bytes", n, MAX_TEXT);
+        rc = rr_fail(err, RR_ENOMEM, "tokenizer: no memory for the text of %zu ids", n);
     if (!rc) rr_buf_put(out, a.text.data ? a.text.data : "", a.text.len);
     if (!rc && out->failed) rc = rr_fail(err, RR_ENOMEM, "tokenizer: no room for the text");
     list_free(&a);

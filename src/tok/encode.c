@@ -2,7 +2,7 @@
 /* encode.c - one text through all stages.  Layer: tok (L1).
  *
  * Long texts are normalized in parts where that cannot change a word (struct rr_tok.local): cut
- * before a single space between two ASCII letters.  So the work on a text that is cut to a few
+ * before a single space between two visible ASCII characters.  So the work on a text that is cut to a few
  * hundred tokens ends after a few kilobytes, and the work space stays small for any text. */
 #include "base/err.h"
 #include "tok/internal.h"
@@ -18,9 +18,9 @@ struct job {
     struct rr_error *err;
 };
 
-static bool letter(char c)
+static bool visible(char c)
 {
-    return (unsigned char)((c | 32) - 'a') < 26;
+    return c > 0x20 && c < 0x7F;
 }
 
 /* Where the part that starts at from ends. */
@@ -35,7 +35,7 @@ static size_t part_end(const struct job *j, size_t from, size_t to)
 
         if (!hit) break;
         i = (size_t)(hit - s);
-        if (letter(s[i - 1]) && letter(s[i + 1])) return i;
+        if (visible(s[i - 1]) && visible(s[i + 1])) return i;
         i++;
     }
     return to;

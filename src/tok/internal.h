@@ -84,7 +84,7 @@ struct rr_pretok_step {
     char repl[4]; /* METASPACE */
     unsigned repl_len;
     struct rr_regex *re; /* SPLIT, BYTE_LEVEL with its pattern; owned */
-    bool local;          /* SPLIT: a known pattern that starts a word before " letter" */
+    bool local; /* SPLIT: a known pattern that starts a word at a single space */
 };
 
 /* Splits v by the steps from at on and hands the words to the model. */

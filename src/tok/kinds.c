@@ -9,8 +9,8 @@
 #define GPT2_PATTERN                                                                              \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
-/* Patterns known to start a word at every " letter" that follows a letter, so that a long text may
- * be cut there: those of GPT-2, Llama 3 and Qwen 2. */
+/* Patterns known to start a word at every single space after a visible character, so that a long
+ * text may be cut there: those of GPT-2, Llama 3 and Qwen 2. */
 static const char *const local_patterns[] = {
     GPT2_PATTERN,
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
@@ -70,15 +70,15 @@ static int norm_bert(struct rr_tok *tok, const struct rr_field *f)
     return RR_OK;
 }
 
-/* True if a cut between words cannot change what the pattern matches: it has no part that is a
- * single space or a letter. */
+/* True if a cut before a single space cannot change what the pattern matches, nor the match make
+ * white space or nothing of a visible ASCII character. */
 static bool replace_is_local(struct rr_text p, bool literal)
 {
     size_t i;
 
     if (!literal) return rr_text_is(p, " {2,}");
     for (i = 0; i < p.len; i++)
-        if (p.data[i] == ' ' || (unsigned char)((p.data[i] | 32) - 'a') < 26) return false;
+        if (p.data[i] >= 0x20 && p.data[i] < 0x7F) return false;
     return p.len > 0;
 }
 

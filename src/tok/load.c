@@ -171,16 +171,18 @@ static int read_added(const struct rr_field *f, struct rr_added *a)
 }
 
 /* Gives the entry the id that the reference gives it: that of an earlier entry or of a piece with
- * the same text, else the next free one.  The file's own id is only compared. */
+ * the same text, else the next free one.  The file's own id is only compared, the first difference
+ * reported. */
 static void set_id(struct rr_tok *tok, const struct rr_field *f, uint32_t earlier,
-                   struct rr_added *a, uint32_t *next)
+                   struct rr_added *a, uint32_t *next, bool *told)
 {
     int32_t piece = rr_trie_find(&tok->vocab.trie, a->content, a->len);
     uint32_t id = earlier ? tok->added[earlier - 1].id : piece >= 0 ? (uint32_t)piece : (*next)++;
 
-    if (id != a->id)
+    if (id != a->id && !*told)
         rr_log(RR_WARN, "%s: %s: the token gets id %u as in the reference library, not %u", f->file,
                f->path, id, a->id);
+    *told |= id != a->id;
     a->id = id;
 }
 
@@ -188,6 +190,7 @@ static int add_all(struct rr_tok *tok, const struct rr_field *root, const json_t
                    struct contents *c)
 {
     uint32_t next = tok->vocab.count;
+    bool told = false;
     struct rr_field f;
     size_t i;
     int rc;
@@ -208,7 +211,7 @@ static int add_all(struct rr_tok *tok, const struct rr_field *root, const json_t
             memset(a, 0, sizeof(*a));
             continue;
         }
-        set_id(tok, &f, *slot, a, &next);
+        set_id(tok, &f, *slot, a, &next, &told);
         *slot = ++tok->n_added;
         if (a->id >= tok->vocab_size) tok->vocab_size = a->id + 1;
     }
@@ -238,7 +241,7 @@ int rr_load_added(struct rr_tok *tok, const struct rr_field *root)
 
 /* ---- the whole ---- */
 
-/* Texts may be handled in parts if no stage looks across " letter". */
+/* Texts may be handled in parts if no stage looks across a single space: see encode.c. */
 static bool is_local(const struct rr_tok *tok)
 {
     uint32_t i;

@@ -229,7 +229,7 @@ static int replace(const struct rr_norm_step *step, struct rr_norm_work *w, stru
         done = to;
     }
     rr_match_end(&it);
-    if (more < 0) return RR_ETOOBIG;
+    if (more < 0) return it.rc;
     e.at = done;
     rr_emit_same(&e, done, src.len);
     return e.failed ? rr_fail(err, RR_ENOMEM, "tokenizer: out of memory") : RR_OK;

@@ -65,8 +65,8 @@ RR_NODISCARD int rr_norm_run(const struct rr_norm *n, struct rr_norm_work *w, st
 void rr_norm_close(struct rr_norm *n);
 void rr_norm_work_free(struct rr_norm_work *w);
 
-/* True if a text may be cut before a single space between ASCII letters and its parts normalized
- * alone. */
+/* True if a text may be cut before a single space between visible ASCII characters and its parts
+ * normalized alone. */
 bool rr_norm_local(const struct rr_norm *n);
 
 /* unorm.c: the Unicode normalization forms; false: out of memory. */

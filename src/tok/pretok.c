@@ -82,7 +82,7 @@ static int split_regex(struct sink *k, const struct rr_regex *re, bool invert)
     rc = rr_match_begin(&it, re, k->s->matcher, k->v.s, k->v.len, k->err);
     if (rc) return rc;
     while (!rc && (more = rr_match_next(&it, &from, &to, k->err)) != 0) {
-        if (more < 0) rc = RR_ETOOBIG;
+        if (more < 0) rc = it.rc;
         if (!rc && from > done) rc = stretch(k, done, from, invert);
         if (!rc) rc = stretch(k, from, to, !invert);
         done = to;
@@ -293,7 +293,7 @@ static int byte_level(struct sink *k, const struct rr_pretok_step *st, struct rr
     if (rc) return rc;
     while (!rc && done < k->v.len) {
         more = rr_match_next(&it, &from, &to, k->err);
-        if (more < 0) rc = RR_ETOOBIG;
+        if (more < 0) rc = it.rc;
         if (more == 0) from = to = k->v.len;
         if (!rc && from > done)
             rc = raw ? word(k, done, from) : map_bytes(k, done, from, &k->s->bytes);

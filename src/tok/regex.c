@@ -234,8 +234,11 @@ int rr_match_next(struct rr_match_iter *it, size_t *from, size_t *to, struct rr_
                             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, it->m->md, it->m->mc);
         if (n == PCRE2_ERROR_NOMATCH) return 0;
         if (n < 0) {
-            rr_fail(err, RR_ETOOBIG, "tokenizer: a pattern needs too much work on this text "
-                    "(PCRE2 error %d)", n);
+            if (n == PCRE2_ERROR_NOMEMORY)
+                it->rc = rr_fail(err, RR_ENOMEM, "tokenizer: out of memory");
+            else
+                it->rc = rr_fail(err, RR_ETOOBIG, "tokenizer: a pattern needs too much work on this "
+                                 "text (PCRE2 error %d)", n);
             return -1;
         }
         *from = v[0];

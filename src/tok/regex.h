@@ -31,12 +31,13 @@ struct rr_match_iter { /* the matches in s, left to right */
     size_t len, at;
     size_t last_end;
     bool has_last;
+    int rc; /* of a failure */
 };
 
 RR_NODISCARD int rr_match_begin(struct rr_match_iter *it, const struct rr_regex *re,
                                 struct rr_matcher *m, const char *s, size_t len,
                                 struct rr_error *err);
-/* 1: *from, *to is the next match; 0: no more; -1: failed, err is filled. */
+/* 1: *from, *to is the next match; 0: no more; -1: failed, it->rc and err are filled. */
 RR_NODISCARD int rr_match_next(struct rr_match_iter *it, size_t *from, size_t *to,
                                struct rr_error *err);
 void rr_match_end(struct rr_match_iter *it);

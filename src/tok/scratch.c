@@ -9,11 +9,10 @@
 
 bool rr_scratch_array(void **p, size_t *cap, size_t need, size_t size)
 {
-    size_t n = *cap < 64 ? 64 : *cap;
+    size_t n = RR_MAX(need, *cap + *cap / 2 + 64);
     void *q;
 
     if (need <= *cap) return true;
-    while (n < need) n += n / 2;
     rr_free(*p); /* contents are not kept: no copy */
     *cap = 0;
     *p = q = rr_alloc(RR_MEM_TOKENIZER, n, size);
@@ -37,13 +36,10 @@ static bool grow_offsets(struct rr_tok_scratch *s)
 
 bool rr_scratch_grow(struct rr_tok_scratch *s, size_t extra)
 {
-    size_t cap = s->cap < 512 ? 512 : s->cap;
-
     if (s->cap - s->n < extra) {
-        int32_t *ids;
+        size_t cap = RR_MAX(s->n + extra, s->cap + s->cap / 2 + 512);
+        int32_t *ids = rr_realloc(RR_MEM_TOKENIZER, s->ids, cap, sizeof(*ids));
 
-        while (cap - s->n < extra) cap += cap / 2;
-        ids = rr_realloc(RR_MEM_TOKENIZER, s->ids, cap, sizeof(*ids));
         if (!ids) return false;
         s->ids = ids;
         s->cap = cap;

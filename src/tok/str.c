@@ -10,8 +10,7 @@ bool rr_str_grow(struct rr_str *t, size_t extra, bool aligned)
     if (need > t->cap) {
         char *s;
 
-        cap = t->cap < 256 ? 256 : t->cap;
-        while (cap < need) cap += cap / 2;
+        cap = RR_MAX(need, t->cap + t->cap / 2 + 256);
         s = rr_realloc(RR_MEM_TOKENIZER, t->s, cap, 1);
         if (!s) return false;
         t->s = s;

@@ -7,10 +7,9 @@ import socket
 import struct
 import threading
 
-from server_support import Server, encode, request, shared, starter, until
+from server_support import Server, encode, long_body, request, shared, starter, until
 
 GOOD = {"query": "deux mots", "texts": ["mots", "deux"], "raw_scores": True}
-LONG = {"query": "une question", "texts": ["un texte assez long " * 150] * 200}
 
 
 def test_keep_alive():
@@ -114,7 +113,7 @@ def test_client_leaves_while_waiting():
             cancelled = s.metrics()["rerank_requests_cancelled_total"]
             connections = [s.connect() for _ in range(6)]
             for c in connections:
-                c.send("POST", "/rerank", LONG)
+                c.send("POST", "/rerank", long_body(60))
             until(lambda: s.metrics()["rerank_requests_in_flight"] == 6, "six requests in flight")
             for c in connections:
                 if how == "reset":
@@ -132,7 +131,7 @@ def test_half_close():
         c.socket.shutdown(socket.SHUT_WR)
         assert c.file.read() == b""
     with Server("--half-close", model_folder=starter()) as s, s.connect() as c:
-        c.send("POST", "/rerank", {**LONG, "texts": LONG["texts"][:20]})
+        c.send("POST", "/rerank", long_body(20))
         c.socket.shutdown(socket.SHUT_WR)
         assert c.receive().status == 200
 
@@ -206,11 +205,11 @@ def test_mixed_load_gives_the_same_numbers():
 
 def test_overload():
     with Server("--queue-tokens", "20000", model_folder=starter()) as s:
-        body = {**LONG, "texts": LONG["texts"][:20]}
         answers = []
 
         def work(_):
             with s.connect() as c:
+                body = long_body(20)
                 answers.append(c.ask("POST", "/v1/rerank", {"query": body["query"],
                                                             "documents": body["texts"]}))
 
@@ -228,7 +227,7 @@ def test_overload():
 
 def test_deadline():
     with Server("--request-timeout", "0.05", model_folder=starter()) as s:
-        a = s.post(LONG)
+        a = s.post(long_body(200))
         assert a.status == 504 and a.json()["error"], a
         assert s.post(GOOD).status == 200
 

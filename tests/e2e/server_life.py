@@ -9,10 +9,9 @@ import subprocess
 import threading
 
 from cli_support import RERANKD, ROOT, environment, folder, model, write
-from server_support import QUERY, TEXTS, Server, starter, until
+from server_support import QUERY, TEXTS, Server, long_body, starter, until
 
 GOOD = {"query": "q", "texts": ["a", "b"]}
-LONG = {"query": "une question", "texts": ["un texte assez long " * 150] * 60}
 
 
 def fails(*words, env=None):
@@ -61,8 +60,6 @@ def test_request_lines():
         assert re.search(r"reranking 4 candidates -> 4 results in [\d.]+ ms", s.log("id one"))
         s.post({"query": "", "texts": ["a"]}, headers=[("X-Request-Id", "two")])
         assert "400" in s.log("id two")
-    with Server("--log-level", "warn", ready=False, env=environment()) as s:
-        pass  # silent, and stopped by the context
 
 
 def test_json_log():
@@ -173,7 +170,7 @@ def test_drain_finishes_what_was_accepted():
     with Server(model_folder=starter()) as s:
         waiting = [s.connect() for _ in range(4)]
         for c in waiting:
-            c.send("POST", "/rerank", LONG)
+            c.send("POST", "/rerank", long_body(12))
         until(lambda: s.metrics()["rerank_requests_in_flight"] == 4, "four requests in flight")
         s.process.send_signal(signal.SIGTERM)
         s.log("signal TERM")
@@ -191,7 +188,7 @@ def test_drain_timeout():
     with Server("--drain-timeout", "0.1", model_folder=starter()) as s:
         waiting = [s.connect() for _ in range(8)]
         for c in waiting:
-            c.send("POST", "/rerank", {**LONG, "texts": LONG["texts"] * 3})
+            c.send("POST", "/rerank", long_body(30))
         until(lambda: s.metrics()["rerank_requests_in_flight"] == 8, "eight requests in flight")
         assert s.stop() == 0, s.lines
         statuses = [c.receive().status for c in waiting]
@@ -202,7 +199,7 @@ def test_drain_timeout():
 def test_second_signal():
     with Server(model_folder=starter()) as s:
         with s.connect() as c:
-            c.send("POST", "/rerank", {**LONG, "texts": LONG["texts"] * 6})
+            c.send("POST", "/rerank", long_body(400))
             until(lambda: s.metrics()["rerank_requests_in_flight"] == 1, "a request in flight")
             s.process.send_signal(signal.SIGTERM)
             s.log("signal TERM")

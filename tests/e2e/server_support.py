@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """server_support.py - starts "rerankd serve" for the tests and speaks HTTP to it byte by byte."""
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -197,6 +198,17 @@ def candidate(i, content):
     return {"chunk_id": "c%d" % i, "document_id": "d%d" % i, "document_title": "Titre %d" % i,
             "document_source": "s%d.pdf" % i, "chunk_index": i, "content": content,
             "similarity": 0.85 - i / 100}
+
+
+_serial = itertools.count()
+
+
+def long_body(n):
+    """n texts of 512 tokens, none of them ever seen before: no cache can help."""
+    serial = next(_serial)
+    return {"query": "la question %d" % serial,
+            "texts": ["texte %d sur %d " % (i, serial) + "et encore un peu " * 150
+                      for i in range(n)]}
 
 
 QUERY = "Quelle est la capitale de la France ?"

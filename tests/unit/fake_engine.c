@@ -33,7 +33,7 @@ struct rr_engine {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static bool held;
+static bool held, open_held;
 static int refuse_code, fail_code;
 static size_t waiting, canceled, refuse_left; /* refuse_left: taken before refuse_code counts */
 
@@ -41,6 +41,14 @@ void fake_engine_hold(bool hold)
 {
     pthread_mutex_lock(&lock);
     held = hold;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_engine_hold_open(bool hold)
+{
+    pthread_mutex_lock(&lock);
+    open_held = hold;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
 }
@@ -221,6 +229,9 @@ int rr_open(struct rr_engine **out, const struct rr_options *opt, struct rr_erro
     struct rr_engine *e;
 
     *out = NULL;
+    pthread_mutex_lock(&lock);
+    while (open_held) pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
     if (!opt->model || strstr(opt->model, "missing"))
         return rr_fail(err, RR_ENOENT, "%s: no such folder", opt->model ? opt->model : "");
     e = rr_calloc(RR_MEM_MODEL, 1, sizeof(*e));

@@ -10,6 +10,8 @@
 
 /* While held, accepted requests wait; cancelled ones are given back all the same. */
 void fake_engine_hold(bool hold);
+/* While held, rr_open does not return. */
+void fake_engine_hold_open(bool hold);
 /* From now on: what rr_submit returns, and what on_done reports.  RR_OK: normal. */
 void fake_engine_refuse(int code);
 /* The same, after n more requests were taken. */

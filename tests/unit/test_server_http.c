@@ -136,15 +136,34 @@ static unsigned free_port(void)
     return ntohs(at.sin_port);
 }
 
+/* Waits for that answer to GET /ready. */
+static void await_ready(int status)
+{
+    uint64_t until = rr_now_ns() + 20 * RR_SECOND;
+    struct answer a;
+    int fd;
+
+    for (;;) {
+        assert_true(rr_now_ns() < until);
+        fd = dial();
+        if (fd < 0) {
+            sched_yield();
+            continue;
+        }
+        send_request(fd, "GET", "/ready", "t", "");
+        receive(fd, &a);
+        close(fd);
+        if (a.status == status) return;
+    }
+}
+
 /* options: ended by NULL. */
-static struct served *start_server(const char *const *options)
+static struct served *start_server(const char *const *options, int status)
 {
     struct served *s = calloc(1, sizeof(*s));
     char number[16], *argv[24], *rest[24];
-    struct answer a;
     struct rr_error err;
-    uint64_t until = rr_now_ns() + 20 * RR_SECOND;
-    int argc = 0, n_rest, fd;
+    int argc = 0, n_rest;
 
     assert_non_null(s);
     port = free_port();
@@ -158,18 +177,8 @@ static struct served *start_server(const char *const *options)
     while (*options) argv[argc++] = (char *)(uintptr_t)*options++;
     if (rr_settings_load(&s->settings, argc, argv, rest, &n_rest, &err)) fail_msg("%s", err.msg);
     assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
-    for (;;) {
-        assert_true(rr_now_ns() < until);
-        fd = dial();
-        if (fd < 0) {
-            sched_yield();
-            continue;
-        }
-        send_request(fd, "GET", "/ready", "t", "");
-        receive(fd, &a);
-        close(fd);
-        if (a.status == 200) return s;
-    }
+    await_ready(status);
+    return s;
 }
 
 static int join_server(struct served *s)
@@ -193,11 +202,61 @@ static const char *const plain[] = { NULL };
 
 #define TEXTS(query) "{\"query\":\"" query "\",\"texts\":[\"a b\",\"b\",\"c\"],\"raw_scores\":true}"
 
+/* ---- start ------------------------------------------------------------------------------- */
+
+static void test_loading(void **state)
+{
+    struct served *s;
+    struct answer a;
+
+    (void)state;
+    fake_engine_hold_open(true);
+    s = start_server(plain, 503);
+    ask("GET", "/", "", &a);
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "{\"service\":\"Serveur de reranking\",\"model\":\"fake\","
+                                "\"status\":\"loading\"}");
+    ask("GET", "/health", "", &a);
+    assert_int_equal(a.status, 503);
+    assert_string_equal(a.body, "{\"status\":\"loading\",\"device\":\"auto\",\"model\":\"fake\"}");
+    assert_non_null(strstr(a.head, "Retry-After: "));
+    ask("GET", "/live", "", &a);
+    assert_int_equal(a.status, 200);
+    ask("GET", "/info", "", &a);
+    assert_int_equal(a.status, 503);
+    ask("POST", "/rerank", TEXTS("a"), &a);
+    assert_int_equal(a.status, 503);
+    assert_non_null(strstr(a.head, "Retry-After: "));
+    ask("POST", "/rerank", "{\"query\":\"\",\"documents\":[{\"content\":\"a\"}]}", &a);
+    assert_int_equal(a.status, 503); /* ragfab's order: schema, model, then query */
+    assert_non_null(strstr(a.body, "\"detail\":\"Mod\xc3\xa8le non charg\xc3\xa9\""));
+    ask("POST", "/rerank", "{\"query\":5,\"documents\":[{\"content\":\"a\"}]}", &a);
+    assert_int_equal(a.status, 422);
+    fake_engine_hold_open(false);
+    await_ready(200);
+    ask("POST", "/rerank", TEXTS("a"), &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(stop_server(s), 0);
+}
+
+/* A signal while the model loads: refuses at once, ends when the model is there. */
+static void test_stop_while_loading(void **state)
+{
+    struct served *s;
+
+    (void)state;
+    fake_engine_hold_open(true);
+    s = start_server(plain, 503);
+    kill(getpid(), SIGTERM);
+    fake_engine_hold_open(false);
+    assert_int_equal(join_server(s), 0);
+}
+
 /* ---- answers ------------------------------------------------------------------------------ */
 
 static void test_answers(void **state)
 {
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     struct answer a;
 
     (void)state;
@@ -220,7 +279,7 @@ static void test_answers(void **state)
 static void test_pipeline(void **state)
 {
     enum { N = 200 };
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     struct answer a;
     char id[16], expected[48];
     int fd = dial(), i;
@@ -256,7 +315,7 @@ static void test_engine_errors(void **state)
         { 0, RR_ENONFINITE, 500, 424, NULL },
         { 0, RR_EDEVICE, 503, 503, "Retry-After: " },
     };
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     struct answer a;
     size_t i;
 
@@ -280,7 +339,7 @@ static void test_engine_errors(void **state)
 static void test_overload_503(void **state)
 {
     static const char *const options[] = { "--overload-status", "503", NULL };
-    struct served *s = start_server(options);
+    struct served *s = start_server(options, 200);
     struct answer a;
 
     (void)state;
@@ -298,7 +357,7 @@ static void test_parts(void **state)
 {
     static const char body[] = "{\"inputs\":[[\"a\",\"a\"],[\"b\",\"a\"],[\"c\",\"c\"],[\"d\",\"d\"],"
                                "[\"e\",\"x\"]],\"raw_scores\":true}";
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     struct answer a;
     int round;
 
@@ -323,7 +382,7 @@ static void test_parts(void **state)
 static void test_client_leaves(void **state)
 {
     enum { N = 20 };
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     size_t before = fake_engine_canceled();
     uint64_t until = rr_now_ns() + 10 * RR_SECOND;
     struct answer a;
@@ -355,7 +414,7 @@ static void test_client_leaves(void **state)
 static void test_half_close(void **state)
 {
     static const char *const patient[] = { "--half-close", NULL };
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     struct answer a;
     int fd = dial();
 
@@ -369,7 +428,7 @@ static void test_half_close(void **state)
     fake_engine_hold(false);
     assert_int_equal(stop_server(s), 0);
 
-    s = start_server(patient);
+    s = start_server(patient, 200);
     fake_engine_hold(true);
     fd = dial();
     send_request(fd, "POST", "/rerank", "t", TEXTS("a"));
@@ -406,7 +465,7 @@ static void *restless(void *arg)
 static void test_restless_clients(void **state)
 {
     enum { N = 6 };
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     pthread_t threads[N];
     unsigned seeds[N], i;
     void *bad;
@@ -428,7 +487,7 @@ static void test_restless_clients(void **state)
 static void test_drain(void **state)
 {
     enum { N = 16 };
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     uint64_t until = rr_now_ns() + 10 * RR_SECOND;
     struct answer a;
     int fds[N], idle, i;
@@ -464,7 +523,7 @@ static void test_drain(void **state)
 static void test_drain_timeout(void **state)
 {
     static const char *const options[] = { "--drain-timeout", "0.2", NULL };
-    struct served *s = start_server(options);
+    struct served *s = start_server(options, 200);
     struct answer a;
     int fd = dial();
 
@@ -486,7 +545,7 @@ static void test_drain_timeout(void **state)
  * hang, and the next request is answered. */
 static void test_no_memory(void **state)
 {
-    struct served *s = start_server(plain);
+    struct served *s = start_server(plain, 200);
     struct answer a;
     uint64_t n;
     unsigned failed = 0;
@@ -509,6 +568,7 @@ static void test_no_memory(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loading),         cmocka_unit_test(test_stop_while_loading),
         cmocka_unit_test(test_answers),         cmocka_unit_test(test_pipeline),
         cmocka_unit_test(test_engine_errors),   cmocka_unit_test(test_overload_503),
         cmocka_unit_test(test_parts),           cmocka_unit_test(test_client_leaves),

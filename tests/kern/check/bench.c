@@ -10,10 +10,10 @@
 
 #include "base/attr.h"
 #include "check.h"
+#include "cpu/weights.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include "cpu/features.h"
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -46,30 +46,77 @@ static double clock_of(clockid_t id)
     }
 
 #if defined(__x86_64__)
+#define TARGET(features) __attribute__((target(features), noinline))
 #define CHAIN(s) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(s) : "v"(a));
-PEAK(flops_avx2, __attribute__((target("avx2,fma"), noinline)), __m256, _mm256_setzero_ps(), 16)
-PEAK(flops_avx512, __attribute__((target("avx512f"), noinline)), __m512, _mm512_setzero_ps(), 32)
+PEAK(f32_avx2, TARGET("avx2,fma"), __m256, _mm256_setzero_ps(), 16)
+PEAK(f32_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 32)
+#undef CHAIN
+#define CHAIN(s)                                                                                   \
+    __asm__ volatile("vpmaddubsw %1, %1, %%ymm15\n\tvpmaddwd %%ymm15, %1, %%ymm15\n\t"            \
+                     "vpaddd %%ymm15, %0, %0" : "+x"(s) : "x"(a) : "xmm15");
+PEAK(i8_u7, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
+#undef CHAIN
+#define CHAIN(s)                                                                                   \
+    __asm__ volatile("vpsignb %1, %1, %%ymm15\n\tvpmaddubsw %%ymm15, %1, %%ymm15\n\t"             \
+                     "vpmaddwd %%ymm15, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0"                     \
+                     : "+x"(s) : "x"(a) : "xmm15");
+PEAK(i8_avx2, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
+#undef CHAIN
+#define CHAIN(s) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(s) : "x"(a));
+PEAK(i8_avxvnni, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
+#undef CHAIN
+#define CHAIN(s) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(s) : "v"(a));
+PEAK(i8_avx512, TARGET("avx512f"), __m512i, _mm512_setzero_si512(), 128)
+#undef CHAIN
+#define CHAIN(s) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(s) : "v"(a));
+PEAK(bf16_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 64)
 #undef CHAIN
 #elif defined(__aarch64__)
+#define TARGET(arch) __attribute__((target(arch), noinline))
 #define CHAIN(s) __asm__ volatile("fmla %0.4s, %1.4s, %1.4s" : "+w"(s) : "w"(a));
-PEAK(flops_neon, __attribute__((noinline)), float32x4_t, vdupq_n_f32(0), 8)
+PEAK(f32_neon, TARGET("arch=armv8-a"), float32x4_t, vdupq_n_f32(0), 8)
+#undef CHAIN
+#define CHAIN(s) __asm__ volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
+PEAK(i8_dotprod, TARGET("arch=armv8.6-a"), int32x4_t, vdupq_n_s32(0), 32)
+#undef CHAIN
+#define CHAIN(s) __asm__ volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
+PEAK(i8_i8mm, TARGET("arch=armv8.6-a"), int32x4_t, vdupq_n_s32(0), 64)
+#undef CHAIN
+#define CHAIN(s) __asm__ volatile(".arch_extension bf16\n\tbfmmla %0.4s, %1.8h, %1.8h" : "+w"(s) : "w"(a));
+PEAK(bf16_i8mm, TARGET("arch=armv8.6-a"), float32x4_t, vdupq_n_f32(0), 32)
 #undef CHAIN
 #endif
 
-/* f32 operations per second of one thread at the level's vector width; 0: not known. */
-static double peak_f32(const struct rr_kern *k)
+typedef double peak_fn(void);
+
+/* The instructions that a level's products are made of; NULL: not measured. */
+static const struct {
+    const char *level;
+    peak_fn *f32, *i8, *bf16;
+} peaks[] = {
+#if defined(__x86_64__)
+    { "avx2-u7", f32_avx2, i8_u7, f32_avx2 },
+    { "avx2", f32_avx2, i8_avx2, f32_avx2 },
+    { "avxvnni", f32_avx2, i8_avxvnni, f32_avx2 },
+    { "avx512", f32_avx512, NULL, f32_avx512 },
+    { "avx512vnni", f32_avx512, i8_avx512, f32_avx512 },
+    { "avx512bf16", f32_avx512, i8_avx512, bf16_avx512 },
+    { "amx", f32_avx512, NULL, NULL },
+#elif defined(__aarch64__)
+    { "neon", f32_neon, NULL, f32_neon },
+    { "dotprod", f32_neon, i8_dotprod, f32_neon },
+    { "i8mm", f32_neon, i8_i8mm, bf16_i8mm },
+#endif
+    { "", NULL, NULL, NULL },
+};
+
+/* Operations per second of one thread; 0: not known. */
+static double peak(peak_fn *ops)
 {
     double best = 0;
-    double (*flops)(void) = NULL;
 
-#if defined(__x86_64__)
-    if (k->needs & RR_CPU_AVX2) flops = flops_avx2;
-    if (k->needs & RR_CPU_AVX512) flops = flops_avx512;
-#elif defined(__aarch64__)
-    if (k->needs) flops = flops_neon;
-#endif
-    for (int i = 0; flops && i < 100; i++) {
-        double t = clock_of(CLOCK_MONOTONIC), n = flops();
+    for (int i = 0; ops && i < 100; i++) {
+        double t = clock_of(CLOCK_MONOTONIC), n = ops();
 
         t = clock_of(CLOCK_MONOTONIC) - t;
         best = RR_MAX(best, n / t);
@@ -79,10 +126,10 @@ static double peak_f32(const struct rr_kern *k)
 
 /* ---- kernels ------------------------------------------------------------------------------- */
 
-static void report(const char *what, double ops, double seconds, double peak)
+static void report(const char *what, double ops, double seconds, double best)
 {
-    printf("%-40s %9.1f us %8.1f GFLOP/s", what, seconds * 1e6, ops / seconds * 1e-9);
-    if (peak > 0) printf(" %5.1f %%", 100 * ops / seconds / peak);
+    printf("%-40s %9.1f us %8.1f GOP/s", what, seconds * 1e6, ops / seconds * 1e-9);
+    if (best > 0) printf(" %5.1f %%", 100 * ops / seconds / best);
     printf("\n");
 }
 
@@ -115,46 +162,113 @@ static float *alloc(size_t floats)
     return p;
 }
 
-static void bench_linear(const struct rr_kern *k, double peak)
+static const uint32_t shapes[][3] = { /* m, n, k */
+    { 64, 1024, 1024 },  { 256, 1024, 1024 }, { 512, 1024, 1024 }, { 64, 4096, 1024 },
+    { 512, 4096, 1024 }, { 64, 1024, 4096 },  { 512, 1024, 4096 }, { 128, 384, 384 },
+    { 20, 3072, 1024 },  { 1, 1024, 1024 },
+};
+
+static void bench_f32(const struct rr_kern *k, double best, const uint32_t shape[3], bool gelu)
 {
-    static const uint32_t shapes[][3] = {
-        { 64, 1024, 1024 },  { 256, 1024, 1024 }, { 512, 1024, 1024 }, { 64, 4096, 1024 },
-        { 512, 4096, 1024 }, { 64, 1024, 4096 },  { 512, 1024, 4096 }, { 128, 384, 384 },
-        { 1, 1024, 1024 },   { 128, 1024, 1024 },
-    };
+    uint32_t m = shape[0], n = shape[1], d = shape[2];
+    struct check c = { .rng = 1 };
+    float *x = alloc((size_t)m * d), *y = alloc((size_t)m * n), *w = alloc((size_t)n * d);
+    float *b = alloc(n);
+    struct rr_linear_f32 a = { .y = y, .x = x, .panels = w, .bias = b, .ldy = n, .ldx = d, .m = m,
+                               .n = n, .k = d, .n_end = n,
+                               .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
+    char what[64];
+    double s;
 
+    check_fill(&c, x, (size_t)m * d, 1.0f);
+    check_fill(&c, w, (size_t)n * d, 0.1f);
+    BEST(s, k->linear_f32(&a));
+    snprintf(what, sizeof(what), "linear_f32 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");
+    report(what, 2.0 * m * n * d, s, best);
+    free(x);
+    free(y);
+    free(w);
+    free(b);
+}
+
+static void bench_i8(const struct rr_kern *k, double best, const uint32_t shape[3], bool gelu)
+{
+    uint32_t m = shape[0], n = shape[1], d = shape[2];
+    struct check c = { .rng = 1 };
+    float *in = alloc((size_t)m * d), *y = alloc((size_t)m * n), *b = alloc(n);
+    float *scales = alloc(2 * (size_t)m);
+    struct rr_rows_i8 x = { .scale = scales, .offset = scales + m, .ld = rr_i8_stride(d) };
+    int8_t *w = (int8_t *)alloc(rr_weights_bytes_i8(k->i8_nr, n, d) / 4 + 1);
+    struct rr_linear_i8 a = { .y = y, .panels = w, .w_scale = b, .w_sum = b, .bias = b, .ldy = n,
+                              .m = m, .n = n, .k = d, .n_end = n,
+                              .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
+    char what[64];
+    double s;
+
+    x.q = (int8_t *)alloc(m * x.ld / 4);
+    a.x = x;
+    check_fill(&c, in, (size_t)m * d, 1.0f);
+    for (size_t i = 0; i < (size_t)n * d; i++)
+        w[i] = (int8_t)((int)check_random(&c, 255) - 127);
+    BEST(s, k->quantize_i8(&x, in, d, NULL, m, d));
+    if (n == 1024) printf("quantize_i8 m %u k %u: %.1f ns/row\n", m, d, s / m * 1e9);
+    BEST(s, k->linear_i8(&a));
+    snprintf(what, sizeof(what), "linear_i8 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");
+    report(what, 2.0 * m * n * d, s, best);
+    free(in);
+    free(y);
+    free(b);
+    free(scales);
+    free(w);
+    free(x.q);
+}
+
+static void bench_bf16(const struct rr_kern *k, double best, const uint32_t shape[3], bool gelu)
+{
+    uint32_t m = shape[0], n = shape[1], d = shape[2];
+    struct check c = { .rng = 1 };
+    float *in = alloc((size_t)m * d), *y = alloc((size_t)m * n), *w = alloc((size_t)n * d);
+    float *b = alloc(n);
+    uint16_t *x = (uint16_t *)alloc((size_t)m * d / 2 + 1);
+    uint16_t *panels = (uint16_t *)alloc(rr_weights_bytes_bf16(k->bf16_nr, n, d) / 4);
+    struct rr_linear_bf16 a = { .y = y, .x = k->bf16_x == RR_F32 ? (void *)in : (void *)x,
+                                .x_dtype = k->bf16_x, .panels = panels, .bias = b, .ldy = n,
+                                .ldx = d, .m = m, .n = n, .k = d, .n_end = n,
+                                .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
+    char what[64];
+    double s;
+
+    check_fill(&c, in, (size_t)m * d, 1.0f);
+    check_fill(&c, w, (size_t)n * d, 0.1f);
+    rr_weights_pack_bf16(panels, k->bf16_nr, w, 0, n, d);
+    k->round_bf16(x, d, in, d, m, d);
+    BEST(s, k->linear_bf16(&a));
+    snprintf(what, sizeof(what), "linear_bf16 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");
+    report(what, 2.0 * m * n * d, s, best);
+    free(in);
+    free(y);
+    free(w);
+    free(b);
+    free(x);
+    free(panels);
+}
+
+typedef void bench_fn(const struct rr_kern *k, double best, const uint32_t shape[3], bool gelu);
+
+static void bench_shapes(const struct rr_kern *k, double best, bench_fn *run)
+{
     for (size_t i = 0; i < RR_COUNT(shapes); i++) {
-        uint32_t m = shapes[i][0], n = shapes[i][1], d = shapes[i][2];
-        struct check c = { .rng = 1 };
-        float *x = alloc((size_t)m * d), *y = alloc((size_t)m * n);
-        float *w = alloc((size_t)n * d), *b = alloc(n);
-        struct rr_linear_f32 a = { .y = y, .x = x, .panels = w, .bias = b, .ldy = n, .ldx = d,
-                                   .m = m, .n = n, .k = d, .n_end = n, .act = RR_ACT_NONE };
-        char what[64];
-        double s;
-
-        check_fill(&c, x, (size_t)m * d, 1.0f);
-        check_fill(&c, w, (size_t)n * d, 0.1f);
-        for (int gelu = 0; gelu < 2; gelu++) {
-            a.act = gelu ? RR_ACT_GELU : RR_ACT_NONE;
-            if (gelu && n != 4096) continue;
-            BEST(s, k->linear_f32(&a));
-            snprintf(what, sizeof(what), "linear_f32 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");
-            report(what, 2.0 * m * n * d, s, peak);
-        }
-        free(x);
-        free(y);
-        free(w);
-        free(b);
+        run(k, best, shapes[i], false);
+        if (shapes[i][1] == 4096) run(k, best, shapes[i], true);
     }
 }
 
-static void bench_attention(const struct rr_kern *k, double peak)
+static void bench_attention(const struct rr_kern *k, double best)
 {
-    static const uint32_t shapes[][2] = { { 64, 64 }, { 128, 64 }, { 512, 64 }, { 128, 32 } };
+    static const uint32_t sizes[][2] = { { 64, 64 }, { 128, 64 }, { 512, 64 }, { 128, 32 } };
 
-    for (size_t i = 0; i < RR_COUNT(shapes); i++) {
-        uint32_t t = shapes[i][0], dim = shapes[i][1];
+    for (size_t i = 0; i < RR_COUNT(sizes); i++) {
+        uint32_t t = sizes[i][0], dim = sizes[i][1];
         struct check c = { .rng = 1 };
         float *in = alloc((size_t)t * 3072), *y = alloc((size_t)t * 1024);
         struct rr_attention_f32 a = { .y = y, .q = in, .k = in + 1024, .v = in + 2048, .ldy = 1024,
@@ -167,7 +281,7 @@ static void bench_attention(const struct rr_kern *k, double peak)
         check_fill(&c, in, (size_t)t * 3072, 1.0f);
         BEST(s, k->attention_f32(&a));
         snprintf(what, sizeof(what), "attention_f32 n %u dim %u", t, dim);
-        report(what, 4.0 * t * t * dim, s, peak);
+        report(what, 4.0 * t * t * dim, s, best);
         free(in);
         free(y);
         free(a.scratch);
@@ -197,10 +311,19 @@ static void bench_rows(const struct rr_kern *k)
 
 void check_bench(const struct rr_kern *k, const char *function)
 {
-    double peak = peak_f32(k);
+    double f32 = 0, i8 = 0, bf16 = 0;
 
-    printf("level %s: f32 peak %.1f GFLOP/s\n", k->name, peak * 1e-9);
-    if (!function || strstr("linear_f32", function)) bench_linear(k, peak);
-    if (!function || strstr("attention_f32", function)) bench_attention(k, peak);
+    for (size_t i = 0; i < RR_COUNT(peaks); i++)
+        if (strcmp(peaks[i].level, k->name) == 0) {
+            f32 = peak(peaks[i].f32);
+            i8 = peak(peaks[i].i8);
+            bf16 = peak(peaks[i].bf16);
+        }
+    printf("level %s: peaks f32 %.1f, int8 %.1f, bf16 %.1f GOP/s\n", k->name, f32 * 1e-9, i8 * 1e-9,
+           bf16 * 1e-9);
+    if (!function || strstr("linear_f32", function)) bench_shapes(k, f32, bench_f32);
+    if (!function || strstr("linear_i8", function)) bench_shapes(k, i8, bench_i8);
+    if (!function || strstr("linear_bf16", function)) bench_shapes(k, bf16, bench_bf16);
+    if (!function || strstr("attention_f32", function)) bench_attention(k, f32);
     if (!function || strstr("rows", function)) bench_rows(k);
 }

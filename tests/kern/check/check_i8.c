@@ -50,8 +50,8 @@ static void define_row(const struct rr_kern *kern, const struct rr_rows_i8 *out,
         float t = smooth ? x[j] * smooth[j] : x[j];
 
         out->q[i * out->ld + j] =
-            (int8_t)(uint8_t)(rintf((t - lo) * (range > 1e-30f ? top / range : 0)) -
-                              (float)kern->i8_zero);
+            (int8_t)(uint8_t)((int)rintf((t - lo) * (range > 1e-30f ? top / range : 0)) -
+                              kern->i8_zero);
     }
     out->scale[i] = range > 1e-30f ? range / top : 0;
     out->offset[i] = lo + 0.0f; /* never -0 */

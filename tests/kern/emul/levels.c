@@ -7,6 +7,7 @@ extern const struct rr_kern rr_kern_avxvnni_emulated;
 extern const struct rr_kern rr_kern_avx512_emulated;
 extern const struct rr_kern rr_kern_avx512vnni_emulated;
 extern const struct rr_kern rr_kern_avx512bf16_emulated;
+extern const struct rr_kern rr_kern_amx_emulated;
 #endif
 
 const struct rr_kern *const check_emulated[] = {
@@ -15,6 +16,7 @@ const struct rr_kern *const check_emulated[] = {
     &rr_kern_avx512_emulated,
     &rr_kern_avx512vnni_emulated,
     &rr_kern_avx512bf16_emulated,
+    &rr_kern_amx_emulated,
 #endif
     NULL,
 };

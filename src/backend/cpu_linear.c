@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_linear.c - the weights of linear layers: in which type they are stored, how they get there
+ * from the model's tensors, and the multiplication.  Layer: backend (L3).
+ * Threads: packing uses the device's workers; multiplying any number at once.
+ *
+ * Layers that see one row per sequence (the last layer's, the head) stay in f32 whatever was asked
+ * for: they cost next to nothing, and what they round goes straight into the logit. */
+#include <string.h>
+
+#include "backend/cpu_backend.h"
+#include "base/file.h"
+#include "cpu/weights.h"
+
+#define PACK_BYTES (1u << 20) /* of f32 weights: a share of the packing work */
+#define DROP_BYTES (1u << 20) /* smaller tensors may stay resident */
+#define BLOCK_ROWS 96         /* rows in a narrower type at once: they stay in the L2 cache */
+
+size_t rr_cpu_row_bytes(const struct rr_tensor *t)
+{
+    return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : 2);
+}
+
+void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d, enum rr_rows rows,
+                        uint32_t n, uint32_t k)
+{
+    w->packing = rows == RR_ROWS_TOKENS ? d->packing : RR_CPU_PACK_F32;
+    w->n = n;
+    w->k = k;
+    w->nr = w->packing == RR_CPU_PACK_I8     ? d->kern->i8_nr
+            : w->packing == RR_CPU_PACK_BF16 ? d->kern->bf16_nr
+                                        : d->kern->f32_nr;
+}
+
+static size_t panel_bytes(const struct rr_cpu_linear *w)
+{
+    if (w->packing == RR_CPU_PACK_I8) return rr_weights_bytes_i8(w->nr, w->n, w->k);
+    if (w->packing == RR_CPU_PACK_BF16) return rr_weights_bytes_bf16(w->nr, w->n, w->k);
+    return rr_weights_bytes_f32(w->nr, w->n, w->k);
+}
+
+void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b)
+{
+    size_t n = ((size_t)w->n + w->nr - 1) / w->nr * w->nr;
+
+    w->panels = rr_cpu_take(b, panel_bytes(w), 1);
+    w->bias = rr_cpu_take(b, n, sizeof(float));
+    if (w->packing != RR_CPU_PACK_I8) return;
+    w->scale = rr_cpu_take(b, n, sizeof(float));
+    w->sum = rr_cpu_take(b, n, sizeof(float));
+}
+
+/* ---- packing -------------------------------------------------------------------------------- */
+
+struct packing { /* the work of packing, cut into shares of whole panels */
+    struct rr_loaded *l;
+    const struct rr_program *p;
+    _Atomic uint32_t next;
+};
+
+static uint32_t share_rows(const struct rr_cpu_linear *w)
+{
+    size_t panels = PACK_BYTES / ((size_t)w->nr * w->k * sizeof(float));
+
+    return (uint32_t)RR_MAX(panels, 1) * w->nr;
+}
+
+/* Packs rows of a tensor as columns first ... of the matrix.  A row is widened, then rounded. */
+static void pack_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *w, const char *src,
+                        enum rr_dtype dtype, size_t row_bytes, uint32_t first, uint32_t rows,
+                        float *scratch)
+{
+    int8_t *q = (int8_t *)(scratch + w->k);
+
+    for (uint32_t i = 0; i < rows; i++, src += row_bytes) {
+        kern->convert(scratch, src, dtype, w->k);
+        if (w->packing == RR_CPU_PACK_BF16) {
+            rr_weights_pack_bf16(w->panels, w->nr, scratch, first + i, 1, w->k);
+            continue;
+        }
+        w->scale[first + i] = rr_weights_quantize_row(q, scratch, w->k);
+        rr_weights_pack_i8(w->panels, w->nr, w->sum, q, first + i, 1, w->k);
+    }
+}
+
+/* Packs columns [begin, end) of the stacked matrix. */
+static void pack_columns(const struct packing *work, const struct rr_cpu_step *s, uint32_t begin,
+                         uint32_t end, float *scratch)
+{
+    const struct rr_kern *kern = work->l->device->kern;
+    const struct rr_op_linear *op = &s->op.u.linear;
+    uint32_t first = 0; /* column of the stack where the part begins */
+
+    for (uint32_t j = 0; j < op->n_parts; j++) {
+        const struct rr_tensor *t = &work->p->tensors[op->weight[j]];
+        uint32_t last = first + t->shape[0];
+        uint32_t a = RR_MAX(begin, first), b = RR_MIN(end, last);
+        size_t row = rr_cpu_row_bytes(t);
+
+        if (a < b) {
+            const char *src = (const char *)t->data + (a - first) * row;
+
+            if (s->linear.packing == RR_CPU_PACK_F32)
+                kern->pack_f32(s->linear.panels, src, t->dtype, a, b - a, s->linear.k);
+            else
+                pack_narrow(kern, &s->linear, src, t->dtype, row, a, b - a, scratch);
+            /* Not needed again: without this the file would stay resident beside the copy. */
+            if (t->in_file && t->shape[0] * row >= DROP_BYTES) rr_file_drop(src, (b - a) * row);
+        }
+        first = last;
+    }
+}
+
+static void pack_worker(void *user, uint32_t worker)
+{
+    struct packing *w = user;
+    float *scratch = w->l->scratch + worker * w->l->scratch_floats;
+    uint32_t mine, seen = 0;
+
+    mine = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < w->l->n_steps; i++) {
+        const struct rr_cpu_step *s = &w->l->steps[i];
+        uint32_t rows, shares;
+
+        if (s->op.kind != RR_OP_LINEAR) continue;
+        rows = share_rows(&s->linear);
+        shares = (s->linear.n + rows - 1) / rows;
+        for (; mine < seen + shares;
+             mine = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed)) {
+            uint32_t begin = (mine - seen) * rows;
+
+            pack_columns(w, s, begin, RR_MIN(begin + rows, s->linear.n), scratch);
+        }
+        seen += shares;
+    }
+}
+
+void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p)
+{
+    struct packing packing = { .l = l, .p = p };
+
+    rr_pool_run(l->device->pool, pack_worker, &packing);
+}
+
+/* ---- multiplying ---------------------------------------------------------------------------- */
+
+static size_t bf16_stride(uint32_t k)
+{
+    return ((size_t)k + 31) / 32 * 32 + 32; /* not a multiple of 4096 bytes */
+}
+
+size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w)
+{
+    size_t pack = (size_t)w->k + w->k / 4 + 32;
+
+    if (w->packing == RR_CPU_PACK_I8)
+        return RR_MAX(BLOCK_ROWS * (rr_i8_stride(w->k) / 4 + 2) + 32, pack);
+    if (w->packing == RR_CPU_PACK_BF16) return RR_MAX(BLOCK_ROWS * bf16_stride(w->k) / 2, pack);
+    return 0;
+}
+
+static void multiply_bf16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                          const struct rr_linear_f32 *a, uint16_t *scratch)
+{
+    struct rr_linear_bf16 b = {
+        .y = a->y,
+        .x = a->x,
+        .x_dtype = kern->bf16_x,
+        .panels = w->panels,
+        .bias = w->bias,
+        .residual = a->residual,
+        .ldy = a->ldy,
+        .ldx = a->ldx,
+        .ldr = a->ldr,
+        .m = a->m,
+        .n = a->n,
+        .k = a->k,
+        .n_begin = a->n_begin,
+        .n_end = a->n_end,
+        .act = a->act,
+    };
+
+    if (kern->bf16_x == RR_F32) {
+        kern->linear_bf16(&b);
+        return;
+    }
+    b.x = scratch;
+    b.ldx = bf16_stride(a->k);
+    for (uint32_t row = 0; row < a->m; row += BLOCK_ROWS) {
+        b.m = RR_MIN(a->m - row, BLOCK_ROWS);
+        b.y = a->y + row * a->ldy;
+        b.residual = a->residual ? a->residual + row * a->ldr : NULL;
+        kern->round_bf16(scratch, b.ldx, a->x + row * a->ldx, a->ldx, b.m, a->k);
+        kern->linear_bf16(&b);
+    }
+}
+
+static void multiply_i8(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                        const struct rr_linear_f32 *a, float *scratch)
+{
+    size_t stride = rr_i8_stride(a->k);
+    struct rr_linear_i8 b = {
+        .x = { .q = (int8_t *)scratch,
+               .scale = scratch + BLOCK_ROWS * stride / 4,
+               .offset = scratch + BLOCK_ROWS * stride / 4 + BLOCK_ROWS,
+               .ld = stride },
+        .panels = w->panels,
+        .w_scale = w->scale,
+        .w_sum = w->sum,
+        .bias = w->bias,
+        .ldy = a->ldy,
+        .ldr = a->ldr,
+        .n = a->n,
+        .k = a->k,
+        .n_begin = a->n_begin,
+        .n_end = a->n_end,
+        .act = a->act,
+    };
+
+    for (uint32_t row = 0; row < a->m; row += BLOCK_ROWS) {
+        b.m = RR_MIN(a->m - row, BLOCK_ROWS);
+        b.y = a->y + row * a->ldy;
+        b.residual = a->residual ? a->residual + row * a->ldr : NULL;
+        kern->quantize_i8(&b.x, a->x + row * a->ldx, a->ldx, NULL, b.m, a->k);
+        kern->linear_i8(&b);
+    }
+}
+
+void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                            struct rr_linear_f32 *a, float *scratch)
+{
+    switch (w->packing) {
+    case RR_CPU_PACK_F32:
+        a->panels = w->panels;
+        a->bias = w->bias;
+        kern->linear_f32(a);
+        break;
+    case RR_CPU_PACK_BF16:
+        multiply_bf16(kern, w, a, (uint16_t *)scratch);
+        break;
+    case RR_CPU_PACK_I8:
+        multiply_i8(kern, w, a, scratch);
+        break;
+    }
+}

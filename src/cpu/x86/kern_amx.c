@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kern_amx.c - level "amx": int8 and bf16 products on AMX tiles (Sapphire Rapids and later), all else
+ * on 512-bit vectors.  Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its name
+ * asks for, or with RR_EMULATE_AVX512 for the tests. */
+#include "cpu/kern_levels.h"
+
+#if defined(__x86_64__)
+
+#include "cpu/features.h"
+#include "cpu/x86/vec_avx512.h"
+
+#if defined(RR_EMULATE_AVX512)
+#define TABLE rr_kern_amx_emulated
+#else
+#define TABLE rr_kern_amx
+#endif
+
+#define MR 6
+#define NR 64
+#define KC 1024
+#define MB 96
+
+#include "cpu/x86/tile_amx.h"
+
+#include "cpu/body_table.h"
+
+LEVEL(TABLE, "amx", RR_CPU_AVX512 | RR_CPU_AMX_INT8 | RR_CPU_AMX_BF16);
+
+#endif

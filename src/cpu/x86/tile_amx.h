@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tile_amx.h - int8 and bf16 tiles on AMX: TDPBUSD and TDPBF16PS.  Layer: cpu (L1).
+ * Included by one level file, after vec_avx512.h and body_linear_f32.h; it defines tiles_i8 and
+ * tiles_bf16.  Source: Intel SDM volume 1 chapter 18.
+ *
+ * A step multiplies 32 rows by 32 columns with four tiles of sums (0 to 3), two of rows (4, 5) and
+ * two of weights (6, 7).  16 groups of a packed panel are a tile of weights as they lie: 16 rows of
+ * 16 columns x 4 bytes, one row of the panel, 4 NR bytes, apart. */
+#ifndef RR_CPU_X86_TILE_AMX_H
+#define RR_CPU_X86_TILE_AMX_H
+
+#include <string.h>
+
+#include "cpu/body_linear_f32.h"
+
+#if defined(RR_EMULATE_AVX512)
+#include "emul_amx.h"
+#endif
+
+#define I8_TOP 254
+#define I8_ZERO 0
+#define I8_OWN_TILES
+#define BF16_X RR_BF16
+#define BF16_OWN_TILES
+
+typedef uint16_t bf16_in;
+
+#define TILE_BYTES 64 /* of a row of a tile */
+#define TILE_ROWS 16
+
+/* Shapes of the tiles: rows of sums and inputs in the upper and lower half, bytes of a row of input,
+ * which are as many groups of weights times four. */
+static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape = { .palette = 1 };
+
+    for (int t = 0; t < 8; t++) {
+        bool low = t == 2 || t == 3 || t == 5;
+
+        shape.rows[t] = (uint8_t)(t >= 6 ? bytes / 4 : low && lower ? lower : upper);
+        shape.row_bytes[t] = (uint16_t)(t == 4 || t == 5 ? bytes : TILE_BYTES);
+    }
+    /* gcc's intrinsic declares that it reads 8 of the 64 bytes: the others must be stored too. */
+    __asm__ volatile("" : : "r"(&shape) : "memory");
+    _tile_loadconfig(&shape);
+}
+
+/* acc: [up to 32][NR] sums.  x: rows ldx bytes apart, 64 bytes a step.  b: 16 groups a step. */
+#define TILE(name, product)                                                                        \
+    static RR_NOINLINE void name##_2(void *acc, const void *x, size_t ldx, const void *b,          \
+                                     uint32_t steps)                                               \
+    {                                                                                              \
+        const char *upper = (const char *)x, *lower = upper + TILE_ROWS * ldx;                     \
+        const char *w = (const char *)b;                                                           \
+        char *s = (char *)acc, *t = s + TILE_ROWS * 4 * NR;                                        \
+                                                                                                   \
+        _tile_loadd(0, s, 4 * NR);                                                                 \
+        _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                    \
+        _tile_loadd(2, t, 4 * NR);                                                                 \
+        _tile_loadd(3, t + TILE_BYTES, 4 * NR);                                                    \
+        for (uint32_t j = 0; j < steps; j++) {                                                     \
+            _tile_loadd(6, w, 4 * NR);                                                             \
+            _tile_loadd(4, upper, ldx);                                                            \
+            product(0, 4, 6);                                                                      \
+            _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
+            product(1, 4, 7);                                                                      \
+            _tile_loadd(5, lower, ldx);                                                            \
+            product(2, 5, 6);                                                                      \
+            product(3, 5, 7);                                                                      \
+            upper += TILE_BYTES;                                                                   \
+            lower += TILE_BYTES;                                                                   \
+            w += (size_t)TILE_ROWS * 4 * NR;                                                       \
+        }                                                                                          \
+        _tile_stored(0, s, 4 * NR);                                                                \
+        _tile_stored(1, s + TILE_BYTES, 4 * NR);                                                   \
+        _tile_stored(2, t, 4 * NR);                                                                \
+        _tile_stored(3, t + TILE_BYTES, 4 * NR);                                                   \
+    }                                                                                              \
+    static RR_NOINLINE void name##_1(void *acc, const void *x, size_t ldx, const void *b,          \
+                                     uint32_t steps)                                               \
+    {                                                                                              \
+        const char *upper = (const char *)x, *w = (const char *)b;                                 \
+        char *s = (char *)acc;                                                                     \
+                                                                                                   \
+        _tile_loadd(0, s, 4 * NR);                                                                 \
+        _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                    \
+        for (uint32_t j = 0; j < steps; j++) {                                                     \
+            _tile_loadd(4, upper, ldx);                                                            \
+            _tile_loadd(6, w, 4 * NR);                                                             \
+            _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
+            product(0, 4, 6);                                                                      \
+            product(1, 4, 7);                                                                      \
+            upper += TILE_BYTES;                                                                   \
+            w += (size_t)TILE_ROWS * 4 * NR;                                                       \
+        }                                                                                          \
+        _tile_stored(0, s, 4 * NR);                                                                \
+        _tile_stored(1, s + TILE_BYTES, 4 * NR);                                                   \
+    }
+TILE(tile_i8, _tile_dpbusd)
+TILE(tile_bf16, _tile_dpbf16ps)
+#undef TILE
+
+/* All rows, all columns of a panel; each step takes bytes of a row (64 unless it is a remainder). */
+static void tiles(bool bf16, void *acc, const void *x, size_t ldx, const void *b, uint32_t steps,
+                  uint32_t bytes, uint32_t rows)
+{
+    uint32_t shaped = 0;
+
+    for (uint32_t i = 0; i < rows; i += 2 * TILE_ROWS) {
+        uint32_t here = RR_MIN(rows - i, 2u * TILE_ROWS), upper = RR_MIN(here, (uint32_t)TILE_ROWS);
+        const char *in = (const char *)x + i * ldx;
+
+        if (here != shaped) tiles_shape(upper, here - upper, bytes);
+        shaped = here;
+        for (uint32_t c = 0; c < NR; c += 2 * TILE_BYTES / 4) {
+            char *s = (char *)acc + (size_t)4 * (i * NR + c);
+            const char *w = (const char *)b + (size_t)4 * c;
+
+            if (here > TILE_ROWS)
+                (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps);
+            else
+                (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps);
+        }
+    }
+    _tile_release(); /* so that a context switch need not save them */
+}
+
+static void tiles_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t depth,
+                     uint32_t rows)
+{
+    tiles(false, acc, x, ldx, b, depth / TILE_BYTES, TILE_BYTES, rows);
+}
+
+static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
+                       uint32_t rows)
+{
+    uint32_t pairs = (k + 1) / 2, steps = pairs / TILE_ROWS, rest = pairs % TILE_ROWS;
+
+    if (steps) tiles(true, acc, x, 2 * ldx, b, steps, TILE_BYTES, rows);
+    if (rest)
+        tiles(true, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
+              b + (size_t)steps * TILE_ROWS * 2 * NR, 1, 4 * rest, rows);
+}
+
+#endif
