@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 PRODUCT = re.compile(
-    r"^(vf?n?madd|vfmadd|vfnmadd|vpdp|vdpbf16|vpmaddwd|vpmaddubsw|tdp|fmla|fmlal|smmla|usmmla|ummla|"
+    r"^(vfmadd|vfnmadd|vpdp|vdpbf16|vpmaddwd|vpmaddubsw|tdp|fmla|fmlal|smmla|usmmla|ummla|"
     r"[su]dot|usdot|bfmmla|bfdot|sadalp)"
 )
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(?:\{vex\} )?(\S+)\s*(.*)$")
@@ -71,7 +71,8 @@ def on_stack(operands, framed):
 def is_framed(body):
     """True if the frame pointer is one; otherwise it may hold anything."""
     return any(
-        (m == "mov" and o.replace(" ", "") in ("%rsp,%rbp", "x29,sp")) or (m == "add" and "x29, sp" in o)
+        (m == "mov" and o.replace(" ", "") in ("%rsp,%rbp", "x29,sp"))
+        or (m == "add" and "x29, sp" in o)
         for _, m, o in body
     )
 

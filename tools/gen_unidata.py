@@ -162,7 +162,7 @@ def main():
         w("/* SPDX-License-Identifier: Apache-2.0 */\n"
           "/* unidata.c - character properties as the reference tokenizers see them (see unidata.h).\n"
           " * Layer: tok (L1).  Threads: any, constant.  Made by tools/gen_unidata.py; do not edit. */\n"
-          "#include \"tok/unidata.h\"\n\n")
+          "#include \"tok/unidata.h\"\n\n/* clang-format off */\n")
         w("const uint16_t rr_uni_values[%d] = {\n%s\n};\n\n" % (len(distinct), rows(distinct, "0x%x")))
         last = max(i for i, x in enumerate(index) if x != index[-1]) + 1
         w("const uint16_t rr_uni_index[0x110000 / 64] = { /* by code point / 64 */\n%s\n};\n\n" % rows(index))

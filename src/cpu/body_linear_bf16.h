@@ -26,17 +26,11 @@ typedef float bf16_in;
 #define BF16_MR 4 /* widening needs registers */
 #endif
 
-RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
-                         struct ahead next, const int mr)
-{
-    v s[BF16_MR][NV];
-
-    RR_UNROLL
-    for (int i = 0; i < mr; i++)
-        RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            s[i][c] = v_load(acc + i * NR + c * VW);
+/* The sums of a tile over k, in registers. */
 #if defined(BF16_DOT)
+RR_INLINE void tile_products(v s[BF16_MR][NV], const bf16_in *x, size_t ldx, const uint16_t *b,
+                             uint32_t k, struct ahead next, const int mr)
+{
     for (uint32_t j = 0; j < k; j += 2) { /* an odd k has a 0 after it */
         vi w[NV];
 
@@ -55,45 +49,49 @@ RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_
         next.at += next.step;
         b += 2 * NR;
     }
+}
 #else
-    for (uint32_t j = 0; j + 2 <= k; j += 2) {
+RR_INLINE void tile_products(v s[BF16_MR][NV], const bf16_in *x, size_t ldx, const uint16_t *b,
+                             uint32_t k, struct ahead next, const int mr)
+{
+    for (uint32_t j = 0; j < k; j += 2) {
         v w[NV];
 
         RR_UNROLL
         for (int c = 0; c < NV; c++)
             w[c] = v_first_bf16(vi_load(b + 2 * c * VW));
         RR_UNROLL
-        for (int i = 0; i < mr; i++) {
-            v a = v_set(x[(size_t)i * ldx + j]);
-
+        for (int i = 0; i < mr; i++)
             RR_UNROLL
             for (int c = 0; c < NV; c++)
-                s[i][c] = v_fma(a, w[c], s[i][c]);
-        }
+                s[i][c] = v_fma(v_set(x[(size_t)i * ldx + j]), w[c], s[i][c]);
+        if (j + 1 == k) break; /* the input has no value for the second half of the last pair */
         RR_UNROLL
         for (int c = 0; c < NV; c++)
             w[c] = v_second_bf16(vi_load(b + 2 * c * VW));
         RR_UNROLL
-        for (int i = 0; i < mr; i++) {
-            v a = v_set(x[(size_t)i * ldx + j + 1]);
-
+        for (int i = 0; i < mr; i++)
             RR_UNROLL
             for (int c = 0; c < NV; c++)
-                s[i][c] = v_fma(a, w[c], s[i][c]);
-        }
+                s[i][c] = v_fma(v_set(x[(size_t)i * ldx + j + 1]), w[c], s[i][c]);
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
         b += 2 * NR;
     }
-    if (k % 2) { /* the input has no value for the second half of the last pair */
-        RR_UNROLL
-        for (int i = 0; i < mr; i++)
-            RR_UNROLL
-            for (int c = 0; c < NV; c++)
-                s[i][c] = v_fma(v_set(x[(size_t)i * ldx + k - 1]),
-                                v_first_bf16(vi_load(b + 2 * c * VW)), s[i][c]);
-    }
+}
 #endif
+
+RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
+                         struct ahead next, const int mr)
+{
+    v s[BF16_MR][NV];
+
+    RR_UNROLL
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            s[i][c] = v_load(acc + i * NR + c * VW);
+    tile_products(s, x, ldx, b, k, next, mr);
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL

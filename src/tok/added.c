@@ -17,8 +17,10 @@ const struct rr_added *rr_added_by_id(const struct rr_tok *tok, uint32_t id)
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
 
-        if (tok->added[tok->added_by_id[mid]].id < id) lo = mid + 1;
-        else hi = mid;
+        if (tok->added[tok->added_by_id[mid]].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     if (lo == tok->n_added || tok->added[tok->added_by_id[lo]].id != id) return NULL;
     /* Entries with one id are sorted by place in the file; the last of them counts. */

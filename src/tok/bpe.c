@@ -111,8 +111,7 @@ static bool add_unknown(struct build *b, const char *text, size_t text_len, uint
 
         for (i = 0; i < text_len && all; i++) all = m->byte_id[(unsigned char)text[i]] >= 0;
         if (all) {
-            for (i = 0; i < text_len; i++)
-                add(b, (uint32_t)m->byte_id[(unsigned char)text[i]], 1);
+            for (i = 0; i < text_len; i++) add(b, (uint32_t)m->byte_id[(unsigned char)text[i]], 1);
             return true;
         }
     }
@@ -175,7 +174,8 @@ static int build_chars(struct build *b, struct rr_view v, struct rr_error *err)
             end_unknown(b);
             add(b, (uint32_t)id, (uint32_t)n);
         } else if (!add_unknown(b, tmp->s, tmp->len, (uint32_t)n)) {
-            return rr_fail(err, RR_ENOTSUP, "tokenizer: model.unk_token is not in the vocabulary, "
+            return rr_fail(err, RR_ENOTSUP,
+                           "tokenizer: model.unk_token is not in the vocabulary, "
                            "and the text needs it");
         }
     }
@@ -194,7 +194,8 @@ static int build_bytes(struct build *b, struct rr_view v, struct rr_error *err)
             end_unknown(b);
             add(b, (uint32_t)id, 1);
         } else if (!add_unknown(b, v.s + i, 1, 1)) {
-            return rr_fail(err, RR_ENOTSUP, "tokenizer: model.unk_token is not in the vocabulary, "
+            return rr_fail(err, RR_ENOTSUP,
+                           "tokenizer: model.unk_token is not in the vocabulary, "
                            "and the text needs it");
         }
     }

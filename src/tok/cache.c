@@ -89,8 +89,10 @@ static bool content_good(const struct rr_vocab *v)
     for (i = 0; i < v->merge_cap; i++) {
         const struct rr_merge *m = &v->merges[i];
 
-        if (m->a == RR_NO_PIECE) free_slots++;
-        else if (m->a >= v->n || m->b >= v->n || m->id >= v->n) return false;
+        if (m->a == RR_NO_PIECE)
+            free_slots++;
+        else if (m->a >= v->n || m->b >= v->n || m->id >= v->n)
+            return false;
     }
     return v->merge_cap == 0 || free_slots > 0;
 }

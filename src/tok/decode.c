@@ -52,8 +52,10 @@ static void metaspace(const struct rr_decode_step *st, struct rr_text t, bool fi
 
     for (i = 0; i < t.len; i += n) {
         n = rr_utf8_next(t.data + i, t.len - i, &cp);
-        if (cp != st->ch) rr_buf_put(out, t.data + i, n);
-        else if (!first || st->keep_first) rr_buf_putc(out, ' ');
+        if (cp != st->ch)
+            rr_buf_put(out, t.data + i, n);
+        else if (!first || st->keep_first)
+            rr_buf_putc(out, ' ');
     }
 }
 
@@ -78,9 +80,9 @@ static void wordpiece(const struct rr_decode_step *st, struct rr_text t, bool fi
                       struct rr_buf *out)
 {
     static const char *const clean[][2] = {
-        { " .", "." },     { " ?", "?" },     { " !", "!" },     { " ,", "," },
-        { " ' ", "'" },    { " n't", "n't" }, { " 'm", "'m" },   { " do not", " don't" },
-        { " 's", "'s" },   { " 've", "'ve" }, { " 're", "'re" },
+        { " .", "." },   { " ?", "?" },     { " !", "!" },     { " ,", "," },
+        { " ' ", "'" },  { " n't", "n't" }, { " 'm", "'m" },   { " do not", " don't" },
+        { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" },
     };
     size_t start = out->len, i;
 
@@ -162,8 +164,10 @@ static void put_lossy(struct rr_buf *out, struct rr_text t)
 
     while ((bad = rr_utf8_invalid(t)) != SIZE_MAX) {
         unsigned char c = (unsigned char)t.data[bad], lo = 0x80, hi = 0xBF;
-        size_t want = c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 :
-                      c >= 0xF0 && c < 0xF5 ? 4 : 1;
+        size_t want = c >= 0xC2 && c < 0xE0   ? 2
+                      : c >= 0xE0 && c < 0xF0 ? 3
+                      : c >= 0xF0 && c < 0xF5 ? 4
+                                              : 1;
 
         if (c == 0xE0) lo = 0xA0;
         if (c == 0xED) hi = 0x9F;
@@ -264,8 +268,10 @@ static int run_step(const struct rr_decode_step *st, const struct list *in, stru
     size_t i, n = list_n(in);
     int rc = RR_OK;
 
-    if (st->kind == RR_DEC_BYTE_LEVEL) byte_level(in, out);
-    else if (st->kind == RR_DEC_BYTE_FALLBACK) byte_fallback(in, out);
+    if (st->kind == RR_DEC_BYTE_LEVEL)
+        byte_level(in, out);
+    else if (st->kind == RR_DEC_BYTE_FALLBACK)
+        byte_fallback(in, out);
     if (st->kind == RR_DEC_BYTE_LEVEL || st->kind == RR_DEC_BYTE_FALLBACK) return RR_OK;
     if (st->kind == RR_DEC_FUSE) {
         rr_buf_put(&out->text, in->text.data ? in->text.data : "", in->text.len);

@@ -17,8 +17,7 @@ static int dec_replace(const struct rr_field *f, struct rr_decode_step *st)
     if (rc) return rc;
     literal = json_object_get(p.obj, "String") != NULL;
     rc = rr_field_text(&p, literal ? "String" : "Regex", RR_REQUIRED, &t);
-    if (!rc)
-        rc = rr_regex_open(&st->re, t, literal, rr_field_where(f, "pattern", where), f->err);
+    if (!rc) rc = rr_regex_open(&st->re, t, literal, rr_field_where(f, "pattern", where), f->err);
     return rc ? rc : rr_field_copy(f, "content", RR_REQUIRED, &st->text, &st->text_len);
 }
 
@@ -59,10 +58,14 @@ static int read_decoder(struct rr_tok *tok, const struct rr_field *f, unsigned d
         const char *type;
         enum rr_decode_kind kind;
     } kinds[] = {
-        { "Metaspace", RR_DEC_METASPACE },        { "WordPiece", RR_DEC_WORDPIECE },
-        { "ByteLevel", RR_DEC_BYTE_LEVEL },       { "ByteFallback", RR_DEC_BYTE_FALLBACK },
-        { "Fuse", RR_DEC_FUSE },                  { "Strip", RR_DEC_STRIP },
-        { "Replace", RR_DEC_REPLACE },            { "BPEDecoder", RR_DEC_BPE },
+        { "Metaspace", RR_DEC_METASPACE },
+        { "WordPiece", RR_DEC_WORDPIECE },
+        { "ByteLevel", RR_DEC_BYTE_LEVEL },
+        { "ByteFallback", RR_DEC_BYTE_FALLBACK },
+        { "Fuse", RR_DEC_FUSE },
+        { "Strip", RR_DEC_STRIP },
+        { "Replace", RR_DEC_REPLACE },
+        { "BPEDecoder", RR_DEC_BPE },
     };
     struct rr_text type = { "", 0 };
     const json_t *list;
@@ -87,7 +90,8 @@ static int read_decoder(struct rr_tok *tok, const struct rr_field *f, unsigned d
         tok->dec[tok->n_dec].kind = kinds[i].kind;
         return dec_params(f, &tok->dec[tok->n_dec++]);
     }
-    return rr_field_unknown(f, "type", type, "Metaspace, WordPiece, ByteLevel, ByteFallback, Fuse, "
+    return rr_field_unknown(f, "type", type,
+                            "Metaspace, WordPiece, ByteLevel, ByteFallback, Fuse, "
                             "Strip, Replace, BPEDecoder or Sequence");
 }
 

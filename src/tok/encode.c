@@ -2,8 +2,8 @@
 /* encode.c - one text through all stages.  Layer: tok (L1).
  *
  * Long texts are normalized in parts where that cannot change a word (struct rr_tok.local): cut
- * before a single space between two visible ASCII characters.  So the work on a text that is cut to a few
- * hundred tokens ends after a few kilobytes, and the work space stays small for any text. */
+ * before a single space between two visible ASCII characters.  So the work on a text of which a few
+ * hundred tokens are wanted ends after a few kilobytes, and the work space stays small. */
 #include "base/err.h"
 #include "tok/internal.h"
 #include "tok/unidata.h"
@@ -83,8 +83,7 @@ static int run_normalized(struct job *j, struct rr_view v)
     while (!rc && rr_added_next(&it, &m)) {
         if (m.from > done)
             rc = rr_pretok_run(j->tok, j->s, 0, rr_view_cut(v, done, m.from), j->err);
-        if (!rc)
-            rc = put_added(j, m.token, v.a ? v.a[m.from] : 0, v.a ? v.b[m.to - 1] : 0);
+        if (!rc) rc = put_added(j, m.token, v.a ? v.a[m.from] : 0, v.a ? v.b[m.to - 1] : 0);
         it.done = done = m.to;
     }
     if (!rc && done < v.len)

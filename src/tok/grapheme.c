@@ -20,14 +20,21 @@ static void advance(struct state *st, unsigned value)
 {
     unsigned c = value & 15;
 
-    if (c == RR_GC_PICTOGRAPHIC) st->picto = 1;
-    else if (c == RR_GC_ZWJ) st->picto = st->picto == 1 ? 2 : 0;
-    else if (c != RR_GC_EXTEND) st->picto = 0;
-    else if (st->picto == 2) st->picto = 0;
+    if (c == RR_GC_PICTOGRAPHIC)
+        st->picto = 1;
+    else if (c == RR_GC_ZWJ)
+        st->picto = st->picto == 1 ? 2 : 0;
+    else if (c != RR_GC_EXTEND)
+        st->picto = 0;
+    else if (st->picto == 2)
+        st->picto = 0;
 
-    if (c == RR_GC_CONSONANT) st->indic = 1;
-    else if (value & RR_UNI_INCB_LINKER) st->indic = st->indic ? 2 : 0;
-    else if (!(value & RR_UNI_INCB_EXTEND)) st->indic = 0;
+    if (c == RR_GC_CONSONANT)
+        st->indic = 1;
+    else if (value & RR_UNI_INCB_LINKER)
+        st->indic = st->indic ? 2 : 0;
+    else if (!(value & RR_UNI_INCB_EXTEND))
+        st->indic = 0;
 
     st->regions = c == RR_GC_REGIONAL ? st->regions + 1 : 0;
     st->before = c;
@@ -50,15 +57,15 @@ static bool joins(const struct state *st, unsigned after)
 {
     unsigned before = st->before;
 
-    if (before == RR_GC_CR && after == RR_GC_LF) return true;                          /* GB3 */
+    if (before == RR_GC_CR && after == RR_GC_LF) return true;                              /* GB3 */
     if (before == RR_GC_CONTROL || before == RR_GC_CR || before == RR_GC_LF) return false; /* GB4 */
     if (after == RR_GC_CONTROL || after == RR_GC_CR || after == RR_GC_LF) return false;    /* GB5 */
-    if (hangul_joins(before, after)) return true;                                      /* GB6-8 */
-    if (after == RR_GC_EXTEND || after == RR_GC_ZWJ) return true;                      /* GB9 */
-    if (after == RR_GC_SPACING) return true;                                           /* GB9a */
-    if (before == RR_GC_PREPEND) return true;                                          /* GB9b */
-    if (after == RR_GC_CONSONANT) return st->indic == 2;                               /* GB9c */
-    if (after == RR_GC_PICTOGRAPHIC) return st->picto == 2;                            /* GB11 */
+    if (hangul_joins(before, after)) return true;                                       /* GB6-8 */
+    if (after == RR_GC_EXTEND || after == RR_GC_ZWJ) return true;                       /* GB9 */
+    if (after == RR_GC_SPACING) return true;                                            /* GB9a */
+    if (before == RR_GC_PREPEND) return true;                                           /* GB9b */
+    if (after == RR_GC_CONSONANT) return st->indic == 2;                                /* GB9c */
+    if (after == RR_GC_PICTOGRAPHIC) return st->picto == 2;                             /* GB11 */
     return before == RR_GC_REGIONAL && after == RR_GC_REGIONAL && st->regions % 2 == 1; /* GB12 */
 }
 

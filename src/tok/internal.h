@@ -20,8 +20,8 @@
 
 /* ---- added tokens ---- */
 
-struct rr_added {       /* one entry of added_tokens */
-    char *content;      /* owned */
+struct rr_added {  /* one entry of added_tokens */
+    char *content; /* owned */
     size_t len;
     uint32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
@@ -84,7 +84,7 @@ struct rr_pretok_step {
     char repl[4]; /* METASPACE */
     unsigned repl_len;
     struct rr_regex *re; /* SPLIT, BYTE_LEVEL with its pattern; owned */
-    bool local; /* SPLIT: a known pattern that starts a word at a single space */
+    bool local;          /* SPLIT: a known pattern that starts a word at a single space */
 };
 
 /* Splits v by the steps from at on and hands the words to the model. */
@@ -98,16 +98,16 @@ enum rr_model_kind { RR_MODEL_UNIGRAM, RR_MODEL_WORDPIECE, RR_MODEL_BPE };
 
 struct rr_model {
     enum rr_model_kind kind;
-    int32_t unk;       /* -1: none */
+    int32_t unk; /* -1: none */
     bool byte_fallback;
-    double unk_score;  /* UNIGRAM */
-    char *prefix;      /* WORDPIECE, BPE: of continuing pieces; owned, NULL: none */
+    double unk_score; /* UNIGRAM */
+    char *prefix;     /* WORDPIECE, BPE: of continuing pieces; owned, NULL: none */
     size_t prefix_len;
-    char *suffix;      /* BPE: end of word; owned, NULL: none */
+    char *suffix; /* BPE: end of word; owned, NULL: none */
     size_t suffix_len;
-    char *unk_token;   /* owned; the text of unk, NULL: none */
-    uint32_t max_chars; /* WORDPIECE */
-    bool fuse_unk, ignore_merges; /* BPE */
+    char *unk_token;                 /* owned; the text of unk, NULL: none */
+    uint32_t max_chars;              /* WORDPIECE */
+    bool fuse_unk, ignore_merges;    /* BPE */
     struct rr_trie_pos after_prefix; /* WORDPIECE: where continuing pieces start */
     bool has_prefix_pos;
     bool bytes;           /* the last pre-tokenizer is ByteLevel: words arrive as raw bytes */
@@ -153,7 +153,7 @@ struct rr_decode_step {
     struct rr_regex *re; /* REPLACE; owned */
     uint32_t ch;         /* STRIP, METASPACE */
     uint32_t start, stop;
-    bool cleanup; /* WORDPIECE */
+    bool cleanup;    /* WORDPIECE */
     bool keep_first; /* METASPACE with prepend_scheme never */
 };
 
@@ -217,10 +217,10 @@ struct rr_tok_scratch {
     bool offsets, literal;
     /* work space */
     struct rr_norm_work norm;
-    struct rr_str raw;                       /* aligned copy of the text */
-    struct rr_str level[RR_TOK_MAX_STEPS];   /* what a pre-tokenizer step rewrote */
-    struct rr_str bytes;                     /* byte-level form of a word */
-    struct rr_str piece;                     /* one character with prefix and suffix */
+    struct rr_str raw;                     /* aligned copy of the text */
+    struct rr_str level[RR_TOK_MAX_STEPS]; /* what a pre-tokenizer step rewrote */
+    struct rr_str bytes;                   /* byte-level form of a word */
+    struct rr_str piece;                   /* one character with prefix and suffix */
     struct rr_viterbi *viterbi;
     size_t viterbi_cap;
     struct rr_bpe_symbol *symbols;

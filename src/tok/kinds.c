@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "tok/internal.h"
 
-#define GPT2_PATTERN                                                                              \
+#define GPT2_PATTERN \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 /* Patterns known to start a word at every single space after a visible character, so that a long
@@ -94,8 +94,7 @@ static int norm_params(const struct rr_field *f, bool checked, struct rr_norm_st
         rc = rr_field_bool(f, "strip_left", RR_REQUIRED, &st->left);
         if (!rc) rc = rr_field_bool(f, "strip_right", RR_REQUIRED, &st->right);
         return rc;
-    case RR_NORM_PREPEND:
-        return rr_field_copy(f, "prepend", RR_REQUIRED, &st->text, &st->text_len);
+    case RR_NORM_PREPEND: return rr_field_copy(f, "prepend", RR_REQUIRED, &st->text, &st->text_len);
     case RR_NORM_PRECOMPILED:
         rc = rr_field_text(f, "precompiled_charsmap", RR_REQUIRED, &t);
         if (rc) return rc;
@@ -116,12 +115,18 @@ static int read_norm(struct rr_tok *tok, const struct rr_field *f, unsigned dept
         const char *type;
         enum rr_norm_kind kind;
     } kinds[] = {
-        { "Precompiled", RR_NORM_PRECOMPILED }, { "Strip", RR_NORM_STRIP },
-        { "Replace", RR_NORM_REPLACE },         { "NFC", RR_NORM_NFC },
-        { "NFD", RR_NORM_NFD },                 { "NFKC", RR_NORM_NFKC },
-        { "NFKD", RR_NORM_NFKD },               { "Lowercase", RR_NORM_LOWERCASE },
-        { "StripAccents", RR_NORM_STRIP_ACCENTS }, { "Nmt", RR_NORM_NMT },
-        { "Prepend", RR_NORM_PREPEND },         { "ByteLevel", RR_NORM_BYTE_LEVEL },
+        { "Precompiled", RR_NORM_PRECOMPILED },
+        { "Strip", RR_NORM_STRIP },
+        { "Replace", RR_NORM_REPLACE },
+        { "NFC", RR_NORM_NFC },
+        { "NFD", RR_NORM_NFD },
+        { "NFKC", RR_NORM_NFKC },
+        { "NFKD", RR_NORM_NFKD },
+        { "Lowercase", RR_NORM_LOWERCASE },
+        { "StripAccents", RR_NORM_STRIP_ACCENTS },
+        { "Nmt", RR_NORM_NMT },
+        { "Prepend", RR_NORM_PREPEND },
+        { "ByteLevel", RR_NORM_BYTE_LEVEL },
     };
     struct rr_text type = { "", 0 };
     const json_t *list;
@@ -146,7 +151,8 @@ static int read_norm(struct rr_tok *tok, const struct rr_field *f, unsigned dept
         st = add_norm(tok, f, kinds[i].kind);
         return st ? norm_params(f, tok->from_cache, st) : RR_ETOOBIG;
     }
-    return rr_field_unknown(f, "type", type, "Precompiled, Sequence, Strip, Replace, NFC, NFD, "
+    return rr_field_unknown(f, "type", type,
+                            "Precompiled, Sequence, Strip, Replace, NFC, NFD, "
                             "NFKC, NFKD, Lowercase, StripAccents, BertNormalizer, Nmt, Prepend or "
                             "ByteLevel");
 }
@@ -178,7 +184,8 @@ static int read_behavior(const struct rr_field *f, enum rr_need need, enum rr_be
         *out = (enum rr_behavior)i;
         return RR_OK;
     }
-    return rr_field_unknown(f, "behavior", t, "Removed, Isolated, MergedWithPrevious, "
+    return rr_field_unknown(f, "behavior", t,
+                            "Removed, Isolated, MergedWithPrevious, "
                             "MergedWithNext or Contiguous");
 }
 
@@ -195,10 +202,14 @@ static int pre_metaspace(const struct rr_field *f, struct rr_pretok_step *st)
     if (!rc) rc = rr_field_bool(f, "split", RR_OPTIONAL, &st->split);
     if (rc) return rc;
     st->repl_len = rr_utf8_put(st->repl, cp);
-    if (rr_text_is(scheme, "always")) st->prepend = RR_PREPEND_ALWAYS;
-    else if (rr_text_is(scheme, "first")) st->prepend = RR_PREPEND_FIRST;
-    else if (rr_text_is(scheme, "never")) st->prepend = RR_PREPEND_NEVER;
-    else return rr_field_unknown(f, "prepend_scheme", scheme, "always, first or never");
+    if (rr_text_is(scheme, "always"))
+        st->prepend = RR_PREPEND_ALWAYS;
+    else if (rr_text_is(scheme, "first"))
+        st->prepend = RR_PREPEND_FIRST;
+    else if (rr_text_is(scheme, "never"))
+        st->prepend = RR_PREPEND_NEVER;
+    else
+        return rr_field_unknown(f, "prepend_scheme", scheme, "always, first or never");
     if (!add_prefix && st->prepend != RR_PREPEND_NEVER)
         return rr_field_wrong(f, "add_prefix_space", "no contradiction to prepend_scheme");
     return RR_OK;
@@ -258,10 +269,14 @@ static int read_pretok(struct rr_tok *tok, const struct rr_field *f, unsigned de
         const char *type;
         enum rr_pretok_kind kind;
     } kinds[] = {
-        { "WhitespaceSplit", RR_PRE_WHITESPACE_SPLIT }, { "Whitespace", RR_PRE_WHITESPACE },
-        { "Metaspace", RR_PRE_METASPACE },              { "BertPreTokenizer", RR_PRE_BERT },
-        { "ByteLevel", RR_PRE_BYTE_LEVEL },             { "Split", RR_PRE_SPLIT },
-        { "Punctuation", RR_PRE_PUNCTUATION },          { "Digits", RR_PRE_DIGITS },
+        { "WhitespaceSplit", RR_PRE_WHITESPACE_SPLIT },
+        { "Whitespace", RR_PRE_WHITESPACE },
+        { "Metaspace", RR_PRE_METASPACE },
+        { "BertPreTokenizer", RR_PRE_BERT },
+        { "ByteLevel", RR_PRE_BYTE_LEVEL },
+        { "Split", RR_PRE_SPLIT },
+        { "Punctuation", RR_PRE_PUNCTUATION },
+        { "Digits", RR_PRE_DIGITS },
     };
     struct rr_text type = { "", 0 };
     const json_t *list;
@@ -286,7 +301,8 @@ static int read_pretok(struct rr_tok *tok, const struct rr_field *f, unsigned de
         tok->pre[tok->n_pre].kind = kinds[i].kind;
         return pre_params(f, &tok->pre[tok->n_pre++]);
     }
-    return rr_field_unknown(f, "type", type, "WhitespaceSplit, Whitespace, Metaspace, Sequence, "
+    return rr_field_unknown(f, "type", type,
+                            "WhitespaceSplit, Whitespace, Metaspace, Sequence, "
                             "BertPreTokenizer, ByteLevel, Split, Punctuation or Digits");
 }
 

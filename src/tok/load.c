@@ -22,8 +22,10 @@ static int load_unigram(struct rr_tok *tok, const struct rr_field *f)
     if (!rc) rc = rr_field_bool(f, "byte_fallback", RR_OPTIONAL, &tok->model.byte_fallback);
     if (rc) return rc;
     if (unk != UINT32_MAX && unk >= tok->vocab.n)
-        return rr_fail(f->err, RR_EFORMAT, "%s: model.unk_id: found %u, expected less than the %u "
-                       "pieces", f->file, unk, tok->vocab.n);
+        return rr_fail(f->err, RR_EFORMAT,
+                       "%s: model.unk_id: found %u, expected less than the %u "
+                       "pieces",
+                       f->file, unk, tok->vocab.n);
     tok->model.unk = unk == UINT32_MAX ? -1 : (int32_t)unk;
     tok->model.unk_score = tok->vocab.min_score - 10.0; /* the reference's penalty */
     return RR_OK;
@@ -58,8 +60,8 @@ static int load_wordpiece(struct rr_tok *tok, const struct rr_field *f)
     m->has_prefix_pos = true;
     m->after_prefix = (struct rr_trie_pos){ RR_TRIE_ROOT, 0 };
     for (i = 0; i < m->prefix_len && m->has_prefix_pos; i++)
-        m->has_prefix_pos = rr_trie_step(&tok->vocab.trie, &m->after_prefix,
-                                         (unsigned char)m->prefix[i]);
+        m->has_prefix_pos =
+            rr_trie_step(&tok->vocab.trie, &m->after_prefix, (unsigned char)m->prefix[i]);
     return RR_OK;
 }
 
@@ -70,8 +72,10 @@ static int load_bpe(struct rr_tok *tok, const struct rr_field *f)
     int rc;
 
     if (dropout && !json_is_null(dropout) && json_number_value(dropout) != 0)
-        return rr_fail(f->err, RR_ENOTSUP, "%s: model.dropout: found %g, expected null: ids must "
-                       "not be random", f->file, json_number_value(dropout));
+        return rr_fail(f->err, RR_ENOTSUP,
+                       "%s: model.dropout: found %g, expected null: ids must "
+                       "not be random",
+                       f->file, json_number_value(dropout));
     rc = load_unk_token(tok, f, RR_OPTIONAL);
     if (!rc)
         rc = rr_field_copy(f, "continuing_subword_prefix", RR_OPTIONAL, &m->prefix, &m->prefix_len);
@@ -132,7 +136,7 @@ int rr_load_model(struct rr_tok *tok, const struct rr_field *root)
 
 /* ---- added tokens ---- */
 
-struct contents { /* content -> entry, while reading */
+struct contents {    /* content -> entry, while reading */
     uint32_t *slots; /* index + 1, 0: free */
     uint32_t cap;    /* a power of two */
 };
@@ -233,8 +237,10 @@ int rr_load_added(struct rr_tok *tok, const struct rr_field *root)
     while (c.cap < 2 * n) c.cap *= 2;
     c.slots = rr_calloc(RR_MEM_TOKENIZER, c.cap, sizeof(*c.slots));
     tok->added = rr_calloc(RR_MEM_TOKENIZER, n + 1, sizeof(*tok->added));
-    if (c.slots && tok->added) rc = add_all(tok, root, list, &c);
-    else rc = rr_fail(root->err, RR_ENOMEM, "%s: out of memory", root->file);
+    if (c.slots && tok->added)
+        rc = add_all(tok, root, list, &c);
+    else
+        rc = rr_fail(root->err, RR_ENOMEM, "%s: out of memory", root->file);
     rr_free(c.slots);
     return rc;
 }
@@ -261,8 +267,7 @@ int rr_load_config(struct rr_tok *tok, const struct rr_field *root)
     unsigned i;
     int rc = rr_field_text(root, "version", RR_OPTIONAL, &version);
 
-    if (!rc && !rr_text_is(version, "1.0"))
-        rc = rr_field_unknown(root, "version", version, "1.0");
+    if (!rc && !rr_text_is(version, "1.0")) rc = rr_field_unknown(root, "version", version, "1.0");
     if (!rc) rc = rr_load_normalizer(tok, root);
     if (!rc) rc = rr_load_pretok(tok, root);
     if (!rc) rc = rr_load_model(tok, root);
@@ -273,8 +278,8 @@ int rr_load_config(struct rr_tok *tok, const struct rr_field *root)
     if (!rc) rc = rr_added_build(tok, root->file, root->err);
     if (rc) return rc;
     for (i = 0; i < tok->n_pre; i++)
-        tok->need_align |= tok->pre[i].kind == RR_PRE_METASPACE &&
-                           tok->pre[i].prepend == RR_PREPEND_FIRST;
+        tok->need_align |=
+            tok->pre[i].kind == RR_PRE_METASPACE && tok->pre[i].prepend == RR_PREPEND_FIRST;
     tok->local = is_local(tok);
     return RR_OK;
 }

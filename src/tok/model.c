@@ -51,8 +51,10 @@ int rr_model_word(const struct rr_tok *tok, struct rr_tok_scratch *s, struct rr_
 {
     int rc;
 
-    if (!s->offsets && v.len <= sizeof(s->words->text)) rc = cached(tok, s, v, err);
-    else rc = by_kind(tok, s, v, err);
+    if (!s->offsets && v.len <= sizeof(s->words->text))
+        rc = cached(tok, s, v, err);
+    else
+        rc = by_kind(tok, s, v, err);
     if (rc) return rc;
     return s->n > s->limit ? RR_TOK_STOP : RR_OK;
 }

@@ -35,8 +35,10 @@ uint32_t rr_norm_lower(uint32_t cp, uint32_t *more)
     while (lo < hi) {
         unsigned mid = (lo + hi) / 2;
 
-        if (rr_uni_lower[mid].last < cp) lo = mid + 1;
-        else hi = mid;
+        if (rr_uni_lower[mid].last < cp)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     if (lo == rr_uni_lower_n) return cp;
     r = &rr_uni_lower[lo];
@@ -104,8 +106,10 @@ static bool filter(enum rr_norm_kind kind, struct rr_view src, struct rr_str *ds
             rr_emit(&e, mapped(kind, cp), 0);
             continue;
         }
-        if (has_held) rr_emit(&e, held, -removed);
-        else e.at = i; /* what was removed before the first character kept */
+        if (has_held)
+            rr_emit(&e, held, -removed);
+        else
+            e.at = i; /* what was removed before the first character kept */
         held = mapped(kind, cp);
         has_held = true;
         removed = 0;

@@ -32,12 +32,12 @@ enum rr_norm_kind {
 
 struct rr_norm_step {
     enum rr_norm_kind kind;
-    bool left, right;         /* STRIP */
-    bool local;               /* REPLACE: a cut between words does not change what it matches */
-    char *text;               /* REPLACE: content, PREPEND: prefix; owned */
+    bool left, right; /* STRIP */
+    bool local;       /* REPLACE: a cut between words does not change what it matches */
+    char *text;       /* REPLACE: content, PREPEND: prefix; owned */
     size_t text_len;
-    struct rr_regex *re;      /* REPLACE; owned */
-    struct rr_charsmap *map;  /* PRECOMPILED; owned */
+    struct rr_regex *re;     /* REPLACE; owned */
+    struct rr_charsmap *map; /* PRECOMPILED; owned */
 };
 
 struct rr_norm {

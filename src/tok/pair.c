@@ -45,8 +45,10 @@ static int fill(const struct rr_template *t, const struct rr_tok_ids *const seq[
         }
         /* Only a template that names one sequence twice can pass max. */
         if (count > max - at)
-            return rr_fail(err, RR_EINVAL, "tokenizer: the template makes more than max_length %u "
-                           "tokens", max);
+            return rr_fail(err, RR_EINVAL,
+                           "tokenizer: the template makes more than max_length %u "
+                           "tokens",
+                           max);
         if (count) memcpy(ids + at, from, count * sizeof(*ids));
         for (k = 0; k < count; k++) types[at + k] = item->type;
         at += (uint32_t)count;
@@ -58,8 +60,10 @@ static int fill(const struct rr_template *t, const struct rr_tok_ids *const seq[
 static int check_length(const struct rr_template *t, uint32_t max_length, struct rr_error *err)
 {
     if (max_length >= t->specials) return RR_OK;
-    return rr_fail(err, RR_EINVAL, "tokenizer: found max_length %u, expected at least %u for the "
-                   "special tokens", max_length, t->specials);
+    return rr_fail(err, RR_EINVAL,
+                   "tokenizer: found max_length %u, expected at least %u for the "
+                   "special tokens",
+                   max_length, t->specials);
 }
 
 int rr_tok_pair(const struct rr_tok *tok, const struct rr_tok_ids *a, const struct rr_tok_ids *b,

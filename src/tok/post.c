@@ -25,8 +25,8 @@ static void clear(struct rr_template *t)
 }
 
 /* A special token by the name that the template uses: one or more ids. */
-static int add_special(const struct rr_field *f, const struct rr_field *specials,
-                       const char *name, uint32_t type, struct rr_template *t)
+static int add_special(const struct rr_field *f, const struct rr_field *specials, const char *name,
+                       uint32_t type, struct rr_template *t)
 {
     struct rr_field entry;
     const json_t *ids;
@@ -67,10 +67,14 @@ static int read_template(const struct rr_field *f, const char *key, bool pair,
         if (!rc) rc = rr_field_text(&inner, "id", RR_REQUIRED, &id);
         if (!rc) rc = rr_field_u32(&inner, "type_id", RR_REQUIRED, 1 << 16, &type);
         if (rc) break;
-        if (special) rc = add_special(f, specials, id.data, type, t);
-        else if (rr_text_is(id, "A")) rc = add_item(f, t, RR_TPL_A, type, 0);
-        else if (rr_text_is(id, "B") && pair) rc = add_item(f, t, RR_TPL_B, type, 0);
-        else rc = rr_field_wrong(&inner, "id", pair ? "\"A\" or \"B\"" : "\"A\"");
+        if (special)
+            rc = add_special(f, specials, id.data, type, t);
+        else if (rr_text_is(id, "A"))
+            rc = add_item(f, t, RR_TPL_A, type, 0);
+        else if (rr_text_is(id, "B") && pair)
+            rc = add_item(f, t, RR_TPL_B, type, 0);
+        else
+            rc = rr_field_wrong(&inner, "id", pair ? "\"A\" or \"B\"" : "\"A\"");
     }
     return rc;
 }
@@ -147,8 +151,7 @@ static int read_post(struct rr_tok *tok, const struct rr_field *f, unsigned dept
 
         rc = rr_field_bool(f, "trim_offsets", RR_REQUIRED, &trim);
         tok->trim_offsets |= trim;
-        if (!rc)
-            rc = rr_field_bool(f, "add_prefix_space", RR_REQUIRED, &tok->trim_prefix_space);
+        if (!rc) rc = rr_field_bool(f, "add_prefix_space", RR_REQUIRED, &tok->trim_prefix_space);
         return rc;
     }
     if (*has) return rr_field_unknown(f, "type", type, "one processor that adds tokens, not two");
@@ -156,7 +159,8 @@ static int read_post(struct rr_tok *tok, const struct rr_field *f, unsigned dept
     if (rr_text_is(type, "TemplateProcessing")) return post_template(tok, f);
     if (rr_text_is(type, "RobertaProcessing")) return post_bert(tok, f, true);
     if (rr_text_is(type, "BertProcessing")) return post_bert(tok, f, false);
-    return rr_field_unknown(f, "type", type, "TemplateProcessing, RobertaProcessing, "
+    return rr_field_unknown(f, "type", type,
+                            "TemplateProcessing, RobertaProcessing, "
                             "BertProcessing, ByteLevel or Sequence");
 }
 

@@ -128,8 +128,10 @@ static int check(struct rr_charsmap *m, const char *where, struct rr_error *err)
     good = map_valid(m, work);
     rr_free(work);
     if (!good)
-        return rr_fail(err, RR_EFORMAT, "%s: an entry of the map points outside, expected states "
-                       "below %u and texts below %u", where, m->n_units, m->pool_len);
+        return rr_fail(err, RR_EFORMAT,
+                       "%s: an entry of the map points outside, expected states "
+                       "below %u and texts below %u",
+                       where, m->n_units, m->pool_len);
     if (rr_utf8_invalid((struct rr_text){ m->pool, m->pool_len }) != SIZE_MAX)
         return rr_fail(err, RR_EFORMAT, "%s: the replacements are not valid UTF-8", where);
     return RR_OK;
@@ -168,8 +170,7 @@ int rr_charsmap_open(struct rr_charsmap **out, struct rr_text base64, bool check
     m->pool_len = (uint32_t)(len - 4 - (size_t)m->n_units * 4);
     rc = checked ? RR_OK : check(m, where, err);
     if (rc) goto fail;
-    for (cp = 0; cp < SMALL; cp++)
-        m->small[cp] = (int32_t)shortest(m, utf8, rr_utf8_put(utf8, cp));
+    for (cp = 0; cp < SMALL; cp++) m->small[cp] = (int32_t)shortest(m, utf8, rr_utf8_put(utf8, cp));
     *out = m;
     return RR_OK;
 fail:
@@ -238,8 +239,10 @@ static void put_char(struct run *r, const char *s, size_t n, uint32_t cp)
 {
     int64_t value = shortest(r->m, s, n);
 
-    if (value >= 0) put_replacement(r, value, 1);
-    else put(r, cp, 0);
+    if (value >= 0)
+        put_replacement(r, value, 1);
+    else
+        put(r, cp, 0);
 }
 
 static void put_cluster(struct run *r, const char *s, size_t len)
@@ -291,8 +294,10 @@ bool rr_charsmap_run(const struct rr_charsmap *m, struct rr_view src, struct rr_
         }
         n = rr_utf8_next(s + i, len - i, &cp);
         if (cp < SMALL && cp != '\r' && (i + n == len || (unsigned char)s[i + n] < 0xCC)) {
-            if (m->small[cp] >= 0) put_replacement(&r, m->small[cp], 1);
-            else put(&r, cp, 0);
+            if (m->small[cp] >= 0)
+                put_replacement(&r, m->small[cp], 1);
+            else
+                put(&r, cp, 0);
         } else {
             n = rr_grapheme_next(s + i, len - i);
             put_cluster(&r, s + i, n);

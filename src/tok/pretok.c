@@ -308,8 +308,9 @@ int rr_pretok_run(const struct rr_tok *tok, struct rr_tok_scratch *s, unsigned a
                   struct rr_error *err)
 {
     const struct rr_pretok_step *st = &tok->pre[at];
-    struct sink k = { .tok = tok, .s = s, .next = at + 1, .v = v, .behavior = RR_REMOVED,
-                      .err = err };
+    struct sink k = {
+        .tok = tok, .s = s, .next = at + 1, .v = v, .behavior = RR_REMOVED, .err = err
+    };
 
     if (v.len == 0) return RR_OK;
     if (at == tok->n_pre) return rr_model_word(tok, s, v, err);

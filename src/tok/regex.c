@@ -174,8 +174,10 @@ static uint32_t twin_of(uint32_t cp)
     while (lo < hi) {
         unsigned mid = (lo + hi) / 2;
 
-        if (rr_uni_shadow[mid].last < cp) lo = mid + 1;
-        else hi = mid;
+        if (rr_uni_shadow[mid].last < cp)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo < rr_uni_shadow_n && rr_uni_shadow[lo].first <= cp ? rr_uni_shadow[lo].twin : cp;
 }
@@ -237,8 +239,10 @@ int rr_match_next(struct rr_match_iter *it, size_t *from, size_t *to, struct rr_
             if (n == PCRE2_ERROR_NOMEMORY)
                 it->rc = rr_fail(err, RR_ENOMEM, "tokenizer: out of memory");
             else
-                it->rc = rr_fail(err, RR_ETOOBIG, "tokenizer: a pattern needs too much work on this "
-                                 "text (PCRE2 error %d)", n);
+                it->rc = rr_fail(err, RR_ETOOBIG,
+                                 "tokenizer: a pattern needs too much work here "
+                                 "(PCRE2 error %d)",
+                                 n);
             return -1;
         }
         *from = v[0];

@@ -118,9 +118,12 @@ static int hex4(struct scan *s, uint32_t *out)
     for (i = 0; i < 4; i++, s->p++) {
         unsigned char c = s->p < s->end ? (unsigned char)*s->p : 0;
 
-        if (c >= '0' && c <= '9') c = (unsigned char)(c - '0');
-        else if ((c | 32) >= 'a' && (c | 32) <= 'f') c = (unsigned char)((c | 32) - 'a' + 10);
-        else return bad(s, "four hexadecimal digits");
+        if (c >= '0' && c <= '9')
+            c = (unsigned char)(c - '0');
+        else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+            c = (unsigned char)((c | 32) - 'a' + 10);
+        else
+            return bad(s, "four hexadecimal digits");
         *out = *out << 4 | c;
     }
     return RR_OK;
@@ -193,10 +196,9 @@ static int read_string(struct scan *s, uint32_t *off, uint32_t *len)
 bool rr_scan_decimal(uint64_t digits, int exp, bool negative, double *out)
 {
     static const double pow10[] = {
-        1e0,   1e1,   1e2,   1e3,   1e4,   1e5,   1e6,   1e7,   1e8,   1e9,   1e10,  1e11,
-        1e12,  1e13,  1e14,  1e15,  1e16,  1e17,  1e18,  1e19,  1e20,  1e21,  1e22,  1e23,
-        1e24,  1e25,  1e26,  1e27,  1e28,  1e29,  1e30,  1e31,  1e32,  1e33,  1e34,  1e35,
-        1e36,  1e37,  1e38,  1e39,  1e40,
+        1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
+        1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25, 1e26, 1e27,
+        1e28, 1e29, 1e30, 1e31, 1e32, 1e33, 1e34, 1e35, 1e36, 1e37, 1e38, 1e39, 1e40,
     };
     double f = (double)digits;
 
@@ -227,8 +229,10 @@ static int read_number(struct scan *s, double *out, bool *integer)
     for (start = s->p; s->p < s->end && *s->p >= '0' && *s->p <= '9'; s->p++) {
         unsigned v = (unsigned)(*s->p - '0');
 
-        if (!full && digits <= (UINT64_MAX - v) / 10) digits = digits * 10 + v;
-        else full = true, exp++;
+        if (!full && digits <= (UINT64_MAX - v) / 10)
+            digits = digits * 10 + v;
+        else
+            full = true, exp++;
     }
     if (s->p == start || (*start == '0' && s->p - start > 1)) return bad(s, "a number");
     if (s->p < s->end && *s->p == '.') {
@@ -236,8 +240,10 @@ static int read_number(struct scan *s, double *out, bool *integer)
         for (start = ++s->p; s->p < s->end && *s->p >= '0' && *s->p <= '9'; s->p++) {
             unsigned v = (unsigned)(*s->p - '0');
 
-            if (!full && digits <= (UINT64_MAX - v) / 10) digits = digits * 10 + v, exp--;
-            else full = true;
+            if (!full && digits <= (UINT64_MAX - v) / 10)
+                digits = digits * 10 + v, exp--;
+            else
+                full = true;
         }
         if (s->p == start) return bad(s, "digits after the point");
     }
@@ -338,7 +344,8 @@ static int read_map(struct scan *s)
         if (!integer || id < 0 || id >= (1u << 28))
             return rr_fail(s->err, RR_EFORMAT,
                            "%s: %s: found id %g before offset %zu, expected an integer from 0 to "
-                           "%u", s->name, s->where, id, (size_t)(s->p - s->begin), (1u << 28) - 1);
+                           "%u",
+                           s->name, s->where, id, (size_t)(s->p - s->begin), (1u << 28) - 1);
         piece.id = (uint32_t)id;
         rc = add_piece(s, piece, 0);
         if (rc) return rc;
@@ -462,8 +469,8 @@ int rr_scan_tokenizer(struct rr_draft *draft, struct rr_buf *rest, struct rr_tex
                       const char *name, struct rr_error *err)
 {
     struct rr_error own = { 0 };
-    struct scan s = { json.data, json.data + json.len, json.data, name, "top level", draft,
-                      err ? err : &own };
+    struct scan s = { json.data, json.data + json.len, json.data, name, "top level",
+                      draft,     err ? err : &own };
     const char *copied = json.data;
     int rc;
 

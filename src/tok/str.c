@@ -42,8 +42,7 @@ static void consume(struct rr_emit *e)
 {
     uint32_t cp;
 
-    if (e->at < e->src.len)
-        e->at += rr_utf8_next(e->src.s + e->at, e->src.len - e->at, &cp);
+    if (e->at < e->src.len) e->at += rr_utf8_next(e->src.s + e->at, e->src.len - e->at, &cp);
 }
 
 void rr_emit_aligned(struct rr_emit *e, uint32_t cp, long change)

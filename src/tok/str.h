@@ -89,8 +89,10 @@ static inline void rr_emit(struct rr_emit *e, uint32_t cp, long change)
         e->failed = true;
         return;
     }
-    if (cp < 0x80) d->s[d->len++] = (char)cp;
-    else d->len += rr_utf8_put(d->s + d->len, cp);
+    if (cp < 0x80)
+        d->s[d->len++] = (char)cp;
+    else
+        d->len += rr_utf8_put(d->s + d->len, cp);
 }
 
 /* Bytes from .. to of the source, unchanged. */

@@ -50,8 +50,7 @@ static int build(struct rr_tok *tok, struct rr_text json, const char *name, stru
     struct rr_draft draft;
     int rc = rr_scan_tokenizer(&draft, rest, json, name, err);
 
-    if (!rc)
-        rc = parse_rest(root, (struct rr_text){ rest->data, rest->len }, json, name, err);
+    if (!rc) rc = parse_rest(root, (struct rr_text){ rest->data, rest->len }, json, name, err);
     if (!rc && draft.form == RR_DRAFT_NONE)
         rc = rr_fail(err, RR_EFORMAT, "%s: model.vocab: found nothing, expected the pieces", name);
     if (!rc) rc = rr_vocab_build(&tok->vocab, &draft, bpe_prefix(*root), name, err);
@@ -73,8 +72,10 @@ static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
     rr_buf_init(&rest, RR_MEM_TOKENIZER, REST_LIMIT);
     tok->fingerprint = XXH3_64bits(json.data, json.len);
     tok->from_cache = rr_vocab_load(&tok->vocab, &kept, cache_dir, tok->fingerprint);
-    if (tok->from_cache) rc = parse_rest(&root, kept, (struct rr_text){ NULL, 0 }, name, err);
-    else rc = build(tok, json, name, &rest, &root, err);
+    if (tok->from_cache)
+        rc = parse_rest(&root, kept, (struct rr_text){ NULL, 0 }, name, err);
+    else
+        rc = build(tok, json, name, &rest, &root, err);
     if (!rc) {
         struct rr_field f = { root, name, "", err };
 

@@ -36,8 +36,8 @@ RR_NODISCARD int rr_tok_scratch_open(struct rr_tok_scratch **out, const struct r
                                      struct rr_error *err);
 void rr_tok_scratch_close(struct rr_tok_scratch *s); /* NULL is allowed */
 
-struct rr_tok_ids {      /* a view into the scratch or the caller's memory */
-    const int32_t *ids;  /* [n] */
+struct rr_tok_ids {                /* a view into the scratch or the caller's memory */
+    const int32_t *ids;            /* [n] */
     const uint32_t *starts, *ends; /* [n] byte offsets into the input, NULL unless asked for */
     uint32_t n;
     bool cut; /* the text had more tokens than max_tokens */
@@ -58,7 +58,9 @@ RR_NODISCARD int rr_tok_encode(const struct rr_tok *tok, struct rr_tok_scratch *
                                struct rr_tok_ids *out, struct rr_error *err);
 
 /* Puts the file's pair template around a and b, cutting longest_first (as the reference does,
- * including who loses a token on a tie) to max_length.  ids and types have room for max_length
+ * including who loses a token on a tie) to max_length.  It depends on which of the two is longer:
+ * encode a without a limit and b with max_tokens >= max_length and >= a->n, then the result is that
+ * of the whole texts.  ids and types have room for max_length
  * entries.  *n: entries written; *dropped: tokens cut (at least; the inputs may have been cut). */
 RR_NODISCARD int rr_tok_pair(const struct rr_tok *tok, const struct rr_tok_ids *a,
                              const struct rr_tok_ids *b, uint32_t max_length, unsigned flags,
@@ -72,9 +74,9 @@ RR_NODISCARD int rr_tok_single(const struct rr_tok *tok, const struct rr_tok_ids
 
 uint32_t rr_tok_pair_specials(const struct rr_tok *tok); /* special tokens that a pair gains */
 uint32_t rr_tok_vocab_size(const struct rr_tok *tok);    /* largest id + 1 */
-uint32_t rr_tok_max_length(const struct rr_tok *tok); /* model_max_length of the config; 0: none */
-uint64_t rr_tok_fingerprint(const struct rr_tok *tok);   /* XXH3 of tokenizer.json */
-const char *rr_tok_kind(const struct rr_tok *tok);       /* "Unigram", "WordPiece", "BPE" */
+uint32_t rr_tok_max_length(const struct rr_tok *tok);  /* model_max_length of the config; 0: none */
+uint64_t rr_tok_fingerprint(const struct rr_tok *tok); /* XXH3 of tokenizer.json */
+const char *rr_tok_kind(const struct rr_tok *tok);     /* "Unigram", "WordPiece", "BPE" */
 
 struct rr_text rr_tok_piece(const struct rr_tok *tok, int32_t id); /* empty: no such id */
 bool rr_tok_is_special(const struct rr_tok *tok, int32_t id);

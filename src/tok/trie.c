@@ -11,7 +11,7 @@
 
 #define WINDOW 512u /* slots before the end in which a free place is looked for */
 
-struct job { /* one inner node whose children are to be placed */
+struct job {                      /* one inner node whose children are to be placed */
     uint32_t slot, lo, hi, depth; /* keys lo .. hi - 1 share depth bytes */
 };
 
@@ -21,7 +21,7 @@ struct build {
     uint32_t cap;        /* slots allocated, a multiple of 64 */
     uint32_t used_end;   /* largest slot in use + 1 */
     uint32_t first_free; /* no free slot lies below, rounded down to 64 */
-    struct job *jobs; /* a stack: depth first stays with the same keys */
+    struct job *jobs;    /* a stack: depth first stays with the same keys */
     size_t n_jobs, jobs_cap;
     const struct rr_trie_key *keys;
     const char *blob;

@@ -11,22 +11,22 @@
 #include <stdint.h>
 
 enum rr_uni_class { /* grapheme cluster break classes, low 4 bits of a value */
-    RR_GC_ANY,
-    RR_GC_CR,
-    RR_GC_LF,
-    RR_GC_CONTROL,
-    RR_GC_EXTEND,
-    RR_GC_ZWJ,
-    RR_GC_REGIONAL,
-    RR_GC_PREPEND,
-    RR_GC_SPACING,
-    RR_GC_L,
-    RR_GC_V,
-    RR_GC_T,
-    RR_GC_LV,
-    RR_GC_LVT,
-    RR_GC_PICTOGRAPHIC,
-    RR_GC_CONSONANT /* InCB=Consonant */
+                    RR_GC_ANY,
+                    RR_GC_CR,
+                    RR_GC_LF,
+                    RR_GC_CONTROL,
+                    RR_GC_EXTEND,
+                    RR_GC_ZWJ,
+                    RR_GC_REGIONAL,
+                    RR_GC_PREPEND,
+                    RR_GC_SPACING,
+                    RR_GC_L,
+                    RR_GC_V,
+                    RR_GC_T,
+                    RR_GC_LV,
+                    RR_GC_LVT,
+                    RR_GC_PICTOGRAPHIC,
+                    RR_GC_CONSONANT /* InCB=Consonant */
 };
 
 enum rr_uni_flag {

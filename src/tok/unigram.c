@@ -117,7 +117,8 @@ int rr_unigram_word(const struct rr_tok *tok, struct rr_tok_scratch *s, struct r
     if (tok->model.unk >= 0) return RR_OK;
     for (i = first; i < s->n; i++)
         if (s->ids[i] < 0)
-            return rr_fail(err, RR_ENOTSUP, "tokenizer: the text has a character that no piece "
+            return rr_fail(err, RR_ENOTSUP,
+                           "tokenizer: the text has a character that no piece "
                            "covers, and model.unk_id is missing");
     return RR_OK;
 }

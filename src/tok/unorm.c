@@ -79,8 +79,7 @@ static void release_base(struct form *f)
     size_t i;
 
     if (f->has_base) rr_emit(&f->e, f->base.cp, f->base.change);
-    for (i = 0; i < f->held; i++)
-        rr_emit(&f->e, f->w->marks[i].cp, f->w->marks[i].change);
+    for (i = 0; i < f->held; i++) rr_emit(&f->e, f->w->marks[i].cp, f->w->marks[i].change);
     f->held = 0;
     f->blocked = false;
 }
@@ -128,8 +127,10 @@ static void flush_marks(struct form *f)
 
     if (f->n > from) sort_marks(f->w->marks + from, f->w->marks + f->w->marks_cap, f->n - from);
     for (i = from; i < f->n; i++) {
-        if (f->compose) compose(f, f->w->marks[i]);
-        else rr_emit(&f->e, f->w->marks[i].cp, f->w->marks[i].change);
+        if (f->compose)
+            compose(f, f->w->marks[i]);
+        else
+            rr_emit(&f->e, f->w->marks[i].cp, f->w->marks[i].change);
     }
     f->n = f->ready = f->held;
 }

@@ -24,8 +24,10 @@ static int place_pieces(struct rr_vocab *v, const struct rr_draft *d, const char
         if (d->pieces[i].id >= n) n = d->pieces[i].id + 1;
     /* Holes are allowed, but a small file must not make us allocate much. */
     if (n / 4 > d->n && n > 1u << 20)
-        return rr_fail(err, RR_EFORMAT, "%s: model.vocab: found %u pieces and the id %u, expected "
-                       "ids without such holes", name, d->n, n - 1);
+        return rr_fail(err, RR_EFORMAT,
+                       "%s: model.vocab: found %u pieces and the id %u, expected "
+                       "ids without such holes",
+                       name, d->n, n - 1);
     pieces = rr_alloc(RR_MEM_TOKENIZER, n, sizeof(*pieces));
     if (!pieces) return no_memory(name, err);
     v->owned[0] = pieces;
@@ -53,8 +55,10 @@ static int check_unique(const struct rr_vocab *v, const char *name, struct rr_er
         int32_t found = rr_vocab_find(v, p);
 
         if (p.len && found != (int32_t)id)
-            return rr_fail(err, RR_EFORMAT, "%s: model.vocab: ids %u and %d have the same piece, "
-                           "expected each piece once", name, id, (int)found);
+            return rr_fail(err, RR_EFORMAT,
+                           "%s: model.vocab: ids %u and %d have the same piece, "
+                           "expected each piece once",
+                           name, id, (int)found);
     }
     return RR_OK;
 }
@@ -93,8 +97,10 @@ static int check_scores(struct rr_vocab *v, const struct rr_draft *d, const char
     v->min_score = INFINITY;
     for (i = 0; i < d->n; i++) {
         if (!isfinite(d->scores[i]))
-            return rr_fail(err, RR_EFORMAT, "%s: model.vocab[%u]: found score %g, expected a "
-                           "finite number", name, i, d->scores[i]);
+            return rr_fail(err, RR_EFORMAT,
+                           "%s: model.vocab[%u]: found score %g, expected a "
+                           "finite number",
+                           name, i, d->scores[i]);
         if (d->scores[i] < v->min_score) v->min_score = d->scores[i];
     }
     return RR_OK;
@@ -116,7 +122,8 @@ static int bad_merge(const char *name, uint32_t at, const char *found, struct rr
 {
     return rr_fail(err, RR_EFORMAT,
                    "%s: model.merges[%u]: %s, expected two pieces of the vocabulary that together "
-                   "are a piece", name, at, found);
+                   "are a piece",
+                   name, at, found);
 }
 
 /* Ids of one merge; the new piece is a + (b without the prefix of continuing pieces). */

@@ -53,7 +53,8 @@ int rr_wordpiece_word(const struct rr_tok *tok, struct rr_tok_scratch *s, struct
     if (good && at < v.len) {
         s->n = first;
         if (tok->model.unk < 0)
-            return rr_fail(err, RR_ENOTSUP, "tokenizer: the text has a word that no pieces cover, "
+            return rr_fail(err, RR_ENOTSUP,
+                           "tokenizer: the text has a word that no pieces cover, "
                            "and model.unk_token is not in the vocabulary");
         good = rr_scratch_piece(s, tok->model.unk, v, 0, v.len);
     }

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 
-from server_support import Server, encode, long_body, request, shared, starter, until
+from server_support import SLOW, Server, encode, long_body, request, shared, starter, until
 
 GOOD = {"query": "deux mots", "texts": ["mots", "deux"], "raw_scores": True}
 
@@ -108,7 +108,7 @@ def test_client_leaves_while_sending():
 
 
 def test_client_leaves_while_waiting():
-    with Server(model_folder=starter()) as s:
+    with Server(*SLOW, model_folder=starter()) as s:
         for how in ("close", "reset"):
             cancelled = s.metrics()["rerank_requests_cancelled_total"]
             connections = [s.connect() for _ in range(6)]
@@ -130,8 +130,8 @@ def test_half_close():
         assert c.ask("POST", "/rerank", GOOD).status == 200
         c.socket.shutdown(socket.SHUT_WR)
         assert c.file.read() == b""
-    with Server("--half-close", model_folder=starter()) as s, s.connect() as c:
-        c.send("POST", "/rerank", long_body(20))
+    with Server(*SLOW, "--half-close", model_folder=starter()) as s, s.connect() as c:
+        c.send("POST", "/rerank", long_body(4))
         c.socket.shutdown(socket.SHUT_WR)
         assert c.receive().status == 200
 
@@ -204,12 +204,12 @@ def test_mixed_load_gives_the_same_numbers():
 
 
 def test_overload():
-    with Server("--queue-tokens", "20000", model_folder=starter()) as s:
+    with Server(*SLOW, "--queue-tokens", "12000", model_folder=starter()) as s:
         answers = []
 
         def work(_):
             with s.connect() as c:
-                body = long_body(20)
+                body = long_body(8)
                 answers.append(c.ask("POST", "/v1/rerank", {"query": body["query"],
                                                             "documents": body["texts"]}))
 
@@ -226,7 +226,7 @@ def test_overload():
 
 
 def test_deadline():
-    with Server("--request-timeout", "0.05", model_folder=starter()) as s:
+    with Server(*SLOW, "--request-timeout", "0.05", model_folder=starter()) as s:
         a = s.post(long_body(200))
         assert a.status == 504 and a.json()["error"], a
         assert s.post(GOOD).status == 200

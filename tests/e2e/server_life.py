@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 from cli_support import RERANKD, ROOT, environment, folder, model, write
-from server_support import QUERY, TEXTS, Server, long_body, starter, until
+from server_support import QUERY, SLOW, TEXTS, Server, long_body, starter, until
 
 GOOD = {"query": "q", "texts": ["a", "b"]}
 
@@ -167,10 +167,10 @@ def test_drain_under_load():
 
 
 def test_drain_finishes_what_was_accepted():
-    with Server(model_folder=starter()) as s:
+    with Server(*SLOW, model_folder=starter()) as s:
         waiting = [s.connect() for _ in range(4)]
         for c in waiting:
-            c.send("POST", "/rerank", long_body(12))
+            c.send("POST", "/rerank", long_body(4))
         until(lambda: s.metrics()["rerank_requests_in_flight"] == 4, "four requests in flight")
         s.process.send_signal(signal.SIGTERM)
         s.log("signal TERM")
@@ -185,7 +185,7 @@ def test_drain_finishes_what_was_accepted():
 
 
 def test_drain_timeout():
-    with Server("--drain-timeout", "0.1", model_folder=starter()) as s:
+    with Server(*SLOW, "--drain-timeout", "0.1", model_folder=starter()) as s:
         waiting = [s.connect() for _ in range(8)]
         for c in waiting:
             c.send("POST", "/rerank", long_body(30))
@@ -197,7 +197,7 @@ def test_drain_timeout():
 
 
 def test_second_signal():
-    with Server(model_folder=starter()) as s:
+    with Server(*SLOW, model_folder=starter()) as s:
         with s.connect() as c:
             c.send("POST", "/rerank", long_body(400))
             until(lambda: s.metrics()["rerank_requests_in_flight"] == 1, "a request in flight")

@@ -12,8 +12,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const folders[] = {
-    "tests/golden/models/tiny-xlmr", "tests/golden/models/tiny-xlmr-odd", "tests/golden/models/tiny-bert",
-    "tests/golden/models/tiny-roberta", "tests/golden/tok/tiny-qwen3",
+    "tests/golden/models/tiny-xlmr", "tests/golden/models/tiny-xlmr-odd",
+    "tests/golden/models/tiny-bert", "tests/golden/models/tiny-roberta",
+    "tests/golden/tok/tiny-qwen3",
 };
 static struct rr_tok *toks[RR_COUNT(folders)];
 static struct rr_tok_scratch *all[RR_COUNT(folders)], *part[RR_COUNT(folders)];
@@ -58,7 +59,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t i;
 
     if (!toks[0]) open_all();
-    for (i = 0; i < RR_COUNT(folders); i++)
-        check(i, (struct rr_text){ (const char *)data, size });
+    for (i = 0; i < RR_COUNT(folders); i++) check(i, (struct rr_text){ (const char *)data, size });
     return 0;
 }

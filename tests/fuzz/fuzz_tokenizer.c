@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void use(const struct rr_tok *tok)
 {
-    static const char text[] = "D\xc3\xa9lai de 14 jours  <s>a</s> \xed\x95\x9c\xe1\x84\x80 e\xcc\x81 don't \x00x";
+    static const char text[] =
+        "D\xc3\xa9lai de 14 jours  <s>a</s> \xed\x95\x9c\xe1\x84\x80 e\xcc\x81 don't \x00x";
     struct rr_tok_scratch *s = NULL;
     struct rr_error err = { 0 };
     struct rr_tok_ids ids;
@@ -40,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct rr_error err = { 0 };
     struct rr_tok *tok = NULL;
 
-    if (rr_tok_parse(&tok, (struct rr_text){ (const char *)data, size }, "fuzz.json", &err) == RR_OK)
+    if (rr_tok_parse(&tok, (struct rr_text){ (const char *)data, size }, "fuzz.json", &err) ==
+        RR_OK)
         use(tok);
     else if (!err.msg[0] || tok)
         abort(); /* refused without a word */

@@ -17,8 +17,8 @@
 
 #define UNI "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",-1]]}"
 #define BPE(rest) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}," rest "}}"
-#define WP(rest)                                                                                  \
-    "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"u\",\"continuing_subword_prefix\":\"##\","     \
+#define WP(rest) \
+    "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"u\",\"continuing_subword_prefix\":\"##\"," \
     "\"max_input_chars_per_word\":9," rest "}}"
 #define ADDED(fields) "{\"added_tokens\":[{" fields "}]," UNI "}"
 #define FLAGS "\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false"
@@ -38,109 +38,211 @@ static const struct {
     { "{" UNI "," UNI "}", RR_EFORMAT, { "model.vocab", "twice" }, "two models" },
     { "{\"version\":\"2.0\"," UNI "}", RR_ENOTSUP, { "version", "2.0", "1.0" }, "version" },
     { "{\"version\":1," UNI "}", RR_EFORMAT, { "version", "expected a string" }, "version type" },
-    { "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", RR_ENOTSUP,
-      { "model.type", "WordLevel", "Unigram, WordPiece or BPE" }, "model kind" },
+    { "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}",
+      RR_ENOTSUP,
+      { "model.type", "WordLevel", "Unigram, WordPiece or BPE" },
+      "model kind" },
     { "{\"model\":{\"vocab\":[]}}", RR_EFORMAT, { "model.type", "found nothing" }, "no kind" },
     /* vocabulary */
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",1e999]]}}", RR_EFORMAT,
-      { "model.vocab", "out of range" }, "infinite score" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",NaN]]}}", RR_EFORMAT,
-      { "model.vocab", "offset", "a number" }, "NaN" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", RR_EFORMAT,
-      { "model.vocab", "a score" }, "no score" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[1,2]]}}", RR_EFORMAT,
-      { "model.vocab", "a string" }, "piece is a number" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"\\ud800\",2]]}}", RR_EFORMAT,
-      { "model.vocab", "surrogate" }, "lone surrogate" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"\xff\",2]]}}", RR_EFORMAT,
-      { "model.vocab", "UTF-8" }, "invalid UTF-8 in a piece" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\n\",2]]}}", RR_EFORMAT,
-      { "model.vocab", "control character" }, "bare control character" },
-    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":{\"a\":0}}}", RR_EFORMAT,
-      { "model.vocab", "Unigram" }, "a map for a Unigram model" },
-    { "{\"model\":{\"type\":\"Unigram\",\"unk_id\":2,\"vocab\":[[\"a\",0]]}}", RR_EFORMAT,
-      { "model.unk_id", "found 2" }, "unk_id outside" },
-    { "{\"model\":{\"type\":\"Unigram\",\"unk_id\":\"x\",\"vocab\":[[\"a\",0]]}}", RR_EFORMAT,
-      { "model.unk_id", "a string", "an integer" }, "unk_id of a wrong type" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",1e999]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "out of range" },
+      "infinite score" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",NaN]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "offset", "a number" },
+      "NaN" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "a score" },
+      "no score" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[1,2]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "a string" },
+      "piece is a number" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"\\ud800\",2]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "surrogate" },
+      "lone surrogate" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"\xff\",2]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "UTF-8" },
+      "invalid UTF-8 in a piece" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\n\",2]]}}",
+      RR_EFORMAT,
+      { "model.vocab", "control character" },
+      "bare control character" },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":{\"a\":0}}}",
+      RR_EFORMAT,
+      { "model.vocab", "Unigram" },
+      "a map for a Unigram model" },
+    { "{\"model\":{\"type\":\"Unigram\",\"unk_id\":2,\"vocab\":[[\"a\",0]]}}",
+      RR_EFORMAT,
+      { "model.unk_id", "found 2" },
+      "unk_id outside" },
+    { "{\"model\":{\"type\":\"Unigram\",\"unk_id\":\"x\",\"vocab\":[[\"a\",0]]}}",
+      RR_EFORMAT,
+      { "model.unk_id", "a string", "an integer" },
+      "unk_id of a wrong type" },
     { WP("\"vocab\":{\"a\":-1}"), RR_EFORMAT, { "model.vocab", "id -1" }, "negative id" },
     { WP("\"vocab\":{\"a\":1.5}"), RR_EFORMAT, { "model.vocab", "id 1.5" }, "fractional id" },
     { WP("\"vocab\":{\"a\":4294967296}"), RR_EFORMAT, { "model.vocab" }, "huge id" },
     { WP("\"vocab\":{\"a\":200000000}"), RR_EFORMAT, { "model.vocab", "holes" }, "one large hole" },
     { WP("\"vocab\":{\"a\":0,\"b\":0}"), RR_EFORMAT, { "id 0 twice" }, "id twice" },
     { WP("\"vocab\":{\"a\":0,\"a\":1}"), RR_EFORMAT, { "same piece" }, "piece twice" },
-    { WP("\"vocab\":[[\"a\",0]]"), RR_EFORMAT, { "model.vocab", "WordPiece" }, "list for WordPiece" },
-    { "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", RR_EFORMAT,
-      { "model.unk_token", "found nothing" }, "WordPiece without unk_token" },
+    { WP("\"vocab\":[[\"a\",0]]"),
+      RR_EFORMAT,
+      { "model.vocab", "WordPiece" },
+      "list for WordPiece" },
+    { "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}",
+      RR_EFORMAT,
+      { "model.unk_token", "found nothing" },
+      "WordPiece without unk_token" },
     /* merges */
     { BPE("\"x\":0"), RR_EFORMAT, { "model.merges", "found nothing" }, "no merges" },
     { BPE("\"merges\":[\"a c\"]"), RR_EFORMAT, { "model.merges[0]" }, "unknown piece" },
     { BPE("\"merges\":[\"a b\",\"b a\"]"), RR_EFORMAT, { "model.merges[1]" }, "unknown result" },
     { BPE("\"merges\":[\"ab\"]"), RR_EFORMAT, { "model.merges[0]", "space" }, "no space" },
-    { BPE("\"merges\":[\"a b\",[\"a\",\"b\"]]"), RR_EFORMAT, { "model.merges[1]", "mixed" }, "mixed" },
+    { BPE("\"merges\":[\"a b\",[\"a\",\"b\"]]"),
+      RR_EFORMAT,
+      { "model.merges[1]", "mixed" },
+      "mixed" },
     { BPE("\"merges\":[[\"a\"]]"), RR_EFORMAT, { "model.merges" }, "half a pair" },
     { BPE("\"merges\":{}"), RR_EFORMAT, { "model.merges", "an array" }, "merges of a wrong type" },
     { BPE("\"merges\":[],\"dropout\":0.1"), RR_ENOTSUP, { "model.dropout", "0.1" }, "random ids" },
-    { BPE("\"merges\":[],\"fuse_unk\":1"), RR_EFORMAT, { "model.fuse_unk", "an integer" }, "flag type" },
+    { BPE("\"merges\":[],\"fuse_unk\":1"),
+      RR_EFORMAT,
+      { "model.fuse_unk", "an integer" },
+      "flag type" },
     /* normalizers */
-    { "{\"normalizer\":{\"type\":\"Foo\"}," UNI "}", RR_ENOTSUP,
-      { "t.json: normalizer.type", "\"Foo\"", "Precompiled" }, "unknown normalizer" },
-    { "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Bar\"}]},"
-      UNI "}", RR_ENOTSUP, { "normalizer.normalizers[1].type", "\"Bar\"" }, "unknown, nested" },
-    { "{\"normalizer\":{\"type\":\"Sequence\"}," UNI "}", RR_EFORMAT, { "normalizer.normalizers" },
+    { "{\"normalizer\":{\"type\":\"Foo\"}," UNI "}",
+      RR_ENOTSUP,
+      { "t.json: normalizer.type", "\"Foo\"", "Precompiled" },
+      "unknown normalizer" },
+    { "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Bar\"}]}," UNI
+      "}",
+      RR_ENOTSUP,
+      { "normalizer.normalizers[1].type", "\"Bar\"" },
+      "unknown, nested" },
+    { "{\"normalizer\":{\"type\":\"Sequence\"}," UNI "}",
+      RR_EFORMAT,
+      { "normalizer.normalizers" },
       "no list" },
-    { "{\"normalizer\":[]," UNI "}", RR_EFORMAT, { "normalizer", "an array", "an object" }, "type" },
-    { "{\"normalizer\":{\"type\":\"Strip\"}," UNI "}", RR_EFORMAT, { "normalizer.strip_left" },
+    { "{\"normalizer\":[]," UNI "}",
+      RR_EFORMAT,
+      { "normalizer", "an array", "an object" },
+      "type" },
+    { "{\"normalizer\":{\"type\":\"Strip\"}," UNI "}",
+      RR_EFORMAT,
+      { "normalizer.strip_left" },
       "Strip without flags" },
-    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"\"}," UNI "}",
-      RR_EFORMAT, { "normalizer.pattern", "wrong at byte 1" }, "pattern does not compile" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"\"}," UNI
+      "}",
+      RR_EFORMAT,
+      { "normalizer.pattern", "wrong at byte 1" },
+      "pattern does not compile" },
     { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\bx\"},\"content\":\"\"}," UNI
-      "}", RR_ENOTSUP, { "normalizer.pattern", "differently" }, "\\b is another thing elsewhere" },
+      "}",
+      RR_ENOTSUP,
+      { "normalizer.pattern", "differently" },
+      "\\b is another thing elsewhere" },
     { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"content\":\"\"}," UNI
-      "}", RR_ENOTSUP, { "intersection" }, "class intersection" },
-    { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}," UNI "}", RR_EFORMAT,
-      { "normalizer.precompiled_charsmap", "0 bytes" }, "empty map" },
+      "}",
+      RR_ENOTSUP,
+      { "intersection" },
+      "class intersection" },
+    { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}," UNI "}",
+      RR_EFORMAT,
+      { "normalizer.precompiled_charsmap", "0 bytes" },
+      "empty map" },
     { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"@@@@\"}," UNI "}",
-      RR_EFORMAT, { "precompiled_charsmap", "base64" }, "not base64" },
-    { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////wAAAAA=\"}," UNI "}",
-      RR_EFORMAT, { "precompiled_charsmap", "4294967295" }, "trie longer than the field" },
+      RR_EFORMAT,
+      { "precompiled_charsmap", "base64" },
+      "not base64" },
+    { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////wAAAAA=\"}," UNI
+      "}",
+      RR_EFORMAT,
+      { "precompiled_charsmap", "4294967295" },
+      "trie longer than the field" },
     { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":"
-      "\"EAAAAAAAAABh/P9/AAAAAAAAAABhAA==\"}," UNI "}", RR_OK, { NULL }, "unreachable state" },
+      "\"EAAAAAAAAABh/P9/AAAAAAAAAABhAA==\"}," UNI "}",
+      RR_OK,
+      { NULL },
+      "unreachable state" },
     { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":"
-      "\"CAAAAAAAAAAB/P9/AGEA\"}," UNI "}", RR_EFORMAT, { "precompiled_charsmap", "outside" },
+      "\"CAAAAAAAAAAB/P9/AGEA\"}," UNI "}",
+      RR_EFORMAT,
+      { "precompiled_charsmap", "outside" },
       "state that points outside" },
     /* pre-tokenizers */
-    { "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," UNI "}", RR_ENOTSUP,
-      { "pre_tokenizer.type", "UnicodeScripts" }, "unknown pre-tokenizer" },
-    { "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," UNI "}", RR_EFORMAT,
-      { "pre_tokenizer.replacement", "one character" }, "two characters" },
+    { "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," UNI "}",
+      RR_ENOTSUP,
+      { "pre_tokenizer.type", "UnicodeScripts" },
+      "unknown pre-tokenizer" },
+    { "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}," UNI "}",
+      RR_EFORMAT,
+      { "pre_tokenizer.replacement", "one character" },
+      "two characters" },
     { "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"x\"}," UNI
-      "}", RR_ENOTSUP, { "prepend_scheme", "\"x\"" }, "unknown scheme" },
-    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Removed\",\"invert\":false},"
-      UNI "}", RR_EFORMAT, { "pre_tokenizer.pattern.Regex" }, "no pattern" },
+      "}",
+      RR_ENOTSUP,
+      { "prepend_scheme", "\"x\"" },
+      "unknown scheme" },
+    { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Removed\",\"invert\":false}," UNI
+      "}",
+      RR_EFORMAT,
+      { "pre_tokenizer.pattern.Regex" },
+      "no pattern" },
     { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"},\"behavior\":\"Odd\","
-      "\"invert\":false}," UNI "}", RR_ENOTSUP, { "behavior", "\"Odd\"" }, "unknown behaviour" },
+      "\"invert\":false}," UNI "}",
+      RR_ENOTSUP,
+      { "behavior", "\"Odd\"" },
+      "unknown behaviour" },
     /* post-processors */
-    { "{\"post_processor\":{\"type\":\"Foo\"}," UNI "}", RR_ENOTSUP, { "post_processor.type" }, "kind" },
+    { "{\"post_processor\":{\"type\":\"Foo\"}," UNI "}",
+      RR_ENOTSUP,
+      { "post_processor.type" },
+      "kind" },
     { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"
-      "\"S\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," UNI "}", RR_EFORMAT,
-      { "post_processor.special_tokens.S", "found nothing" }, "unknown special token" },
+      "\"S\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," UNI "}",
+      RR_EFORMAT,
+      { "post_processor.special_tokens.S", "found nothing" },
+      "unknown special token" },
     { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"B\","
-      "\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," UNI "}", RR_EFORMAT,
-      { "single[0].Sequence.id", "\"A\"" }, "B in the single template" },
-    { "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"s\",-1],\"cls\":[\"c\",0]}," UNI "}",
-      RR_EFORMAT, { "post_processor.sep", "[token, id]" }, "negative id" },
+      "\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}," UNI "}",
+      RR_EFORMAT,
+      { "single[0].Sequence.id", "\"A\"" },
+      "B in the single template" },
+    { "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"s\",-1],\"cls\":[\"c\",0]}," UNI
+      "}",
+      RR_EFORMAT,
+      { "post_processor.sep", "[token, id]" },
+      "negative id" },
     /* added tokens */
     { ADDED("\"id\":1"), RR_EFORMAT, { "added_tokens[0].single_word" }, "no flags" },
-    { ADDED("\"id\":1," FLAGS ",\"special\":true"), RR_EFORMAT, { "added_tokens[0].content" }, "no text" },
-    { ADDED("\"id\":-1," FLAGS ",\"special\":true,\"content\":\"x\""), RR_EFORMAT,
-      { "added_tokens[0].id", "found -1" }, "negative id" },
-    { ADDED("\"id\":99999999999," FLAGS ",\"special\":true,\"content\":\"x\""), RR_EFORMAT,
-      { "added_tokens[0].id" }, "id beyond 32 bits" },
-    { "{\"added_tokens\":[7]," UNI "}", RR_EFORMAT, { "added_tokens[0]", "an object" }, "no object" },
+    { ADDED("\"id\":1," FLAGS ",\"special\":true"),
+      RR_EFORMAT,
+      { "added_tokens[0].content" },
+      "no text" },
+    { ADDED("\"id\":-1," FLAGS ",\"special\":true,\"content\":\"x\""),
+      RR_EFORMAT,
+      { "added_tokens[0].id", "found -1" },
+      "negative id" },
+    { ADDED("\"id\":99999999999," FLAGS ",\"special\":true,\"content\":\"x\""),
+      RR_EFORMAT,
+      { "added_tokens[0].id" },
+      "id beyond 32 bits" },
+    { "{\"added_tokens\":[7]," UNI "}",
+      RR_EFORMAT,
+      { "added_tokens[0]", "an object" },
+      "no object" },
     /* decoder: malformed is an error at open, unknown is not */
     { "{\"decoder\":{\"type\":\"WordPiece\"}," UNI "}", RR_EFORMAT, { "decoder.prefix" }, "field" },
     { "{\"decoder\":{\"type\":\"CTC\"}," UNI "}", RR_OK, { NULL }, "unknown decoder" },
-    { "{\"truncation\":{\"max_length\":1},\"padding\":7," UNI "}", RR_OK, { NULL }, "ignored sections" },
+    { "{\"truncation\":{\"max_length\":1},\"padding\":7," UNI "}",
+      RR_OK,
+      { NULL },
+      "ignored sections" },
 };
 
 static void test_broken(void **state)
@@ -213,8 +315,10 @@ static void test_no_unknown_token(void **state)
 }
 
 static const char *const goldens[] = {
-    "tests/golden/models/tiny-bert/tokenizer.json", "tests/golden/models/tiny-roberta/tokenizer.json",
-    "tests/golden/models/tiny-xlmr-odd/tokenizer.json", "tests/golden/tok/tiny-qwen3/tokenizer.json",
+    "tests/golden/models/tiny-bert/tokenizer.json",
+    "tests/golden/models/tiny-roberta/tokenizer.json",
+    "tests/golden/models/tiny-xlmr-odd/tokenizer.json",
+    "tests/golden/tok/tiny-qwen3/tokenizer.json",
 };
 
 /* Opens a damaged file and, if that works, uses it. */
@@ -233,8 +337,10 @@ static void try_file(struct rr_text json, const char *what, size_t at)
         return;
     }
     assert_int_equal(rr_tok_scratch_open(&s, tok, &err), RR_OK);
-    rc = rr_tok_encode(tok, s, rr_text("D\xc3\xa9lai de 14 jours, <mask> </s> \xed\x95\x9c e\xcc\x81 "
-                                       "don't  x"), 0, RR_TOK_OFFSETS, &ids, &err);
+    rc = rr_tok_encode(tok, s,
+                       rr_text("D\xc3\xa9lai de 14 jours, <mask> </s> \xed\x95\x9c e\xcc\x81 "
+                               "don't  x"),
+                       0, RR_TOK_OFFSETS, &ids, &err);
     if (rc != RR_OK && rc != RR_ENOTSUP) fail_msg("%s at %zu: status %d", what, at, rc);
     rr_tok_scratch_close(s);
     rr_tok_close(tok);
@@ -282,8 +388,9 @@ static uint32_t next_random(uint32_t *seed)
 
 static void test_mutated(void **state)
 {
-    static const char *const words[] = { "null", "-1", "1e400", "[]", "{}", "\"\"", "4294967295",
-                                         "\\ud800", "\xff", "\"type\"", "]", "}", "true" };
+    static const char *const words[] = { "null", "-1",         "1e400",   "[]",   "{}",
+                                         "\"\"", "4294967295", "\\ud800", "\xff", "\"type\"",
+                                         "]",    "}",          "true" };
     uint32_t seed = 20240229, round, k;
     size_t i, len;
 
@@ -299,8 +406,10 @@ static void test_mutated(void **state)
                 size_t at = next_random(&seed) % (round % 2 ? len : RR_MIN(len, (size_t)4000));
                 const char *w = words[next_random(&seed) % RR_COUNT(words)];
 
-                if (next_random(&seed) % 2) copy[at] = (char)next_random(&seed);
-                else memcpy(copy + at, w, RR_MIN(strlen(w), len - at));
+                if (next_random(&seed) % 2)
+                    copy[at] = (char)next_random(&seed);
+                else
+                    memcpy(copy + at, w, RR_MIN(strlen(w), len - at));
             }
             try_file((struct rr_text){ copy, len }, goldens[i], round);
         }
@@ -311,7 +420,8 @@ static void test_mutated(void **state)
 
 static void test_invalid_text(void **state)
 {
-    static const char *const texts[] = { "\xff", "a\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80", "a \x80 b" };
+    static const char *const texts[] = { "\xff", "a\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                                         "a \x80 b" };
     struct rr_error err = { 0 };
     struct rr_tok_ids ids;
     struct tok_fixture f;
@@ -349,8 +459,9 @@ static int open_and_use(void *user)
     rr_buf_init(&out, RR_MEM_MISC, 1 << 20);
     if (!rc) rc = rr_tok_scratch_open(&s, tok, &err);
     if (!rc)
-        rc = rr_tok_encode(tok, s, rr_text("D\xc3\xa9lai de 14 jours \xe4\xb8\xad\xe6\x96\x87 a  b"), 0,
-                           RR_TOK_OFFSETS, &ids, &err);
+        rc =
+            rr_tok_encode(tok, s, rr_text("D\xc3\xa9lai de 14 jours \xe4\xb8\xad\xe6\x96\x87 a  b"),
+                          0, RR_TOK_OFFSETS, &ids, &err);
     if (!rc) rc = rr_tok_decode(tok, ids.ids, ids.n, true, &out, &err);
     rr_buf_free(&out);
     rr_tok_scratch_close(s);
@@ -390,12 +501,9 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_broken),
-        cmocka_unit_test(test_unknown_decoder),
-        cmocka_unit_test(test_no_unknown_token),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_mutated),
-        cmocka_unit_test(test_invalid_text),
+        cmocka_unit_test(test_broken),           cmocka_unit_test(test_unknown_decoder),
+        cmocka_unit_test(test_no_unknown_token), cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_mutated),          cmocka_unit_test(test_invalid_text),
         cmocka_unit_test(test_allocations),
     };
 

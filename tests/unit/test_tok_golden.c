@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_tok_golden.c - ids of every stored case, as the reference library makes them. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,8 +44,8 @@ static void check_limits(struct golden *g, const char *which, struct rr_text tex
         if (part.n != want || memcmp(part.ids, all.ids, want * sizeof(*all.ids)) != 0)
             fail_msg("%s, %s: the first %u tokens differ", g->name, which, limits[i]);
         assert_int_equal(part.cut, all.n > limits[i]);
-        assert_int_equal(rr_tok_encode(g->f.tok, g->f.b, text, limits[i], RR_TOK_KEEP_END, &part,
-                                       &err), RR_OK);
+        assert_int_equal(
+            rr_tok_encode(g->f.tok, g->f.b, text, limits[i], RR_TOK_KEEP_END, &part, &err), RR_OK);
         if (part.n != want ||
             memcmp(part.ids, all.ids + all.n - want, want * sizeof(*all.ids)) != 0)
             fail_msg("%s, %s: the last %u tokens differ", g->name, which, limits[i]);
@@ -151,12 +152,14 @@ static void replace_charsmap(json_t *v, const char *charsmap)
     json_t *child;
     size_t i;
 
-    if (json_is_array(v))
-        json_array_foreach(v, i, child) replace_charsmap(child, charsmap);
+    if (json_is_array(v)) json_array_foreach(v, i, child) replace_charsmap(child, charsmap);
     if (!json_is_object(v)) return;
-    json_object_foreach(v, key, child) {
-        if (!strcmp(key, "precompiled_charsmap")) json_string_set(child, charsmap);
-        else replace_charsmap(child, charsmap);
+    json_object_foreach(v, key, child)
+    {
+        if (!strcmp(key, "precompiled_charsmap"))
+            json_string_set(child, charsmap);
+        else
+            replace_charsmap(child, charsmap);
     }
 }
 
@@ -246,8 +249,8 @@ static void check_variant(void *user, const json_t *row)
 static void test_variants(void **state)
 {
     struct variants v = { 0 };
-    json_t *xlmr = json_load_file("tests/golden/models/tiny-xlmr/tokenizer.json", JSON_ALLOW_NUL,
-                                  NULL);
+    json_t *xlmr =
+        json_load_file("tests/golden/models/tiny-xlmr/tokenizer.json", JSON_ALLOW_NUL, NULL);
 
     (void)state;
     assert_non_null(xlmr);
@@ -264,8 +267,9 @@ static void test_variants(void **state)
 static void test_left_truncation(void **state)
 {
     struct tok_fixture f;
-    struct rr_text a = rr_text("un deux trois quatre cinq six"), b = rr_text("alpha beta gamma "
-        "delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron");
+    struct rr_text a = rr_text("un deux trois quatre cinq six"),
+                   b = rr_text("alpha beta gamma "
+                               "delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron");
     int32_t *all, *cut, *types;
     uint32_t n, m, max;
 
@@ -283,12 +287,63 @@ static void test_left_truncation(void **state)
     tok_fixture_close(&f);
 }
 
+/* ---- threads: one tokenizer, a scratch each ---- */
+
+struct worker {
+    pthread_t thread;
+    const struct rr_tok *tok;
+    uint64_t sum; /* over all ids */
+};
+
+static void *encode_many(void *user)
+{
+    static const char *const texts[] = { "Le consommateur dispose d'un d\xc3\xa9lai", "a <mask> b",
+                                         "\xed\x95\x9c\xea\xb5\xad\xec\x96\xb4 e\xcc\x81",
+                                         "x  y z" };
+    struct worker *w = user;
+    struct rr_error err = { 0 };
+    struct rr_tok_scratch *s;
+    struct rr_tok_ids ids;
+    unsigned i;
+    uint32_t k;
+
+    if (rr_tok_scratch_open(&s, w->tok, &err)) return NULL;
+    for (i = 0; i < 2000; i++) {
+        if (rr_tok_encode(w->tok, s, rr_text(texts[i % RR_COUNT(texts)]), i % 7, i % 3, &ids, &err))
+            break;
+        for (k = 0; k < ids.n; k++) w->sum = w->sum * 31 + (uint64_t)ids.ids[k];
+    }
+    rr_tok_scratch_close(s);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    static const char *const models[] = { "tests/golden/models/tiny-xlmr-odd",
+                                          "tests/golden/models/tiny-roberta" };
+    struct worker w[4];
+    size_t m, i;
+
+    (void)state;
+    for (m = 0; m < RR_COUNT(models); m++) {
+        struct tok_fixture f;
+
+        tok_fixture_open(&f, models[m]);
+        for (i = 0; i < RR_COUNT(w); i++) {
+            w[i] = (struct worker){ .tok = f.tok };
+            assert_int_equal(pthread_create(&w[i].thread, NULL, encode_many, &w[i]), 0);
+        }
+        for (i = 0; i < RR_COUNT(w); i++) pthread_join(w[i].thread, NULL);
+        for (i = 0; i < RR_COUNT(w); i++) assert_true(w[i].sum && w[i].sum == w[0].sum);
+        tok_fixture_close(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_variants),
-        cmocka_unit_test(test_left_truncation),
+        cmocka_unit_test(test_models),          cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_left_truncation), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_full_xlmr),
     };
 

@@ -28,8 +28,9 @@ static const char xlmr[] = "tests/golden/models/tiny-xlmr";
 
 static void test_trie(void **state)
 {
-    static const char *const words[] = { "a", "ab", "abc", "abd", "b", "", "\xff\xfe", "\xff", "abcdefgh",
-                                         "abcdefghi", "abcdefghij", "zz", "\0x", "ab" };
+    static const char *const words[] = { "a",          "ab",       "abc",  "abd",      "b",
+                                         "",           "\xff\xfe", "\xff", "abcdefgh", "abcdefghi",
+                                         "abcdefghij", "zz",       "\0x",  "ab" };
     struct rr_trie_key keys[RR_COUNT(words)];
     struct rr_trie t = { 0 };
     struct rr_trie_unit *units;
@@ -86,8 +87,8 @@ static void test_trie_many(void **state)
         }
         keys[i].len = at - keys[i].off;
         for (k = 0; k < 8; k++)
-            keys[i].head = keys[i].head << 8 |
-                           (k < keys[i].len ? (unsigned char)blob[keys[i].off + k] : 0);
+            keys[i].head =
+                keys[i].head << 8 | (k < keys[i].len ? (unsigned char)blob[keys[i].off + k] : 0);
     }
     assert_int_equal(rr_trie_build(&units, &t.n, keys, N, blob, &err), RR_OK);
     t.units = units;
@@ -121,7 +122,8 @@ static void test_decimal(void **state)
         { 1, 22, 1e22, "largest exact power" },
         { 5, -1, 0.5, "one digit" },
         /* More than 2^53: the reference rounds twice, so the last bit may differ from strtod. */
-        { UINT64_C(34635426998138428), -16, 34635426998138428.0 / 1e16, "17 digits, as sentencepiece" },
+        { UINT64_C(34635426998138428), -16, 34635426998138428.0 / 1e16,
+          "17 digits, as sentencepiece" },
     };
     double v;
     size_t i;
@@ -154,7 +156,9 @@ static void test_grapheme(void **state)
         { "\xea\xb0\x81\xe1\x85\xa1", 3, "LVT V is two" },
         { "\xe0\xa4\x95\xe0\xa5\x8d\xe0\xa4\xb7", 9, "GB9c: consonant, linker, consonant" },
         { "\xe0\xa4\x95\xe0\xa4\xb7", 3, "two consonants" },
-        { "\xd8\x80" "1", 3, "GB9b: prepend" },
+        { "\xd8\x80"
+          "1",
+          3, "GB9b: prepend" },
         { "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7", 11, "GB11: emoji ZWJ emoji" },
         { "a\xe2\x80\x8d\xf0\x9f\x91\xa7", 4, "ZWJ after a letter joins no emoji" },
         { "\xf0\x9f\x91\xa9\xe2\x80\x8d\xe2\x80\x8d\xf0\x9f\x91\xa7", 10, "two ZWJ do not join" },
@@ -212,7 +216,8 @@ static void test_regex(void **state)
         struct rr_regex *re;
         char found[128] = "";
 
-        assert_int_equal(rr_regex_open(&re, rr_text(cases[i].pattern), cases[i].literal, "t", &err), 0);
+        assert_int_equal(rr_regex_open(&re, rr_text(cases[i].pattern), cases[i].literal, "t", &err),
+                         0);
         assert_int_equal(rr_match_begin(&it, re, m, cases[i].text, strlen(cases[i].text), &err), 0);
         while (rr_match_next(&it, &from, &to, &err) > 0)
             snprintf(found + strlen(found), sizeof(found) - strlen(found), "%zu-%zu ", from, to);
@@ -258,8 +263,8 @@ static void test_pair_lengths(void **state)
         struct rr_tok_ids a = { source, NULL, NULL, cases[i].a, false };
         struct rr_tok_ids b = { source, NULL, NULL, cases[i].b, false };
 
-        assert_int_equal(rr_tok_pair(f.tok, &a, &b, cases[i].max, 0, ids, types, &n, &dropped, &err),
-                         RR_OK);
+        assert_int_equal(
+            rr_tok_pair(f.tok, &a, &b, cases[i].max, 0, ids, types, &n, &dropped, &err), RR_OK);
         if (i == 9) /* 9 - 4 = 5: a has 100, b 3: max - 3 = 2 < 3, so halves of 5 */
             assert_int_equal(n, 9);
         else if (n != 4 + cases[i].keep_a + cases[i].keep_b || ids[cases[i].keep_a + 1] != 2)
@@ -269,11 +274,12 @@ static void test_pair_lengths(void **state)
     {
         struct rr_tok_ids a = { source, NULL, NULL, 5, false };
 
-        assert_int_equal(rr_tok_pair(f.tok, &a, &a, 3, 0, ids, types, &n, &dropped, &err), RR_EINVAL);
+        assert_int_equal(rr_tok_pair(f.tok, &a, &a, 3, 0, ids, types, &n, &dropped, &err),
+                         RR_EINVAL);
         assert_non_null(strstr(err.msg, "max_length 3"));
         assert_int_equal(rr_tok_single(f.tok, &a, 1, 0, ids, types, &n, &dropped, &err), RR_EINVAL);
-        assert_int_equal(rr_tok_single(f.tok, &a, 4, RR_TOK_KEEP_END, ids, types, &n, &dropped, &err),
-                         RR_OK);
+        assert_int_equal(
+            rr_tok_single(f.tok, &a, 4, RR_TOK_KEEP_END, ids, types, &n, &dropped, &err), RR_OK);
         assert_int_equal(ids[1], 103);
         assert_int_equal(ids[2], 104);
         assert_int_equal(dropped, 3);
@@ -297,8 +303,9 @@ static void test_literal_specials(void **state)
     assert_int_equal(specials, 1);
     /* The text "</s>" is a piece of this vocabulary, too; written in it with full-width signs, it is
      * the same piece: what matters is that nothing is split off. */
-    assert_int_equal(rr_tok_encode(f.tok, f.a, rr_text("a <mask> b"), 0, RR_TOK_LITERAL_SPECIALS, &ids,
-                                   &err), RR_OK);
+    assert_int_equal(
+        rr_tok_encode(f.tok, f.a, rr_text("a <mask> b"), 0, RR_TOK_LITERAL_SPECIALS, &ids, &err),
+        RR_OK);
     assert_int_equal(rr_tok_encode(f.tok, f.b, rr_text("a <mask> b"), 0, 0, &ids, &err), RR_OK);
     assert_true(rr_tok_is_special(f.tok, ids.ids[1]));
     assert_true(rr_text_is(rr_tok_piece(f.tok, ids.ids[1]), "<mask>"));
@@ -308,8 +315,8 @@ static void test_literal_specials(void **state)
     tok_fixture_close(&f);
 
     tok_fixture_open(&f, "tests/golden/models/tiny-bert");
-    assert_int_equal(rr_tok_encode(f.tok, f.a, rr_text("[SEP]"), 0, RR_TOK_LITERAL_SPECIALS, &ids,
-                                   &err), RR_OK);
+    assert_int_equal(
+        rr_tok_encode(f.tok, f.a, rr_text("[SEP]"), 0, RR_TOK_LITERAL_SPECIALS, &ids, &err), RR_OK);
     assert_int_equal(ids.n > 1, 1); /* "[", "sep", "]" or so */
     for (i = 0; i < ids.n; i++) assert_int_not_equal(ids.ids[i], 3);
     tok_fixture_close(&f);
@@ -389,11 +396,14 @@ static void test_huge(void **state)
         const char *unit;
         const char *why;
     } units[] = {
-        { "a", "one word" }, { " ", "spaces only" }, { "_", "underscores" }, { "\xcc\x81", "one cluster" },
-        { "</s>", "special tokens" }, { "\xe4\xb8\xad", "no spaces in Chinese" }, { "x. ", "many words" },
-        { "\xe1\x84\x80\xe1\x85\xa1", "jamo" }, { "'", "apostrophes" }, { "\n", "lines" },
+        { "a", "one word" },          { " ", "spaces only" },
+        { "_", "underscores" },       { "\xcc\x81", "one cluster" },
+        { "</s>", "special tokens" }, { "\xe4\xb8\xad", "no spaces in Chinese" },
+        { "x. ", "many words" },      { "\xe1\x84\x80\xe1\x85\xa1", "jamo" },
+        { "'", "apostrophes" },       { "\n", "lines" },
     };
-    static const char *const folders[] = { "tests/golden/models/tiny-xlmr", "tests/golden/models/tiny-bert",
+    static const char *const folders[] = { "tests/golden/models/tiny-xlmr",
+                                           "tests/golden/models/tiny-bert",
                                            "tests/golden/models/tiny-roberta",
                                            "tests/golden/models/tiny-xlmr-odd" };
     const size_t size = 300000;
@@ -438,10 +448,12 @@ static void test_stops_early(void **state)
 
     (void)state;
     assert_non_null(text);
-    for (n = 0; n + sizeof(words) <= size; n += sizeof(words) - 1) memcpy(text + n, words, sizeof(words));
+    for (n = 0; n + sizeof(words) <= size; n += sizeof(words) - 1)
+        memcpy(text + n, words, sizeof(words));
     tok_fixture_open(&f, xlmr);
     rr_mem_usage(RR_MEM_TOKENIZER, &before, &peak);
-    assert_int_equal(rr_tok_encode(f.tok, f.a, (struct rr_text){ text, n }, 512, 0, &ids, &err), RR_OK);
+    assert_int_equal(rr_tok_encode(f.tok, f.a, (struct rr_text){ text, n }, 512, 0, &ids, &err),
+                     RR_OK);
     assert_int_equal(ids.n, 512);
     assert_true(ids.cut);
     rr_mem_usage(RR_MEM_TOKENIZER, &now, &peak);
@@ -453,16 +465,11 @@ static void test_stops_early(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_trie),
-        cmocka_unit_test(test_trie_many),
-        cmocka_unit_test(test_decimal),
-        cmocka_unit_test(test_grapheme),
-        cmocka_unit_test(test_byte_chars),
-        cmocka_unit_test(test_regex),
-        cmocka_unit_test(test_pair_lengths),
-        cmocka_unit_test(test_literal_specials),
-        cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_trie),         cmocka_unit_test(test_trie_many),
+        cmocka_unit_test(test_decimal),      cmocka_unit_test(test_grapheme),
+        cmocka_unit_test(test_byte_chars),   cmocka_unit_test(test_regex),
+        cmocka_unit_test(test_pair_lengths), cmocka_unit_test(test_literal_specials),
+        cmocka_unit_test(test_cache),        cmocka_unit_test(test_huge),
         cmocka_unit_test(test_stops_early),
     };
 

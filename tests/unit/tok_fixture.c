@@ -86,7 +86,8 @@ int32_t *tok_single(struct tok_fixture *f, struct rr_text text, uint32_t *n)
     out = calloc(2 * (size_t)room, sizeof(*out));
     assert_non_null(out);
     types = out + room;
-    if (rr_tok_single(f->tok, &ids, room, 0, out, types, n, &dropped, &err)) fail_msg("%s", err.msg);
+    if (rr_tok_single(f->tok, &ids, room, 0, out, types, n, &dropped, &err))
+        fail_msg("%s", err.msg);
     assert_int_equal(dropped, 0);
     return out;
 }

@@ -101,7 +101,8 @@ static void tiles(tile_fn *const four[4], void *acc, const int8_t *x, size_t ldx
                   uint32_t steps, uint32_t rows)
 {
     static const uint32_t size[4] = { 6, 4, 2, 1 };
-    struct ahead next = { (const char *)b + (size_t)steps * 8 * NR, (size_t)8 * NR * 6 / (rows + 5) };
+    struct ahead next = { (const char *)b + (size_t)steps * 8 * NR,
+                          (size_t)8 * NR * 6 / (rows + 5) };
     int32_t *sums = (int32_t *)acc;
 
     for (int t = 0; t < 4; t++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kern_amx.c - level "amx": int8 and bf16 products on AMX tiles (Sapphire Rapids and later), all else
- * on 512-bit vectors.  Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its name
- * asks for, or with RR_EMULATE_AVX512 for the tests. */
+/* kern_amx.c - level "amx": int8 and bf16 products on AMX tiles (Sapphire Rapids and later), all
+ * else on 512-bit vectors.  Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its
+ * name asks for, or with RR_EMULATE_AVX512 for the tests. */
 #include "cpu/kern_levels.h"
 
 #if defined(__x86_64__)

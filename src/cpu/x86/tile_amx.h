@@ -28,8 +28,8 @@ typedef uint16_t bf16_in;
 #define TILE_BYTES 64 /* of a row of a tile */
 #define TILE_ROWS 16
 
-/* Shapes of the tiles: rows of sums and inputs in the upper and lower half, bytes of a row of input,
- * which are as many groups of weights times four. */
+/* Shapes of the tiles: rows of sums and inputs in the upper and lower half; bytes in a row of
+ * inputs, a quarter of which is the number of groups of weights. */
 static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
 {
     struct {
@@ -104,7 +104,7 @@ TILE(tile_i8, _tile_dpbusd)
 TILE(tile_bf16, _tile_dpbf16ps)
 #undef TILE
 
-/* All rows, all columns of a panel; each step takes bytes of a row (64 unless it is a remainder). */
+/* All rows, all columns of a panel; a step takes bytes of a row (64, or fewer for a remainder). */
 static void tiles(bool bf16, void *acc, const void *x, size_t ldx, const void *b, uint32_t steps,
                   uint32_t bytes, uint32_t rows)
 {

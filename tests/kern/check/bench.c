@@ -32,17 +32,18 @@ static double clock_of(clockid_t id)
 
 /* Twelve independent chains of one instruction (more than latency times units), whose operands %0
  * and %1 are the sum and an input. */
-#define PEAK(name, features, type, zero, ops)                                                  \
-    features static double name(void)                                                              \
-    {                                                                                              \
-        type a = zero, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a;                             \
-        type s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;                                     \
-                                                                                                   \
-        for (int n = 0; n < STEPS; n++) {                                                          \
-            CHAIN(s0) CHAIN(s1) CHAIN(s2) CHAIN(s3) CHAIN(s4) CHAIN(s5)                            \
-            CHAIN(s6) CHAIN(s7) CHAIN(s8) CHAIN(s9) CHAIN(s10) CHAIN(s11)                          \
-        }                                                                                          \
-        return 12.0 * (ops) * STEPS;                                                               \
+#define PEAK(name, features, type, zero, ops) \
+    features static double name(void) \
+    { \
+        type a = zero, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a; \
+        type s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a; \
+\
+        for (int n = 0; n < STEPS; n++) { \
+            CHAIN(s0) \
+            CHAIN(s1) CHAIN(s2) CHAIN(s3) CHAIN(s4) CHAIN(s5) CHAIN(s6) CHAIN(s7) CHAIN(s8) \
+                CHAIN(s9) CHAIN(s10) CHAIN(s11) \
+        } \
+        return 12.0 * (ops)*STEPS; \
     }
 
 #if defined(__x86_64__)
@@ -51,15 +52,20 @@ static double clock_of(clockid_t id)
 PEAK(f32_avx2, TARGET("avx2,fma"), __m256, _mm256_setzero_ps(), 16)
 PEAK(f32_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 32)
 #undef CHAIN
-#define CHAIN(s)                                                                                   \
-    __asm__ volatile("vpmaddubsw %1, %1, %%ymm15\n\tvpmaddwd %%ymm15, %1, %%ymm15\n\t"            \
-                     "vpaddd %%ymm15, %0, %0" : "+x"(s) : "x"(a) : "xmm15");
+#define CHAIN(s) \
+    __asm__ volatile("vpmaddubsw %1, %1, %%ymm15\n\tvpmaddwd %%ymm15, %1, %%ymm15\n\t" \
+                     "vpaddd %%ymm15, %0, %0" \
+                     : "+x"(s) \
+                     : "x"(a) \
+                     : "xmm15");
 PEAK(i8_u7, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
 #undef CHAIN
-#define CHAIN(s)                                                                                   \
-    __asm__ volatile("vpsignb %1, %1, %%ymm15\n\tvpmaddubsw %%ymm15, %1, %%ymm15\n\t"             \
-                     "vpmaddwd %%ymm15, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0"                     \
-                     : "+x"(s) : "x"(a) : "xmm15");
+#define CHAIN(s) \
+    __asm__ volatile("vpsignb %1, %1, %%ymm15\n\tvpmaddubsw %%ymm15, %1, %%ymm15\n\t" \
+                     "vpmaddwd %%ymm15, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0" \
+                     : "+x"(s) \
+                     : "x"(a) \
+                     : "xmm15");
 PEAK(i8_avx2, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
 #undef CHAIN
 #define CHAIN(s) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(s) : "x"(a));
@@ -76,13 +82,16 @@ PEAK(bf16_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 64)
 #define CHAIN(s) __asm__ volatile("fmla %0.4s, %1.4s, %1.4s" : "+w"(s) : "w"(a));
 PEAK(f32_neon, TARGET("arch=armv8-a"), float32x4_t, vdupq_n_f32(0), 8)
 #undef CHAIN
-#define CHAIN(s) __asm__ volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
+#define CHAIN(s) \
+    __asm__ volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
 PEAK(i8_dotprod, TARGET("arch=armv8.6-a"), int32x4_t, vdupq_n_s32(0), 32)
 #undef CHAIN
-#define CHAIN(s) __asm__ volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
+#define CHAIN(s) \
+    __asm__ volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
 PEAK(i8_i8mm, TARGET("arch=armv8.6-a"), int32x4_t, vdupq_n_s32(0), 64)
 #undef CHAIN
-#define CHAIN(s) __asm__ volatile(".arch_extension bf16\n\tbfmmla %0.4s, %1.8h, %1.8h" : "+w"(s) : "w"(a));
+#define CHAIN(s) \
+    __asm__ volatile(".arch_extension bf16\n\tbfmmla %0.4s, %1.8h, %1.8h" : "+w"(s) : "w"(a));
 PEAK(bf16_i8mm, TARGET("arch=armv8.6-a"), float32x4_t, vdupq_n_f32(0), 32)
 #undef CHAIN
 #endif
@@ -135,19 +144,19 @@ static void report(const char *what, double ops, double seconds, double best)
 
 /* Best time of one call, over at least 0.2 s and 5 calls.  Calls that are longer than the scheduler
  * leaves anyone alone are timed by the thread's own clock, which is coarser. */
-#define BEST(seconds, call)                                                                        \
-    do {                                                                                           \
-        double begin = clock_of(CLOCK_MONOTONIC);                                                  \
-                                                                                                   \
-        seconds = 1e9;                                                                             \
-        for (int turn = 0; turn < 5 || clock_of(CLOCK_MONOTONIC) - begin < 0.2; turn++) {          \
-            double wall = clock_of(CLOCK_MONOTONIC), own = clock_of(CLOCK_THREAD_CPUTIME_ID);      \
-                                                                                                   \
-            call;                                                                                  \
-            own = clock_of(CLOCK_THREAD_CPUTIME_ID) - own;                                         \
-            wall = clock_of(CLOCK_MONOTONIC) - wall;                                               \
-            seconds = RR_MIN(seconds, own > 2e-3 ? own : wall);                                    \
-        }                                                                                          \
+#define BEST(seconds, call) \
+    do { \
+        double begin = clock_of(CLOCK_MONOTONIC); \
+\
+        seconds = 1e9; \
+        for (int turn = 0; turn < 5 || clock_of(CLOCK_MONOTONIC) - begin < 0.2; turn++) { \
+            double wall = clock_of(CLOCK_MONOTONIC), own = clock_of(CLOCK_THREAD_CPUTIME_ID); \
+\
+            call; \
+            own = clock_of(CLOCK_THREAD_CPUTIME_ID) - own; \
+            wall = clock_of(CLOCK_MONOTONIC) - wall; \
+            seconds = RR_MIN(seconds, own > 2e-3 ? own : wall); \
+        } \
     } while (0)
 
 /* Like weights and workspaces of the program: huge pages where the system gives them. */
@@ -162,7 +171,8 @@ static float *alloc(size_t floats)
     return p;
 }
 
-static const uint32_t shapes[][3] = { /* m, n, k */
+static const uint32_t shapes[][3] = {
+    /* m, n, k */
     { 64, 1024, 1024 },  { 256, 1024, 1024 }, { 512, 1024, 1024 }, { 64, 4096, 1024 },
     { 512, 4096, 1024 }, { 64, 1024, 4096 },  { 512, 1024, 4096 }, { 128, 384, 384 },
     { 20, 3072, 1024 },  { 1, 1024, 1024 },
@@ -174,8 +184,16 @@ static void bench_f32(const struct rr_kern *k, double best, const uint32_t shape
     struct check c = { .rng = 1 };
     float *x = alloc((size_t)m * d), *y = alloc((size_t)m * n), *w = alloc((size_t)n * d);
     float *b = alloc(n);
-    struct rr_linear_f32 a = { .y = y, .x = x, .panels = w, .bias = b, .ldy = n, .ldx = d, .m = m,
-                               .n = n, .k = d, .n_end = n,
+    struct rr_linear_f32 a = { .y = y,
+                               .x = x,
+                               .panels = w,
+                               .bias = b,
+                               .ldy = n,
+                               .ldx = d,
+                               .m = m,
+                               .n = n,
+                               .k = d,
+                               .n_end = n,
                                .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
     char what[64];
     double s;
@@ -199,8 +217,16 @@ static void bench_i8(const struct rr_kern *k, double best, const uint32_t shape[
     float *scales = alloc(2 * (size_t)m);
     struct rr_rows_i8 x = { .scale = scales, .offset = scales + m, .ld = rr_i8_stride(d) };
     int8_t *w = (int8_t *)alloc(rr_weights_bytes_i8(k->i8_nr, n, d) / 4 + 1);
-    struct rr_linear_i8 a = { .y = y, .panels = w, .w_scale = b, .w_sum = b, .bias = b, .ldy = n,
-                              .m = m, .n = n, .k = d, .n_end = n,
+    struct rr_linear_i8 a = { .y = y,
+                              .panels = w,
+                              .w_scale = b,
+                              .w_sum = b,
+                              .bias = b,
+                              .ldy = n,
+                              .m = m,
+                              .n = n,
+                              .k = d,
+                              .n_end = n,
                               .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
     char what[64];
     double s;
@@ -208,8 +234,7 @@ static void bench_i8(const struct rr_kern *k, double best, const uint32_t shape[
     x.q = (int8_t *)alloc(m * x.ld / 4);
     a.x = x;
     check_fill(&c, in, (size_t)m * d, 1.0f);
-    for (size_t i = 0; i < (size_t)n * d; i++)
-        w[i] = (int8_t)((int)check_random(&c, 255) - 127);
+    for (size_t i = 0; i < (size_t)n * d; i++) w[i] = (int8_t)((int)check_random(&c, 255) - 127);
     BEST(s, k->quantize_i8(&x, in, d, NULL, m, d));
     if (n == 1024) printf("quantize_i8 m %u k %u: %.1f ns/row\n", m, d, s / m * 1e9);
     BEST(s, k->linear_i8(&a));
@@ -231,9 +256,17 @@ static void bench_bf16(const struct rr_kern *k, double best, const uint32_t shap
     float *b = alloc(n);
     uint16_t *x = (uint16_t *)alloc((size_t)m * d / 2 + 1);
     uint16_t *panels = (uint16_t *)alloc(rr_weights_bytes_bf16(k->bf16_nr, n, d) / 4);
-    struct rr_linear_bf16 a = { .y = y, .x = k->bf16_x == RR_F32 ? (void *)in : (void *)x,
-                                .x_dtype = k->bf16_x, .panels = panels, .bias = b, .ldy = n,
-                                .ldx = d, .m = m, .n = n, .k = d, .n_end = n,
+    struct rr_linear_bf16 a = { .y = y,
+                                .x = k->bf16_x == RR_F32 ? (void *)in : (void *)x,
+                                .x_dtype = k->bf16_x,
+                                .panels = panels,
+                                .bias = b,
+                                .ldy = n,
+                                .ldx = d,
+                                .m = m,
+                                .n = n,
+                                .k = d,
+                                .n_end = n,
                                 .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
     char what[64];
     double s;
@@ -271,9 +304,18 @@ static void bench_attention(const struct rr_kern *k, double best)
         uint32_t t = sizes[i][0], dim = sizes[i][1];
         struct check c = { .rng = 1 };
         float *in = alloc((size_t)t * 3072), *y = alloc((size_t)t * 1024);
-        struct rr_attention_f32 a = { .y = y, .q = in, .k = in + 1024, .v = in + 2048, .ldy = 1024,
-                                      .ldq = 3072, .ldk = 3072, .ldv = 3072, .n_q = t, .n_kv = t,
-                                      .head_dim = dim, .scale = 0.125f };
+        struct rr_attention_f32 a = { .y = y,
+                                      .q = in,
+                                      .k = in + 1024,
+                                      .v = in + 2048,
+                                      .ldy = 1024,
+                                      .ldq = 3072,
+                                      .ldk = 3072,
+                                      .ldv = 3072,
+                                      .n_q = t,
+                                      .n_kv = t,
+                                      .head_dim = dim,
+                                      .scale = 0.125f };
         char what[64];
         double s;
 

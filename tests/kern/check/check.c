@@ -51,8 +51,7 @@ float check_normal(struct check *c)
 
 void check_fill(struct check *c, float *p, size_t n, float scale)
 {
-    for (size_t i = 0; i < n; i++)
-        p[i] = check_normal(c) * scale;
+    for (size_t i = 0; i < n; i++) p[i] = check_normal(c) * scale;
 }
 
 uint32_t check_pick(struct check *c, const uint32_t *list, size_t n)

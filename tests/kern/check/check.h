@@ -39,13 +39,13 @@ extern const struct rr_kern *const check_emulated[];
 
 /* ---- random -------------------------------------------------------------------------------- */
 
-uint32_t check_random(struct check *c, uint32_t n);            /* in [0, n) */
+uint32_t check_random(struct check *c, uint32_t n);              /* in [0, n) */
 uint32_t check_between(struct check *c, uint32_t a, uint32_t b); /* in [a, b] */
-float check_normal(struct check *c);                           /* about N(0, 1) */
+float check_normal(struct check *c);                             /* about N(0, 1) */
 void check_fill(struct check *c, float *p, size_t n, float scale);
 uint32_t check_pick(struct check *c, const uint32_t *list, size_t n);
-#define CHECK_PICK(c, ...)                                                                         \
-    check_pick(c, (const uint32_t[]){ __VA_ARGS__ },                                               \
+#define CHECK_PICK(c, ...) \
+    check_pick(c, (const uint32_t[]){ __VA_ARGS__ }, \
                sizeof((const uint32_t[]){ __VA_ARGS__ }) / sizeof(uint32_t))
 
 /* ---- memory -------------------------------------------------------------------------------- */

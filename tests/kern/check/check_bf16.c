@@ -2,7 +2,7 @@
 /* check_bf16.c - checks of the bf16 kernels against kern_ref.  Layer: tests.
  *
  * Tolerances, with u = 2^-23: round_bf16 none; linear_bf16 2 u (8 + sqrt k) (|bias| + sum |x w|),
- * since the products of bf16 are exact but instructions differ in how they add two of them; GELU and
+ * since products of bf16 are exact but instructions differ in how they add two of them; GELU and
  * tanh add 3e-7 max(1, |v|). */
 #include <math.h>
 #include <stdio.h>
@@ -85,13 +85,25 @@ static void linear_one(struct check *c, struct linear_case s)
     float *w = check_alloc((size_t)s.n * s.k * sizeof(float), false);
     float *bias = check_alloc(s.n * sizeof(float), false);
     float *old = check_alloc((size_t)s.m * s.n * sizeof(float), false);
-    float *res = check_alloc(ny * sizeof(float), false), *got = check_alloc(ny * sizeof(float), false);
-    float *cut = check_alloc(ny * sizeof(float), false), *want = check_alloc(ny * sizeof(float), false);
+    float *res = check_alloc(ny * sizeof(float), false),
+          *got = check_alloc(ny * sizeof(float), false);
+    float *cut = check_alloc(ny * sizeof(float), false),
+          *want = check_alloc(ny * sizeof(float), false);
     uint16_t *panels = check_alloc(rr_weights_bytes_bf16(nr, s.n, s.k), true);
     uint16_t *rpanels = check_alloc(rr_weights_bytes_bf16(rnr, s.n, s.k), true);
-    struct rr_linear_bf16 a = { .y = got, .x = x, .x_dtype = c->kern->bf16_x, .panels = panels,
-                                .bias = bias, .ldy = ldy, .ldx = ldx, .ldr = ldy, .m = s.m,
-                                .n = s.n, .k = s.k, .n_end = s.n, .act = s.act };
+    struct rr_linear_bf16 a = { .y = got,
+                                .x = x,
+                                .x_dtype = c->kern->bf16_x,
+                                .panels = panels,
+                                .bias = bias,
+                                .ldy = ldy,
+                                .ldx = ldx,
+                                .ldr = ldy,
+                                .m = s.m,
+                                .n = s.n,
+                                .k = s.k,
+                                .n_end = s.n,
+                                .act = s.act };
     struct rr_linear_bf16 r;
     double worst = 0;
 
@@ -114,13 +126,14 @@ static void linear_one(struct check *c, struct linear_case s)
     linear_pieces(c->ref, &r, want, old, s.m, s.n);
     for (uint32_t i = 0; i < s.m; i++)
         for (uint32_t o = 0; o < s.n; o++) {
-            double q = want[i * ldy + o], e = fabs(got[i * ldy + o] - q) / tolerance(&a, x, w, i, o, q);
+            double q = want[i * ldy + o],
+                   e = fabs(got[i * ldy + o] - q) / tolerance(&a, x, w, i, o, q);
 
             bad += !(e <= 1);
             worst = fmax(worst, e);
         }
-    check_case(c, bad == 0, "m %u n %u k %u act %d residual %d: %u wrong, %.2f tolerances", s.m, s.n,
-               s.k, s.act, s.residual, bad, worst);
+    check_case(c, bad == 0, "m %u n %u k %u act %d residual %d: %u wrong, %.2f tolerances", s.m,
+               s.n, s.k, s.act, s.residual, bad, worst);
     check_case(c, check_columns_equal(got, cut, 4, s.m, ldy, 0, s.n),
                "m %u n %u k %u: other bits when cut", s.m, s.n, s.k);
     check_case(c, check_columns_untouched(got, 4, s.m - 1, ldy, s.n, (uint32_t)ldy),
@@ -136,10 +149,12 @@ static void check_linear_bf16(struct check *c)
     linear_one(c, (struct linear_case){ 35, 64, 70, RR_ACT_NONE, 2 });
     linear_one(c, (struct linear_case){ 101, 20, 64, RR_ACT_RELU, 1 });
     for (uint32_t t = 0; t < c->cases / 8; t++)
-        linear_one(c, (struct linear_case){ .m = check_between(c, 1, 40), .n = check_between(c, 1, 150),
-                                            .k = CHECK_PICK(c, 1, 2, 3, 7, 16, 31, 32, 64, 100, 256),
-                                            .act = (enum rr_act)check_random(c, 4),
-                                            .residual = (int)check_random(c, 3) });
+        linear_one(c,
+                   (struct linear_case){ .m = check_between(c, 1, 40),
+                                         .n = check_between(c, 1, 150),
+                                         .k = CHECK_PICK(c, 1, 2, 3, 7, 16, 31, 32, 64, 100, 256),
+                                         .act = (enum rr_act)check_random(c, 4),
+                                         .residual = (int)check_random(c, 3) });
 }
 
 const struct check_entry check_bf16_entries[] = {

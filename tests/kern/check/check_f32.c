@@ -30,9 +30,12 @@ static void fill_dtype(struct check *c, void *p, enum rr_dtype dtype, size_t n)
 
         if (dtype == RR_F16 && (h >> 10 & 31) == 31) h &= 0x83FF;
         if (dtype == RR_BF16 && (h >> 7 & 255) >= 254) h &= 0x807F;
-        if (dtype == RR_F32) ((float *)p)[i] = check_normal(c);
-        else if (dtype == RR_I8) ((int8_t *)p)[i] = (int8_t)h;
-        else ((uint16_t *)p)[i] = h;
+        if (dtype == RR_F32)
+            ((float *)p)[i] = check_normal(c);
+        else if (dtype == RR_I8)
+            ((int8_t *)p)[i] = (int8_t)h;
+        else
+            ((uint16_t *)p)[i] = h;
     }
 }
 
@@ -158,8 +161,16 @@ static void linear_one(struct check *c, struct linear_case s)
     float *want = check_alloc(ny * sizeof(float), false);
     float *panels = check_alloc((size_t)(s.n + nr - 1) / nr * nr * s.k * sizeof(float), true);
     float *rpanels = check_alloc((size_t)(s.n + rnr - 1) / rnr * rnr * s.k * sizeof(float), true);
-    struct rr_linear_f32 a = { .x = x, .panels = panels, .bias = bias, .ldy = ldy, .ldx = ldx,
-                               .ldr = ldr, .m = s.m, .n = s.n, .k = s.k, .n_end = s.n,
+    struct rr_linear_f32 a = { .x = x,
+                               .panels = panels,
+                               .bias = bias,
+                               .ldy = ldy,
+                               .ldx = ldx,
+                               .ldr = ldr,
+                               .m = s.m,
+                               .n = s.n,
+                               .k = s.k,
+                               .n_end = s.n,
                                .act = s.act };
     struct rr_linear_f32 r;
     uint32_t bad = 0;
@@ -206,11 +217,13 @@ static void check_linear(struct check *c)
 
     for (uint32_t m = 1; m <= 13; m++) /* every combination of full tiles and remainders */
         linear_one(c, (struct linear_case){ m, 70, 33, RR_ACT_NONE, 0, 1.0f });
-    linear_one(c, (struct linear_case){ 50, 130, big, RR_ACT_GELU, 1, 1.0f }); /* blocks of m and k */
+    linear_one(c,
+               (struct linear_case){ 50, 130, big, RR_ACT_GELU, 1, 1.0f }); /* blocks of m and k */
     linear_one(c, (struct linear_case){ 7, 64, big - 1, RR_ACT_NONE, 2, 1e4f });
     linear_one(c, (struct linear_case){ 1, 1, 1, RR_ACT_TANH, 0, 1.0f });
     for (uint32_t t = 0; t < c->cases / 4; t++) {
-        struct linear_case s = { .m = check_between(c, 1, 13), .n = check_between(c, 1, 150),
+        struct linear_case s = { .m = check_between(c, 1, 13),
+                                 .n = check_between(c, 1, 150),
                                  .k = CHECK_PICK(c, 1, 2, 3, 7, 8, 16, 31, 64, 100, 256),
                                  .act = (enum rr_act)check_random(c, 4),
                                  .residual = (int)check_random(c, 3) };
@@ -220,7 +233,7 @@ static void check_linear(struct check *c)
     }
 }
 
-/* GELU alone: one input that is the value, weight 1, bias 0; every float in steps over [-12, 12]. */
+/* GELU alone: one input that is the value, weight 1, bias 0; 65536 steps over [-12, 12]. */
 static void check_gelu(struct check *c)
 {
     uint32_t nr = c->kern->f32_nr, n = 4096;
@@ -230,11 +243,18 @@ static void check_gelu(struct check *c)
 
     panel[0] = 1.0f;
     for (uint32_t t = 0; t < 16; t++) {
-        for (uint32_t i = 0; i < n; i++)
-            x[i] = ((float)(t * n + i) / (16 * 2048) - 1) * 12;
+        for (uint32_t i = 0; i < n; i++) x[i] = ((float)(t * n + i) / (16 * 2048) - 1) * 12;
         for (uint32_t i = 0; i < n; i++) { /* one row each: lane 0 is the answer */
-            struct rr_linear_f32 a = { .y = y + i, .x = x + i, .panels = panel, .bias = bias,
-                                       .ldy = 1, .ldx = 1, .m = 1, .n = 1, .k = 1, .n_end = 1,
+            struct rr_linear_f32 a = { .y = y + i,
+                                       .x = x + i,
+                                       .panels = panel,
+                                       .bias = bias,
+                                       .ldy = 1,
+                                       .ldx = 1,
+                                       .m = 1,
+                                       .n = 1,
+                                       .k = 1,
+                                       .n_end = 1,
                                        .act = RR_ACT_GELU };
             double want = 0.5 * x[i] * erfc(-x[i] * 0.70710678118654752);
 
@@ -273,9 +293,18 @@ static void attention_one(struct check *c, uint32_t n_q, uint32_t n_kv, uint32_t
     float *got = check_alloc(((n_q - 1) * ldy + dim) * sizeof(float), false);
     float *cut = check_alloc(((n_q - 1) * ldy + dim) * sizeof(float), false);
     float *want = check_alloc(((n_q - 1) * ldy + dim) * sizeof(float), false);
-    struct rr_attention_f32 a = { .y = got, .q = in, .k = in + dim, .v = in + 2 * dim, .ldy = ldy,
-                                  .ldq = ld, .ldk = ld, .ldv = ld, .n_q = n_q, .n_kv = n_kv,
-                                  .head_dim = dim, .scale = 1 / sqrtf((float)dim) };
+    struct rr_attention_f32 a = { .y = got,
+                                  .q = in,
+                                  .k = in + dim,
+                                  .v = in + 2 * dim,
+                                  .ldy = ldy,
+                                  .ldq = ld,
+                                  .ldk = ld,
+                                  .ldv = ld,
+                                  .n_q = n_q,
+                                  .n_kv = n_kv,
+                                  .head_dim = dim,
+                                  .scale = 1 / sqrtf((float)dim) };
     struct rr_attention_f32 b;
     uint32_t step = check_between(c, 1, n_q), bad = 0;
     double worst = 0;
@@ -341,8 +370,7 @@ static void layernorm_one(struct check *c, uint32_t m, uint32_t n, float mean, f
     double worst = 0;
 
     check_fill(c, x, (m - 1) * ldx + n, size);
-    for (size_t i = 0; i < (m - 1) * ldx + n; i++)
-        x[i] += mean;
+    for (size_t i = 0; i < (m - 1) * ldx + n; i++) x[i] += mean;
     check_fill(c, g, n, 1.0f);
     check_fill(c, b, n, 1.0f);
     check_mark(got, ((m - 1) * ldy + n) * sizeof(float));
@@ -381,8 +409,11 @@ static void check_layernorm(struct check *c)
 }
 
 const struct check_entry check_f32_entries[] = {
-    { "convert", check_convert, NULL },     { "pack_f32", check_pack, NULL },
-    { "linear_f32", check_linear, NULL },   { "gelu_f32", check_gelu, NULL },
-    { "attention_f32", check_attention, NULL }, { "layernorm_f32", check_layernorm, NULL },
+    { "convert", check_convert, NULL },
+    { "pack_f32", check_pack, NULL },
+    { "linear_f32", check_linear, NULL },
+    { "gelu_f32", check_gelu, NULL },
+    { "attention_f32", check_attention, NULL },
+    { "layernorm_f32", check_layernorm, NULL },
     { NULL, NULL, NULL },
 };

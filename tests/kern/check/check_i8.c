@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_i8.c - checks of the int8 kernels and of the weights they read.  Layer: tests.
  *
- * Tolerances: none.  quantize_i8, layernorm_i8 (against the level's own layernorm_f32) and linear_i8
+ * Tolerances: none.  quantize_i8, layernorm_i8 (against the level's layernorm_f32) and linear_i8
  * without activation or with ReLU give the reference's bits; GELU and tanh add 3e-7 max(1, |v|). */
 #include <math.h>
 #include <stdio.h>
@@ -86,8 +86,7 @@ static void check_quantize(struct check *c)
 
         if (check_random(c, 2)) {
             smooth = check_alloc(k * sizeof(float), false);
-            for (uint32_t j = 0; j < k; j++)
-                smooth[j] = 0.5f + (float)check_random(c, 100) / 50;
+            for (uint32_t j = 0; j < k; j++) smooth[j] = 0.5f + (float)check_random(c, 100) / 50;
         }
         check_fill(c, x, (m - 1) * ldx + k,
                    (float[]){ 0.0f, 1e-35f, 1e-3f, 1.0f, 1e6f }[check_random(c, 5)]);
@@ -103,7 +102,8 @@ static void check_quantize(struct check *c)
         check_case(c, rows_equal(&got, &want, m, k), "m %u k %u: not as defined", m, k);
         check_case(c, worst <= 0.501, "m %u k %u: off by %.3f steps", m, k, worst);
         check_case(c, rows_equal(&got, &cut, m, k), "m %u k %u: other bits when cut", m, k);
-        check_case(c, check_columns_untouched(got.q, 1, m, got.ld, rr_i8_depth(k), (uint32_t)got.ld),
+        check_case(c,
+                   check_columns_untouched(got.q, 1, m, got.ld, rr_i8_depth(k), (uint32_t)got.ld),
                    "m %u k %u: wrote outside", m, k);
 
         x[check_random(c, k)] = check_random(c, 2) ? NAN : INFINITY;
@@ -121,11 +121,20 @@ static void check_layernorm_i8(struct check *c)
         float *x = check_alloc(m * ldx * sizeof(float), false);
         float *y = check_alloc(m * ldy * sizeof(float), false);
         float *want = check_alloc(m * ldy * sizeof(float), false);
-        float *g = check_alloc(n * sizeof(float), false), *b = check_alloc(n * sizeof(float), false);
+        float *g = check_alloc(n * sizeof(float), false),
+              *b = check_alloc(n * sizeof(float), false);
         struct rr_rows_i8 got = rows_alloc(m, n), rows = rows_alloc(m, n);
-        struct rr_layernorm_i8 a = { .y = y, .x = x, .ldy = ldy, .ldx = ldx, .gamma = g, .beta = b,
-                                     .smooth = check_random(c, 2) ? g : NULL, .out = got, .m = m,
-                                     .n = n, .eps = 1e-5f };
+        struct rr_layernorm_i8 a = { .y = y,
+                                     .x = x,
+                                     .ldy = ldy,
+                                     .ldx = ldx,
+                                     .gamma = g,
+                                     .beta = b,
+                                     .smooth = check_random(c, 2) ? g : NULL,
+                                     .out = got,
+                                     .m = m,
+                                     .n = n,
+                                     .eps = 1e-5f };
 
         check_fill(c, x, m * ldx, 3.0f);
         check_fill(c, g, n, 1.0f);
@@ -207,11 +216,23 @@ static void linear_one(struct check *c, struct linear_case s)
     float *w_sum = check_alloc(s.n * sizeof(float), false);
     float *bias = check_alloc(s.n * sizeof(float), false);
     float *old = check_alloc((size_t)s.m * s.n * sizeof(float), false);
-    float *res = check_alloc(ny * sizeof(float), false), *got = check_alloc(ny * sizeof(float), false);
-    float *cut = check_alloc(ny * sizeof(float), false), *want = check_alloc(ny * sizeof(float), false);
-    struct rr_linear_i8 a = { .y = got, .x = x, .panels = panels, .w_scale = w_scale, .w_sum = w_sum,
-                              .bias = bias, .ldy = ldy, .ldr = ldy, .m = s.m, .n = s.n, .k = s.k,
-                              .n_end = s.n, .act = s.act };
+    float *res = check_alloc(ny * sizeof(float), false),
+          *got = check_alloc(ny * sizeof(float), false);
+    float *cut = check_alloc(ny * sizeof(float), false),
+          *want = check_alloc(ny * sizeof(float), false);
+    struct rr_linear_i8 a = { .y = got,
+                              .x = x,
+                              .panels = panels,
+                              .w_scale = w_scale,
+                              .w_sum = w_sum,
+                              .bias = bias,
+                              .ldy = ldy,
+                              .ldr = ldy,
+                              .m = s.m,
+                              .n = s.n,
+                              .k = s.k,
+                              .n_end = s.n,
+                              .act = s.act };
     struct rr_linear_i8 r;
     bool exact = s.act == RR_ACT_NONE || s.act == RR_ACT_RELU;
     double worst = 0;
@@ -239,8 +260,8 @@ static void linear_one(struct check *c, struct linear_case s)
             bad += exact ? memcmp(&g, &q, 4) != 0 : !(e <= 1);
             worst = fmax(worst, e);
         }
-    check_case(c, bad == 0, "m %u n %u k %u act %d residual %d extreme %d: %u wrong (%.2f)", s.m, s.n,
-               s.k, s.act, s.residual, s.extreme, bad, worst);
+    check_case(c, bad == 0, "m %u n %u k %u act %d residual %d extreme %d: %u wrong (%.2f)", s.m,
+               s.n, s.k, s.act, s.residual, s.extreme, bad, worst);
     check_case(c, check_columns_equal(got, cut, 4, s.m, ldy, 0, s.n),
                "m %u n %u k %u: other bits when cut", s.m, s.n, s.k);
     check_case(c, check_columns_untouched(got, 4, s.m - 1, ldy, s.n, (uint32_t)ldy),
@@ -257,7 +278,8 @@ static void check_linear_i8(struct check *c)
     linear_one(c, (struct linear_case){ 35, 64, 100, RR_ACT_NONE, 2, false });
     linear_one(c, (struct linear_case){ 101, 20, 64, RR_ACT_RELU, 1, false });
     for (uint32_t t = 0; t < c->cases / 8; t++) {
-        struct linear_case s = { .m = check_between(c, 1, 40), .n = check_between(c, 1, 150),
+        struct linear_case s = { .m = check_between(c, 1, 40),
+                                 .n = check_between(c, 1, 150),
                                  .k = CHECK_PICK(c, 1, 2, 3, 7, 8, 16, 31, 64, 100, 256, 384),
                                  .act = (enum rr_act)check_random(c, 4),
                                  .residual = (int)check_random(c, 3),
@@ -295,18 +317,17 @@ static void check_weights(struct check *c)
 
         check_fill(c, w, k, (float[]){ 1e-20f, 0.02f, 1.0f, 1e5f }[check_random(c, 4)]);
         if (check_random(c, 2)) w[check_random(c, k)] *= 8; /* an outlier: clipping pays */
-        for (uint32_t j = 0; j < k; j++)
-            max = fmaxf(max, fabsf(w[j]));
-        for (uint32_t j = 0; j < k; j++)
-            plain[j] = (int8_t)lrintf(w[j] / (max / 127));
+        for (uint32_t j = 0; j < k; j++) max = fmaxf(max, fabsf(w[j]));
+        for (uint32_t j = 0; j < k; j++) plain[j] = (int8_t)lrintf(w[j] / (max / 127));
         scale = rr_weights_quantize_row(q, w, k);
         for (uint32_t j = 0; j < k; j++) {
             most = RR_MAX(most, q[j] < 0 ? -q[j] : q[j]);
             sums += q[j] == -128;
         }
         check_case(c, most <= 127 && sums == 0, "k %u: weight %d", k, most);
-        check_case(c, squared_error(w, q, scale, k) <=
-                          squared_error(w, plain, max / 127, k) * 1.0001 + 1e-60,
+        check_case(c,
+                   squared_error(w, q, scale, k) <=
+                       squared_error(w, plain, max / 127, k) * 1.0001 + 1e-60,
                    "k %u: worse than no search: %g, %g", k, squared_error(w, q, scale, k),
                    squared_error(w, plain, max / 127, k));
         w[check_random(c, k)] = NAN;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* emul_amx.h - the AMX intrinsics that the kernels use, in plain C, under their own names.
- * Follows the operation sections of the Intel SDM.  One thread.  What the processor would answer with
- * an exception (a tile without a shape, shapes that do not fit) ends the program. */
+ * Follows the operation sections of the Intel SDM.  One thread.  What the processor would answer
+ * with an exception (a tile without a shape, shapes that do not fit) ends the program. */
 #ifndef RR_EMUL_AMX_H
 #define RR_EMUL_AMX_H
 
@@ -63,7 +63,8 @@ static inline void emu_store(int t, void *p, size_t stride)
 
 static inline void emu_shapes(int c, int a, int b)
 {
-    emu_require(emu_tiles[c].rows > 0 && emu_tiles[c].rows == emu_tiles[a].rows, "rows of a product");
+    emu_require(emu_tiles[c].rows > 0 && emu_tiles[c].rows == emu_tiles[a].rows,
+                "rows of a product");
     emu_require(emu_tiles[a].bytes == 4 * emu_tiles[b].rows, "depth of a product");
     emu_require(emu_tiles[c].bytes == emu_tiles[b].bytes, "columns of a product");
 }

@@ -138,7 +138,10 @@ EMU __m512i _mm512_slli_epi16(__m512i a, unsigned s)
 {
     EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] << s));
 }
-EMU __m512i _mm512_srli_epi16(__m512i a, unsigned s) { EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] >> s)); }
+EMU __m512i _mm512_srli_epi16(__m512i a, unsigned s)
+{
+    EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] >> s));
+}
 EMU __m512i _mm512_srai_epi16(__m512i a, unsigned s) { EACH_INT(h, 32, (int16_t)(a.h[n] >> s)); }
 EMU __m512i _mm512_madd_epi16(__m512i a, __m512i b)
 {
@@ -177,8 +180,8 @@ EMU float emu_from_bf16(int16_t h)
 EMU __m512 _mm512_dpbf16_ps(__m512 s, __m512bh a, __m512bh b)
 {
     for (int n = 0; n < 16; n++) {
-        s.f[n] = __builtin_fmaf(emu_from_bf16(a.h[2 * n + 1]), emu_from_bf16(b.h[2 * n + 1]), s.f[n]);
-        s.f[n] = __builtin_fmaf(emu_from_bf16(a.h[2 * n]), emu_from_bf16(b.h[2 * n]), s.f[n]);
+        for (int i = 2 * n + 1; i >= 2 * n; i--)
+            s.f[n] = __builtin_fmaf(emu_from_bf16(a.h[i]), emu_from_bf16(b.h[i]), s.f[n]);
     }
     return s;
 }
@@ -195,7 +198,10 @@ EMU __m512 _mm512_shuffle_f32x4(__m512 a, __m512 b, int imm)
 {
     EACH((n & 8 ? b : a).f[4 * (imm >> 2 * (n >> 2) & 3) + (n & 3)]);
 }
-EMU __m512 _mm512_unpacklo_ps(__m512 a, __m512 b) { EACH((n & 1 ? b : a).f[(n & ~3) + (n >> 1 & 1)]); }
+EMU __m512 _mm512_unpacklo_ps(__m512 a, __m512 b)
+{
+    EACH((n & 1 ? b : a).f[(n & ~3) + (n >> 1 & 1)]);
+}
 EMU __m512 _mm512_unpackhi_ps(__m512 a, __m512 b)
 {
     EACH((n & 1 ? b : a).f[(n & ~3) + 2 + (n >> 1 & 1)]);
