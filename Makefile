@@ -86,7 +86,7 @@ endif
 
 # Kernels: rounding must not depend on what the compiler contracts, so fused multiply-adds are
 # written, never inferred.  One instruction set per file, named by the file.
-KERNEL_FLAGS := -O3 -fno-math-errno -ffp-contract=off
+KERNEL_FLAGS := $(if $(SAN),-O1,-O3) -fno-math-errno -ffp-contract=off
 # An emulated instruction set is thousands of loops inlined into one function: a sanitizer there
 # costs minutes of compilation and finds what it finds in the native levels.
 EMUL_FLAGS := $(if $(SAN),-O1 -fno-sanitize=all,-O2) -fno-math-errno -ffp-contract=off \
@@ -237,8 +237,7 @@ TEST_WANTED := $(foreach p,$(TEST_PROGRAMS),$(if $(call matches,$p),$p))
 SELECT = $(foreach t,$1,$(if $(call matches,$t),'$(strip $(RUNNER) $t)'))
 SELECT_REPLAY = $(foreach f,$(FUZZERS),$(if $(call matches,replay_$f),\
     '$(OUT)/tests/fuzz/replay_$f tests/fuzz/corpus/$f'))
-E2E := $(foreach p,$(wildcard tests/e2e/run.py tests/e2e/test_*.py),\
-    'env RERANKD=$(RERANKD) $(PYTHON) $p')
+E2E := 'env RERANKD=$(RERANKD) $(PYTHON) tests/e2e/run.py'
 CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_layers.py' \
     '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
     '$(MAKE) -s check-spills' '$(MAKE) -s test-arm'

@@ -38,8 +38,8 @@ struct rr_verify_report {
 void rr_verify_init(struct rr_verify *v);
 void rr_verify_free(struct rr_verify *v);
 
-/* One list: logits of n documents by the reference and by the candidate.  relevant: index of the one
- * relevant document, or -1 when that is not known. */
+/* One list: logits of n documents by the reference and by the candidate.  relevant: index of the
+ * one relevant document, or -1 when that is not known. */
 RR_NODISCARD int rr_verify_add(struct rr_verify *v, const float *reference, const float *candidate,
                                size_t n, long relevant, struct rr_error *err);
 
