@@ -17,8 +17,7 @@
 #define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
 #define ROW_PRICE 20.0        /* flop for an element of EMBED or NORM */
 
-/* ---- bump pointer
- * ------------------------------------------------------------------------------ */
+/* ---- bump pointer ---------------------------------------------------------------------------- */
 
 void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 {
@@ -30,8 +29,7 @@ void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
     return b->base && !b->overflow ? b->base + at : NULL;
 }
 
-/* ---- weights
- * ----------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 static struct rr_cpu_table table_of(const struct rr_program *p, uint32_t tensor)
 {
@@ -95,8 +93,7 @@ static void copy_vectors(struct rr_loaded *l, const struct rr_program *p)
     }
 }
 
-/* ---- workspace
- * --------------------------------------------------------------------------------- */
+/* ---- workspace ------------------------------------------------------------------------------- */
 
 static void choose_rooms(struct rr_loaded *l)
 {
@@ -170,8 +167,7 @@ static void estimate_cost(struct rr_loaded *l)
     }
 }
 
-/* ---- the object
- * -------------------------------------------------------------------------------- */
+/* ---- the object ------------------------------------------------------------------------------ */
 
 /* Embedding tables: each counted once, however many operations use it. */
 static uint64_t mapped_bytes(const struct rr_program *p)

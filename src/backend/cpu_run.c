@@ -13,8 +13,7 @@
 #define LEAST_LINEAR 200000  /* multiply-adds in a share of a linear: a few microseconds */
 #define LEAST_QUERIES 32     /* in a share of attention: K and V are repacked for each share */
 
-/* ---- frames
- * -------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 static void place_areas(struct rr_cpu_frame *f, float *base)
 {
@@ -55,8 +54,7 @@ static void store_logits(const struct rr_loaded *l, const struct rr_cpu_frame *f
     for (uint32_t i = 0; i < f->n_sequences; i++, row += p->ld) l->logits[f->order[i]] = *row;
 }
 
-/* ---- one worker, one chunk
- * ----------------------------------------------------------------------- */
+/* ---- one worker, one chunk ------------------------------------------------------------------- */
 
 /* Rows in a block, so that all blocks of n rows are about equal. */
 static uint32_t block_rows(uint32_t n, uint32_t most)
@@ -122,8 +120,7 @@ static void run_chunks(struct rr_loaded *l, uint32_t worker)
     }
 }
 
-/* ---- the team
- * ------------------------------------------------------------------------------------ */
+/* ---- the team -------------------------------------------------------------------------------- */
 
 /* How an operation is cut: a grid of groups (sequences of attention, otherwise 1), row parts and
  * column parts. */
@@ -224,8 +221,7 @@ static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t
     }
 }
 
-/* ---- the run
- * ------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void work(void *user, uint32_t worker)
 {

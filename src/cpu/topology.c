@@ -216,8 +216,7 @@ static bool go_up(struct cgroup *g)
     return true;
 }
 
-/* ---- limits
- * ------------------------------------------------------------------------------------ */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void cpu_limit(struct rr_topology *t, const char *root, const struct cgroup *g)
 {

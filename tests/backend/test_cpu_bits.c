@@ -31,6 +31,7 @@ struct fixture {
     struct batch b;
     float alone[MAX_SEQUENCES]; /* each sequence in a batch of its own, one thread */
     const struct rr_kern *kern;
+    const char *dtype;
 };
 
 static void run(struct rr_loaded *l, const struct batch *b, float *logits)
@@ -44,7 +45,8 @@ static void run(struct rr_loaded *l, const struct batch *b, float *logits)
 static struct rr_loaded *load(const struct fixture *f, uint32_t threads,
                               const struct rr_cpu_tuning *tuning, struct rr_device **d)
 {
-    struct rr_device_options opt = { .threads = threads, .isa = f->kern->name };
+    struct rr_device_options opt = { .threads = threads, .isa = f->kern->name,
+                                     .dtype = f->dtype };
     struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 200 };
     struct rr_error err = { 0 };
     struct rr_loaded *l;
@@ -61,7 +63,7 @@ static void unload(struct rr_loaded *l, struct rr_device *d)
     rr_backend_cpu()->close(d);
 }
 
-static void setup(struct fixture *f, const struct rr_kern *kern)
+static void setup(struct fixture *f, const struct rr_kern *kern, const char *dtype)
 {
     static const uint32_t lengths[] = { 3, 70, 17, 64, 1, 150, 33, 12, 32, 32, 7, 2, 25, 5 };
     uint64_t seed = 99;
@@ -70,6 +72,7 @@ static void setup(struct fixture *f, const struct rr_kern *kern)
     struct batch one;
 
     f->kern = kern;
+    f->dtype = dtype;
     program_init(&f->p, 2, true);
     program_encoder(&f->p, &shape);
     batch_init(&f->b, MAX_TOKENS, MAX_SEQUENCES);
@@ -104,8 +107,9 @@ static void check_order(const struct fixture *f, struct rr_loaded *l, const uint
     run(l, &b, logits);
     for (uint32_t i = 0; i < n; i++)
         if (memcmp(&logits[i], &f->alone[order[i]], sizeof(float)) != 0)
-            fail_msg("%s, %s, %u sequences: sequence %u: %a, alone %a", f->kern->name, what, n,
-                     order[i], (double)logits[i], (double)f->alone[order[i]]);
+            fail_msg("%s %s, %s, %u sequences: sequence %u: %a, alone %a", f->kern->name,
+                     f->dtype, what, n, order[i], (double)logits[i],
+                     (double)f->alone[order[i]]);
     batch_free(&b);
 }
 
@@ -148,26 +152,32 @@ static const struct {
     { 1, { 64, 64, 64, 48, RR_CPU_TEAM }, "a team of one" },
 };
 
+static void check_ways(const struct rr_kern *kern, const char *dtype)
+{
+    struct fixture f;
+
+    setup(&f, kern, dtype);
+    for (size_t w = 0; w < RR_COUNT(ways); w++) {
+        struct rr_device *d;
+        struct rr_loaded *l = load(&f, ways[w].threads, &ways[w].t, &d);
+
+        check_batches(&f, l, ways[w].why);
+        unload(l, d);
+    }
+    teardown(&f);
+}
+
 static void test_bits(void **state)
 {
+    static const char *const dtypes[] = { "f32", "bf16", "int8" };
     uint32_t n;
     const struct rr_kern *const *levels = rr_kern_levels(&n);
 
     (void)state;
-    for (uint32_t i = 0; i < n; i++) {
-        struct fixture f;
-
-        if ((levels[i]->needs & rr_cpu_flags()) != levels[i]->needs) continue;
-        setup(&f, levels[i]);
-        for (size_t w = 0; w < RR_COUNT(ways); w++) {
-            struct rr_device *d;
-            struct rr_loaded *l = load(&f, ways[w].threads, &ways[w].t, &d);
-
-            check_batches(&f, l, ways[w].why);
-            unload(l, d);
-        }
-        teardown(&f);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        for (size_t t = 0; t < RR_COUNT(dtypes); t++)
+            if ((levels[i]->needs & rr_cpu_flags()) == levels[i]->needs)
+                check_ways(levels[i], dtypes[t]);
 }
 
 /* The caller's rounding mode must not reach the results, and must be his again afterwards. */
@@ -180,7 +190,7 @@ static void test_callers_rounding(void **state)
     int after;
 
     (void)state;
-    setup(&f, rr_kern_pick(rr_cpu_flags(), NULL));
+    setup(&f, rr_kern_pick(rr_cpu_flags(), NULL), "f32");
     l = load(&f, 2, NULL, &d);
     fesetround(FE_UPWARD);
     check_order(&f, l, order, 3, "rounding upward");
