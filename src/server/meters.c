@@ -154,12 +154,11 @@ void rr_meters_dialect(struct rr_metrics *m, const char *name)
 
 /* ---- what others count -------------------------------------------------------------------- */
 
-static void refresh_process(struct rr_metrics *m)
+/* Bytes, from /proc; false when it cannot be read. */
+static bool read_memory(uint64_t *virtual_bytes, uint64_t *resident)
 {
     char text[256];
-    struct rlimit limit;
-    struct timespec cpu;
-    long page = sysconf(_SC_PAGESIZE);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     unsigned long long pages_virtual = 0, pages_resident = 0;
     ssize_t n = 0;
     int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -169,9 +168,28 @@ static void refresh_process(struct rr_metrics *m)
         close(fd);
     }
     text[n > 0 ? n : 0] = 0;
-    if (sscanf(text, "%llu %llu", &pages_virtual, &pages_resident) == 2) {
-        rr_metrics_set(m, RR_M_VIRTUAL, 0, (int64_t)pages_virtual * page);
-        rr_metrics_set(m, RR_M_RESIDENT, 0, (int64_t)pages_resident * page);
+    if (sscanf(text, "%llu %llu", &pages_virtual, &pages_resident) != 2) return false;
+    *virtual_bytes = pages_virtual * page;
+    *resident = pages_resident * page;
+    return true;
+}
+
+uint64_t rr_meters_resident(void)
+{
+    uint64_t virtual_bytes, resident;
+
+    return read_memory(&virtual_bytes, &resident) ? resident : 0;
+}
+
+static void refresh_process(struct rr_metrics *m)
+{
+    struct rlimit limit;
+    struct timespec cpu;
+    uint64_t virtual_bytes, resident;
+
+    if (read_memory(&virtual_bytes, &resident)) {
+        rr_metrics_set(m, RR_M_VIRTUAL, 0, (int64_t)virtual_bytes);
+        rr_metrics_set(m, RR_M_RESIDENT, 0, (int64_t)resident);
     }
     if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) == 0)
         rr_metrics_set(m, RR_M_CPU, 0, (int64_t)cpu.tv_sec * (int64_t)RR_SECOND + cpu.tv_nsec);

@@ -54,4 +54,6 @@ void rr_meters_dialect(struct rr_metrics *m, const char *name);
 /* Copies what is counted elsewhere (process, memory, engine; NULL: not open yet) into m. */
 void rr_meters_refresh(struct rr_metrics *m, struct rr_engine *engine);
 
+uint64_t rr_meters_resident(void); /* bytes of this process in memory; 0: not known */
+
 #endif

@@ -217,7 +217,7 @@ static void become_ready(struct life *life)
     atomic_store(&s->phase, RR_PHASE_READY);
     url_of(s, url, sizeof(url), true);
     RR_SAY(&s->console, RR_INFO, READY, rr_num1((double)(rr_now_ns() - life->begun_ns) * 1e-9),
-           url);
+           rr_num(rr_meters_resident() >> 20), url);
     say_example(s, url);
 }
 
