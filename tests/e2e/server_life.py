@@ -171,7 +171,7 @@ def test_drain_finishes_what_was_accepted():
         waiting = [s.connect() for _ in range(4)]
         for c in waiting:
             c.send("POST", "/rerank", long_body(4))
-        until(lambda: s.metrics()["rerank_requests_in_flight"] == 4, "four requests in flight")
+        until(lambda: s.metrics()["rerank_queue_requests"] == 4, "four requests with the engine")
         s.process.send_signal(signal.SIGTERM)
         s.log("signal TERM")
         a = s.ask("GET", "/health")  # still answers, and says what it is doing
@@ -189,7 +189,7 @@ def test_drain_timeout():
         waiting = [s.connect() for _ in range(8)]
         for c in waiting:
             c.send("POST", "/rerank", long_body(30))
-        until(lambda: s.metrics()["rerank_requests_in_flight"] == 8, "eight requests in flight")
+        until(lambda: s.metrics()["rerank_queue_requests"] == 8, "eight requests with the engine")
         assert s.stop() == 0, s.lines
         statuses = [c.receive().status for c in waiting]
         assert 503 in statuses and set(statuses) <= {200, 503}, statuses
@@ -200,7 +200,7 @@ def test_second_signal():
     with Server(*SLOW, model_folder=starter()) as s:
         with s.connect() as c:
             c.send("POST", "/rerank", long_body(400))
-            until(lambda: s.metrics()["rerank_requests_in_flight"] == 1, "a request in flight")
+            until(lambda: s.metrics()["rerank_queue_requests"] == 1, "a request with the engine")
             s.process.send_signal(signal.SIGTERM)
             s.log("signal TERM")
             assert s.stop() == -signal.SIGTERM, s.lines
