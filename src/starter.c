@@ -41,7 +41,7 @@ static void look(void)
         "../share/rerankd/models/starter", /* PREFIX/bin/rerankd */
     };
     static const char *const fixed[] = {
-        "/usr/local/share/rerankd/models/starter",
+        RR_DATADIR "/models/starter", /* where make install puts it */
         "/usr/share/rerankd/models/starter",
         "models/starter",
     };
