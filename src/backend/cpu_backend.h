@@ -18,6 +18,7 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "base/mem.h"
 #include "cpu/kern.h"
 #include "cpu/pool.h"
 #include "rerank_backend.h"
@@ -100,6 +101,17 @@ struct rr_cpu_bump { /* sizes and places things one behind the other, 64-byte al
     size_t used;
     bool overflow;
 };
+
+/* Room for n things; NULL while counting. */
+static inline void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
+{
+    size_t bytes, at = b->used;
+
+    if (!rr_mul(n, size, &bytes) || !rr_add(bytes, 63, &bytes) ||
+        !rr_add(at, bytes / 64 * 64, &b->used))
+        b->overflow = true;
+    return b->base && !b->overflow ? b->base + at : NULL;
+}
 
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
@@ -218,7 +230,6 @@ RR_NODISCARD int rr_cpu_load(struct rr_device *d, const struct rr_program *p,
                              const struct rr_limits *limits, struct rr_loaded **out,
                              struct rr_error *err);
 void rr_cpu_unload(struct rr_loaded *l);
-void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size); /* NULL while counting */
 
 /* cpu_linear.c */
 size_t rr_cpu_row_bytes(const struct rr_tensor *t);

@@ -12,22 +12,9 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-#define ALIGN 64
 #define PIECE_SEQUENCES 256   /* most in a piece of work: rows of one per sequence are few */
 #define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
 #define ROW_PRICE 20.0        /* flop for an element of EMBED or NORM */
-
-/* ---- bump pointer ---------------------------------------------------------------------------- */
-
-void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
-{
-    size_t bytes, at = b->used;
-
-    if (!rr_mul(n, size, &bytes) || !rr_add(bytes, ALIGN - 1, &bytes) ||
-        !rr_add(at, bytes / ALIGN * ALIGN, &b->used))
-        b->overflow = true;
-    return b->base && !b->overflow ? b->base + at : NULL;
-}
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
