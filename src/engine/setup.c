@@ -102,8 +102,8 @@ static int open_device(struct rr_setup *s, const struct rr_options *opt, struct 
     s->backend = NULL;
     s->device = NULL;
     if (rc == RR_EINVAL || (!is_auto && !opt->fallback)) {
-        if (err) *err = why;
-        return rc;
+        if (rc == RR_ENOENT) rc = RR_EDEVICE; /* what is missing is a device, not an input */
+        return rr_fail(err, rc, "device %s cannot be used: %s", want, why.msg);
     }
     if (!is_auto) {
         rr_log(RR_WARN, "device %s cannot be used (%s): serving on the CPU", want, why.msg);

@@ -592,7 +592,7 @@ static void test_open_errors(void **state)
     } cases[] = {
         { "", "cpu", "auto", "auto", 0, true, RR_EINVAL, "model", "no folder" },
         { "/nowhere", "cpu", "auto", "auto", 0, true, RR_ENOENT, "/nowhere", "missing folder" },
-        { MODEL, "tpu", "auto", "auto", 0, false, RR_ENOENT, "tpu", "no such backend" },
+        { MODEL, "tpu", "auto", "auto", 0, false, RR_EDEVICE, "tpu", "no such backend" },
         { MODEL, "cuda:x", "auto", "auto", 0, true, RR_EINVAL, "cuda:x", "not a number" },
         { MODEL, "cpu", "sse9", "auto", 0, true, RR_ENOTSUP, "sse9", "no such level" },
         { MODEL, "cpu", "auto", "f7", 0, true, RR_ENOTSUP, "f7", "no such precision" },
