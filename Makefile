@@ -326,7 +326,7 @@ check-layers:
 	$(PYTHON) tools/check_layers.py --self-test
 	$(PYTHON) tools/check_layers.py
 
-# Every header compiles alone; the public ones also as C++.
+# Every header compiles alone; the public ones also as C++.  Alone, nobody uses its inline functions.
 HEADERS := $(wildcard include/*.h)
 INNER_HEADERS := $(filter-out src/cpu/body_%,$(wildcard src/*.h src/*/*.h))
 check-headers:
@@ -335,8 +335,8 @@ check-headers:
 	    $(CXX) -std=c++17 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c++ $$h || exit 1; \
 	done
 	@for h in $(INNER_HEADERS); do \
-	    $(CC) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Iinclude -Isrc $(PKG_CFLAGS) \
-	        -fsyntax-only -x c $$h || exit 1; \
+	    $(CC) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-unused-function -Iinclude -Isrc \
+	        $(PKG_CFLAGS) -fsyntax-only -x c $$h || exit 1; \
 	done
 
 # The shared library exports what rerank.h marks as public, nothing else, and C++ can use it.
