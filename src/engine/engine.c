@@ -219,11 +219,7 @@ static int admit(struct rr_engine *e, rr_job *job, struct rr_error *err)
     if (e->all) e->all->all_prev = job;
     e->all = job;
     job->in_prep = true;
-    if (e->prep_tail)
-        e->prep_tail->prep_next = job;
-    else
-        e->prep_head = job;
-    e->prep_tail = job;
+    rr_prep_push(e, job);
     pthread_cond_signal(&e->prep_wake);
     return RR_OK;
 }

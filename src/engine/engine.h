@@ -79,6 +79,9 @@ void rr_setup_close(struct rr_setup *s);
 /* Memory that prep keeps with a job; false when it is short. */
 RR_NODISCARD bool rr_prep_job_init(rr_job *job);
 
+/* Puts the job at the end of the prep queue; wakes nobody.  Lock held. */
+void rr_prep_push(struct rr_engine *e, rr_job *job);
+
 void *rr_prep_main(void *engine);
 void *rr_runner_main(void *engine);
 

@@ -219,7 +219,7 @@ static rr_job *pop(struct rr_engine *e)
     return job;
 }
 
-static void push(struct rr_engine *e, rr_job *job)
+void rr_prep_push(struct rr_engine *e, rr_job *job)
 {
     if (e->prep_tail)
         e->prep_tail->prep_next = job;
@@ -279,7 +279,7 @@ static void serve(struct worker *w, rr_job *job)
     else
         publish(e, &s, end, now);
     if (!job->err.code && end < job->req.n_documents) {
-        push(e, job);
+        rr_prep_push(e, job);
         pthread_cond_signal(&e->run_wake);
     } else {
         leave(e, job);
