@@ -80,6 +80,15 @@ struct rr_options {
                                tokenizer does, it becomes the special token */
     const char *cache_dir; /* for compiled tokenizers; NULL: no cache is read or written */
     size_t cache_bytes;    /* scores kept in memory; 0 (default): none */
+
+    /* A second precision that re-scores what decides an exact top k: NULL/"none" (default): none,
+     * "bf16", "f32".  Its weights are loaded beside the first ones. */
+    const char *rescore_dtype;
+    float drift; /* largest difference of logits between the two; 0 (default): what the model
+                    folder's verify report says, else a bound measured at open */
+
+    /* Scores shared between servers through Redis or Valkey; NULL (default): not shared. */
+    const struct rr_shared_cache *shared_cache;
 };
 
 RR_PUBLIC void rr_options_init(struct rr_options *opt);
@@ -95,6 +104,19 @@ RR_PUBLIC void rr_close(struct rr_engine *engine);
 
 /* ---- scoring ------------------------------------------------------------------------------ */
 
+enum rr_priority { RR_PRIORITY_NORMAL = 0, RR_PRIORITY_HIGH = 1, RR_PRIORITY_LOW = -1 };
+
+/* How the windows of a long document make one score. */
+enum rr_pooling { RR_POOL_MAX_SCORE, RR_POOL_MEAN, RR_POOL_FIRST };
+
+/* A document that does not fit is cut into overlapping windows of tokens, each scored with the
+ * whole query.  size 0: no windows, the document is truncated. */
+struct rr_window {
+    uint32_t size;   /* document tokens in a window; more than fits beside the query is reduced */
+    uint32_t stride; /* from one window's start to the next, 1 to size; 0: size */
+    enum rr_pooling pooling;
+};
+
 struct rr_request {
     struct rr_text query;
     const struct rr_text *documents; /* [n_documents]; empty documents are scored like others */
@@ -104,13 +126,25 @@ struct rr_request {
     bool truncate_left;              /* drop from the start of the longer text, not from its end */
     bool no_cache;                   /* true: compute every pair, use and leave nothing cached */
     uint64_t timeout_ns;             /* from submit; 0: none.  Late work is RR_ETIMEDOUT */
+    bool allow_partial;              /* true: at the deadline, what is scored is the result */
+    enum rr_priority priority;       /* higher ones go first; lower ones are never starved */
+    uint64_t tenant;                 /* fairness is between tenants first, then between requests */
+    size_t exact_top_k;              /* the first so many of the order are those of the rescore
+                                        precision; 0: no re-scoring.  Needs rescore_dtype unless
+                                        the engine computes in f32 */
+    struct rr_window window;
 };
 
 struct rr_score {
-    double score;    /* sigmoid(logit), computed in double precision */
-    float logit;     /* what the model's head puts out */
-    uint32_t tokens; /* length of the pair as scored, special tokens included */
-    bool truncated;  /* true: part of the query or document was cut to fit max_length */
+    double score;         /* sigmoid(logit), computed in double precision */
+    float logit;          /* what the model's head puts out */
+    uint32_t tokens;      /* length of the pair as scored, special tokens included */
+    bool truncated;       /* true: part of the query or document was cut to fit max_length */
+    bool rescored;        /* true: by the rescore precision */
+    bool missing;         /* true: not scored in time (allow_partial); score and logit are 0 */
+    uint32_t full_tokens; /* what the pair would have without any cut */
+    uint32_t n_windows;   /* 0: the document was not cut into windows */
+    uint32_t window_start, window_end; /* bytes of the document: the best window */
 };
 
 struct rr_timings { /* nanoseconds of the monotonic clock */
@@ -123,10 +157,15 @@ struct rr_timings { /* nanoseconds of the monotonic clock */
 struct rr_result {
     size_t n_documents;
     struct rr_score *scores; /* [n_documents], in input order */
-    uint32_t *order;         /* [n_documents], indices best first: by logit, ties by lower index */
+    uint32_t *order;         /* [n_documents], indices best first: by logit, ties by lower index;
+                                 missing ones last */
     uint64_t tokens;         /* sum over pairs */
-    size_t n_cached;         /* scores that came from the cache */
+    size_t n_cached;         /* scores that came from the cache, in memory or shared */
     size_t n_duplicates;     /* documents equal to an earlier one of the request */
+    size_t n_coalesced;      /* scores that another request in flight computed */
+    size_t n_rescored;       /* pairs computed in the rescore precision */
+    size_t n_missing;        /* documents without a score (allow_partial) */
+    bool exact;              /* the first exact_top_k are the rescore precision's */
     struct rr_timings timings;
 };
 
@@ -214,14 +253,36 @@ struct rr_stats {
     uint64_t requests_done, requests_failed, requests_canceled;
     uint64_t pairs_done, tokens_done, batches_done, nonfinite;
     uint64_t truncated_pairs, duplicate_pairs;
+    uint64_t coalesced_pairs, rescored_pairs, partial_requests;
     uint64_t cache_hits, cache_misses, cache_evictions;
     size_t cache_entries, cache_bytes;
-    uint64_t compute_ns;                              /* time in which the device was busy */
-    uint64_t last_batch_ns;                           /* monotonic time of its end; 0: none yet */
+    uint64_t shared_hits, shared_misses, shared_errors, shared_dropped; /* of the shared cache */
+    bool shared_configured, shared_up;
+    uint64_t device_errors, device_retries; /* failed batches; pairs computed again elsewhere */
+    uint64_t compute_ns;                    /* time in which the device was busy */
+    uint64_t last_batch_ns;                 /* monotonic time of its end; 0: none yet */
     size_t queue_requests, queue_pairs, queue_tokens; /* accepted and not finished */
 };
 
 RR_PUBLIC void rr_engine_stats(struct rr_engine *engine, struct rr_stats *out);
+
+/* Is the engine able to answer?  Computed from progress, never from a timer alone. */
+struct rr_health {
+    bool ok; /* device alive, work moving, last probe not too old */
+    bool device_ok;
+    bool stalled;             /* work waits and nothing was finished for long */
+    uint64_t probe_age_ns;    /* since the last forward that gave the expected bits; any batch that
+                                 ended well counts */
+    uint64_t progress_age_ns; /* since a batch ended or the queue was empty */
+    char why[192];            /* one line when not ok, else empty */
+};
+
+/* Cheap; starts a probe in the background when the last one is older than a few seconds. */
+RR_PUBLIC void rr_engine_health(struct rr_engine *engine, struct rr_health *out);
+
+/* Nanoseconds until a request of so many tokens, accepted now, would be done: the queue at the
+ * measured rate.  0 while nothing has been measured. */
+RR_PUBLIC uint64_t rr_engine_wait_ns(struct rr_engine *engine, size_t tokens);
 
 struct rr_host {          /* what this machine offers to this process */
     char cpu[128];        /* brand string */

@@ -454,3 +454,25 @@ void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
     out->cache_entries = cache.entries;
     out->cache_bytes = cache.bytes;
 }
+
+void rr_engine_health(struct rr_engine *e, struct rr_health *out)
+{
+    uint64_t now = rr_now_ns();
+
+    pthread_mutex_lock(&e->lock);
+    *out = (struct rr_health){ .ok = true, .device_ok = true };
+    out->probe_age_ns = out->progress_age_ns = now - e->stats.last_batch_ns;
+    pthread_mutex_unlock(&e->lock);
+}
+
+uint64_t rr_engine_wait_ns(struct rr_engine *e, size_t tokens)
+{
+    uint64_t ns = 0;
+
+    pthread_mutex_lock(&e->lock);
+    if (e->stats.tokens_done)
+        ns = (uint64_t)((double)(e->stats.queue_tokens + tokens) * (double)e->stats.compute_ns /
+                        (double)e->stats.tokens_done);
+    pthread_mutex_unlock(&e->lock);
+    return ns;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shared.h - scores shared between servers through Redis or Valkey.
+ * Layer: cache (L1).  Threads: any.
+ *
+ * It can only help: a look-up takes at most its deadline, a store is queued and dropped when the
+ * queue is full, and whatever the other side does (down, slow, full, wrong types, other versions)
+ * looks like a miss.  A value is used only if it is whole and its logit finite. */
+#ifndef RR_CACHE_SHARED_H
+#define RR_CACHE_SHARED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/attr.h"
+#include "cache/key.h"
+#include "cache/lru.h"
+#include "rerank_types.h"
+
+struct rr_shared;
+
+struct rr_shared_stats {
+    uint64_t hits, misses, errors; /* errors: look-ups that gave nothing for another reason */
+    uint64_t dropped;              /* stores given up */
+    bool up;                       /* the circuit is closed */
+};
+
+/* A malformed URL is RR_EINVAL; a server that cannot be reached is not an error. */
+RR_NODISCARD int rr_shared_open(struct rr_shared **out, const struct rr_shared_cache *config,
+                                struct rr_error *err);
+void rr_shared_close(struct rr_shared *s); /* NULL is allowed; sends what is queued first */
+
+/* Looks all keys up in one round trip.  hit[i] tells whether out[i] was filled; returns how many. */
+size_t rr_shared_get(struct rr_shared *s, const struct rr_key *keys, size_t n,
+                     struct rr_cached *out, bool *hit);
+/* Never blocks. */
+void rr_shared_put(struct rr_shared *s, const struct rr_key *keys, const struct rr_cached *values,
+                   size_t n);
+void rr_shared_stats(struct rr_shared *s, struct rr_shared_stats *out);
+
+#endif
