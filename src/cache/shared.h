@@ -27,9 +27,10 @@ struct rr_shared_stats {
 /* A malformed URL is RR_EINVAL; a server that cannot be reached is not an error. */
 RR_NODISCARD int rr_shared_open(struct rr_shared **out, const struct rr_shared_cache *config,
                                 struct rr_error *err);
-void rr_shared_close(struct rr_shared *s); /* NULL is allowed; sends what is queued first */
+/* Sends what is queued first, for a moment.  NULL is allowed. */
+void rr_shared_close(struct rr_shared *s);
 
-/* Looks all keys up in one round trip.  hit[i] tells whether out[i] was filled; returns how many. */
+/* Looks all keys up in one round trip.  hit[i]: out[i] was filled; returns how many were. */
 size_t rr_shared_get(struct rr_shared *s, const struct rr_key *keys, size_t n,
                      struct rr_cached *out, bool *hit);
 /* Never blocks. */
