@@ -47,7 +47,8 @@ static struct rr_result *make_result(struct rr_arena *a, const struct rr_group *
     for (i = 0; i < g->n_docs; i++) {
         if (g->docs[i].len && !g->docs[i].data) abort();
         r->order[i] = (uint32_t)(g->n_docs - 1 - i);
-        r->scores[i] = (struct rr_score){ 0.5 / (double)(i / 2 + 1), (float)i, 3, false };
+        r->scores[i] =
+            (struct rr_score){ .score = 0.5 / (double)(i / 2 + 1), .logit = (float)i, .tokens = 3 };
         r->tokens += 3;
     }
     return r;
@@ -57,8 +58,9 @@ static void answer(const struct rr_ask *ask, struct rr_buf *out)
 {
     struct rr_arena arena;
     struct rr_result **results;
-    struct rr_reply reply = { .ask = ask, .model = "m", .request_id = "id", .created = 1,
-                              .seconds = 0.001 };
+    struct rr_reply reply = {
+        .ask = ask, .model = "m", .request_id = "id", .created = 1, .seconds = 0.001
+    };
     size_t i, pairs = 0;
 
     rr_arena_init(&arena, RR_MEM_MISC, 1 << 20);
@@ -76,8 +78,11 @@ static void answer(const struct rr_ask *ask, struct rr_buf *out)
 
 static void run_dialect(json_t *root, const struct rr_dialect *dialect, bool v2)
 {
-    struct rr_parse_config config = { .max_documents = MAX_DOCUMENTS, .max_document_bytes = 4096,
-                                      .max_query_bytes = 1024, .max_length = 512, .v2 = v2 };
+    struct rr_parse_config config = { .max_documents = MAX_DOCUMENTS,
+                                      .max_document_bytes = 4096,
+                                      .max_query_bytes = 1024,
+                                      .max_length = 512,
+                                      .v2 = v2 };
     struct rr_arena arena;
     struct rr_ask ask = { .dialect = dialect };
     struct rr_problem problem = { 0 };
