@@ -52,7 +52,7 @@ sub_out = $(if $(filter command,$(origin OUT)),OUT=$(OUT)/$1)
 # ---- flags --------------------------------------------------------------------------------------
 
 LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8
-APP_PACKAGES := libmicrohttpd
+APP_PACKAGES := libmicrohttpd libcurl
 PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
@@ -353,9 +353,11 @@ check-exports: $(OUT)/librerank.so
 docs: $(RERANKD)
 	@mkdir -p docs
 	$< --markdown > docs/CONFIG.md
+	$< --markdown=metrics > docs/METRICS.md
 check-docs: $(RERANKD)
-	@$< --markdown | diff -u docs/CONFIG.md - || \
-	    { echo "docs/CONFIG.md is stale: run make docs" >&2; exit 1; }
+	@$< --markdown | diff -u docs/CONFIG.md - && \
+	    $< --markdown=metrics | diff -u docs/METRICS.md - || \
+	    { echo "docs/CONFIG.md or docs/METRICS.md is stale: run make docs" >&2; exit 1; }
 
 FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \
     bench/*.[ch] examples/*.c)

@@ -2,8 +2,10 @@
 /* main.c - the program rerankd: finds the sub-command, reads its settings, runs it.
  * Layer: top (L6).  Threads: one. */
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -12,12 +14,22 @@
 #include "rerank.h"
 #include "server/serve.h"
 
+struct serve_options {
+    bool check;
+};
+
+static const struct rr_option serve_options[] = {
+    { "check", "", "false", RR_OPTION_BOOL, offsetof(struct serve_options, check), 0, 0, "", "",
+      "Check settings and model without loading it, print the settings, and end." },
+};
+
 static int run_serve(const struct rr_settings *settings, const void *own, char **words, int n_words)
 {
-    (void)own;
     (void)words;
     (void)n_words;
-    return rr_serve(settings);
+    if (!((const struct serve_options *)own)->check) return rr_serve(settings);
+    rr_settings_print(stdout, settings);
+    return rr_serve_check(settings);
 }
 
 const struct rr_command rr_cmd_serve = {
@@ -25,7 +37,9 @@ const struct rr_command rr_cmd_serve = {
     .args = "",
     .summary = "answer rerank requests over HTTP",
     .about = "Listens until SIGTERM or SIGINT, then finishes the requests it has accepted.\n"
-             "While the model loads, /health answers 503.",
+             "While the model loads, /health answers 503.  SIGHUP reads the configuration again.",
+    .own = serve_options,
+    .n_own = RR_COUNT(serve_options),
     .run = run_serve,
 };
 
@@ -190,6 +204,21 @@ static int show_completion(const char *word, int argc, char **argv)
     return finish(RR_EXIT_OK);
 }
 
+static int show_metrics(void)
+{
+    struct rr_buf page;
+    int code = RR_EXIT_OSERR;
+
+    rr_buf_init(&page, RR_MEM_MISC, (size_t)1 << 20);
+    rr_serve_metrics_page(&page);
+    if (!page.failed) {
+        fwrite(page.data, 1, page.len, stdout);
+        code = finish(RR_EXIT_OK);
+    }
+    rr_buf_free(&page);
+    return code;
+}
+
 /* The first word, when it is no sub-command: an option of the program itself; else serve's. */
 static int run_flag(int argc, char **argv)
 {
@@ -209,6 +238,7 @@ static int run_flag(int argc, char **argv)
         rr_settings_markdown(stdout);
         return finish(RR_EXIT_OK);
     }
+    if (strcmp(word, "--markdown=metrics") == 0) return show_metrics();
     return run_command(&rr_cmd_serve, argc, argv);
 }
 

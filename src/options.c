@@ -47,6 +47,7 @@ struct store { /* behind rr_settings.storage */
     struct rr_arena arena;
     struct origin origins[N_TABLE];
     const char *config; /* --config, RERANKD_CONFIG or NULL */
+    struct rr_load load; /* as it was asked, with copies of the words: for rr_settings_again */
 };
 
 struct reader {
@@ -447,6 +448,34 @@ static int resolve(struct reader *r)
     return r->s->cache_dir ? RR_OK : rr_fail(r->err, RR_ENOMEM, "cache-dir: out of memory");
 }
 
+/* Keeps the words of the command line, in case the file is to be read again. */
+static int keep_words(struct reader *r)
+{
+    struct rr_arena *arena = &r->store->arena;
+    struct rr_load *kept = &r->store->load;
+    bool failed;
+    int i;
+
+    *kept = *r->load;
+    kept->argv = rr_arena_alloc(arena, (size_t)kept->argc + 1, sizeof(*kept->argv));
+    kept->rest = rr_arena_alloc(arena, (size_t)kept->argc + 1, sizeof(*kept->rest));
+    failed = !kept->argv || !kept->rest;
+    for (i = 0; !failed && i < kept->argc; i++) {
+        const char *word = r->load->argv[i];
+
+        kept->argv[i] = rr_arena_strndup(arena, word, strlen(word));
+        failed = !kept->argv[i];
+    }
+    return failed ? rr_fail(r->err, RR_ENOMEM, "out of memory for the settings") : RR_OK;
+}
+
+int rr_settings_again(const struct rr_settings *old, struct rr_settings *out, struct rr_error *err)
+{
+    struct rr_load load = ((const struct store *)old->storage)->load;
+
+    return rr_settings_read(out, &load, err);
+}
+
 int rr_settings_read(struct rr_settings *s, struct rr_load *load, struct rr_error *err)
 {
     struct reader r = { .s = s, .load = load, .err = err };
@@ -467,6 +496,7 @@ int rr_settings_read(struct rr_settings *s, struct rr_load *load, struct rr_erro
         if (!rc) rc = read_config(&r);
         if (!rc) warn_of_unknown_names();
     }
+    if (!rc) rc = keep_words(&r);
     return rc ? rc : resolve(&r);
 }
 
@@ -513,38 +543,9 @@ bool rr_settings_french(const struct rr_settings *s)
     return s->lang && strcmp(s->lang, "fr") == 0;
 }
 
-/* A value as unquote reads it back. */
-static void print_value(FILE *out, const struct rr_option *o, const char *value)
+const char *rr_settings_origin(const struct rr_settings *s, size_t i)
 {
-    const char *v;
-
-    if (o->type != RR_OPTION_STR || (*value && !strpbrk(value, " \t#\"'\\"))) {
-        fputs(value, out);
-        return;
-    }
-    fputc('"', out);
-    for (v = value; *v; v++) fprintf(out, *v == '"' || *v == '\\' ? "\\%c" : "%c", *v);
-    fputc('"', out);
-}
-
-void rr_settings_print(FILE *out, const struct rr_settings *s)
-{
-    const struct store *store = s->storage;
-    const char *section = "";
-    char value[4200];
-    size_t i;
-
-    fprintf(out, "# rerankd %s: settings in force; flag > environment > file > default\n",
-            RR_VERSION);
-    for (i = 0; i < N_TABLE; i++) {
-        if (strcmp(section, table[i].section) != 0)
-            fprintf(out, "\n# %s\n", section = table[i].section);
-        rr_option_value(&table[i], s, value, sizeof(value));
-        if (!value[0] && strcmp(table[i].name, "cache-dir") == 0) snprintf(value, 8, "none");
-        fprintf(out, "%-18s = ", table[i].name);
-        print_value(out, &table[i], value);
-        fprintf(out, "  # %s\n", store->origins[i].where);
-    }
+    return ((const struct store *)s->storage)->origins[i].where;
 }
 
 int rr_exit_code(int rr_status)

@@ -91,6 +91,17 @@ RR_NODISCARD int rr_settings_load(struct rr_settings *s, int argc, char **argv, 
                                   int *n_rest, struct rr_error *err);
 void rr_settings_free(struct rr_settings *s);
 
+/* Reads everything again as old was read: the file may have changed.  Free *out with
+ * rr_settings_free in any case. */
+RR_NODISCARD int rr_settings_again(const struct rr_settings *old, struct rr_settings *out,
+                                   struct rr_error *err);
+
+/* Gives s the values of old except for the options named in live[n].  Calls ignored, which may be
+ * NULL, for each other one that differed.  True: one of the live ones differs.  s then has views
+ * into old. */
+bool rr_settings_keep(struct rr_settings *s, const struct rr_settings *old, const char *const *live,
+                      size_t n, void (*ignored)(void *user, const char *name), void *user);
+
 /* Fills *opt with what s says about the engine; an empty model becomes the starter model.  Views
  * into s. */
 struct rr_options;
@@ -103,12 +114,16 @@ bool rr_settings_french(const struct rr_settings *s);
 const char *rr_env(const char *name);
 
 /* The table as text for people: --help of a sub-command (sections NULL: all, else those whose names
- * occur in it), --print-config (merged values and where each came from, in the syntax of the file),
- * and the generated docs. */
+ * occur in it), --print-config (merged values and where each came from, in the syntax of the file,
+ * with secrets as ***), and the generated docs. */
 void rr_settings_help(FILE *out, const char *sections);
 void rr_settings_print(FILE *out, const struct rr_settings *s);
 void rr_settings_markdown(FILE *out);
 void rr_settings_man(FILE *out);
+
+/* Where the value of row i of the table came from: "--port", "environment PORT", "FILE:LINE",
+ * "default". */
+const char *rr_settings_origin(const struct rr_settings *s, size_t i);
 
 /* The same for any table of options, without headings. */
 void rr_option_help(FILE *out, const struct rr_option *options, size_t n);

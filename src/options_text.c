@@ -5,6 +5,7 @@
 
 #include "options.h"
 #include "options_value.h"
+#include "rerank.h"
 
 #define WIDTH 80
 #define HELP_COLUMN 26
@@ -111,6 +112,66 @@ void rr_settings_help(FILE *out, const char *sections)
             fprintf(out, "\n%s:\n", title_of(section));
         }
         help_line(out, &table[i]);
+    }
+}
+
+/* A value as the file's reader takes it back. */
+static void print_value(FILE *out, const struct rr_option *o, const char *value)
+{
+    const char *v;
+
+    if (o->type != RR_OPTION_STR || (*value && !strpbrk(value, " \t#\"'\\"))) {
+        fputs(value, out);
+        return;
+    }
+    fputc('"', out);
+    for (v = value; *v; v++) fprintf(out, *v == '"' || *v == '\\' ? "\\%c" : "%c", *v);
+    fputc('"', out);
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* Replaces what must not be shown: keys, and the password of "scheme://user:password@host". */
+static void redact(const struct rr_option *o, char *value, size_t cap)
+{
+    static const char stars[] = "***";
+    char *host = strstr(value, "://"), *at = host ? strrchr(host, '@') : NULL, *colon;
+    char tail[1024];
+
+    if (*value && (ends_with(o->name, "-key") || ends_with(o->name, "-token") ||
+                   ends_with(o->name, "-password"))) {
+        snprintf(value, cap, "%s", stars);
+        return;
+    }
+    colon = at ? strchr(host + 3, ':') : NULL;
+    if (!colon || colon > at) return;
+    snprintf(tail, sizeof(tail), "%s", at);
+    snprintf(colon + 1, cap - (size_t)(colon + 1 - value), "%s%s", stars, tail);
+}
+
+void rr_settings_print(FILE *out, const struct rr_settings *s)
+{
+    const char *section = "";
+    char value[4200];
+    size_t i, n;
+    const struct rr_option *table = rr_settings_table(&n);
+
+    fprintf(out, "# rerankd %s: settings in force; flag > environment > file > default\n",
+            RR_VERSION);
+    for (i = 0; i < n; i++) {
+        if (strcmp(section, table[i].section) != 0)
+            fprintf(out, "\n# %s\n", section = table[i].section);
+        rr_option_value(&table[i], s, value, sizeof(value));
+        if (!value[0] && strcmp(table[i].name, "cache-dir") == 0) snprintf(value, 8, "none");
+        redact(&table[i], value, sizeof(value));
+        fprintf(out, "%-18s = ", table[i].name);
+        print_value(out, &table[i], value);
+        fprintf(out, "  # %s\n", rr_settings_origin(s, i));
     }
 }
 

@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "server/health.h"
+#include "server/models.h"
 
 static void put_string(struct rr_buf *out, const char *key, const char *value)
 {
@@ -18,7 +20,7 @@ static void put_string(struct rr_buf *out, const char *key, const char *value)
 static void not_ready(struct rr_server *s, struct rr_exchange *x)
 {
     struct rr_problem p = { 0 };
-    bool draining = atomic_load(&s->phase) == RR_PHASE_DRAINING;
+    bool draining = atomic_load(&s->phase) > RR_PHASE_READY;
 
     rr_problem_set(&p, 503, "%s",
                    draining ? "the server is shutting down" : rr_dialect_ragfab.not_loaded);
@@ -29,46 +31,12 @@ static void not_ready(struct rr_server *s, struct rr_exchange *x)
 
 void rr_admin_root(struct rr_server *s, struct rr_exchange *x)
 {
-    bool ready = atomic_load(&s->phase) == RR_PHASE_READY;
+    bool ready = rr_phase_serves(atomic_load(&s->phase));
 
     x->status = 200;
     rr_buf_puts(&x->reply, "{\"service\":\"Serveur de reranking\",");
-    put_string(&x->reply, "model", rr_server_model(s));
+    put_string(&x->reply, "model", rr_server_model(s, x));
     rr_buf_puts(&x->reply, ready ? ",\"status\":\"ready\"}" : ",\"status\":\"loading\"}");
-}
-
-void rr_admin_health(struct rr_server *s, struct rr_exchange *x)
-{
-    static const char *const names[] = { "loading", "healthy", "draining" };
-    int phase = atomic_load(&s->phase);
-    struct rr_engine *engine = atomic_load(&s->engine);
-
-    x->status = phase == RR_PHASE_READY ? 200 : 503;
-    if (x->status == 503) rr_http_header(x, "Retry-After", "1");
-    rr_buf_putc(&x->reply, '{');
-    put_string(&x->reply, "status", names[phase]);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "device", engine ? rr_engine_info(engine)->device : s->settings->device);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "model", rr_server_model(s));
-    rr_buf_putc(&x->reply, '}');
-}
-
-void rr_admin_live(struct rr_server *s, struct rr_exchange *x)
-{
-    (void)s;
-    x->status = 200;
-    rr_buf_puts(&x->reply, "{\"status\":\"alive\"}");
-}
-
-void rr_admin_ready(struct rr_server *s, struct rr_exchange *x)
-{
-    if (atomic_load(&s->phase) != RR_PHASE_READY) {
-        not_ready(s, x);
-        return;
-    }
-    x->status = 200;
-    rr_buf_puts(&x->reply, "{\"status\":\"ready\"}");
 }
 
 /* ---- /info -------------------------------------------------------------------------------- */
@@ -133,14 +101,13 @@ static void put_tei(const struct rr_settings *s, const struct rr_info *info, str
 
 void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
 {
-    struct rr_engine *engine = atomic_load(&s->engine);
     const struct rr_info *info;
 
-    if (!engine || atomic_load(&s->phase) == RR_PHASE_LOADING) {
+    if (!x->engine || atomic_load(&s->phase) == RR_PHASE_LOADING) {
         not_ready(s, x);
         return;
     }
-    info = rr_engine_info(engine);
+    info = rr_engine_info(x->engine);
     x->status = 200;
     rr_buf_putc(&x->reply, '{');
     put_string(&x->reply, "model_name", info->model);
@@ -160,44 +127,61 @@ void rr_admin_models(struct rr_server *s, struct rr_exchange *x)
 {
     x->status = 200;
     rr_buf_puts(&x->reply, "{\"object\":\"list\",\"data\":[{");
-    put_string(&x->reply, "id", rr_server_model(s));
+    put_string(&x->reply, "id", rr_server_model(s, x));
     rr_buf_printf(&x->reply, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"rerankd\"}]}",
                   (long long)s->started);
 }
 
 /* ---- /metrics ----------------------------------------------------------------------------- */
 
-static void put_info_metrics(const struct rr_server *s, const struct rr_info *info,
-                             struct rr_buf *out)
+static void put_info_metrics(const struct rr_info *info, struct rr_buf *out)
 {
-    static const char *const build_keys[] = { "version", "compiler" };
+    static const char *const build_keys[] = { "version", "compiler", "isa" };
     static const char *const model_keys[] = { "model", "dtype", "max_length", "fingerprint" };
     static const char *const device_keys[] = { "device", "name", "isa" };
-    const char *const build[] = { rr_version(), __VERSION__ };
+    const char *const build[] = { rr_version(), __VERSION__, info->isa };
     const char *const device[] = { info->device, info->device_name, info->isa };
     char fingerprint[24];
     const char *const model[] = { info->model, info->dtype, rr_num(info->max_length), fingerprint };
 
-    (void)s;
     snprintf(fingerprint, sizeof(fingerprint), "%016llx", (unsigned long long)info->fingerprint);
-    rr_metrics_write_info(out, "rerank_build_info", "What was built.", 2, build_keys, build);
+    rr_metrics_write_info(out, "rerank_build_info", "What was built.", 3, build_keys, build);
     rr_metrics_write_info(out, "rerank_model_info", "What is served.", 4, model_keys, model);
     rr_metrics_write_info(out, "rerank_device_info", "What computes.", 3, device_keys, device);
 }
 
+/* Wall-clock milliseconds of a moment of the monotonic clock; 0: never. */
+static int64_t wall_ms(uint64_t ns)
+{
+    uint64_t now = rr_now_ns();
+
+    if (!ns) return 0;
+    return (int64_t)(rr_unix_time() * 1e3) - (int64_t)((now - RR_MIN(ns, now)) / RR_MILLISECOND);
+}
+
 void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
 {
-    struct rr_engine *engine = atomic_load(&s->engine);
+    struct rr_metrics *m = s->metrics;
+    struct rr_condition c;
+    struct rr_stats stats;
     int phase = atomic_load(&s->phase);
+    bool any = rr_models_stats(s->models, &stats);
 
-    rr_meters_refresh(s->metrics, engine);
-    rr_metrics_set(s->metrics, RR_M_CONNECTIONS, 0, rr_http_connections(s->http));
-    rr_metrics_set(s->metrics, RR_M_READY, 0, phase == RR_PHASE_READY);
-    rr_metrics_set(s->metrics, RR_M_DRAINING, 0, phase == RR_PHASE_DRAINING);
+    rr_condition(s, x->engine, &c);
+    rr_meters_refresh(m, any ? &stats : NULL);
+    rr_metrics_set(m, RR_M_CONNECTIONS, 0, rr_http_connections(s->http));
+    rr_metrics_set(m, RR_M_READY, 0, c.ready);
+    rr_metrics_set(m, RR_M_DEVICE_UP, 0, c.engine.device_ok);
+    rr_metrics_set(m, RR_M_DRAINING, 0, phase > RR_PHASE_READY);
+    rr_metrics_set(m, RR_M_QUEUE_BYTES, 0, (int64_t)atomic_load(&s->inflight));
+    rr_metrics_set(m, RR_M_QUEUE_BYTES_LIMIT, 0, (int64_t)atomic_load(&s->max_inflight));
+    rr_metrics_set(m, RR_M_QUEUE_OLDEST, 0, wall_ms(rr_watch_oldest_ns(s->watch)));
+    rr_metrics_set(m, RR_M_HEARTBEAT, 0, wall_ms(atomic_load(&s->heartbeat_ns)));
     x->status = 200;
     x->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    if (engine) put_info_metrics(s, rr_engine_info(engine), &x->reply);
-    rr_metrics_write(s->metrics, &x->reply);
+    if (x->engine) put_info_metrics(rr_engine_info(x->engine), &x->reply);
+    rr_metrics_write(m, &x->reply);
+    if (s->settings->metrics_te) rr_meters_write_tei(m, &x->reply);
 }
 
 void rr_admin_options(struct rr_server *s, struct rr_exchange *x)

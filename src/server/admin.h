@@ -6,9 +6,6 @@
 #include "server/server.h"
 
 void rr_admin_root(struct rr_server *s, struct rr_exchange *x);
-void rr_admin_health(struct rr_server *s, struct rr_exchange *x);
-void rr_admin_live(struct rr_server *s, struct rr_exchange *x);
-void rr_admin_ready(struct rr_server *s, struct rr_exchange *x);
 void rr_admin_info(struct rr_server *s, struct rr_exchange *x);
 void rr_admin_models(struct rr_server *s, struct rr_exchange *x);
 void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x);

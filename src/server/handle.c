@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "server/access.h"
 #include "server/job.h"
 
 /* A tree takes up to 150 bytes for two bytes of text ("[]"), so what a body may hold is limited
@@ -83,8 +84,8 @@ static int no_dialect(struct rr_job *job)
 
 static int read_question(struct rr_job *job, const struct rr_dialect *pinned, bool v2)
 {
-    struct rr_parse_config config = job->server->parse;
-    struct rr_engine *engine = atomic_load(&job->server->engine);
+    struct rr_parse_config config = *atomic_load(&job->server->parse);
+    struct rr_engine *engine = job->x->engine;
     struct rr_fields f = { &config, &job->arena, NULL, &job->ask, &job->problem };
 
     if (pinned) job->dialect = pinned;
@@ -104,8 +105,8 @@ static int check_phase(struct rr_job *job)
     struct rr_server *s = job->server;
     int phase = atomic_load(&s->phase);
 
-    if (phase == RR_PHASE_READY) {
-        job->engine = atomic_load(&s->engine);
+    if (rr_phase_serves(phase) && job->x->engine) {
+        job->engine = job->x->engine;
         return 0;
     }
     if (phase == RR_PHASE_DRAINING) {
@@ -151,23 +152,7 @@ static void engine_problem(struct rr_job *job)
     if (p->status == 500) p->status = job->dialect->backend_status;
     if (job->err.code == RR_ECANCELED && job->gone == RR_GONE_DRAIN)
         rr_problem_set(p, 503, "the server is shutting down");
-    if (p->status == 429 || p->status == 503) p->retry_after = rr_server_retry_after(s);
-}
-
-static struct rr_timings sum_timings(const struct rr_job *job)
-{
-    struct rr_timings t = { 0 };
-    size_t i;
-
-    for (i = 0; i < job->ask.n_groups; i++) { /* parts run side by side: the longest counts */
-        const struct rr_timings *one = &job->results[i]->timings;
-
-        t.tokenize_ns = RR_MAX(t.tokenize_ns, one->tokenize_ns);
-        t.queue_ns = RR_MAX(t.queue_ns, one->queue_ns);
-        t.compute_ns = RR_MAX(t.compute_ns, one->compute_ns);
-        t.total_ns = RR_MAX(t.total_ns, one->total_ns);
-    }
-    return t;
+    if (p->status == 429 || p->status == 503) p->retry_after = rr_server_retry_after(s, job->x);
 }
 
 static size_t count_characters(struct rr_text t)
@@ -185,9 +170,9 @@ static unsigned long long ms(uint64_t ns)
 }
 
 /* The headers of text-embeddings-inference; times in whole milliseconds. */
-static void set_headers(struct rr_job *job, const struct rr_timings *t, uint64_t tokens,
-                        uint64_t total_ns)
+static void set_headers(struct rr_job *job, const struct rr_access *a, uint64_t total_ns)
 {
+    const struct rr_timings *t = &a->timings;
     const struct rr_info *info = rr_engine_info(job->engine);
     struct rr_exchange *x = job->x;
     size_t characters = 0, i, k;
@@ -201,7 +186,7 @@ static void set_headers(struct rr_job *job, const struct rr_timings *t, uint64_t
     rr_http_header(x, "x-compute-type", "%s", info->device);
     rr_http_header(x, "x-compute-time", "%llu", ms(t->total_ns));
     rr_http_header(x, "x-compute-characters", "%zu", characters);
-    rr_http_header(x, "x-compute-tokens", "%llu", (unsigned long long)tokens);
+    rr_http_header(x, "x-compute-tokens", "%llu", (unsigned long long)a->tokens);
     rr_http_header(x, "x-total-time", "%llu", ms(total_ns));
     rr_http_header(x, "x-tokenization-time", "%llu", ms(t->tokenize_ns));
     rr_http_header(x, "x-queue-time", "%llu", ms(t->queue_ns));
@@ -226,11 +211,10 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
     struct rr_server *s = job->server;
     struct rr_exchange *x = job->x;
     uint64_t now = rr_now_ns();
-    struct rr_timings t = sum_timings(job);
     struct rr_reply reply = {
         .ask = &job->ask,
         .results = job->results,
-        .model = rr_server_model(s),
+        .model = rr_server_model(s, x),
         .request_id = x->request_id,
         .created = rr_unix_time(),
         .seconds = (double)(now - x->read_ns) * 1e-9,
@@ -243,37 +227,36 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
         rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");
         return;
     }
-    log->tokens = rr_reply_tokens(&reply);
-    log->documents = job->ask.n_pairs;
+    rr_access_results(log, job);
     for (i = 0; i < job->ask.n_groups; i++)
         log->results += rr_reply_count(&reply, &job->ask.groups[i]);
-    log->queue_ms = (double)t.queue_ns * 1e-6;
-    log->compute_ms = (double)t.compute_ns * 1e-6;
-    observe(job, &t, rr_now_ns() - now);
-    set_headers(job, &t, log->tokens, rr_now_ns() - x->read_ns);
+    observe(job, &log->timings, rr_now_ns() - now);
+    set_headers(job, log, rr_now_ns() - x->read_ns);
 }
 
-/* What is counted of every request, however it ended. */
-static void record(struct rr_job *job, enum rr_meter_outcome outcome, uint64_t total_ns)
+/* What is counted and logged of every request, however it ended. */
+static void record(struct rr_job *job, enum rr_meter_outcome outcome, struct rr_access *log)
 {
     struct rr_server *s = job->server;
 
     job->finished = true;
-    rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, total_ns);
+    log->status = job->x->status;
+    log->total_ns = rr_now_ns() - job->x->read_ns;
+    rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, log->total_ns);
     rr_metrics_observe(s->metrics, RR_M_REQUEST_BYTES, 0, job->x->body_bytes);
     rr_meters_dialect(s->metrics, job->dialect->name);
-    if (outcome != RR_OUTCOME_CANCELLED) return;
-    rr_metrics_add(s->metrics, RR_M_CANCELLED, 0, 1);
-    RR_SAY(&s->console, RR_INFO, CLIENT_LEFT, job->x->request_id);
+    if (outcome == RR_OUTCOME_CANCELLED)
+        rr_metrics_add(s->metrics, RR_M_CANCELLED, RR_LEFT_WAITING, 1);
+    rr_access_log(s, job->x, log);
 }
 
 void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x)
 {
     struct rr_job *job = x->job;
-    struct rr_access log = { .id = x->request_id, .dialect = job->dialect->name };
+    struct rr_access log = { .dialect = job->dialect->name };
     enum rr_meter_outcome outcome = RR_OUTCOME_OK;
-    uint64_t total_ns;
 
+    (void)s; /* the job knows it */
     if (job->err.code) engine_problem(job);
     if (!job->problem.status) reply_results(job, &log);
     if (job->problem.status) {
@@ -282,11 +265,7 @@ void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x)
         rr_reply_problem(x, job->dialect, &job->problem);
         log.problem = job->problem.msg;
     }
-    total_ns = rr_now_ns() - x->read_ns;
-    log.status = x->status;
-    log.ms = (double)total_ns * 1e-6;
-    record(job, outcome, total_ns);
-    if (outcome != RR_OUTCOME_CANCELLED) rr_console_access(&s->console, &log);
+    record(job, outcome, &log);
 }
 
 /* ---- interface ---------------------------------------------------------------------------- */
@@ -315,7 +294,7 @@ enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
     accept_job(job);
     if (!pinned) pinned = s->pinned;
     if (read_question(job, pinned, v2) == 0 && check_phase(job) == 0 &&
-        rr_ask_check(&job->ask, &s->parse, &job->problem) == 0) {
+        rr_ask_check(&job->ask, s->parse, &job->problem) == 0) {
         job->parsed_ns = rr_now_ns();
         if (rr_job_submit(job) == RR_HTTP_WAIT) return RR_HTTP_WAIT;
     }
@@ -330,8 +309,10 @@ void rr_rerank_end(struct rr_server *s, struct rr_exchange *x)
     if (!job) return;
     x->job = NULL;
     if (!job->finished) {
+        struct rr_access log = { .dialect = job->dialect->name, .problem = "client left" };
+
         x->status = 499;
-        record(job, RR_OUTCOME_CANCELLED, rr_now_ns() - x->read_ns);
+        record(job, RR_OUTCOME_CANCELLED, &log);
     }
     if (job->accepted) {
         rr_metrics_add(s->metrics, RR_M_IN_FLIGHT, 0, (uint64_t)-1);

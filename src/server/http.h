@@ -18,6 +18,7 @@
 #include "base/attr.h"
 #include "base/buf.h"
 #include "rerank_types.h"
+#include "server/trace.h"
 
 #define RR_HTTP_MAX_HEADERS 16
 #define RR_REQUEST_ID_MAX 128
@@ -27,6 +28,7 @@ enum rr_method { RR_GET = 1, RR_HEAD = 2, RR_POST = 4, RR_OPTIONS = 8, RR_OTHER_
 
 struct rr_route;
 struct rr_dialect;
+struct rr_engine;
 
 struct rr_exchange {
     /* the request, complete when app->request is called */
@@ -38,6 +40,7 @@ struct rr_exchange {
     uint64_t begun_ns; /* headers complete */
     uint64_t read_ns;  /* body complete */
     size_t body_bytes; /* as received, refused ones included */
+    size_t length;     /* Content-Length; 0: none, SIZE_MAX: chunked */
 
     /* set by the application */
     const struct rr_route *route;
@@ -52,6 +55,12 @@ struct rr_exchange {
     unsigned n_headers;
     const struct rr_dialect *pinned; /* by a prefix of the path */
     bool close;                      /* end the connection after the reply */
+    bool waits;               /* an admin route's answer comes later, through rr_http_wake */
+    struct rr_engine *engine; /* leased from app->request to app->end; NULL: none is loaded yet */
+    size_t reserved;          /* bytes counted in the server's bodies in flight */
+    struct rr_trace trace;
+    char client[64];      /* address of the client, or of the proxy in front of it */
+    const char *key_name; /* name of the key it came with; NULL: none */
 };
 
 enum rr_http_next { RR_HTTP_REPLY, RR_HTTP_WAIT };
@@ -75,6 +84,7 @@ struct rr_http_config {
     uint32_t max_connections;
     unsigned idle_seconds;
     size_t max_body;
+    int listener; /* a socket that listens already (socket activation); 0: open one */
 };
 
 struct rr_http; /* the daemon: sockets, threads, connections */
@@ -97,6 +107,10 @@ void rr_http_close(struct rr_http *h);
 /* Ends the sleep of an exchange.  Any thread, once for each RR_HTTP_WAIT, also before
  * app->request has returned.  The exchange must not be touched afterwards. */
 void rr_http_wake(struct rr_exchange *x);
+
+/* How often the request has this header, in any case; *value is the first one's, NULL when there is
+ * none.  From app->begin to the end of app->finish, by the exchange's I/O thread. */
+unsigned rr_http_request_header(const struct rr_exchange *x, const char *name, const char **value);
 
 /* The socket, for watching only.  Valid from app->request until rr_http_wake. */
 int rr_http_socket(const struct rr_exchange *x);

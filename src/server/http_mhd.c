@@ -296,6 +296,7 @@ static enum MHD_Result on_headers(struct connection_exchange *c)
     for (why = f.length ? f.length : ""; *why >= '0' && *why <= '9'; why++)
         length = length > UINT64_MAX / 16 ? UINT64_MAX / 16 : length * 10 + (uint64_t)(*why - '0');
     body = f.transfers || length;
+    c->x.length = f.transfers ? SIZE_MAX : (size_t)length;
     c->discard = h->app.begin(h->app.user, &c->x) != 0;
     if (length > h->config.max_body) {
         c->x.body_bytes = (size_t)length;
@@ -423,8 +424,6 @@ static int listen_at(struct rr_http *h, const struct addrinfo *a, struct rr_erro
 static int open_listener(struct rr_http *h, struct rr_error *err)
 {
     struct addrinfo hints = { 0 }, *list = NULL, *a;
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof(bound);
     char port[16];
     int rc;
 
@@ -438,7 +437,14 @@ static int open_listener(struct rr_http *h, struct rr_error *err)
     rc = RR_EIO;
     for (a = list; a && rc; a = a->ai_next) rc = listen_at(h, a, err);
     freeaddrinfo(list);
-    if (rc) return rc;
+    return rc;
+}
+
+static int find_port(struct rr_http *h, struct rr_error *err)
+{
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof(bound);
+
     if (getsockname(h->listener, (struct sockaddr *)&bound, &len))
         return rr_fail(err, RR_EIO, "getsockname: %s", strerror(errno));
     h->port = bound.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&bound)->sin6_port)
@@ -461,7 +467,12 @@ int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
     h->listener = -1;
     if (getrandom(&h->id_seed, sizeof(h->id_seed), GRND_NONBLOCK) != sizeof(h->id_seed))
         h->id_seed = rr_now_ns();
-    rc = open_listener(h, err);
+    rc = RR_OK;
+    if (config->listener > 0)
+        h->listener = config->listener;
+    else
+        rc = open_listener(h, err);
+    if (!rc) rc = find_port(h, err);
     if (!rc) rc = rr_linger_open(&h->linger, err);
     if (rc) {
         rr_http_close(h);
@@ -539,6 +550,31 @@ void rr_http_wake(struct rr_exchange *x)
     /* Not asleep yet: the I/O thread will see WOKEN and go on by itself; then c may be gone. */
     if (atomic_exchange(&c->park, WOKEN) == ASLEEP) MHD_resume_connection(connection);
     atomic_fetch_sub(&h->wakers, 1);
+}
+
+struct wanted {
+    const char *name, *value;
+    unsigned n;
+};
+
+static enum MHD_Result match_header(void *user, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    struct wanted *w = user;
+
+    (void)kind;
+    if (strcasecmp(name, w->name) == 0 && w->n++ == 0) w->value = value ? value : "";
+    return MHD_YES;
+}
+
+unsigned rr_http_request_header(const struct rr_exchange *x, const char *name, const char **value)
+{
+    const struct connection_exchange *c = (const struct connection_exchange *)x;
+    struct wanted w = { name, NULL, 0 };
+
+    MHD_get_connection_values(c->connection, MHD_HEADER_KIND, match_header, &w);
+    *value = w.value;
+    return w.n;
 }
 
 int rr_http_socket(const struct rr_exchange *x)

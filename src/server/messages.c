@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "rerank.h"
@@ -40,7 +41,7 @@ void rr_message_write(struct rr_buf *out, enum rr_message id, bool french, const
     }
 }
 
-/* ---- sink --------------------------------------------------------------------------------- */
+/* ---- lines -------------------------------------------------------------------------------- */
 
 static const char *const level_names[] = { "error", "warning", "info", "debug" };
 
@@ -55,49 +56,152 @@ static void put_time(struct rr_buf *out)
                   tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, now.tv_nsec / 1000000);
 }
 
-/* One write, so that lines of several threads do not mix.  A log that cannot be written is no
- * reason to stop serving. */
-static void emit(struct rr_buf *line)
+/* A value of logfmt: bare where nothing in it could end it. */
+static void put_logfmt(struct rr_buf *out, const char *value)
 {
-    rr_buf_putc(line, '\n');
-    if (!line->failed && write(STDERR_FILENO, line->data, line->len) < 0) line->failed = true;
-    rr_buf_free(line);
+    const char *c = value;
+
+    while (*c > ' ' && *c != '"' && *c != '=' && *c != '\\' && *c != 0x7F) c++;
+    if (*value && !*c)
+        rr_buf_puts(out, value);
+    else
+        rr_buf_json_string(out, rr_text(value));
 }
 
-/* Opens the line up to where the message goes. */
-static void start(const struct rr_console *c, struct rr_buf *out, int level)
+static void put_start(const struct rr_console *c, struct rr_buf *out, enum rr_level level,
+                      const char *message)
 {
-    level = level < 0 || level > RR_DEBUG ? RR_ERROR : level;
-    if (c->metrics) rr_metrics_add(c->metrics, RR_M_LOG, (uint32_t)level, 1);
     rr_buf_init(out, RR_MEM_SERVER, 64 * 1024);
-    if (c->json) rr_buf_puts(out, "{\"time\":\"");
-    put_time(out);
-    rr_buf_printf(out, c->json ? "\",\"level\":\"%s\",\"message\":" : " %-7s ", level_names[level]);
+    if (c->format == RR_LOG_FORMAT_JSON) {
+        rr_buf_puts(out, "{\"time\":\"");
+        put_time(out);
+        rr_buf_printf(out, "\",\"level\":\"%s\",\"message\":", level_names[level]);
+        rr_buf_json_string(out, rr_text(message));
+    } else if (c->format == RR_LOG_FORMAT_LOGFMT) {
+        rr_buf_puts(out, "time=");
+        put_time(out);
+        rr_buf_printf(out, " level=%s msg=", level_names[level]);
+        rr_buf_json_string(out, rr_text(message));
+    } else {
+        put_time(out);
+        rr_buf_printf(out, " %-7s %s", level_names[level], message);
+    }
 }
+
+void rr_line_text(const struct rr_console *c, struct rr_buf *out, const char *key,
+                  const char *value)
+{
+    if (c->format == RR_LOG_FORMAT_JSON) {
+        rr_buf_printf(out, ",\"%s\":", key);
+        rr_buf_json_string(out, rr_text(value));
+    } else if (c->format == RR_LOG_FORMAT_LOGFMT) {
+        rr_buf_printf(out, " %s=", key);
+        put_logfmt(out, value);
+    }
+}
+
+void rr_line_number(const struct rr_console *c, struct rr_buf *out, const char *key, double value,
+                    unsigned decimals)
+{
+    if (c->format == RR_LOG_FORMAT_JSON)
+        rr_buf_printf(out, ",\"%s\":%.*f", key, (int)decimals, value);
+    else if (c->format == RR_LOG_FORMAT_LOGFMT)
+        rr_buf_printf(out, " %s=%.*f", key, (int)decimals, value);
+}
+
+/* A log that cannot be written is no reason to stop serving. */
+static void emit(struct rr_console *c, struct rr_buf *line, enum rr_level level)
+{
+    bool written;
+
+    if (c->format == RR_LOG_FORMAT_JSON) rr_buf_putc(line, '}');
+    rr_buf_putc(line, '\n');
+    written = !line->failed && rr_outlet_write(&c->outlet, line->data, line->len);
+    rr_buf_free(line);
+    if (c->metrics) rr_metrics_add(c->metrics, written ? RR_M_LOG : RR_M_LOG_DROPPED, level, 1);
+}
+
+/* Is there room for one more line of this kind?  Tells of those for which there was none. */
+static bool let_through(struct rr_console *c, int kind, enum rr_level level)
+{
+    const char *count;
+    struct rr_buf text, out;
+    uint64_t missed;
+    bool yes;
+
+    pthread_mutex_lock(&c->lock);
+    yes = rr_limit_take(&c->limits[kind], atomic_load(&c->rate), rr_now_ns(), &missed);
+    pthread_mutex_unlock(&c->lock);
+    if (!yes && c->metrics) rr_metrics_add(c->metrics, RR_M_LOG_DROPPED, level, 1);
+    if (!missed) return yes;
+    count = rr_num(missed);
+    rr_buf_init(&text, RR_MEM_SERVER, 8192);
+    rr_message_write(&text, RR_SAY_LOG_DROPPED, c->french, &count, 1);
+    if (!text.failed) {
+        put_start(c, &out, RR_WARN, text.data);
+        emit(c, &out, RR_WARN);
+    }
+    rr_buf_free(&text);
+    return yes;
+}
+
+bool rr_line_begin(struct rr_console *c, struct rr_buf *out, int kind, enum rr_level level,
+                   const char *message)
+{
+    if (!rr_log_on(level) || !let_through(c, kind, level)) return false;
+    put_start(c, out, level, message);
+    return true;
+}
+
+void rr_line_end(struct rr_console *c, struct rr_buf *out, enum rr_level level)
+{
+    emit(c, out, level);
+}
+
+/* ---- sink --------------------------------------------------------------------------------- */
 
 static void sink(void *user, enum rr_log_level level, const char *line)
 {
-    const struct rr_console *c = user;
+    struct rr_console *c = user;
+    enum rr_level l = (int)level < 0 || level > RR_LOG_DEBUG ? RR_ERROR : (enum rr_level)level;
     struct rr_buf out;
 
-    start(c, &out, (int)level);
-    if (c->json) {
-        rr_buf_json_string(&out, rr_text(line));
-        rr_buf_putc(&out, '}');
-    } else {
-        rr_buf_puts(&out, line);
-    }
-    emit(&out);
+    if (!let_through(c, (int)l, l)) return;
+    put_start(c, &out, l, line);
+    emit(c, &out, l);
 }
 
-void rr_console_open(struct rr_console *c)
+static enum rr_log_level level_of(const char *name)
 {
-    rr_set_log(sink, c, (enum rr_log_level)c->level);
+    size_t i;
+
+    if (strcmp(name, "warn") == 0) return RR_LOG_WARN;
+    for (i = 0; i < RR_COUNT(level_names); i++)
+        if (strcmp(name, level_names[i]) == 0) return (enum rr_log_level)i;
+    return RR_LOG_INFO;
 }
 
-void rr_console_close(void)
+void rr_console_open(struct rr_console *c, const char *format, const char *level, uint32_t rate)
+{
+    c->format = strcmp(format, "json") == 0     ? RR_LOG_FORMAT_JSON
+                : strcmp(format, "logfmt") == 0 ? RR_LOG_FORMAT_LOGFMT
+                                                : RR_LOG_FORMAT_TEXT;
+    pthread_mutex_init(&c->lock, NULL);
+    rr_outlet_open(&c->outlet, STDERR_FILENO);
+    rr_console_level(c, level, rate);
+}
+
+void rr_console_level(struct rr_console *c, const char *level, uint32_t rate)
+{
+    atomic_store(&c->rate, rate);
+    rr_set_log(sink, c, level_of(level));
+}
+
+void rr_console_close(struct rr_console *c)
 {
     rr_set_log(NULL, NULL, RR_LOG_WARN);
+    rr_outlet_close(&c->outlet);
+    pthread_mutex_destroy(&c->lock);
 }
 
 void rr_say(const struct rr_console *c, enum rr_level level, enum rr_message id,
@@ -112,57 +216,17 @@ void rr_say(const struct rr_console *c, enum rr_level level, enum rr_message id,
     rr_buf_free(&text);
 }
 
-static void access_fields(struct rr_buf *out, const struct rr_access *a)
-{
-    rr_buf_puts(out, ",\"id\":");
-    rr_buf_json_string(out, rr_text(a->id));
-    rr_buf_printf(out,
-                  ",\"dialect\":\"%s\",\"status\":%u,\"documents\":%zu,\"results\":%zu,"
-                  "\"tokens\":%llu,\"ms\":%.3f,\"queue_ms\":%.3f,\"compute_ms\":%.3f}",
-                  a->dialect, a->status, a->documents, a->results, a->tokens, a->ms, a->queue_ms,
-                  a->compute_ms);
-}
-
-void rr_console_access(const struct rr_console *c, const struct rr_access *a)
-{
-    const char *const done[] = { rr_num(a->documents), rr_num(a->results), rr_num1(a->ms),
-                                 rr_num(a->tokens),    a->dialect,         a->id };
-    const char *const refused[] = { rr_num(a->status), a->problem, a->dialect, a->id };
-    enum rr_level level = a->problem && a->status >= 500 ? RR_WARN : RR_INFO;
-    struct rr_buf text, out;
-
-    if (!rr_log_on(level)) return;
-    rr_buf_init(&text, RR_MEM_SERVER, 8192);
-    if (a->problem)
-        rr_message_write(&text, RR_SAY_REFUSED, c->french, refused, RR_COUNT(refused));
-    else
-        rr_message_write(&text, RR_SAY_REQUEST, c->french, done, RR_COUNT(done));
-    if (text.failed) {
-        rr_buf_free(&text);
-        return;
-    }
-    if (c->json) {
-        start(c, &out, level);
-        rr_buf_json_string(&out, (struct rr_text){ text.data, text.len });
-        access_fields(&out, a);
-        emit(&out);
-    } else {
-        rr_log(level, "%s", text.data);
-    }
-    rr_buf_free(&text);
-}
-
-void rr_console_plain(const struct rr_console *c, const char *line)
+void rr_console_plain(struct rr_console *c, const char *line)
 {
     struct rr_buf out;
 
-    if (c->json) {
+    if (c->format != RR_LOG_FORMAT_TEXT) {
         rr_log(RR_INFO, "%s", line);
         return;
     }
     rr_buf_init(&out, RR_MEM_SERVER, 64 * 1024);
     rr_buf_puts(&out, line);
-    emit(&out);
+    emit(c, &out, RR_INFO);
 }
 
 /* ---- numbers ------------------------------------------------------------------------------ */

@@ -15,18 +15,25 @@
 #include "base/mem.h"
 #include "server/dialect.h"
 
-static const char *const handlers[] = { "rerank", "root",    "health", "info", "live",
-                                        "ready",  "metrics", "models", "none" };
-static const char *const statuses[] = { "200", "204", "400", "404", "405", "413", "414", "417",
-                                        "422", "424", "429", "499", "500", "503", "504", "other" };
+static const char *const handlers[] = { "rerank", "root",    "health", "info",  "live",
+                                        "ready",  "metrics", "models", "admin", "none" };
+static const char *const statuses[] = { "200", "204", "400", "401", "403", "404",  "405", "408",
+                                        "409", "413", "414", "415", "417", "422",  "424", "429",
+                                        "431", "499", "500", "503", "504", "other" };
 static const char *const dialects[] = { "ragfab",    "tei",        "union",    "cohere", "jina",
                                         "voyage",    "mixedbread", "pinecone", "nim",    "weaviate",
                                         "dashscope", "score",      "predict",  "vertex", "none" };
 static const char *const outcomes[] = { "ok", "error", "cancelled" };
 static const char *const stages[] = { "parse", "tokenize", "queue", "inference", "serialize" };
-static const char *const reasons[] = { "queue_full", "deadline",  "invalid", "too_large",
-                                       "draining",   "not_ready", "error" };
-static const char *const sources[] = { "model" };
+static const char *const reasons[] = { "queue_full", "deadline", "invalid", "too_large", "draining",
+                                       "not_ready",  "error",    "memory",  "auth",      "rate" };
+static const char *const leaves[] = { "reading", "waiting", "writing" };
+static const char *const sources[] = { "model", "cache_local", "cache_shared", "deduplicated",
+                                       "coalesced" };
+static const char *const tiers[] = { "local", "shared" };
+static const char *const lookups[] = { "hit", "miss", "error" };
+static const char *const reloads[] = { "ok", "failed" };
+static const char *const traces[] = { "sent", "lost" };
 static const char *const kinds[] = { "real" };
 static const char *const levels[] = { "error", "warning", "info", "debug" };
 static const char *memory_names[RR_MEM_TAGS]; /* filled by open, always with the same names */
@@ -34,83 +41,33 @@ static const char *memory_names[RR_MEM_TAGS]; /* filled by open, always with the
 static const double seconds[] = { .001, .0025, .005, .01, .025, .05, .075, .1, .15, .2,
                                   .3,   .5,    .75,  1,   1.5,  2.5, 5,    10, 30 };
 static const double bytes[] = { 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216 };
+static const double tokens[] = { 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192 };
 static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 
-#define LABELS_NONE \
-    { \
-        { 0 }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_HANDLER_STATUS \
-    { \
-        { "handler", handlers, RR_COUNT(handlers) }, \
-        { \
-            "status", statuses, RR_COUNT(statuses) \
-        } \
-    }
-#define LABELS_DIALECT \
-    { \
-        { "dialect", dialects, RR_COUNT(dialects) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_OUTCOME \
-    { \
-        { "status", outcomes, RR_COUNT(outcomes) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_STAGE \
-    { \
-        { "stage", stages, RR_COUNT(stages) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_REASON \
-    { \
-        { "reason", reasons, RR_COUNT(reasons) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_SOURCE \
-    { \
-        { "source", sources, RR_COUNT(sources) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_KIND \
-    { \
-        { "kind", kinds, RR_COUNT(kinds) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_LEVEL \
-    { \
-        { "level", levels, RR_COUNT(levels) }, \
-        { \
-            0 \
-        } \
-    }
-#define LABELS_MEMORY \
-    { \
-        { "use", memory_names, RR_MEM_TAGS }, \
-        { \
-            0 \
-        } \
-    }
+/* clang-format off */
+#define LABEL(name, list) { name, list, RR_COUNT(list) }
+#define NO_LABEL { 0 }
+#define LABELS_NONE { NO_LABEL, NO_LABEL }
+#define LABELS_HANDLER_STATUS { LABEL("handler", handlers), LABEL("status", statuses) }
+#define LABELS_DIALECT { LABEL("dialect", dialects), NO_LABEL }
+#define LABELS_OUTCOME { LABEL("status", outcomes), NO_LABEL }
+#define LABELS_STAGE { LABEL("stage", stages), NO_LABEL }
+#define LABELS_REASON { LABEL("reason", reasons), NO_LABEL }
+#define LABELS_LEAVE { LABEL("stage", leaves), NO_LABEL }
+#define LABELS_SOURCE { LABEL("source", sources), NO_LABEL }
+#define LABELS_KIND { LABEL("kind", kinds), NO_LABEL }
+#define LABELS_LEVEL { LABEL("level", levels), NO_LABEL }
+#define LABELS_MEMORY { LABEL("use", memory_names), NO_LABEL }
+#define LABELS_TIER_RESULT { LABEL("tier", tiers), LABEL("result", lookups) }
+#define LABELS_RELOAD { LABEL("result", reloads), NO_LABEL }
+#define LABELS_TRACE { LABEL("result", traces), NO_LABEL }
+/* clang-format on */
 
 #define BUCKETS_NONE NULL, 0
 #define BUCKETS_SECONDS seconds, RR_COUNT(seconds)
 #define BUCKETS_BYTES bytes, RR_COUNT(bytes)
 #define BUCKETS_COUNTS counts, RR_COUNT(counts)
+#define BUCKETS_TOKENS tokens, RR_COUNT(tokens)
 
 static const struct rr_metric table[RR_METERS] = {
 #define RR_METRIC(id, type, name, help, scale, labels, buckets) \
@@ -210,29 +167,54 @@ static int64_t count_entries(const char *path)
     return n;
 }
 
-static void refresh_engine(struct rr_metrics *m, struct rr_engine *engine)
+static void refresh_cache(struct rr_metrics *m, const struct rr_stats *s)
 {
-    struct rr_stats s;
-    uint64_t now = rr_now_ns();
+    const uint64_t lookups_of[2][3] = { { s->cache_hits, s->cache_misses, 0 },
+                                        { s->shared_hits, s->shared_misses, s->shared_errors } };
+    uint32_t i, k;
 
-    rr_engine_stats(engine, &s);
-    rr_metrics_set(m, RR_M_DOCUMENTS, 0, (int64_t)s.pairs_done);
-    rr_metrics_set(m, RR_M_TRUNCATED, 0, (int64_t)s.truncated_pairs);
-    rr_metrics_set(m, RR_M_TOKENS, 0, (int64_t)s.tokens_done);
-    rr_metrics_set(m, RR_M_NONFINITE, 0, (int64_t)s.nonfinite);
-    rr_metrics_set(m, RR_M_QUEUE_REQUESTS, 0, (int64_t)s.queue_requests);
-    rr_metrics_set(m, RR_M_QUEUE_PAIRS, 0, (int64_t)s.queue_pairs);
-    rr_metrics_set(m, RR_M_QUEUE_TOKENS, 0, (int64_t)s.queue_tokens);
-    rr_metrics_set(m, RR_M_BATCHES, 0, (int64_t)s.batches_done);
-    rr_metrics_set(m, RR_M_BUSY, 0, (int64_t)s.compute_ns);
-    if (s.last_batch_ns) {
-        double age = now > s.last_batch_ns ? (double)(now - s.last_batch_ns) * 1e-9 : 0;
+    for (i = 0; i < 2; i++)
+        for (k = 0; k < 3; k++)
+            rr_metrics_set(m, RR_M_CACHE, rr_metric_series(&table[RR_M_CACHE], i, k),
+                           (int64_t)lookups_of[i][k]);
+    rr_metrics_set(m, RR_M_CACHE_ENTRIES, 0, (int64_t)s->cache_entries);
+    rr_metrics_set(m, RR_M_CACHE_BYTES, 0, (int64_t)s->cache_bytes);
+    rr_metrics_set(m, RR_M_CACHE_EVICTIONS, 0, (int64_t)s->cache_evictions);
+    rr_metrics_set(m, RR_M_CACHE_UP, 0, !s->shared_configured || s->shared_up);
+    rr_metrics_set(m, RR_M_CACHE_DROPPED, 0, (int64_t)s->shared_dropped);
+}
+
+static void refresh_engine(struct rr_metrics *m, const struct rr_stats *s)
+{
+    const uint64_t sources_of[] = { s->pairs_done, s->cache_hits, s->shared_hits,
+                                    s->duplicate_pairs, s->coalesced_pairs };
+    uint64_t now = rr_now_ns();
+    uint32_t i;
+
+    for (i = 0; i < RR_COUNT(sources_of); i++)
+        rr_metrics_set(m, RR_M_DOCUMENTS, i, (int64_t)sources_of[i]);
+    rr_metrics_set(m, RR_M_TRUNCATED, 0, (int64_t)s->truncated_pairs);
+    rr_metrics_set(m, RR_M_TOKENS, 0, (int64_t)s->tokens_done);
+    rr_metrics_set(m, RR_M_NONFINITE, 0, (int64_t)s->nonfinite);
+    rr_metrics_set(m, RR_M_COALESCED, 0, (int64_t)s->coalesced_pairs);
+    rr_metrics_set(m, RR_M_RESCORED, 0, (int64_t)s->rescored_pairs);
+    rr_metrics_set(m, RR_M_PARTIAL, 0, (int64_t)s->partial_requests);
+    rr_metrics_set(m, RR_M_QUEUE_REQUESTS, 0, (int64_t)s->queue_requests);
+    rr_metrics_set(m, RR_M_QUEUE_PAIRS, 0, (int64_t)s->queue_pairs);
+    rr_metrics_set(m, RR_M_QUEUE_TOKENS, 0, (int64_t)s->queue_tokens);
+    rr_metrics_set(m, RR_M_BATCHES, 0, (int64_t)s->batches_done);
+    rr_metrics_set(m, RR_M_BUSY, 0, (int64_t)s->compute_ns);
+    rr_metrics_set(m, RR_M_DEVICE_ERRORS, 0, (int64_t)s->device_errors);
+    rr_metrics_set(m, RR_M_DEVICE_RETRIES, 0, (int64_t)s->device_retries);
+    refresh_cache(m, s);
+    if (s->last_batch_ns) {
+        double age = now > s->last_batch_ns ? (double)(now - s->last_batch_ns) * 1e-9 : 0;
 
         rr_metrics_set(m, RR_M_LAST_BATCH, 0, (int64_t)((rr_unix_time() - age) * 1e3));
     }
 }
 
-void rr_meters_refresh(struct rr_metrics *m, struct rr_engine *engine)
+void rr_meters_refresh(struct rr_metrics *m, const struct rr_stats *stats)
 {
     size_t now, peak;
     int i;
@@ -244,5 +226,78 @@ void rr_meters_refresh(struct rr_metrics *m, struct rr_engine *engine)
         rr_mem_usage((enum rr_mem_tag)i, &now, &peak);
         rr_metrics_set(m, RR_M_MEMORY, (uint32_t)i, (int64_t)now);
     }
-    if (engine) refresh_engine(m, engine);
+    if (stats) refresh_engine(m, stats);
+}
+
+/* ---- other forms -------------------------------------------------------------------------- */
+
+static void put_labels(struct rr_buf *out, const struct rr_metric *d)
+{
+    uint32_t i, k;
+
+    for (i = 0; i < 2 && d->labels[i].n; i++) {
+        rr_buf_printf(out, "%s`%s`: ", i ? "; " : "", d->labels[i].name);
+        for (k = 0; k < d->labels[i].n; k++)
+            rr_buf_printf(out, "%s%s", k ? ", " : "", d->labels[i].values[k]);
+    }
+}
+
+void rr_meters_markdown(struct rr_buf *out)
+{
+    static const char *const types[] = { "counter", "gauge", "histogram" };
+    uint32_t i, k;
+
+    for (i = 0; i < RR_MEM_TAGS; i++) memory_names[i] = rr_mem_tag_name((enum rr_mem_tag)i);
+    rr_buf_puts(out, "# Metrics of rerankd\n\n"
+                     "Made by `rerankd --markdown=metrics` from `src/server/metrics.def`; do not "
+                     "edit.\n\n`GET /metrics` gives them as Prometheus text. No label has values "
+                     "that clients choose.\n\nBesides these, `rerank_build_info`, "
+                     "`rerank_model_info` and `rerank_device_info` are 1 and say in\ntheir labels "
+                     "what runs. `--metrics-te` adds the main ones once more under the names of\n"
+                     "text-embeddings-inference (`te_request_count` and so on).\n\n"
+                     "| Name | Type | Labels | Meaning |\n|---|---|---|---|\n");
+    for (i = 0; i < RR_METERS; i++) {
+        rr_buf_printf(out, "| `%s` | %s | ", table[i].name, types[table[i].type]);
+        put_labels(out, &table[i]);
+        rr_buf_printf(out, " | %s |\n", table[i].help);
+    }
+    rr_buf_puts(out, "\n## Buckets\n\n| Name | Upper bounds |\n|---|---|\n");
+    for (i = 0; i < RR_METERS; i++) {
+        if (table[i].type != RR_METRIC_HISTOGRAM) continue;
+        rr_buf_printf(out, "| `%s` |", table[i].name);
+        for (k = 0; k < table[i].n_buckets; k++) rr_buf_printf(out, " %g", table[i].buckets[k]);
+        rr_buf_puts(out, " |\n");
+    }
+}
+
+static void put_tei(struct rr_buf *out, const char *name, const char *type, const char *labels,
+                    int64_t value)
+{
+    rr_buf_printf(out, "# HELP %s As in text-embeddings-inference.\n# TYPE %s %s\n%s%s %lld\n",
+                  name, name, type, name, labels, (long long)value);
+}
+
+/* Its histograms are left out: they have other bounds, which cannot be made from ours. */
+void rr_meters_write_tei(const struct rr_metrics *m, struct rr_buf *out)
+{
+    static const struct {
+        const char *err;
+        enum rr_meter_reason reason;
+    } failures[] = { { "overloaded", RR_REJECT_QUEUE_FULL },
+                     { "validation", RR_REJECT_INVALID },
+                     { "batch_size", RR_REJECT_TOO_LARGE },
+                     { "inference", RR_REJECT_ERROR } };
+    int64_t ok = rr_metrics_value(m, RR_M_DURATION, RR_OUTCOME_OK);
+    size_t i;
+
+    put_tei(out, "te_request_count", "counter", "{method=\"batch\"}",
+            ok + rr_metrics_value(m, RR_M_DURATION, RR_OUTCOME_ERROR));
+    put_tei(out, "te_request_success", "counter", "{method=\"batch\"}", ok);
+    rr_buf_puts(out, "# HELP te_request_failure As in text-embeddings-inference.\n"
+                     "# TYPE te_request_failure counter\n");
+    for (i = 0; i < RR_COUNT(failures); i++)
+        rr_buf_printf(out, "te_request_failure{err=\"%s\"} %lld\n", failures[i].err,
+                      (long long)rr_metrics_value(m, RR_M_REJECTED, failures[i].reason));
+    put_tei(out, "te_predict_count", "counter", "", rr_metrics_value(m, RR_M_DOCUMENTS, 0));
+    put_tei(out, "te_queue_size", "gauge", "", rr_metrics_value(m, RR_M_QUEUE_REQUESTS, 0));
 }

@@ -30,8 +30,12 @@ enum rr_meter_reason {
     RR_REJECT_TOO_LARGE,
     RR_REJECT_DRAINING,
     RR_REJECT_NOT_READY,
-    RR_REJECT_ERROR
+    RR_REJECT_ERROR,
+    RR_REJECT_MEMORY,
+    RR_REJECT_AUTH,
+    RR_REJECT_RATE
 };
+enum rr_meter_leave { RR_LEFT_READING, RR_LEFT_WAITING, RR_LEFT_WRITING };
 enum rr_meter_handler {
     RR_HANDLER_RERANK,
     RR_HANDLER_ROOT,
@@ -41,6 +45,7 @@ enum rr_meter_handler {
     RR_HANDLER_READY,
     RR_HANDLER_METRICS,
     RR_HANDLER_MODELS,
+    RR_HANDLER_ADMIN, /* needs the admin key */
     RR_HANDLER_NONE
 };
 
@@ -52,7 +57,13 @@ void rr_meters_answer(struct rr_metrics *m, enum rr_meter_handler handler, unsig
 void rr_meters_dialect(struct rr_metrics *m, const char *name);
 
 /* Copies what is counted elsewhere (process, memory, engine; NULL: not open yet) into m. */
-void rr_meters_refresh(struct rr_metrics *m, struct rr_engine *engine);
+void rr_meters_refresh(struct rr_metrics *m, const struct rr_stats *stats);
+
+/* The same numbers under text-embeddings-inference's names, for dashboards made for it. */
+void rr_meters_write_tei(const struct rr_metrics *m, struct rr_buf *out);
+
+/* A page about every metric, in Markdown. */
+void rr_meters_markdown(struct rr_buf *out);
 
 uint64_t rr_meters_resident(void); /* bytes of this process in memory; 0: not known */
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "server/admin.h"
+#include "server/control.h"
+#include "server/health.h"
 
 #define LOOK (RR_GET | RR_HEAD)
 #define RERANK(path, dialect, v2) \
@@ -23,6 +25,8 @@ static const struct rr_route routes[] = {
     { "/metrics", LOOK, RR_HANDLER_METRICS, rr_admin_metrics, NULL, false },
     { "/v1/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
     { "/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
+    { "/admin/reload", RR_POST, RR_HANDLER_ADMIN, rr_control_reload, NULL, false },
+    { "/debug/state", LOOK, RR_HANDLER_ADMIN, rr_control_state, NULL, false },
     RERANK("/", NULL, false),
     RERANK("/rerank", NULL, false),
     RERANK("/v1/rerank", NULL, false),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* serve.c - the life of the server: port, model, readiness, signals, drain.  Layer: server (L6).
- * Threads: the main one; one more while the model loads.
+/* serve.c - the life of the server: port, model, readiness, supervision, end.
+ * Layer: server (L6).  Threads: the main one.
  *
  * The port is bound before the model is loaded: a second server fails at once, and balancers get an
  * honest 503 meanwhile.  At the end the HTTP threads stop before the engine goes, since any of them
@@ -9,57 +9,40 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/drain.h"
 #include "server/job.h"
+#include "server/loader.h"
+#include "server/models.h"
+#include "server/otlp.h"
+#include "server/plan.h"
+#include "server/reload.h"
 #include "server/server.h"
+#include "server/supervise.h"
 
-#define TICK_MS 10
-#define GRACE_NS (250 * RR_MILLISECOND) /* for what is on the way when the last request is done */
-#define GIVE_UP_NS (5 * RR_SECOND)      /* for the engine to hand back what was cancelled */
-
-struct loader {
-    struct rr_options options;
-    struct rr_engine *engine;
-    struct rr_error err;
-    int rc;
-    uint64_t took_ns;
-    int finished; /* eventfd */
-    pthread_t thread;
-    bool running;
-};
+#define ROUND_MS 500 /* how often the supervisor looks */
+#define INFLIGHT_WHILE_LOADING ((size_t)64 << 20)
 
 struct life { /* what rr_serve owns */
     struct rr_server *server;
     struct rr_settings settings; /* a copy, so that it may outlive the caller's */
-    struct rr_options options;
-    struct loader loader;
+    struct rr_reload *reload;
+    struct rr_notify notify;
+    struct rr_supervisor supervisor;
     int signals; /* signalfd */
-    uint64_t begun_ns;
 };
 
 /* ---- set-up ------------------------------------------------------------------------------- */
-
-static int level_of(const char *name)
-{
-    static const char *const names[] = { "error", "warn", "info", "debug" };
-    size_t i;
-
-    for (i = 0; i < RR_COUNT(names); i++)
-        if (strcmp(name, names[i]) == 0) return (int)i;
-    return RR_INFO;
-}
 
 static int set_dialect(struct rr_server *s, struct rr_error *err)
 {
@@ -84,27 +67,31 @@ static void set_name(struct rr_server *s, const char *model)
     snprintf(s->model, sizeof(s->model), "%.*s", (int)(end - start), model + start);
 }
 
-static int set_up(struct rr_server *s, const struct rr_settings *settings, struct rr_error *err)
+static int set_up(struct life *life, struct rr_error *err)
 {
-    const char *echo = settings->return_documents;
+    struct rr_server *s = life->server;
+    const struct rr_settings *o = &life->settings;
+    int rc;
 
-    s->settings = settings;
-    s->console.json = strcmp(settings->log_format, "json") == 0;
-    s->console.french = rr_settings_french(settings);
-    s->console.level = level_of(settings->log_level);
-    s->parse.echo = strcmp(echo, "yes") == 0  ? RR_ECHO_YES
-                    : strcmp(echo, "no") == 0 ? RR_ECHO_NO
-                                              : RR_ECHO_AUTO;
-    s->parse.max_documents = settings->max_documents;
-    s->parse.max_document_bytes = settings->max_document_bytes;
-    s->parse.max_query_bytes = settings->max_query_bytes;
     s->started = rr_unix_time();
-    if (rr_meters_open(&s->metrics, err)) return err->code;
+    s->started_ns = rr_now_ns();
+    atomic_store(&s->max_inflight, RR_MAX(o->max_body, INFLIGHT_WHILE_LOADING));
+    rc = rr_meters_open(&s->metrics, err);
+    if (rc) return rc;
     s->console.metrics = s->metrics;
+    s->console.french = rr_settings_french(o);
+    rr_console_open(&s->console, o->log_format, o->log_level, o->log_rate);
     rr_metrics_set(s->metrics, RR_M_START, 0, (int64_t)(s->started * 1e3));
-    rr_metrics_set(s->metrics, RR_M_QUEUE_LIMIT, 0, (int64_t)settings->queue_tokens);
-    rr_console_open(&s->console);
-    return set_dialect(s, err);
+    rr_metrics_set(s->metrics, RR_M_QUEUE_LIMIT, 0, (int64_t)o->queue_tokens);
+    rr_metrics_set(s->metrics, RR_M_CACHE_LIMIT, 0, (int64_t)o->cache_size);
+    rr_metrics_set(s->metrics, RR_M_RELOAD_OK, 0, 1);
+    rr_metrics_set(s->metrics, RR_M_RELOAD_TIME, 0, (int64_t)(s->started * 1e3));
+    rc = rr_reload_open(&life->reload, s, o, err);
+    if (!rc) rc = set_dialect(s, err);
+    if (!rc) rc = rr_models_open(&s->models, err);
+    if (!rc) rc = rr_loader_open(&s->loader, s, err);
+    if (!rc && o->otlp_endpoint[0]) rc = rr_otlp_open(&s->otlp, o->otlp_endpoint, s->metrics, err);
+    return rc;
 }
 
 /* Many systems start programs with 1,024 descriptors and allow more on request. */
@@ -121,8 +108,13 @@ static int open_http(struct rr_server *s, struct rr_error *err)
 {
     const struct rr_settings *o = s->settings;
     struct rr_http_config config = {
-        o->host,    o->port, o->http_threads, o->max_connections, (unsigned)o->idle_timeout,
-        o->max_body
+        .host = o->host,
+        .port = o->port,
+        .threads = o->http_threads,
+        .max_connections = o->max_connections,
+        .idle_seconds = (unsigned)o->idle_timeout,
+        .max_body = o->max_body,
+        .listener = rr_notify_listener(),
     };
     struct rr_http_app app;
     int rc;
@@ -147,50 +139,19 @@ static void url_of(const struct rr_server *s, char *out, size_t cap, bool local)
 
 /* ---- the model ---------------------------------------------------------------------------- */
 
-static void *load(void *arg)
+static void say_model(struct rr_server *s, const struct rr_info *i)
 {
-    struct loader *l = arg;
-    uint64_t one = 1, start = rr_now_ns();
-
-    l->rc = rr_open(&l->engine, &l->options, &l->err);
-    l->took_ns = rr_now_ns() - start;
-    if (write(l->finished, &one, sizeof(one)) < 0) l->rc = RR_EINTERNAL; /* cannot happen */
-    return NULL;
-}
-
-static int start_loader(struct life *life, struct rr_error *err)
-{
-    struct loader *l = &life->loader;
-
-    l->options = life->options;
-    l->finished = eventfd(0, EFD_CLOEXEC);
-    if (l->finished < 0) return rr_fail(err, RR_EIO, "eventfd: %s", strerror(errno));
-    if (pthread_create(&l->thread, NULL, load, l))
-        return rr_fail(err, RR_EIO, "cannot start a thread");
-    l->running = true;
-    return RR_OK;
-}
-
-static const char *mib(uint64_t bytes)
-{
-    return rr_num1((double)bytes / (1 << 20));
-}
-
-static void say_plan(const struct rr_server *s, const struct rr_info *i)
-{
-    const struct rr_console *c = &s->console;
+    struct rr_console *c = &s->console;
 
     RR_SAY(c, RR_INFO, MODEL, i->model, i->architecture, rr_num(i->layers),
            rr_num1((double)i->parameters * 1e-6), i->weights_dtype, i->dtype,
            rr_num(i->max_length));
     RR_SAY(c, RR_INFO, DEVICE, i->device, i->device_name, i->isa, rr_num(i->threads),
            rr_num(i->prep_threads));
-    RR_SAY(c, RR_INFO, MEMORY, mib(i->weights_bytes), mib(i->mapped_bytes), mib(i->workspace_bytes),
-           mib(s->settings->max_body));
 }
 
 /* One line to try the server with. */
-static void say_example(const struct rr_server *s, const char *url)
+static void say_example(struct rr_server *s, const char *url)
 {
     char line[1024];
 
@@ -204,194 +165,187 @@ static void say_example(const struct rr_server *s, const char *url)
     rr_console_plain(&s->console, line);
 }
 
-static void become_ready(struct life *life)
+static int become_ready(struct life *life, struct rr_error *err)
 {
     struct rr_server *s = life->server;
-    const struct rr_info *info = rr_engine_info(life->loader.engine);
+    struct rr_engine *engine;
+    struct rr_plan plan;
+    struct rr_host host;
+    size_t max_inflight;
+    uint64_t took_ns;
     char url[160];
+    int rc = rr_loader_first(s->loader, &took_ns, err);
 
-    rr_metrics_set(s->metrics, RR_M_LOAD, 0, (int64_t)life->loader.took_ns);
-    rr_metrics_set(s->metrics, RR_M_FALLBACK, 0, info->fallback_active);
-    say_plan(s, info);
-    atomic_store(&s->engine, life->loader.engine);
+    if (rc) return rc;
+    engine = rr_models_take(s->models);
+    rr_host_info(&host);
+    rc = rr_plan_make(&plan, s->settings, rr_engine_info(engine), &host, &max_inflight, err);
+    if (!rc) {
+        say_model(s, rr_engine_info(engine));
+        rr_plan_say(&s->console, &plan);
+    }
+    rr_models_give(s->models, engine);
+    if (rc) return rc;
+    atomic_store(&s->max_inflight, max_inflight);
     atomic_store(&s->phase, RR_PHASE_READY);
     url_of(s, url, sizeof(url), true);
-    RR_SAY(&s->console, RR_INFO, READY, rr_num1((double)(rr_now_ns() - life->begun_ns) * 1e-9),
+    rr_notify_send(&life->notify, "READY=1\nSTATUS=serving at %s", url);
+    RR_SAY(&s->console, RR_INFO, READY, rr_num1((double)(rr_now_ns() - s->started_ns) * 1e-9),
            rr_num(rr_meters_resident() >> 20), url);
     say_example(s, url);
-}
-
-/* ---- signals ------------------------------------------------------------------------------ */
-
-static void stop_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-}
-
-/* Blocked in all threads, read from a descriptor by this one. */
-static int catch_signals(struct life *life, struct rr_error *err)
-{
-    sigset_t set;
-
-    stop_signals(&set);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    life->signals = signalfd(-1, &set, SFD_CLOEXEC);
-    if (life->signals < 0) return rr_fail(err, RR_EIO, "signalfd: %s", strerror(errno));
     return RR_OK;
-}
-
-/* From here on the next signal does what it does to any program: it ends it at once. */
-static void release_signals(void)
-{
-    sigset_t set;
-
-    stop_signals(&set);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-}
-
-static const char *read_signal(struct life *life)
-{
-    struct signalfd_siginfo info;
-
-    if (read(life->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) return "?";
-    return info.ssi_signo == SIGINT ? "INT" : "TERM";
-}
-
-/* ---- the end ------------------------------------------------------------------------------ */
-
-static void tick(void)
-{
-    (void)poll(NULL, 0, TICK_MS);
-}
-
-/* Refuses new work and waits for what was accepted.  False: the engine does not give it back. */
-static bool drain(struct rr_server *s, const char *signal_name)
-{
-    uint64_t begun, timeout = (uint64_t)(s->settings->drain_timeout * 1e9);
-
-    /* The count of requests rises before they look at the phase, so none slips through. */
-    atomic_store(&s->phase, RR_PHASE_DRAINING);
-    begun = rr_now_ns();
-    RR_SAY(&s->console, RR_INFO, DRAINING, signal_name, rr_num(atomic_load(&s->in_flight)),
-           rr_num1(s->settings->drain_timeout));
-    while (atomic_load(&s->in_flight) && rr_now_ns() - begun < timeout) tick();
-    if (atomic_load(&s->in_flight)) {
-        RR_SAY(&s->console, RR_WARN, DRAIN_TIMEOUT, rr_num(atomic_load(&s->in_flight)));
-        rr_watch_all_gone(s->watch);
-        begun = rr_now_ns();
-        while (rr_http_asleep(s->http) && rr_now_ns() - begun < GIVE_UP_NS) tick();
-        if (rr_http_asleep(s->http)) {
-            RR_SAY(&s->console, RR_ERROR, STUCK, rr_num(rr_http_asleep(s->http)));
-            return false;
-        }
-    }
-    rr_http_quiesce(s->http);
-    begun = rr_now_ns();
-    while (rr_http_connections(s->http) && rr_now_ns() - begun < GRACE_NS) tick();
-    return true;
-}
-
-static void close_all(struct life *life)
-{
-    struct rr_server *s = life->server;
-    struct loader *l = &life->loader;
-
-    if (s) {
-        rr_http_close(s->http);
-        rr_watch_close(s->watch);
-    }
-    if (l->running) pthread_join(l->thread, NULL);
-    rr_close(l->engine);
-    if (l->finished >= 0) close(l->finished);
-    if (life->signals >= 0) close(life->signals);
-    if (s) {
-        rr_console_close();
-        rr_metrics_close(s->metrics);
-        rr_free(s);
-    }
-    rr_free(life);
 }
 
 /* ---- the middle --------------------------------------------------------------------------- */
 
-static int exit_code_of(const struct rr_server *s, int rc)
-{
-    /* A port that cannot be had is a condition of the machine, not of the configuration. */
-    return rc == RR_EIO && s && !s->http ? RR_EXIT_UNAVAILABLE : rr_exit_code(rc);
-}
-
 static int start(struct life *life, const struct rr_settings *settings, struct rr_error *err)
 {
+    struct rr_options options;
     struct rr_server *s;
     char url[160];
     int rc;
 
     life->settings = *settings;
-    life->signals = life->loader.finished = -1;
-    life->begun_ns = rr_now_ns();
+    life->signals = -1;
+    rr_notify_open(&life->notify);
     life->server = s = rr_calloc(RR_MEM_SERVER, 1, sizeof(*s));
     if (!s) return rr_fail(err, RR_ENOMEM, "out of memory");
-    rr_settings_engine(&life->settings, &life->options);
-    set_name(s, life->options.model);
-    rc = catch_signals(life, err);
-    if (!rc) rc = set_up(s, &life->settings, err);
+    rr_settings_engine(&life->settings, &options);
+    set_name(s, options.model);
+    rc = rr_signals_open(&life->signals, err);
+    if (!rc) rc = set_up(life, err);
     if (!rc) rc = open_http(s, err);
     if (rc) return rc;
+    rr_supervisor_init(&life->supervisor, s, &life->notify);
     url_of(s, url, sizeof(url), false);
     RR_SAY(&s->console, RR_INFO, LISTENING, url);
-    RR_SAY(&s->console, RR_INFO, LOADING, life->options.model);
-    return start_loader(life, err);
+    RR_SAY(&s->console, RR_INFO, LOADING, options.model);
+    return rr_loader_start(s->loader, err);
 }
 
-/* Until a signal comes (RR_OK) or the model cannot be loaded. */
-static int run(struct life *life, const char **signal_name, struct rr_error *err)
+static void reload(struct life *life)
 {
-    struct pollfd fds[2] = { { life->signals, POLLIN, 0 }, { life->loader.finished, POLLIN, 0 } };
+    rr_notify_send(&life->notify, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                   (unsigned long long)(rr_now_ns() / 1000));
+    rr_reload_run(life->reload);
+    rr_notify_send(&life->notify, "READY=1");
+}
 
-    for (;;) {
-        if (poll(fds, RR_COUNT(fds), -1) < 0) {
-            if (errno == EINTR) continue;
+/* Until SIGTERM or SIGINT comes (RR_OK, *signal), the model cannot be loaded, or the engine has
+ * been unable to answer for too long (RR_EDEVICE, RR_EINTERNAL, *hopeless). */
+static int run(struct life *life, int *signal, bool *hopeless, struct rr_error *err)
+{
+    struct rr_server *s = life->server;
+    struct pollfd fds[2] = { { life->signals, POLLIN, 0 },
+                             { rr_loader_finished(s->loader), POLLIN, 0 } };
+    int rc = RR_OK;
+
+    while (!rc) {
+        if (poll(fds, RR_COUNT(fds), ROUND_MS) < 0 && errno != EINTR)
             return rr_fail(err, RR_EIO, "poll: %s", strerror(errno));
-        }
-        if (fds[0].revents) {
-            *signal_name = read_signal(life);
-            return RR_OK;
-        }
-        if (fds[1].revents) {
+        if (fds[0].revents & POLLIN) *signal = rr_signals_read(life->signals);
+        if (*signal == SIGTERM || *signal == SIGINT) return RR_OK;
+        if (*signal == SIGHUP) reload(life);
+        *signal = 0;
+        if (fds[1].revents & POLLIN) {
             fds[1].fd = -1; /* once */
-            pthread_join(life->loader.thread, NULL);
-            life->loader.running = false;
-            if (life->loader.rc) {
-                *err = life->loader.err;
-                return life->loader.rc;
-            }
-            become_ready(life);
+            fds[1].revents = 0;
+            rc = become_ready(life, err);
+        } else {
+            rc = rr_supervise(&life->supervisor, err);
+            *hopeless = rc != RR_OK;
         }
     }
+    return rc;
+}
+
+/* ---- the end ------------------------------------------------------------------------------ */
+
+static void close_all(struct life *life)
+{
+    struct rr_server *s = life->server;
+
+    if (s) {
+        if (s->models) rr_models_stop(s->models);
+        rr_loader_close(s->loader);
+        rr_http_close(s->http);
+        rr_watch_close(s->watch);
+        rr_models_close(s->models);
+        rr_otlp_close(s->otlp);
+        rr_reload_close(life->reload);
+        if (s->console.metrics) rr_console_close(&s->console);
+        rr_metrics_close(s->metrics);
+        rr_free(s);
+    }
+    if (life->signals >= 0) close(life->signals);
+    rr_notify_close(&life->notify);
+    rr_free(life);
+}
+
+static int exit_code_of(const struct rr_server *s, int rc, bool hopeless)
+{
+    if (hopeless) return rc == RR_EDEVICE ? RR_EXIT_IOERR : RR_EXIT_SOFTWARE;
+    /* A port that cannot be had is a condition of the machine, not of the configuration. */
+    return rc == RR_EIO && s && !s->http ? RR_EXIT_UNAVAILABLE : rr_exit_code(rc);
 }
 
 int rr_serve(const struct rr_settings *settings)
 {
     struct life *life = rr_calloc(RR_MEM_SERVER, 1, sizeof(*life));
     struct rr_error err = { 0 };
-    const char *signal_name = "?";
-    int rc, code = RR_EXIT_OK;
+    int rc, code = RR_EXIT_OK, signal = 0;
+    bool hopeless = false;
 
     if (!life) return RR_EXIT_OSERR;
     rc = start(life, settings, &err);
-    if (!rc) rc = run(life, &signal_name, &err);
-    release_signals();
+    if (!rc) rc = run(life, &signal, &hopeless, &err);
     if (rc) {
+        rr_signals_release();
         rr_log(RR_ERROR, "%s", err.msg);
-        code = exit_code_of(life->server, rc);
-    } else if (!drain(life->server, signal_name)) {
-        return RR_EXIT_SOFTWARE; /* threads still use all of it, so nothing is freed */
+        rr_notify_send(&life->notify, "STOPPING=1\nSTATUS=%.400s", err.msg);
+        code = exit_code_of(life->server, rc, hopeless);
+        if (hopeless) return code; /* threads may be stuck in all of it, so nothing is freed */
+    } else if (!rr_drain(life->server, &life->notify, life->signals, signal)) {
+        return RR_EXIT_SOFTWARE; /* the same */
     } else {
+        rr_signals_release();
         RR_SAY(&life->server->console, RR_INFO, STOPPED,
                rr_num(atomic_load(&life->server->answered)));
     }
     close_all(life);
     return code;
+}
+
+static int check(const struct rr_settings *settings, struct rr_error *err)
+{
+    struct rr_server s = { .settings = settings };
+    struct rr_options options;
+    struct rr_info info;
+    struct rr_host host;
+    struct rr_plan plan;
+    size_t max_inflight;
+    int rc = set_dialect(&s, err);
+
+    if (!rc && settings->admin_key_file[0] && !rr_file_exists(settings->admin_key_file))
+        rc = rr_fail(err, RR_ENOENT, "admin-key-file: %s: no such file", settings->admin_key_file);
+    if (rc) return rc;
+    rr_settings_engine(settings, &options);
+    rc = rr_inspect(&options, &info, err);
+    if (rc) return rc;
+    rr_host_info(&host);
+    return rr_plan_make(&plan, settings, &info, &host, &max_inflight, err);
+}
+
+int rr_serve_check(const struct rr_settings *settings)
+{
+    struct rr_error err = { 0 };
+    int rc = check(settings, &err);
+
+    if (rc) rr_log(RR_ERROR, "%s", err.msg);
+    return rr_exit_code(rc);
+}
+
+void rr_serve_metrics_page(struct rr_buf *out)
+{
+    rr_meters_markdown(out);
 }

@@ -3,46 +3,93 @@
 #include "server/server.h"
 
 #include <math.h>
+#include <netdb.h>
+#include <sys/socket.h>
 
+#include "server/control.h"
 #include "server/handle.h"
+#include "server/models.h"
 #include "server/route.h"
 
 #define MAX_RETRY_AFTER 60
 
-const char *rr_server_model(const struct rr_server *s)
+const char *rr_server_model(const struct rr_server *s, const struct rr_exchange *x)
 {
-    struct rr_engine *engine = atomic_load(&((struct rr_server *)(uintptr_t)s)->engine);
-
-    return engine ? rr_engine_info(engine)->model : s->model;
+    return x->engine ? rr_engine_info(x->engine)->model : s->model;
 }
 
-unsigned rr_server_retry_after(const struct rr_server *s)
+unsigned rr_server_retry_after(const struct rr_server *s, const struct rr_exchange *x)
 {
-    struct rr_engine *engine = atomic_load(&((struct rr_server *)(uintptr_t)s)->engine);
-    struct rr_stats stats;
     double seconds;
 
-    if (!engine) return 1;
-    rr_engine_stats(engine, &stats);
-    if (!stats.tokens_done || !stats.compute_ns) return 1;
-    seconds =
-        (double)stats.queue_tokens * ((double)stats.compute_ns * 1e-9) / (double)stats.tokens_done;
-    return (unsigned)fmin(fmax(ceil(seconds), 1), MAX_RETRY_AFTER);
+    if (!x->engine) return 1;
+    seconds = ceil((double)rr_engine_wait_ns(x->engine, 0) * 1e-9);
+    /* Up to a quarter more, by a number that neighbours do not share. */
+    seconds += floor(seconds / 4 * (double)(atomic_load(&s->answered) % 16) / 15);
+    return (unsigned)fmin(fmax(seconds, 1), MAX_RETRY_AFTER);
 }
+
+/* ---- the callbacks ------------------------------------------------------------------------ */
 
 static void fail(struct rr_exchange *x, const struct rr_problem *problem)
 {
     rr_reply_problem(x, x->pinned ? x->pinned : &rr_dialect_union, problem);
 }
 
+/* Counts the body in before it is read.  What a chunked one will hold is not known: the most. */
+static int reserve(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem)
+{
+    size_t limit = atomic_load(&s->max_inflight), max_body = s->settings->max_body;
+    size_t need = x->length == SIZE_MAX ? max_body : x->length;
+
+    if (need > max_body) return 0; /* will be refused for that */
+    x->reserved = need;
+    if (atomic_fetch_add(&s->inflight, need) + need <= limit) return 0;
+    rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_MEMORY, 1);
+    problem->retry_after = rr_server_retry_after(s, x);
+    return rr_problem_set(problem, 503,
+                          "too many bytes of requests are in memory, at most %zu "
+                          "(--max-inflight-bytes)",
+                          limit);
+}
+
+static void release(struct rr_server *s, struct rr_exchange *x, size_t keep)
+{
+    if (x->reserved <= keep) return;
+    atomic_fetch_sub(&s->inflight, x->reserved - keep);
+    x->reserved = keep;
+}
+
+/* The peer's address; behind a trusted proxy it may be replaced by what the proxy says. */
+static void set_client(struct rr_exchange *x)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof(a);
+
+    if (x->client[0] || getpeername(rr_http_socket(x), (struct sockaddr *)&a, &len)) return;
+    if (getnameinfo((struct sockaddr *)&a, len, x->client, sizeof(x->client), NULL, 0,
+                    NI_NUMERICHOST))
+        x->client[0] = 0;
+}
+
 static int begin(void *user, struct rr_exchange *x)
 {
+    struct rr_server *s = user;
     struct rr_problem problem = { 0 };
+    const char *parent;
+    int rc;
 
-    (void)user;
-    if (rr_route_find(x, &problem) == 0) return 0;
-    fail(x, &problem);
-    return -1;
+    atomic_store(&s->last_seen_ns, x->begun_ns);
+    rr_trace_begin(&x->trace,
+                   rr_http_request_header(x, "traceparent", &parent) == 1 ? parent : NULL);
+    set_client(x);
+    rc = rr_route_find(x, &problem);
+    if (!rc && x->route->handler == RR_HANDLER_ADMIN) rc = rr_control_allowed(s, x, &problem);
+    if (!rc && !x->route->answer) rc = reserve(s, x, &problem);
+    if (rc) fail(x, &problem);
+    if (rc && (x->status == 401 || x->status == 403))
+        rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_AUTH, 1);
+    return rc;
 }
 
 static void refuse(void *user, struct rr_exchange *x, unsigned status, const char *why)
@@ -61,32 +108,68 @@ static void refuse(void *user, struct rr_exchange *x, unsigned status, const cha
     fail(x, &problem);
 }
 
+/* Debugging only: the one place where text of a request gets into the log. */
+static void log_body(const struct rr_exchange *x)
+{
+    rr_log(RR_INFO, "body of %s: %.*s", x->request_id, (int)RR_MIN(x->body.len, (size_t)4096),
+           x->body.len ? x->body.data : "");
+}
+
+/* What every reply carries. */
+static void complete(struct rr_server *s, struct rr_exchange *x)
+{
+    if (atomic_load(&s->phase) > RR_PHASE_READY) x->close = true;
+    if (x->engine && x->status == 200 && x->route->handler == RR_HANDLER_RERANK)
+        rr_http_header(x, "X-Rerank-Model-Fingerprint", "%016llx",
+                       (unsigned long long)rr_engine_info(x->engine)->fingerprint);
+}
+
 static enum rr_http_next request(void *user, struct rr_exchange *x)
 {
     struct rr_server *s = user;
     const struct rr_route *route = x->route;
     const struct rr_dialect *pinned = route->dialect;
+    enum rr_http_next next;
 
+    x->engine = rr_models_take(s->models);
+    release(s, x, x->body.len);
+    if (s->settings->log_bodies && x->body.len) log_body(x);
     if (route->answer) {
         route->answer(s, x);
-        return RR_HTTP_REPLY;
+        next = x->waits ? RR_HTTP_WAIT : RR_HTTP_REPLY;
+    } else {
+        /* /v2/rerank gives way to a prefix, /predict does not: there the shape is in the path */
+        if (x->pinned && (!route->dialect || route->dialect == &rr_dialect_union))
+            pinned = x->pinned;
+        next = rr_rerank_request(s, x, pinned, route->v2);
     }
-    /* /v2/rerank gives way to a prefix, /predict does not: there the shape is in the path */
-    if (x->pinned && (!route->dialect || route->dialect == &rr_dialect_union)) pinned = x->pinned;
-    return rr_rerank_request(s, x, pinned, route->v2);
+    if (next == RR_HTTP_REPLY) complete(s, x);
+    return next;
 }
 
 static void finish(void *user, struct rr_exchange *x)
 {
-    rr_rerank_finish(user, x);
+    struct rr_server *s = user;
+
+    if (!x->waits) rr_rerank_finish(s, x); /* else the reply is there already */
+    complete(s, x);
+}
+
+static void count_left(struct rr_server *s, const struct rr_exchange *x, bool sent)
+{
+    if (!x->route || x->route->answer || sent || x->status == 499) return;
+    rr_metrics_add(s->metrics, RR_M_CANCELLED, x->status ? RR_LEFT_WRITING : RR_LEFT_READING, 1);
 }
 
 static void end(void *user, struct rr_exchange *x, bool sent)
 {
     struct rr_server *s = user;
 
-    (void)sent;
     rr_rerank_end(s, x);
+    rr_models_give(s->models, x->engine);
+    x->engine = NULL;
+    release(s, x, 0);
+    count_left(s, x, sent);
     if (x->status) /* else the client left while it was still sending */
         rr_meters_answer(s->metrics, x->route ? x->route->handler : RR_HANDLER_NONE, x->status);
 }

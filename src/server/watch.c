@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -20,7 +21,8 @@ struct rr_watch {
     pthread_mutex_t lock;      /* guards all below but epoll, wakeup, events, gone, user, thread */
     struct rr_watched **by_fd; /* [cap] */
     size_t cap;
-    struct rr_watched *first;
+    struct rr_watched *first, *last; /* newest and oldest */
+    size_t listed;
     uint32_t generation;
     int epoll, wakeup;
     uint32_t events;
@@ -135,10 +137,15 @@ void rr_watch_add(struct rr_watch *w, struct rr_watched *entry, int fd)
     pthread_mutex_lock(&w->lock);
     entry->fd = fd;
     entry->listed = true;
+    entry->since_ns = rr_now_ns();
     entry->prev = NULL;
     entry->next = w->first;
-    if (w->first) w->first->prev = entry;
+    if (w->first)
+        w->first->prev = entry;
+    else
+        w->last = entry;
     w->first = entry;
+    w->listed++;
     entry->generation = ++w->generation;
     /* Without memory or a socket the request is computed to its end, as if nobody had looked. */
     if (fd >= 0 && grow(w, (size_t)fd)) {
@@ -154,7 +161,11 @@ void rr_watch_remove(struct rr_watch *w, struct rr_watched *entry)
     pthread_mutex_lock(&w->lock);
     if (entry->listed) {
         entry->listed = false;
-        if (entry->next) entry->next->prev = entry->prev;
+        w->listed--;
+        if (entry->next)
+            entry->next->prev = entry->prev;
+        else
+            w->last = entry->prev;
         if (entry->prev)
             entry->prev->next = entry->next;
         else
@@ -165,6 +176,26 @@ void rr_watch_remove(struct rr_watch *w, struct rr_watched *entry)
         }
     }
     pthread_mutex_unlock(&w->lock);
+}
+
+size_t rr_watch_listed(struct rr_watch *w)
+{
+    size_t n;
+
+    pthread_mutex_lock(&w->lock);
+    n = w->listed;
+    pthread_mutex_unlock(&w->lock);
+    return n;
+}
+
+uint64_t rr_watch_oldest_ns(struct rr_watch *w)
+{
+    uint64_t ns;
+
+    pthread_mutex_lock(&w->lock);
+    ns = w->last ? w->last->since_ns : 0;
+    pthread_mutex_unlock(&w->lock);
+    return ns;
 }
 
 void rr_watch_all_gone(struct rr_watch *w)

@@ -8,6 +8,7 @@
 #define RR_SERVER_WATCH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -19,6 +20,7 @@ struct rr_watched { /* part of what is watched; all fields are private */
     int fd;
     uint32_t generation;
     bool listed;
+    uint64_t since_ns;
     struct rr_watched *next, *prev;
 };
 
@@ -39,6 +41,10 @@ void rr_watch_add(struct rr_watch *w, struct rr_watched *entry, int fd);
 
 /* After it, gone is not running and will not run for this entry.  Not listed: nothing happens. */
 void rr_watch_remove(struct rr_watch *w, struct rr_watched *entry);
+
+/* How many are listed, and since when the oldest of them is (monotonic; 0: none is). */
+size_t rr_watch_listed(struct rr_watch *w);
+uint64_t rr_watch_oldest_ns(struct rr_watch *w);
 
 /* Calls gone(..., RR_GONE_DRAIN) for all that is listed. */
 void rr_watch_all_gone(struct rr_watch *w);

@@ -110,7 +110,7 @@ def test_client_leaves_while_sending():
 def test_client_leaves_while_waiting():
     with Server(*SLOW, model_folder=starter()) as s:
         for how in ("close", "reset"):
-            cancelled = s.metrics()["rerank_requests_cancelled_total"]
+            cancelled = s.metrics()['rerank_requests_cancelled_total{stage="waiting"}']
             connections = [s.connect() for _ in range(6)]
             for c in connections:
                 c.send("POST", "/rerank", long_body(60))
@@ -120,7 +120,7 @@ def test_client_leaves_while_waiting():
                     c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 c.close()
             until(lambda: s.metrics()["rerank_requests_in_flight"] == 0, "nobody waiting")
-            now = s.metrics()["rerank_requests_cancelled_total"]
+            now = s.metrics()['rerank_requests_cancelled_total{stage="waiting"}']
             assert now >= cancelled + 5, (how, cancelled, now)  # one may have been done in time
         assert s.post(GOOD).status == 200
 

@@ -139,7 +139,8 @@ def test_stop_while_loading():
 
 
 def test_drain_under_load():
-    """Every request that was sent is answered: with 200, or with 503 and the end of the line."""
+    """Every request that was sent is answered, the last one of each client with the end of the
+    line: 200 if it was accepted before the signal, else 503."""
     with Server(model_folder=starter()) as s:
         ledger = []
         started = threading.Barrier(13, timeout=60)
@@ -151,9 +152,9 @@ def test_drain_under_load():
                     ledger.append(a.status if a else None)
                     if k == 0:
                         started.wait()
-                    if a is None or a.status != 200:
-                        assert a is None or a.headers["connection"].lower() == "close", a
+                    if a is None or a.headers.get("connection", "").lower() == "close":
                         return
+                    assert a.status == 200, a
 
         threads = [threading.Thread(target=client, args=(i,)) for i in range(12)]
         for t in threads:
@@ -162,8 +163,8 @@ def test_drain_under_load():
         assert s.stop() == 0, s.lines
         for t in threads:
             t.join()
-        assert None not in ledger and set(ledger) == {200, 503}, (len(ledger), set(ledger))
-        assert ledger.count(503) == 12, ledger.count(503)
+        assert None not in ledger and set(ledger) <= {200, 503}, (len(ledger), set(ledger))
+        assert ledger.count(503) <= 12, ledger.count(503)
 
 
 def test_drain_finishes_what_was_accepted():
@@ -203,4 +204,5 @@ def test_second_signal():
             until(lambda: s.metrics()["rerank_queue_requests"] == 1, "a request with the engine")
             s.process.send_signal(signal.SIGTERM)
             s.log("signal TERM")
-            assert s.stop() == -signal.SIGTERM, s.lines
+            assert s.stop() == 0, s.lines
+            assert c.receive().status == 503  # cancelled, but answered

@@ -110,7 +110,8 @@ class Server:
     """rerankd serve on a free port.  Its log is in lines."""
 
     def __init__(self, *options, model_folder=None, env=None, ready=True):
-        words = ["serve", "--port", "0", "--model", model_folder or model(), *options]
+        words = ["serve", "--port", "0", "--model", model_folder or model(), "--drain-delay", "0",
+                 *options]
         self.process = subprocess.Popen([RERANKD, *words], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=env or environment(), cwd=ROOT)

@@ -266,7 +266,7 @@ static void test_refusals(void **state)
         { "--device=cuda:", RR_EINVAL, "found \"cuda:\"" },
         { "--device=cuda:x", RR_EINVAL, "found \"cuda:x\"" },
         { "--device=cuda:123", RR_EINVAL, "found \"cuda:123\"" },
-        { "--log-format=xml", RR_EINVAL, "found \"xml\", expected text or json" },
+        { "--log-format=xml", RR_EINVAL, "found \"xml\", expected text, json or logfmt" },
         { "env:DEVICE=gpu", RR_EFORMAT, "environment DEVICE: found \"gpu\"" },
         { "env:LOG_LEVEL=inf", RR_EFORMAT,
           "environment LOG_LEVEL: found \"inf\", expected error, warn, info or debug; did you mean "
@@ -653,6 +653,41 @@ static void test_out_of_memory(void **state)
     assert_true(report.allocations >= 3);
 }
 
+static void note_ignored(void *user, const char *name)
+{
+    snprintf(user, 40, "%s", name);
+}
+
+/* The file changes while the program runs: live settings follow, others keep their value. */
+static void test_again(void **state)
+{
+    static const char *const live[] = { "max-documents" };
+    char line[100], ignored[40] = "";
+    struct rr_settings later;
+
+    (void)state;
+    write_config("max-documents = 5\nport = 1\n", 27);
+    snprintf(line, sizeof(line), "--config %s --host ::1", config_path);
+    assert_int_equal(load(line), RR_OK);
+    assert_int_equal(rr_settings_again(&settings, &later, &err), RR_OK);
+    assert_false(rr_settings_keep(&later, &settings, live, 1, note_ignored, ignored));
+    assert_string_equal(ignored, "");
+    rr_settings_free(&later);
+
+    write_config("max-documents = 6\nport = 2\nhost = x\n", 36);
+    assert_int_equal(rr_settings_again(&settings, &later, &err), RR_OK);
+    assert_string_equal(later.host, "::1"); /* the flag is still there */
+    assert_true(rr_settings_keep(&later, &settings, live, 1, note_ignored, ignored));
+    assert_int_equal(later.max_documents, 6);
+    assert_int_equal(later.port, 1);
+    assert_string_equal(ignored, "port");
+    rr_settings_free(&later);
+
+    write_config("max-documents = no\n", 19);
+    assert_int_equal(rr_settings_again(&settings, &later, &err), RR_EFORMAT);
+    rr_settings_free(&later);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -675,6 +710,7 @@ int main(void)
         TEST(test_texts_name_everything),
         TEST(test_exit_codes),
         TEST(test_out_of_memory),
+        TEST(test_again),
 #undef TEST
     };
     int failed, fd = mkstemp(config_path);

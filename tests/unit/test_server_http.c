@@ -174,6 +174,8 @@ static struct served *start_server(const char *const *options, int status)
     argv[argc++] = (char *)(uintptr_t)"fake";
     argv[argc++] = (char *)(uintptr_t)"--log-level";
     argv[argc++] = (char *)(uintptr_t)"error";
+    argv[argc++] = (char *)(uintptr_t)"--drain-delay";
+    argv[argc++] = (char *)(uintptr_t)"0";
     while (*options) argv[argc++] = (char *)(uintptr_t)*options++;
     if (rr_settings_load(&s->settings, argc, argv, rest, &n_rest, &err)) fail_msg("%s", err.msg);
     assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
@@ -407,7 +409,7 @@ static void test_client_leaves(void **state)
     do { /* counted when the connections have been woken */
         ask("GET", "/metrics", "", &a);
         assert_true(rr_now_ns() < until);
-    } while (!strstr(a.body, "rerank_requests_cancelled_total 20\n"));
+    } while (!strstr(a.body, "rerank_requests_cancelled_total{stage=\"waiting\"} 20\n"));
     assert_int_equal(stop_server(s), 0);
 }
 

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* golden.c - see golden.h.
+ * Each line of reference.jsonl: {"query", "documents": [...], "max_length", "logits": [...]}. */
+#include "server/golden.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+
+#define MAX_FILE_BYTES ((size_t)64 << 20)
+#define MAX_LINES 8 /* enough to tell a wrong model; all of them would take long */
+
+int rr_golden_memory(const struct rr_options *options, struct rr_error *err)
+{
+    struct rr_info info;
+    struct rr_host host;
+    uint64_t need, have;
+    int rc = rr_inspect(options, &info, err);
+
+    if (rc) return rc;
+    rr_host_info(&host);
+    need = info.weights_bytes + info.workspace_bytes + options->cache_bytes;
+    have = host.memory_available;
+    if (host.memory_limit) have = have ? RR_MIN(have, host.memory_limit) : host.memory_limit;
+    if (!have || need <= have) return RR_OK;
+    return rr_fail(err, RR_ENOMEM,
+                   "a second model needs %.1f MiB beside the first, and %.1f MiB are available; "
+                   "restart the server with it instead",
+                   (double)need / (1 << 20), (double)have / (1 << 20));
+}
+
+/* How far logits may be from those of float32: rounding, not another model. */
+static double tolerance_of(const struct rr_engine *engine)
+{
+    const char *dtype = rr_engine_info(engine)->dtype;
+
+    if (strcmp(dtype, "f32") == 0) return 0.01;
+    return strcmp(dtype, "bf16") == 0 ? 0.5 : 1;
+}
+
+static int compare(const struct rr_result *r, const json_t *logits, double tolerance,
+                   const char *where, struct rr_error *err)
+{
+    size_t i;
+
+    for (i = 0; i < r->n_documents; i++) {
+        const json_t *v = json_array_get(logits, i);
+        double ours = (double)r->scores[i].logit, theirs = json_number_value(v);
+
+        if (!json_is_number(v))
+            return rr_fail(err, RR_EFORMAT, "%s: \"logits\" needs a number for each document",
+                           where);
+        if (!(fabs(ours - theirs) <= tolerance))
+            return rr_fail(err, RR_EFORMAT,
+                           "%s: document %zu has the logit %.4f, expected %.4f within %.2f", where,
+                           i, ours, theirs, tolerance);
+    }
+    return RR_OK;
+}
+
+static int check_value(struct rr_engine *engine, const json_t *v, const char *where,
+                       struct rr_error *err)
+{
+    const json_t *documents = json_object_get(v, "documents");
+    struct rr_request request = { .no_cache = true, .n_documents = json_array_size(documents) };
+    struct rr_result *result = NULL;
+    struct rr_text *texts;
+    size_t i;
+    int rc = rr_json_text(v, where, "query", &request.query, err);
+
+    if (!rc) rc = rr_json_u32(v, where, "max_length", 0, 131072, &request.max_length, err);
+    if (rc) return rc;
+    /* Recorded with another window: says nothing about this one. */
+    if (request.max_length > rr_engine_info(engine)->max_length) return RR_OK;
+    if (!request.query.data || !request.n_documents)
+        return rr_fail(err, RR_EFORMAT, "%s: found no \"query\" or no \"documents\"", where);
+    texts = rr_calloc(RR_MEM_REQUEST, request.n_documents, sizeof(*texts));
+    if (!texts) return rr_fail(err, RR_ENOMEM, "%s: out of memory", where);
+    for (i = 0; i < request.n_documents; i++) {
+        const json_t *d = json_array_get(documents, i);
+
+        if (json_is_string(d))
+            texts[i] = (struct rr_text){ json_string_value(d), json_string_length(d) };
+    }
+    request.documents = texts;
+    rc = rr_score(engine, &request, &result, err);
+    if (!rc) rc = compare(result, json_object_get(v, "logits"), tolerance_of(engine), where, err);
+    rr_result_free(result);
+    rr_free(texts);
+    return rc;
+}
+
+static int check_lines(struct rr_engine *engine, const char *path, const char *text, size_t len,
+                       struct rr_error *err)
+{
+    char where[1200];
+    size_t at = 0;
+    unsigned line = 0;
+    int rc = RR_OK;
+
+    while (at < len && line < MAX_LINES && !rc) {
+        const char *end = memchr(text + at, '\n', len - at);
+        struct rr_text one = { text + at, end ? (size_t)(end - text) - at : len - at };
+        json_t *v = NULL;
+
+        line++;
+        at += one.len + 1;
+        if (rr_text_blank(one)) continue;
+        snprintf(where, sizeof(where), "%s: line %u", path, line);
+        rc = rr_json_parse(&v, one, 0, RR_JSON_DUP_LAST, err);
+        if (rc)
+            rr_fail_prefix(err, "%s", where);
+        else
+            rc = check_value(engine, v, where, err);
+        json_decref(v);
+    }
+    return rc;
+}
+
+int rr_golden_check(struct rr_engine *engine, struct rr_error *err)
+{
+    char path[1100], *text = NULL;
+    size_t len = 0;
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), rr_engine_info(engine)->path, "reference.jsonl") ||
+        !rr_file_exists(path))
+        return RR_OK;
+    rc = rr_file_read(&text, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, err);
+    if (!rc) rc = check_lines(engine, path, text, len, err);
+    rr_free(text);
+    return rc;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* health.c - see health.h. */
+#include "server/health.h"
+
+#include "base/text.h"
+
+static bool saturated(const struct rr_settings *o, const struct rr_stats *stats)
+{
+    return stats->queue_tokens > o->queue_tokens / 10 * 9 ||
+           stats->queue_requests > o->queue_requests / 10 * 9;
+}
+
+void rr_condition(struct rr_server *s, struct rr_engine *engine, struct rr_condition *out)
+{
+    int phase = atomic_load(&s->phase);
+    struct rr_stats stats;
+
+    *out = (struct rr_condition){ .word = "loading" };
+    if (engine) {
+        rr_engine_health(engine, &out->engine);
+        rr_engine_stats(engine, &stats);
+        out->cache_down = stats.shared_configured && !stats.shared_up;
+        out->device_fallback = rr_engine_info(engine)->fallback_active;
+    }
+    if (phase == RR_PHASE_LEAVING || phase == RR_PHASE_DRAINING) {
+        out->word = "draining";
+    } else if (phase == RR_PHASE_READY && engine && !out->engine.ok) {
+        out->word = "unhealthy";
+    } else if (phase == RR_PHASE_READY && engine) {
+        bool full = saturated(s->settings, &stats);
+
+        out->word = full ? "saturated" : "healthy";
+        out->ok = true;
+        out->ready = !full || s->settings->ready_when_saturated;
+    }
+}
+
+static void put_string(struct rr_buf *out, const char *key, const char *value)
+{
+    rr_buf_printf(out, "\"%s\":", key);
+    rr_buf_json_string(out, rr_text(value));
+}
+
+/* ,"degraded":[...] and ,"why":"..." where there is something to say. */
+static void put_details(const struct rr_condition *c, struct rr_buf *out)
+{
+    if (c->cache_down || c->device_fallback)
+        rr_buf_printf(out, ",\"degraded\":[%s%s%s]", c->device_fallback ? "\"device\"" : "",
+                      c->device_fallback && c->cache_down ? "," : "",
+                      c->cache_down ? "\"cache\"" : "");
+    if (!c->engine.why[0]) return;
+    rr_buf_putc(out, ',');
+    put_string(out, "why", c->engine.why);
+}
+
+static void set_status(struct rr_exchange *x, bool good)
+{
+    x->status = good ? 200 : 503;
+    if (!good) rr_http_header(x, "Retry-After", "1");
+}
+
+void rr_admin_health(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_condition c;
+
+    rr_condition(s, x->engine, &c);
+    set_status(x, c.ok);
+    rr_buf_putc(&x->reply, '{');
+    /* Clients of the first rerank services compare with this very word. */
+    put_string(&x->reply, "status", c.ok ? "healthy" : c.word);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "device",
+               x->engine ? rr_engine_info(x->engine)->device : s->settings->device);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "model", rr_server_model(s, x));
+    put_details(&c, &x->reply);
+    rr_buf_putc(&x->reply, '}');
+}
+
+void rr_admin_live(struct rr_server *s, struct rr_exchange *x)
+{
+    (void)s;
+    x->status = 200;
+    rr_buf_puts(&x->reply, "{\"status\":\"alive\"}");
+}
+
+void rr_admin_ready(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_condition c;
+
+    rr_condition(s, x->engine, &c);
+    set_status(x, c.ready);
+    rr_buf_putc(&x->reply, '{');
+    put_string(&x->reply, "status", c.ready ? "ready" : c.word);
+    put_details(&c, &x->reply);
+    rr_buf_putc(&x->reply, '}');
+}
