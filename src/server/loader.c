@@ -21,9 +21,12 @@ struct rr_loader {
     struct rr_server *server;
     pthread_mutex_t lock;
     pthread_t thread;
-    bool joinable; /* lock; thread was started and not joined */
-    bool busy;     /* lock; it has not come to its end */
-    int finished;  /* eventfd: the first model is open, or is not */
+    bool joinable;      /* lock; thread was started and not joined */
+    bool busy;          /* lock; its outcome is not known yet */
+    pthread_t previous; /* the new thread joins the one before, which may still be closing a model,
+                           so that there never are three */
+    bool has_previous;
+    int finished; /* eventfd: the first model is open, or is not */
     char model[1024];
     struct rr_exchange *x; /* who waits for the outcome; NULL: the start of the server */
     uint64_t took_ns;
@@ -56,7 +59,13 @@ void rr_loader_close(struct rr_loader *l)
     rr_free(l);
 }
 
-static void end_of_thread(struct rr_loader *l)
+static void join_previous(struct rr_loader *l)
+{
+    if (l->has_previous) pthread_join(l->previous, NULL);
+    l->has_previous = false;
+}
+
+static void outcome_known(struct rr_loader *l)
 {
     pthread_mutex_lock(&l->lock);
     l->busy = false;
@@ -96,7 +105,7 @@ static void *load_first(void *arg)
     uint64_t one = 1;
 
     (void)open_and_switch(l, false, &l->err); /* l->err.code has the outcome */
-    end_of_thread(l);
+    outcome_known(l);
     /* Cannot fail: the counter is far from its end. */
     if (write(l->finished, &one, sizeof(one)) < 0) return NULL;
     return NULL;
@@ -107,12 +116,14 @@ static int start(struct rr_loader *l, void *(*run)(void *), struct rr_error *err
 {
     int rc;
 
-    if (l->joinable) pthread_join(l->thread, NULL); /* not busy, so it is at its end */
-    l->joinable = false;
+    if (l->joinable) l->previous = l->thread;
+    l->has_previous = l->joinable;
     l->err = (struct rr_error){ 0 };
     l->busy = true;
     rc = pthread_create(&l->thread, NULL, run, l);
-    l->busy = l->joinable = rc == 0;
+    l->busy = rc == 0;
+    if (rc && l->has_previous) l->thread = l->previous; /* still to be joined, by whoever is next */
+    l->joinable = rc == 0 || l->has_previous;
     return rc ? rr_fail(err, RR_EIO, "cannot start a thread: %s", strerror(rc)) : RR_OK;
 }
 
@@ -170,19 +181,22 @@ static void *replace(void *arg)
 {
     struct rr_loader *l = arg;
     struct rr_server *s = l->server;
-    int rc = open_and_switch(l, true, &l->err);
+    struct rr_exchange *x = l->x;
+    int rc;
 
+    join_previous(l);
+    rc = open_and_switch(l, true, &l->err);
     rr_metrics_add(s->metrics, RR_M_RELOADS, rc ? 1 : 0, 1);
     if (rc) {
         RR_SAY(&s->console, RR_ERROR, MODEL_KEPT, l->err.msg);
-        reply_kept(l, l->x);
+        reply_kept(l, x);
     } else {
         RR_SAY(&s->console, RR_INFO, MODEL_REPLACED, l->model, rr_num1((double)l->took_ns * 1e-9));
-        reply_replaced(l, l->x);
+        reply_replaced(l, x);
     }
-    rr_http_wake(l->x);
+    outcome_known(l); /* from here on l may be loading another one */
+    rr_http_wake(x);
     rr_models_settle(s->models);
-    end_of_thread(l);
     return NULL;
 }
 

@@ -238,9 +238,9 @@ static int run(struct life *life, int *signal, bool *hopeless, struct rr_error *
     struct rr_server *s = life->server;
     struct pollfd fds[2] = { { life->signals, POLLIN, 0 },
                              { rr_loader_finished(s->loader), POLLIN, 0 } };
-    int rc = RR_OK;
+    int rc;
 
-    while (!rc) {
+    while ((rc = rr_supervise(&life->supervisor, err)) == RR_OK) {
         if (poll(fds, RR_COUNT(fds), ROUND_MS) < 0 && errno != EINTR)
             return rr_fail(err, RR_EIO, "poll: %s", strerror(errno));
         if (fds[0].revents & POLLIN) *signal = rr_signals_read(life->signals);
@@ -251,11 +251,10 @@ static int run(struct life *life, int *signal, bool *hopeless, struct rr_error *
             fds[1].fd = -1; /* once */
             fds[1].revents = 0;
             rc = become_ready(life, err);
-        } else {
-            rc = rr_supervise(&life->supervisor, err);
-            *hopeless = rc != RR_OK;
+            if (rc) return rc;
         }
     }
+    *hopeless = true;
     return rc;
 }
 

@@ -161,7 +161,8 @@ def test_healthcheck_of_the_server():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = str(s.getsockname()[1])
-    p = subprocess.Popen([RERANKD, "serve", "--model", model(), "--port", port],
+    p = subprocess.Popen([RERANKD, "serve", "--model", model(), "--port", port,
+                          "--drain-delay", "0"],
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
     try:
         deadline = time.monotonic() + TIMEOUT

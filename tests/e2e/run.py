@@ -19,12 +19,14 @@ import server_bad_input
 import server_connections
 import server_dialects
 import server_life
+import server_ops
 import server_support
 import test_cli
 from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor)] + [
-    ("serve", m) for m in (server_dialects, server_bad_input, server_connections, server_life)]
+    ("serve", m) for m in (server_dialects, server_bad_input, server_connections, server_life,
+                             server_ops)]
 
 
 def run_one(function):

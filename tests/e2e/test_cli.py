@@ -157,7 +157,7 @@ def test_completion_bash():
             (["rerankd", "score", "--fo"], "--format"),
             (["rerankd", "score", "--format", ""], "auto lines jsonl"),
             (["rerankd", "serve", "--device", "=", "c"], "cpu cuda"),
-            (["rerankd", "serve", "--no-"], "--no-fallback"),
+            (["rerankd", "serve", "--no-f"], "--no-fallback"),
             (["rerankd", "help", "d"], "doctor"),
             (["rerankd", "--completion", "z"], "zsh")]:
         p = subprocess.run(["bash", "-c", script, "bash", *words], stdout=subprocess.PIPE,

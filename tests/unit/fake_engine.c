@@ -35,6 +35,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool held, open_held;
 static int refuse_code, fail_code;
+static struct rr_health health = { .ok = true, .device_ok = true };
+static size_t extra_tokens, open_count;
+static bool shared_configured, shared_up, fallback;
 static size_t waiting, canceled, refuse_left; /* refuse_left: taken before refuse_code counts */
 
 void fake_engine_hold(bool hold)
@@ -51,6 +54,45 @@ void fake_engine_hold_open(bool hold)
     open_held = hold;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
+}
+
+void fake_engine_health(const struct rr_health *h)
+{
+    pthread_mutex_lock(&lock);
+    health = h ? *h : (struct rr_health){ .ok = true, .device_ok = true };
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_engine_queue(size_t tokens)
+{
+    pthread_mutex_lock(&lock);
+    extra_tokens = tokens;
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_engine_shared(bool configured, bool up)
+{
+    pthread_mutex_lock(&lock);
+    shared_configured = configured;
+    shared_up = up;
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_engine_fallback(bool active)
+{
+    pthread_mutex_lock(&lock);
+    fallback = active;
+    pthread_mutex_unlock(&lock);
+}
+
+size_t fake_engine_open_count(void)
+{
+    size_t n;
+
+    pthread_mutex_lock(&lock);
+    n = open_count;
+    pthread_mutex_unlock(&lock);
+    return n;
 }
 
 void fake_engine_refuse(int code)
@@ -246,6 +288,11 @@ int rr_open(struct rr_engine **out, const struct rr_options *opt, struct rr_erro
         rr_free(e);
         return rr_fail(err, RR_EIO, "cannot start a thread");
     }
+    pthread_mutex_lock(&lock);
+    e->info.fallback_active = fallback;
+    snprintf(e->info.path, sizeof(e->info.path), "%s", opt->model);
+    open_count++;
+    pthread_mutex_unlock(&lock);
     *out = e;
     return RR_OK;
 }
@@ -258,6 +305,9 @@ void rr_close(struct rr_engine *e)
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
     pthread_join(e->thread, NULL);
+    pthread_mutex_lock(&lock);
+    open_count--;
+    pthread_mutex_unlock(&lock);
     rr_free(e);
 }
 
@@ -355,6 +405,9 @@ void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
 {
     pthread_mutex_lock(&lock);
     *out = e->stats;
+    out->queue_tokens += extra_tokens;
+    out->shared_configured = shared_configured;
+    out->shared_up = shared_up;
     pthread_mutex_unlock(&lock);
 }
 
@@ -389,7 +442,9 @@ const char *rr_status_name(int code)
 void rr_engine_health(struct rr_engine *e, struct rr_health *out)
 {
     (void)e;
-    *out = (struct rr_health){ .ok = true, .device_ok = true };
+    pthread_mutex_lock(&lock);
+    *out = health;
+    pthread_mutex_unlock(&lock);
 }
 
 uint64_t rr_engine_wait_ns(struct rr_engine *e, size_t tokens)

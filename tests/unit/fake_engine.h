@@ -20,6 +20,16 @@ void fake_engine_fail(int code);
 /* Blocks until that many requests are waiting, at most ten seconds; false: they never came. */
 bool fake_engine_await(size_t waiting);
 size_t fake_engine_canceled(void);
+/* What rr_engine_health reports; NULL: healthy. */
+struct rr_health;
+void fake_engine_health(const struct rr_health *health);
+/* Tokens that wait, besides those of requests, and the state of a shared cache. */
+void fake_engine_queue(size_t tokens);
+void fake_engine_shared(bool configured, bool up);
+/* Engines opened after it say that they stand in for a GPU. */
+void fake_engine_fallback(bool active);
+/* Engines that are open. */
+size_t fake_engine_open_count(void);
 /* The share that the score is made of. */
 double fake_engine_share(const char *query, size_t query_len, const char *doc, size_t doc_len);
 
