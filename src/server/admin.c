@@ -58,8 +58,10 @@ static void put_device(const struct rr_info *info, struct rr_buf *out)
                   (unsigned long long)info->workspace_bytes);
 }
 
-static void put_limits(const struct rr_settings *s, struct rr_buf *out)
+static void put_limits(struct rr_server *server, struct rr_buf *out)
 {
+    const struct rr_settings *s = server->settings;
+
     rr_buf_printf(out,
                   ",\"limits\":{\"body_bytes\":%zu,\"documents\":%u,\"document_bytes\":%zu,"
                   "\"query_bytes\":%zu,\"json_depth\":%u,\"queue_requests\":%u,"
@@ -67,7 +69,7 @@ static void put_limits(const struct rr_settings *s, struct rr_buf *out)
                   s->max_body, s->max_documents, s->max_document_bytes, s->max_query_bytes,
                   s->max_json_depth, s->queue_requests, s->queue_tokens, s->max_connections);
     rr_buf_json_double(out, s->request_timeout);
-    rr_buf_putc(out, '}');
+    rr_buf_printf(out, ",\"inflight_bytes\":%zu}", atomic_load(&server->max_inflight));
 }
 
 static const char *tei_dtype(const char *dtype)
@@ -119,7 +121,7 @@ void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
     rr_buf_printf(&x->reply, ",\"parameters\":%llu,\"fingerprint\":\"%016llx\"",
                   (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
     put_device(info, &x->reply);
-    put_limits(s->settings, &x->reply);
+    put_limits(s, &x->reply);
     rr_buf_putc(&x->reply, '}');
 }
 

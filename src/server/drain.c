@@ -29,6 +29,7 @@ struct drain {
     const struct rr_notify *notify;
     int signals;
     bool hurry; /* a second signal has come */
+    unsigned ticks;
 };
 
 /* ---- signals -------------------------------------------------------------------------------- */
@@ -74,7 +75,8 @@ static void tick(struct drain *d)
     struct pollfd fd = { d->signals, POLLIN, 0 };
     int number;
 
-    rr_notify_send(d->notify, "WATCHDOG=1");
+    /* The wait has an end of its own, so this needs no proof of progress. */
+    if (d->ticks++ % 50 == 0) rr_notify_send(d->notify, "WATCHDOG=1");
     if (poll(&fd, 1, TICK_MS) <= 0) return;
     number = rr_signals_read(d->signals);
     if (number != SIGTERM && number != SIGINT) return; /* SIGHUP: too late for that */
@@ -125,7 +127,7 @@ static bool give_up(struct drain *d)
 
 bool rr_drain(struct rr_server *s, const struct rr_notify *notify, int signals, int signal)
 {
-    struct drain d = { s, notify, signals, false };
+    struct drain d = { s, notify, signals, false, 0 };
     const char *name = signal == SIGINT ? "INT" : "TERM";
     uint64_t begun, timeout = (uint64_t)(s->settings->drain_timeout * 1e9);
 
