@@ -41,7 +41,7 @@ static void put_fields(const struct rr_console *c, struct rr_buf *out, const str
     rr_line_text(c, out, "id", x->request_id);
     rr_line_text(c, out, "trace", x->trace.id);
     rr_line_text(c, out, "span", x->trace.span);
-    rr_line_text(c, out, "client", x->client);
+    rr_line_text(c, out, "client", x->peer);
     if (x->key_name) rr_line_text(c, out, "key", x->key_name);
     rr_line_text(c, out, "dialect", a->dialect);
     rr_line_number(c, out, "status", a->status, 0);

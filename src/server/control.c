@@ -32,9 +32,9 @@ static bool same_key(const char *a, size_t a_len, const char *b, size_t b_len)
 /* What follows "Bearer ", or NULL. */
 static const char *bearer_of(const struct rr_exchange *x)
 {
-    const char *value;
+    const char *value = rr_http_given(x, "Authorization", 0);
 
-    if (rr_http_request_header(x, "Authorization", &value) != 1) return NULL;
+    if (!value || rr_http_given(x, "Authorization", 1)) return NULL; /* two: whose? */
     return strncasecmp(value, "Bearer ", 7) == 0 ? value + 7 : NULL;
 }
 

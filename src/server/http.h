@@ -59,7 +59,7 @@ struct rr_exchange {
     struct rr_engine *engine; /* leased from app->request to app->end; NULL: none is loaded yet */
     size_t reserved;          /* bytes counted in the server's bodies in flight */
     struct rr_trace trace;
-    char client[64];      /* address of the client, or of the proxy in front of it */
+    char peer[64];        /* address of the client, as text */
     const char *key_name; /* name of the key it came with; NULL: none */
 };
 
@@ -108,9 +108,8 @@ void rr_http_close(struct rr_http *h);
  * app->request has returned.  The exchange must not be touched afterwards. */
 void rr_http_wake(struct rr_exchange *x);
 
-/* How often the request has this header, in any case; *value is the first one's, NULL when there is
- * none.  From app->begin to the end of app->finish, by the exchange's I/O thread. */
-unsigned rr_http_request_header(const struct rr_exchange *x, const char *name, const char **value);
+/* The nth header of that name in the request, or NULL.  Valid from app->begin until the reply. */
+const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth);
 
 /* The socket, for watching only.  Valid from app->request until rr_http_wake. */
 int rr_http_socket(const struct rr_exchange *x);

@@ -554,7 +554,7 @@ void rr_http_wake(struct rr_exchange *x)
 
 struct wanted {
     const char *name, *value;
-    unsigned n;
+    unsigned left;
 };
 
 static enum MHD_Result match_header(void *user, enum MHD_ValueKind kind, const char *name,
@@ -563,18 +563,18 @@ static enum MHD_Result match_header(void *user, enum MHD_ValueKind kind, const c
     struct wanted *w = user;
 
     (void)kind;
-    if (strcasecmp(name, w->name) == 0 && w->n++ == 0) w->value = value ? value : "";
-    return MHD_YES;
+    if (strcasecmp(name, w->name) != 0 || w->left-- > 0) return MHD_YES;
+    w->value = value ? value : "";
+    return MHD_NO; /* found: no need to go on */
 }
 
-unsigned rr_http_request_header(const struct rr_exchange *x, const char *name, const char **value)
+const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth)
 {
     const struct connection_exchange *c = (const struct connection_exchange *)x;
-    struct wanted w = { name, NULL, 0 };
+    struct wanted w = { name, NULL, nth };
 
     MHD_get_connection_values(c->connection, MHD_HEADER_KIND, match_header, &w);
-    *value = w.value;
-    return w.n;
+    return w.value;
 }
 
 int rr_http_socket(const struct rr_exchange *x)

@@ -25,8 +25,8 @@ static const char *const dialects[] = { "ragfab",    "tei",        "union",    "
                                         "dashscope", "score",      "predict",  "vertex", "none" };
 static const char *const outcomes[] = { "ok", "error", "cancelled" };
 static const char *const stages[] = { "parse", "tokenize", "queue", "inference", "serialize" };
-static const char *const reasons[] = { "queue_full", "deadline", "invalid", "too_large", "draining",
-                                       "not_ready",  "error",    "memory",  "auth",      "rate" };
+static const char *const reasons[] = { "queue_full", "deadline",  "invalid", "too_large",
+                                       "draining",   "not_ready", "error",   "memory" };
 static const char *const leaves[] = { "reading", "waiting", "writing" };
 static const char *const sources[] = { "model", "cache_local", "cache_shared", "deduplicated",
                                        "coalesced" };

@@ -31,9 +31,7 @@ enum rr_meter_reason {
     RR_REJECT_DRAINING,
     RR_REJECT_NOT_READY,
     RR_REJECT_ERROR,
-    RR_REJECT_MEMORY,
-    RR_REJECT_AUTH,
-    RR_REJECT_RATE
+    RR_REJECT_MEMORY
 };
 enum rr_meter_leave { RR_LEFT_READING, RR_LEFT_WAITING, RR_LEFT_WRITING };
 enum rr_meter_handler {

@@ -140,9 +140,9 @@ void rr_reload_run(struct rr_reload *r)
 
     rr_metrics_set(s->metrics, RR_M_RELOAD_OK, 0, rc == RR_OK);
     if (rc) {
-        RR_SAY(&s->console, RR_ERROR, RELOAD_FAILED, err.msg);
+        RR_SAY(&s->console, RR_ERROR, CONFIG_KEPT, err.msg);
         return;
     }
     rr_metrics_set(s->metrics, RR_M_RELOAD_TIME, 0, (int64_t)(rr_unix_time() * 1e3));
-    RR_SAY(&s->console, RR_INFO, RELOADED, rr_num(RR_COUNT(reloadables)));
+    RR_SAY(&s->console, RR_INFO, CONFIG_RELOADED, rr_num(RR_COUNT(reloadables)));
 }

@@ -61,34 +61,30 @@ static void release(struct rr_server *s, struct rr_exchange *x, size_t keep)
 }
 
 /* The peer's address; behind a trusted proxy it may be replaced by what the proxy says. */
-static void set_client(struct rr_exchange *x)
+static void set_peer(struct rr_exchange *x)
 {
     struct sockaddr_storage a;
     socklen_t len = sizeof(a);
 
-    if (x->client[0] || getpeername(rr_http_socket(x), (struct sockaddr *)&a, &len)) return;
-    if (getnameinfo((struct sockaddr *)&a, len, x->client, sizeof(x->client), NULL, 0,
-                    NI_NUMERICHOST))
-        x->client[0] = 0;
+    if (x->peer[0] || getpeername(rr_http_socket(x), (struct sockaddr *)&a, &len)) return;
+    if (getnameinfo((struct sockaddr *)&a, len, x->peer, sizeof(x->peer), NULL, 0, NI_NUMERICHOST))
+        x->peer[0] = 0;
 }
 
 static int begin(void *user, struct rr_exchange *x)
 {
     struct rr_server *s = user;
     struct rr_problem problem = { 0 };
-    const char *parent;
+    bool two = rr_http_given(x, "traceparent", 1) != NULL;
     int rc;
 
     atomic_store(&s->last_seen_ns, x->begun_ns);
-    rr_trace_begin(&x->trace,
-                   rr_http_request_header(x, "traceparent", &parent) == 1 ? parent : NULL);
-    set_client(x);
+    rr_trace_begin(&x->trace, two ? NULL : rr_http_given(x, "traceparent", 0));
+    set_peer(x);
     rc = rr_route_find(x, &problem);
     if (!rc && x->route->handler == RR_HANDLER_ADMIN) rc = rr_control_allowed(s, x, &problem);
     if (!rc && !x->route->answer) rc = reserve(s, x, &problem);
     if (rc) fail(x, &problem);
-    if (rc && (x->status == 401 || x->status == 403))
-        rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_AUTH, 1);
     return rc;
 }
 

@@ -78,7 +78,7 @@ def copy_model(source, to):
 
 def test_drain_delay_loses_nothing():
     """While balancers are being told, whoever still comes is served, on old and new connections."""
-    with Server("--drain-delay", "1", model_folder=starter()) as s:
+    with Server("--drain-delay", "300", model_folder=starter()) as s:
         idle = s.connect()
         with Load(s) as kept, Load(s, keep_alive=False) as fresh:
             s.process.send_signal(signal.SIGTERM)
@@ -93,7 +93,7 @@ def test_drain_delay_loses_nothing():
             kept.stopped = fresh.stopped = True
         assert not kept.errors and not fresh.errors, (kept.errors, fresh.errors)
         assert {a.status for a in kept.answers + fresh.answers} == {200}
-        assert s.wait() == 0, s.lines
+        assert s.stop() == 0, s.lines  # the second signal
 
 
 def test_second_signal_shortens_the_delay():
