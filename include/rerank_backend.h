@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define RR_BACKEND_ABI 1 /* raised by every change of this file */
+#define RR_BACKEND_ABI 2 /* raised by every change of this file */
 
 #define RR_NONE UINT32_MAX /* "no register", "no tensor" */
 
@@ -55,20 +55,34 @@ struct rr_register {
     enum rr_rows rows;
 };
 
-enum rr_act { RR_ACT_NONE, RR_ACT_GELU /* erf form */, RR_ACT_RELU, RR_ACT_TANH };
-
-enum rr_op_kind {
-    RR_OP_EMBED,    /* token rows from embedding tables */
-    RR_OP_FIRST,    /* the first token's row of every sequence */
-    RR_OP_LINEAR,   /* y = act(x W^T + b) + residual */
-    RR_OP_NORM,     /* y = LayerNorm(x) */
-    RR_OP_ATTENTION /* softmax(q k^T * scale) v inside each sequence */
+enum rr_act {
+    RR_ACT_NONE,
+    RR_ACT_GELU, /* erf form */
+    RR_ACT_RELU,
+    RR_ACT_TANH,
+    RR_ACT_SILU,     /* GLU only */
+    RR_ACT_GELU_TANH /* GLU only: the approximation by tanh */
 };
 
-/* dst[t] = word[ids[t]] + position[positions[t]] + type[types[t]].  Tables: [n, width of dst]. */
+enum rr_op_kind {
+    RR_OP_EMBED,     /* token rows from embedding tables */
+    RR_OP_FIRST,     /* the first token's row of every sequence */
+    RR_OP_LAST,      /* the last token's row of every sequence */
+    RR_OP_MEAN,      /* the mean of the token rows of every sequence */
+    RR_OP_LINEAR,    /* y = act(x W^T + b) + residual */
+    RR_OP_NORM,      /* y = LayerNorm(x) or RMSNorm(x) */
+    RR_OP_GLU,       /* y = act(one half of x) * the other half */
+    RR_OP_ROTARY,    /* turns pairs of columns by an angle that grows with the position */
+    RR_OP_ATTENTION  /* softmax(q k^T * scale) v inside each sequence */
+};
+
+/* dst[t] = scale * word[ids[t]] + position[positions[t]] + type[types[t]].  Tables: [n, width of
+ * dst]. */
 struct rr_op_embed {
-    uint32_t word, position;
-    uint32_t type; /* RR_NONE: no token types */
+    uint32_t word;
+    uint32_t position; /* RR_NONE: no positions here */
+    uint32_t type;     /* RR_NONE: no token types */
+    float scale;       /* 0 means 1 */
 };
 
 /* dst[r, o] = act(sum_i src[r, i] * W[o, i] + b[o]) + residual[r, o].
@@ -82,22 +96,66 @@ struct rr_op_linear {
 };
 
 /* dst[r] = (src[r] - mean) / sqrt(var + eps) * gamma + beta over the row; var is the biased one.
- * dst may be src. */
+ * rms: dst[r] = src[r] / sqrt(mean of squares + eps) * gamma (Zhang and Sennrich, 2019).  dst may
+ * be src. */
 struct rr_op_norm {
-    uint32_t gamma, beta; /* [width] */
+    uint32_t gamma; /* [width] */
+    uint32_t beta;  /* [width], or RR_NONE; rms has none */
     float eps;
+    bool rms;
+};
+
+/* dst[r, j] = act(src[r, a + j]) * src[r, b + j]; src is twice as wide as dst; a is 0 and b the
+ * width of dst, or the other way round with act_second. */
+struct rr_op_glu {
+    enum rr_act act;
+    bool act_second;
+};
+
+/* Rotary position embedding (Su et al., 2021), in place: dst is src.  In each of heads groups of
+ * head_dim columns from col on: first, if gamma is there, an RMSNorm over the group; then columns j
+ * and j + n of it, j < n, are turned by the angle positions[row] * frequencies[j].  Positions are
+ * below rr_limits.max_length. */
+struct rr_op_rotary {
+    uint32_t col, heads, head_dim;
+    uint32_t frequencies; /* f32 [n], 2 n <= head_dim: radians for each position */
+    uint32_t gamma;       /* [head_dim], or RR_NONE */
+    float eps;
+    bool last; /* rows of sequences stand for the last token, not the first */
+};
+
+/* Disentangled attention (He et al., 2021): scores get content-to-position and position-to-content
+ * terms.  With R = LayerNorm(table), K = R Wk^T + bk and Q = R Wq^T + bq, [2 span, heads *
+ * head_dim]:
+ *     score(i, j) = scale * (q_i . k_j + q_i . K[span + d(i - j)] + k_j . Q[span + d(i - j)])
+ * where d is the distance in logarithmic buckets: for |x| > buckets / 2 = m, sign(x) *
+ * (m + ceil(log(|x| / m) / log((max_distance - 1) / m) * (m - 1))), else x itself; then limited to
+ * [-span, span - 1].  buckets 0: no buckets. */
+struct rr_relative {
+    bool on;
+    bool content_position, position_content; /* which of the two terms */
+    uint32_t table;                          /* [2 span, columns of Wk] */
+    uint32_t gamma, beta;                    /* of the LayerNorm; RR_NONE: none */
+    float eps;
+    uint32_t key_weight, key_bias, query_weight, query_bias; /* biases may be RR_NONE */
+    uint32_t span, buckets, max_distance;
 };
 
 /* Multi-head attention inside each sequence.  Query head h reads columns q_col + h * head_dim of
- * register src; its keys and values are the columns k_col + h * head_dim and v_col + h * head_dim
- * of register kv, all rows of the sequence.  If src has one row per sequence, that row attends to
- * the whole sequence (last layer for the first token only).  dst: [rows of src, heads *
- * head_dim]. */
+ * register src; its keys and values are the columns k_col + g * head_dim and v_col + g * head_dim
+ * of register kv, g = h * kv_heads / heads, all rows of the sequence that it may see.  If src has
+ * one row per sequence, that row is its first token's, or its last one's (last layer for one token
+ * only).  dst: [rows of src, heads * head_dim]. */
 struct rr_op_attention {
     uint32_t kv; /* register */
     uint32_t q_col, k_col, v_col;
     uint32_t heads, head_dim;
+    uint32_t kv_heads; /* divides heads; 0: as many */
     float scale;
+    bool causal;     /* row i sees rows up to i */
+    uint32_t window; /* row i sees rows at most so far away; 0: all */
+    bool last;       /* rows of sequences stand for the last token, not the first */
+    struct rr_relative relative;
 };
 
 struct rr_op {
@@ -107,6 +165,8 @@ struct rr_op {
         struct rr_op_embed embed;
         struct rr_op_linear linear;
         struct rr_op_norm norm;
+        struct rr_op_glu glu;
+        struct rr_op_rotary rotary;
         struct rr_op_attention attention;
     } u;
 };

@@ -10,6 +10,7 @@
  *   cpu_linear.c   weights of linear layers in f32, bf16 and int8
  *   cpu_plan.c     how a batch is cut into work
  *   cpu_exec.c     one operation on some rows and columns
+ *   cpu_attention.c  one head after another: masks, shared keys, relative positions
  *   cpu_run.c      workers, chunks and the team */
 #ifndef RR_BACKEND_CPU_BACKEND_H
 #define RR_BACKEND_CPU_BACKEND_H
@@ -128,6 +129,14 @@ struct rr_cpu_table { /* an embedding table, used where it lies in the file */
     size_t row_bytes;
 };
 
+/* Attention by distance, of one head: the projected table, packed as weights of a linear layer. */
+struct rr_cpu_relative {
+    float *keys, *queries; /* [heads][panels of 2 span columns, head_dim]; NULL: no such term */
+    uint32_t *bucket;      /* [2 max_length - 1] row of the table for i - j + max_length - 1 */
+    float *zero;           /* [2 span, rounded up to panels] */
+    size_t head_floats;    /* of one head's panels */
+};
+
 struct rr_cpu_step { /* one operation, ready to run */
     struct rr_op op;
     enum rr_rows rows; /* of dst */
@@ -135,6 +144,9 @@ struct rr_cpu_step { /* one operation, ready to run */
     struct rr_cpu_linear linear;
     float *gamma, *beta;
     struct rr_cpu_table word, position, type;
+    float *cosines, *sines; /* ROTARY: [max_length, angles]; shared by steps of the same angles */
+    uint32_t angles;
+    struct rr_cpu_relative relative;
 };
 
 struct rr_cpu_cost { /* of a sequence of T tokens: fixed + linear T + square T^2, flop */
@@ -254,6 +266,42 @@ struct rr_cpu_share {
 };
 void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                  const struct rr_cpu_share *share, float *scratch);
+
+/* A value's row: of a token or a sequence of the piece. */
+static inline float *rr_cpu_at(const struct rr_cpu_frame *f, const struct rr_cpu_place *p,
+                               uint32_t row)
+{
+    if (p->area == RR_CPU_BLOCK) row -= f->block0;
+    return f->area[p->area] + p->offset * f->room.rows[p->area] + (size_t)row * p->ld;
+}
+
+/* Token row at which a sequence of the piece begins. */
+static inline uint32_t rr_cpu_first_row(const struct rr_cpu_frame *f, uint32_t sequence)
+{
+    return f->starts[sequence] - f->starts[0];
+}
+
+/* cpu_attention.c */
+
+static inline uint32_t rr_cpu_kv_heads(const struct rr_op_attention *a)
+{
+    return a->kv_heads ? a->kv_heads : a->heads;
+}
+
+/* Floats of scratch for one head over length tokens. */
+size_t rr_cpu_attention_scratch(const struct rr_cpu_step *s, const struct rr_kern *kern,
+                                uint32_t length);
+/* Rows of dst in share are queries of `sequence`, columns are heads. */
+void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
+                   const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
+                   const struct rr_cpu_share *share, uint32_t sequence, float *scratch);
+
+/* Places and fills what attention by distance needs beside the weights. */
+void rr_cpu_relative_place(struct rr_cpu_step *s, const struct rr_kern *kern, uint32_t max_length,
+                           struct rr_cpu_bump *b);
+RR_NODISCARD int rr_cpu_relative_fill(struct rr_cpu_step *s, const struct rr_kern *kern,
+                                      const struct rr_tensor *tensors, uint32_t max_length,
+                                      struct rr_error *err);
 
 /* cpu_run.c */
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,

@@ -29,8 +29,12 @@ const char *rr_cpu_op_name(enum rr_op_kind kind)
     switch (kind) {
     case RR_OP_EMBED: return "EMBED";
     case RR_OP_FIRST: return "FIRST";
+    case RR_OP_LAST: return "LAST";
+    case RR_OP_MEAN: return "MEAN";
     case RR_OP_LINEAR: return "LINEAR";
     case RR_OP_NORM: return "NORM";
+    case RR_OP_GLU: return "GLU";
+    case RR_OP_ROTARY: return "ROTARY";
     case RR_OP_ATTENTION: return "ATTENTION";
     }
     return "?";
@@ -125,12 +129,14 @@ static int check_embed(const struct check *c)
                        c->op->src);
     rc = check_rows(c, "destination", c->op->dst, RR_ROWS_TOKENS);
     if (!rc) rc = check_tensor(c, "word table", e->word, 2, 0, width);
-    if (!rc) rc = check_tensor(c, "position table", e->position, 2, 0, width);
+    if (!rc && e->position != RR_NONE)
+        rc = check_tensor(c, "position table", e->position, 2, 0, width);
     if (!rc && e->type != RR_NONE) rc = check_tensor(c, "type table", e->type, 2, 0, width);
     return rc;
 }
 
-static int check_first(const struct check *c)
+/* FIRST, LAST, MEAN */
+static int check_pool(const struct check *c)
 {
     int rc = check_rows(c, "source", c->op->src, RR_ROWS_TOKENS);
 
@@ -187,24 +193,112 @@ static int check_norm(const struct check *c)
 
     if (!rc) rc = check_width(c, "source", c->op->src, width);
     if (!rc) rc = check_tensor(c, "gamma", n->gamma, 1, 0, width);
-    if (!rc) rc = check_tensor(c, "beta", n->beta, 1, 0, width);
+    if (!rc && n->beta != RR_NONE) rc = check_tensor(c, "beta", n->beta, 1, 0, width);
+    if (!rc && n->rms && n->beta != RR_NONE)
+        rc = rr_fail(c->err, RR_EINVAL, "beta is tensor %" PRIu32 ", an RMSNorm has none", n->beta);
     if (!rc && !(n->eps > 0 && isfinite(n->eps)))
         rc = rr_fail(c->err, RR_EINVAL, "eps is %g, expected a small positive number",
                      (double)n->eps);
     return rc;
 }
 
+static int check_glu(const struct check *c)
+{
+    const struct rr_op_glu *g = &c->op->u.glu;
+    int rc;
+
+    if (g->act != RR_ACT_GELU && g->act != RR_ACT_RELU && g->act != RR_ACT_SILU &&
+        g->act != RR_ACT_GELU_TANH)
+        return rr_fail(c->err, RR_ENOTSUP, "activation %d is not one of gated units", (int)g->act);
+    if (c->op->dst == c->op->src)
+        return rr_fail(c->err, RR_EINVAL, "destination is the source, register %" PRIu32,
+                       c->op->src);
+    rc = check_rows(c, "source", c->op->src, c->p->registers[c->op->dst].rows);
+    if (!rc)
+        rc = check_width(c, "source", c->op->src, 2 * (uint64_t)rr_cpu_width(c->p, c->op->dst));
+    return rc;
+}
+
+static int check_rotary(const struct check *c)
+{
+    const struct rr_op_rotary *r = &c->op->u.rotary;
+    uint64_t end = r->col + (uint64_t)r->heads * r->head_dim;
+    uint32_t n;
+    int rc;
+
+    if (c->op->dst != c->op->src)
+        return rr_fail(c->err, RR_EINVAL,
+                       "destination is register %" PRIu32 ", expected the source, %" PRIu32,
+                       c->op->dst, c->op->src);
+    if (r->heads < 1 || r->head_dim < 1 || end > rr_cpu_width(c->p, c->op->src))
+        return rr_fail(c->err, RR_EINVAL,
+                       "columns %" PRIu32 " to %" PRIu64 " of register %" PRIu32
+                       ", which is %" PRIu32 " wide",
+                       r->col, end, c->op->src, rr_cpu_width(c->p, c->op->src));
+    if (r->frequencies >= c->p->n_tensors)
+        return rr_fail(c->err, RR_EINVAL, "frequencies are tensor %" PRIu32 ", there are %" PRIu32,
+                       r->frequencies, c->p->n_tensors);
+    n = c->p->tensors[r->frequencies].shape[0];
+    rc = check_tensor(c, "frequencies", r->frequencies, 1, 0, n);
+    if (!rc && (n < 1 || n > r->head_dim / 2))
+        rc = rr_fail(c->err, RR_EINVAL,
+                     "%" PRIu32 " frequencies, expected 1 to half of %" PRIu32 " columns", n,
+                     r->head_dim);
+    if (!rc && r->gamma != RR_NONE) rc = check_tensor(c, "gamma", r->gamma, 1, 0, r->head_dim);
+    return rc;
+}
+
+static int check_relative(const struct check *c)
+{
+    const struct rr_op_attention *a = &c->op->u.attention;
+    const struct rr_relative *r = &a->relative;
+    uint32_t width = a->heads * a->head_dim, in;
+    int rc;
+
+    if (!r->on) return RR_OK;
+    if (r->span < 1 || r->span > MAX_WIDTH || (r->buckets && r->max_distance < 3))
+        return rr_fail(c->err, RR_EINVAL,
+                       "distances up to %" PRIu32 " in %" PRIu32 " buckets, span %" PRIu32
+                       "; expected a span of 1 to %u and, with buckets, distances from 3",
+                       r->max_distance, r->buckets, r->span, MAX_WIDTH);
+    if (a->kv_heads && a->kv_heads != a->heads)
+        return rr_fail(c->err, RR_ENOTSUP,
+                       "relative positions with %" PRIu32 " heads of keys for %" PRIu32
+                       " of queries, expected as many",
+                       a->kv_heads, a->heads);
+    if (r->table >= c->p->n_tensors)
+        return rr_fail(c->err, RR_EINVAL, "table is tensor %" PRIu32 ", there are %" PRIu32,
+                       r->table, c->p->n_tensors);
+    in = c->p->tensors[r->table].shape[1];
+    rc = check_tensor(c, "table of distances", r->table, 2, 2 * r->span, in);
+    if (!rc && r->gamma != RR_NONE) rc = check_tensor(c, "gamma", r->gamma, 1, 0, in);
+    if (!rc && r->gamma != RR_NONE) rc = check_tensor(c, "beta", r->beta, 1, 0, in);
+    if (!rc && r->content_position) {
+        rc = check_tensor(c, "weight of distances", r->key_weight, 2, width, in);
+        if (!rc && r->key_bias != RR_NONE) rc = check_tensor(c, "bias", r->key_bias, 1, 0, width);
+    }
+    if (!rc && r->position_content) {
+        rc = check_tensor(c, "weight of distances", r->query_weight, 2, width, in);
+        if (!rc && r->query_bias != RR_NONE)
+            rc = check_tensor(c, "bias", r->query_bias, 1, 0, width);
+    }
+    return rc;
+}
+
 static int check_attention(const struct check *c)
 {
     const struct rr_op_attention *a = &c->op->u.attention;
+    uint32_t kv_heads = rr_cpu_kv_heads(a);
     uint64_t width = (uint64_t)a->heads * a->head_dim;
+    uint64_t kv_width = (uint64_t)kv_heads * a->head_dim;
     const struct {
         const char *what;
         uint32_t reg, col;
+        uint64_t width;
     } operands[] = {
-        { "queries", c->op->src, a->q_col },
-        { "keys", a->kv, a->k_col },
-        { "values", a->kv, a->v_col },
+        { "queries", c->op->src, a->q_col, width },
+        { "keys", a->kv, a->k_col, kv_width },
+        { "values", a->kv, a->v_col, kv_width },
     };
     int rc;
 
@@ -212,6 +306,10 @@ static int check_attention(const struct check *c)
         return rr_fail(c->err, RR_EINVAL,
                        "%" PRIu32 " heads of %" PRIu32 " columns, expected at least 1 of each",
                        a->heads, a->head_dim);
+    if (a->heads % kv_heads != 0)
+        return rr_fail(c->err, RR_EINVAL,
+                       "%" PRIu32 " heads of keys, expected a divisor of %" PRIu32, kv_heads,
+                       a->heads);
     if (!isfinite(a->scale))
         return rr_fail(c->err, RR_EINVAL, "scale is %g, expected a number", (double)a->scale);
     rc = check_read(c, "kv", a->kv);
@@ -219,15 +317,16 @@ static int check_attention(const struct check *c)
     if (!rc) rc = check_rows(c, "source", c->op->src, c->p->registers[c->op->dst].rows);
     if (!rc) rc = check_width(c, "destination", c->op->dst, width);
     for (size_t i = 0; i < RR_COUNT(operands) && !rc; i++)
-        if (operands[i].col + width > rr_cpu_width(c->p, operands[i].reg))
+        if (operands[i].col + operands[i].width > rr_cpu_width(c->p, operands[i].reg))
             rc = rr_fail(c->err, RR_EINVAL,
                          "%s are columns %" PRIu32 " to %" PRIu64 " of register %" PRIu32
                          ", which is %" PRIu32 " wide",
-                         operands[i].what, operands[i].col, operands[i].col + width,
+                         operands[i].what, operands[i].col, operands[i].col + operands[i].width,
                          operands[i].reg, rr_cpu_width(c->p, operands[i].reg));
     if (!rc && (c->op->dst == c->op->src || c->op->dst == a->kv))
         rc = rr_fail(c->err, RR_EINVAL, "destination is also a source, register %" PRIu32,
                      c->op->dst);
+    if (!rc) rc = check_relative(c);
     return rc;
 }
 
@@ -242,9 +341,13 @@ static int check_op(const struct check *c)
     if (rc) return rc;
     switch (c->op->kind) {
     case RR_OP_EMBED: return check_embed(c);
-    case RR_OP_FIRST: return check_first(c);
+    case RR_OP_FIRST:
+    case RR_OP_LAST:
+    case RR_OP_MEAN: return check_pool(c);
     case RR_OP_LINEAR: return check_linear(c);
     case RR_OP_NORM: return check_norm(c);
+    case RR_OP_GLU: return check_glu(c);
+    case RR_OP_ROTARY: return check_rotary(c);
     case RR_OP_ATTENTION: return check_attention(c);
     }
     return rr_fail(c->err, RR_ENOTSUP, "kind %d is not known", (int)c->op->kind);

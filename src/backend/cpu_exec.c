@@ -5,18 +5,6 @@
 
 #include "backend/cpu_backend.h"
 
-/* Row `row` of a value: a token or a sequence of the piece. */
-static float *at(const struct rr_cpu_frame *f, const struct rr_cpu_place *p, uint32_t row)
-{
-    if (p->area == RR_CPU_BLOCK) row -= f->block0;
-    return f->area[p->area] + p->offset * f->room.rows[p->area] + (size_t)row * p->ld;
-}
-
-static uint32_t first_row(const struct rr_cpu_frame *f, uint32_t sequence)
-{
-    return f->starts[sequence] - f->starts[0];
-}
-
 /* The sequence of the piece that token row `row` belongs to. */
 static uint32_t sequence_at(const struct rr_cpu_frame *f, uint32_t row)
 {
@@ -25,7 +13,7 @@ static uint32_t sequence_at(const struct rr_cpu_frame *f, uint32_t row)
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
 
-        if (first_row(f, middle) <= row)
+        if (rr_cpu_first_row(f, middle) <= row)
             low = middle;
         else
             high = middle;
@@ -45,16 +33,20 @@ static void embed(const struct rr_loaded *l, const struct rr_cpu_step *s,
     const struct rr_kern *kern = l->device->kern;
     const struct rr_batch *b = l->batch;
     uint32_t sequence = sequence_at(f, share->row0);
+    float scale = s->op.u.embed.scale;
 
     for (uint32_t row = share->row0; row < share->row1; row++) {
-        float *y = at(f, dst, row);
+        float *y = rr_cpu_at(f, dst, row);
         uint32_t t; /* token in the batch */
 
-        while (row >= first_row(f, sequence + 1)) sequence++;
-        t = b->cu_seqlens[f->order[sequence]] + (row - first_row(f, sequence));
+        while (row >= rr_cpu_first_row(f, sequence + 1)) sequence++;
+        t = b->cu_seqlens[f->order[sequence]] + (row - rr_cpu_first_row(f, sequence));
         kern->convert(y, table_row(&s->word, b->ids[t]), s->word.dtype, s->width);
-        kern->add_convert(y, table_row(&s->position, b->positions[t]), s->position.dtype,
-                          s->width);
+        if (scale != 0)
+            for (uint32_t j = 0; j < s->width; j++) y[j] *= scale;
+        if (s->position.data)
+            kern->add_convert(y, table_row(&s->position, b->positions[t]), s->position.dtype,
+                              s->width);
         if (s->type.data)
             kern->add_convert(y, table_row(&s->type, b->types[t]), s->type.dtype, s->width);
     }
@@ -65,8 +57,8 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
                    const struct rr_cpu_share *share, float *scratch)
 {
     struct rr_linear_f32 a = {
-        .y = at(f, &place[RR_CPU_DST], share->row0),
-        .x = at(f, &place[RR_CPU_SRC], share->row0),
+        .y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0),
+        .x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0),
         .ldy = place[RR_CPU_DST].ld,
         .ldx = place[RR_CPU_SRC].ld,
         .m = share->row1 - share->row0,
@@ -78,39 +70,93 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
     };
 
     if (s->op.u.linear.residual != RR_NONE) {
-        a.residual = at(f, &place[RR_CPU_EXTRA], share->row0);
+        a.residual = rr_cpu_at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
     rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
 }
 
-/* Rows of dst are queries of `sequence`; heads [col0, col1). */
-static void attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
-                   const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
-                   const struct rr_cpu_share *share, uint32_t sequence, float *scratch)
+static void norm(const struct rr_loaded *l, const struct rr_cpu_step *s,
+                 const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
+                 const struct rr_cpu_share *share)
 {
-    const struct rr_op_attention *op = &s->op.u.attention;
-    const float *kv = at(f, &place[RR_CPU_EXTRA], first_row(f, sequence));
-    struct rr_attention_f32 a = {
-        .ldy = place[RR_CPU_DST].ld,
-        .ldq = place[RR_CPU_SRC].ld,
-        .ldk = place[RR_CPU_EXTRA].ld,
-        .ldv = place[RR_CPU_EXTRA].ld,
-        .n_q = share->row1 - share->row0,
-        .n_kv = f->starts[sequence + 1] - f->starts[sequence],
-        .head_dim = op->head_dim,
-        .scale = op->scale,
-        .scratch = scratch,
-    };
+    const struct rr_cpu_place *dst = &place[RR_CPU_DST], *src = &place[RR_CPU_SRC];
+    float *y = rr_cpu_at(f, dst, share->row0);
+    const float *x = rr_cpu_at(f, src, share->row0);
+    uint32_t rows = share->row1 - share->row0;
 
-    for (uint32_t head = share->col0; head < share->col1; head++) {
-        size_t col = (size_t)head * op->head_dim;
+    if (s->op.u.norm.rms)
+        l->device->kern->rmsnorm_f32(y, dst->ld, x, src->ld, s->gamma, rows, s->width,
+                                     s->op.u.norm.eps);
+    else
+        l->device->kern->layernorm_f32(y, dst->ld, x, src->ld, s->gamma, s->beta, rows, s->width,
+                                       s->op.u.norm.eps);
+}
 
-        a.y = at(f, &place[RR_CPU_DST], share->row0) + col;
-        a.q = at(f, &place[RR_CPU_SRC], share->row0) + op->q_col + col;
-        a.k = kv + op->k_col + col;
-        a.v = kv + op->v_col + col;
-        l->device->kern->attention_f32(&a);
+static void glu(const struct rr_loaded *l, const struct rr_cpu_step *s,
+                const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
+                const struct rr_cpu_share *share)
+{
+    const struct rr_op_glu *op = &s->op.u.glu;
+    const float *x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0);
+
+    l->device->kern->glu_f32(rr_cpu_at(f, &place[RR_CPU_DST], share->row0), place[RR_CPU_DST].ld,
+                             op->act_second ? x + s->width : x, op->act_second ? x : x + s->width,
+                             place[RR_CPU_SRC].ld, share->row1 - share->row0, s->width, op->act);
+}
+
+/* FIRST, LAST, MEAN: rows of dst are sequences of the piece. */
+static void pool(const struct rr_loaded *l, const struct rr_cpu_step *s,
+                 const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
+                 const struct rr_cpu_share *share)
+{
+    const struct rr_cpu_place *src = &place[RR_CPU_SRC];
+
+    for (uint32_t i = share->row0; i < share->row1; i++) {
+        float *y = rr_cpu_at(f, &place[RR_CPU_DST], i);
+        uint32_t begin = rr_cpu_first_row(f, i), end = rr_cpu_first_row(f, i + 1);
+
+        memcpy(y, rr_cpu_at(f, src, s->op.kind == RR_OP_LAST ? end - 1 : begin),
+               s->width * sizeof(float));
+        if (s->op.kind != RR_OP_MEAN) continue;
+        for (uint32_t row = begin + 1; row < end; row++)
+            l->device->kern->add_convert(y, rr_cpu_at(f, src, row), RR_F32, s->width);
+        for (uint32_t j = 0; j < s->width; j++) y[j] /= (float)(end - begin);
+    }
+}
+
+/* Position of a row: a token, or the first or last token of a sequence. */
+static uint32_t position_of(const struct rr_loaded *l, const struct rr_cpu_step *s,
+                            const struct rr_cpu_frame *f, uint32_t row)
+{
+    const struct rr_batch *b = l->batch;
+    uint32_t sequence, t;
+
+    if (s->rows == RR_ROWS_TOKENS) {
+        sequence = sequence_at(f, row);
+        t = b->cu_seqlens[f->order[sequence]] + (row - rr_cpu_first_row(f, sequence));
+    } else {
+        t = s->op.u.rotary.last ? b->cu_seqlens[f->order[row] + 1] - 1
+                                : b->cu_seqlens[f->order[row]];
+    }
+    return (uint32_t)b->positions[t];
+}
+
+static void rotary(const struct rr_loaded *l, const struct rr_cpu_step *s,
+                   const struct rr_cpu_place *dst, const struct rr_cpu_frame *f,
+                   const struct rr_cpu_share *share)
+{
+    const struct rr_op_rotary *op = &s->op.u.rotary;
+
+    for (uint32_t row = share->row0; row < share->row1; row++) {
+        float *x = rr_cpu_at(f, dst, row) + op->col;
+        size_t angle = (size_t)position_of(l, s, f, row) * s->angles;
+
+        if (s->gamma)
+            l->device->kern->rmsnorm_f32(x, op->head_dim, x, op->head_dim, s->gamma, op->heads,
+                                         op->head_dim, op->eps);
+        l->device->kern->rotary_f32(x, op->heads, op->head_dim, s->cosines + angle,
+                                    s->sines + angle, s->angles);
     }
 }
 
@@ -121,13 +167,13 @@ static void attention(const struct rr_loaded *l, const struct rr_cpu_step *s,
     struct rr_cpu_share one = *share;
 
     if (s->rows == RR_ROWS_TOKENS) {
-        attend(l, s, place, f, share, sequence_at(f, share->row0), scratch);
+        rr_cpu_attend(l, s, place, f, share, sequence_at(f, share->row0), scratch);
         return;
     }
     for (uint32_t i = share->row0; i < share->row1; i++) {
         one.row0 = i;
         one.row1 = i + 1;
-        attend(l, s, place, f, &one, i, scratch);
+        rr_cpu_attend(l, s, place, f, &one, i, scratch);
     }
 }
 
@@ -136,23 +182,28 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
 {
     const struct rr_cpu_step *s = &l->steps[step];
     const struct rr_cpu_place *place = f->layout->places[step];
-    const struct rr_cpu_place *dst = &place[RR_CPU_DST], *src = &place[RR_CPU_SRC];
+    const struct rr_cpu_place *dst = &place[RR_CPU_DST];
 
     switch (s->op.kind) {
     case RR_OP_EMBED:
         embed(l, s, dst, f, share);
         break;
     case RR_OP_FIRST:
-        for (uint32_t i = share->row0; i < share->row1; i++)
-            memcpy(at(f, dst, i), at(f, src, first_row(f, i)), s->width * sizeof(float));
+    case RR_OP_LAST:
+    case RR_OP_MEAN:
+        pool(l, s, place, f, share);
         break;
     case RR_OP_LINEAR:
         linear(l, s, place, f, share, scratch);
         break;
     case RR_OP_NORM:
-        l->device->kern->layernorm_f32(at(f, dst, share->row0), dst->ld, at(f, src, share->row0),
-                                       src->ld, s->gamma, s->beta, share->row1 - share->row0,
-                                       s->width, s->op.u.norm.eps);
+        norm(l, s, place, f, share);
+        break;
+    case RR_OP_GLU:
+        glu(l, s, place, f, share);
+        break;
+    case RR_OP_ROTARY:
+        rotary(l, s, dst, f, share);
         break;
     case RR_OP_ATTENTION:
         attention(l, s, place, f, share, scratch);

@@ -5,6 +5,7 @@
  * Everything is sized first, by walking over the steps with a bump pointer that starts at nothing;
  * plan() stops there, load() allocates and walks again. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu_backend.h"
@@ -35,8 +36,56 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
         rr_cpu_linear_init(&s->linear, d, s->rows, s->width, rr_cpu_width(p, op->src));
     } else if (op->kind == RR_OP_EMBED) {
         s->word = table_of(p, op->u.embed.word);
-        s->position = table_of(p, op->u.embed.position);
+        if (op->u.embed.position != RR_NONE) s->position = table_of(p, op->u.embed.position);
         if (op->u.embed.type != RR_NONE) s->type = table_of(p, op->u.embed.type);
+    } else if (op->kind == RR_OP_ROTARY) {
+        s->angles = p->tensors[op->u.rotary.frequencies].shape[0];
+    }
+}
+
+/* Angles of all positions, unless an earlier step has the same. */
+static void place_angles(struct rr_loaded *l, uint32_t step, struct rr_cpu_bump *b)
+{
+    struct rr_cpu_step *s = &l->steps[step];
+    size_t n = (size_t)l->limits.max_length * s->angles;
+
+    if (s->op.u.rotary.gamma != RR_NONE)
+        s->gamma = rr_cpu_take(b, s->op.u.rotary.head_dim, sizeof(float));
+    for (uint32_t i = 0; i < step; i++) {
+        const struct rr_cpu_step *t = &l->steps[i];
+
+        if (t->op.kind != RR_OP_ROTARY ||
+            t->op.u.rotary.frequencies != s->op.u.rotary.frequencies)
+            continue;
+        s->cosines = t->cosines;
+        s->sines = t->sines;
+        return;
+    }
+    s->cosines = rr_cpu_take(b, n, sizeof(float));
+    s->sines = rr_cpu_take(b, n, sizeof(float));
+}
+
+/* As the reference computes them: the product of position and frequency is rounded to f32. */
+static void fill_angles(const struct rr_loaded *l, struct rr_cpu_step *s,
+                        const struct rr_tensor *t)
+{
+    const struct rr_op_rotary *op = &s->op.u.rotary;
+    const struct rr_tensor *frequencies = &t[op->frequencies];
+    float f;
+
+    if (s->gamma)
+        l->device->kern->convert(s->gamma, t[op->gamma].data, t[op->gamma].dtype, op->head_dim);
+    for (uint32_t j = 0; j < s->angles; j++) {
+        size_t size = frequencies->dtype == RR_F32 ? 4 : 2;
+
+        l->device->kern->convert(&f, (const char *)frequencies->data + j * size,
+                                 frequencies->dtype, 1);
+        for (uint32_t i = 0; i < l->limits.max_length; i++) {
+            float angle = (float)i * f;
+
+            s->cosines[(size_t)i * s->angles + j] = cosf(angle);
+            s->sines[(size_t)i * s->angles + j] = sinf(angle);
+        }
     }
 }
 
@@ -49,7 +98,11 @@ static void place_weights(struct rr_loaded *l, struct rr_cpu_bump *b)
             rr_cpu_linear_place(&s->linear, b);
         } else if (s->op.kind == RR_OP_NORM) {
             s->gamma = rr_cpu_take(b, s->width, sizeof(float));
-            s->beta = rr_cpu_take(b, s->width, sizeof(float));
+            if (s->op.u.norm.beta != RR_NONE) s->beta = rr_cpu_take(b, s->width, sizeof(float));
+        } else if (s->op.kind == RR_OP_ROTARY) {
+            place_angles(l, i, b);
+        } else if (s->op.kind == RR_OP_ATTENTION) {
+            rr_cpu_relative_place(s, l->device->kern, l->limits.max_length, b);
         }
     }
 }
@@ -64,10 +117,13 @@ static void copy_vectors(struct rr_loaded *l, const struct rr_program *p)
         float *bias = s->linear.bias;
 
         if (s->op.kind == RR_OP_NORM) {
-            const struct rr_tensor *gamma = &t[s->op.u.norm.gamma], *beta = &t[s->op.u.norm.beta];
+            const struct rr_op_norm *n = &s->op.u.norm;
 
-            l->device->kern->convert(s->gamma, gamma->data, gamma->dtype, s->width);
-            l->device->kern->convert(s->beta, beta->data, beta->dtype, s->width);
+            l->device->kern->convert(s->gamma, t[n->gamma].data, t[n->gamma].dtype, s->width);
+            if (s->beta)
+                l->device->kern->convert(s->beta, t[n->beta].data, t[n->beta].dtype, s->width);
+        } else if (s->op.kind == RR_OP_ROTARY) {
+            fill_angles(l, s, t);
         } else if (s->op.kind == RR_OP_LINEAR) {
             for (uint32_t j = 0; j < op->n_parts; j++) {
                 uint32_t n = t[op->weight[j]].shape[0];
@@ -103,7 +159,7 @@ static void choose_rooms(struct rr_loaded *l)
         size_t need = 0;
 
         if (op->kind == RR_OP_ATTENTION)
-            need = rr_attention_f32_scratch(length, op->u.attention.head_dim);
+            need = rr_cpu_attention_scratch(&l->steps[i], l->device->kern, length);
         else if (op->kind == RR_OP_LINEAR)
             need = rr_cpu_linear_scratch(&l->steps[i].linear);
         l->scratch_floats = RR_MAX(l->scratch_floats, (need + 15) / 16 * 16);
@@ -223,6 +279,14 @@ static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error
     place_weights(l, &weights);
     place_workspace(l, &workspace);
     copy_vectors(l, p);
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        struct rr_cpu_step *s = &l->steps[i];
+        int rc;
+
+        if (s->op.kind != RR_OP_ATTENTION || !s->op.u.attention.relative.on) continue;
+        rc = rr_cpu_relative_fill(s, l->device->kern, p->tensors, l->limits.max_length, err);
+        if (rc) return rc;
+    }
     rr_cpu_pack(l, p);
     return RR_OK;
 }

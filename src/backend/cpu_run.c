@@ -287,9 +287,15 @@ int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,
     for (uint32_t i = 0; i < l->n_steps && !rc; i++) {
         const struct rr_cpu_step *s = &l->steps[i];
 
+        if (s->op.kind == RR_OP_ROTARY) {
+            struct rr_cpu_table angles = { .rows = l->limits.max_length };
+
+            rc = check_rows(batch->positions, batch->n_tokens, &angles, "angle", err);
+        }
         if (s->op.kind != RR_OP_EMBED) continue;
         rc = check_rows(batch->ids, batch->n_tokens, &s->word, "word", err);
-        if (!rc) rc = check_rows(batch->positions, batch->n_tokens, &s->position, "position", err);
+        if (!rc && s->position.data)
+            rc = check_rows(batch->positions, batch->n_tokens, &s->position, "position", err);
         if (!rc && s->type.data)
             rc = check_rows(batch->types, batch->n_tokens, &s->type, "type", err);
     }

@@ -48,6 +48,15 @@ static float softmax_row(float *s, uint32_t padded)
     return 1.0f / v_sum(sum);
 }
 
+static void add_bias(float *s, const float *bias, uint32_t n)
+{
+    uint32_t j = 0;
+
+    for (; j + VW <= n; j += VW)
+        v_store(s + j, v_add(v_load(s + j), v_load(bias + j)));
+    if (j < n) v_store_n(s + j, v_add(v_load_n(s + j, n - j), v_load_n(bias + j, n - j)), n - j);
+}
+
 /* Scores of rows queries against all keys, softmax: s[rows][padded], inv[rows]. */
 static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint32_t row,
                        uint32_t rows, float *s, uint32_t padded, float *inv)
@@ -64,6 +73,7 @@ static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint
                 v_store(s + (size_t)i * padded + o + c, v_mul(v_load(acc + i * NR + c), scale));
     }
     for (uint32_t i = 0; i < rows; i++) {
+        if (a->bias) add_bias(s + (size_t)i * padded, a->bias + (row + i) * a->ldb, a->n_kv);
         for (uint32_t j = a->n_kv; j < padded; j++)
             s[(size_t)i * padded + j] = -FLT_MAX;
         inv[i] = softmax_row(s + (size_t)i * padded, padded);

@@ -154,6 +154,8 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
             case RR_ACT_GELU: finish_f32(&f, acc, row, rows, o, RR_ACT_GELU); break;
             case RR_ACT_RELU: finish_f32(&f, acc, row, rows, o, RR_ACT_RELU); break;
             case RR_ACT_TANH: finish_f32(&f, acc, row, rows, o, RR_ACT_TANH); break;
+            case RR_ACT_SILU:
+            case RR_ACT_GELU_TANH: break; /* of gated units only */
             }
         }
     }

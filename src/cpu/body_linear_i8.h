@@ -157,6 +157,8 @@ static void linear_i8(const struct rr_linear_i8 *a)
             case RR_ACT_GELU: finish_i8(a, acc, row, rows, o, RR_ACT_GELU); break;
             case RR_ACT_RELU: finish_i8(a, acc, row, rows, o, RR_ACT_RELU); break;
             case RR_ACT_TANH: finish_i8(a, acc, row, rows, o, RR_ACT_TANH); break;
+            case RR_ACT_SILU:
+            case RR_ACT_GELU_TANH: break; /* of gated units only */
             }
         }
     }

@@ -211,12 +211,13 @@ static void layernorm_row(float *y, const float *x, const float *gamma, const fl
     for (; i + VW <= n; i += VW) {
         v a = v_mul(v_sub(v_sub(v_load(x + i), m), d), s);
 
-        v_store(y + i, v_fma(a, v_load(gamma + i), v_load(beta + i)));
+        v_store(y + i, v_fma(a, v_load(gamma + i), beta ? v_load(beta + i) : v_set(0.0f)));
     }
     if (i < n) {
         v a = v_mul(v_sub(v_sub(v_load_n(x + i, n - i), m), d), s);
+        v b = beta ? v_load_n(beta + i, n - i) : v_set(0.0f);
 
-        v_store_n(y + i, v_fma(a, v_load_n(gamma + i, n - i), v_load_n(beta + i, n - i)), n - i);
+        v_store_n(y + i, v_fma(a, v_load_n(gamma + i, n - i), b), n - i);
     }
 }
 

@@ -8,6 +8,7 @@
 #include "cpu/body_attention_f32.h"
 #include "cpu/body_linear_bf16.h"
 #include "cpu/body_linear_i8.h"
+#include "cpu/body_rows_rotary.h"
 
 #define LEVEL(symbol, level_name, level_needs)                                                     \
     extern const struct rr_kern symbol;                                                            \
@@ -19,6 +20,9 @@
         .linear_f32 = linear_f32,                                                                  \
         .attention_f32 = attention_f32,                                                            \
         .layernorm_f32 = layernorm_f32,                                                            \
+        .rmsnorm_f32 = rmsnorm_f32,                                                                \
+        .glu_f32 = glu_f32,                                                                        \
+        .rotary_f32 = rotary_f32,                                                                  \
         .convert = convert,                                                                        \
         .add_convert = add_convert,                                                                \
         .i8_nr = NR,                                                                               \

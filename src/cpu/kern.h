@@ -53,6 +53,8 @@ struct rr_attention_f32 {
     size_t ldy, ldq, ldk, ldv;
     uint32_t n_q, n_kv, head_dim;
     float scale;
+    const float *bias; /* [n_q, n_kv] added to scaled scores, -FLT_MAX hides a key; NULL: none */
+    size_t ldb;
     float *scratch;
 };
 typedef void rr_attention_f32_fn(const struct rr_attention_f32 *a);
@@ -67,10 +69,25 @@ static inline size_t rr_attention_f32_scratch(uint32_t n_kv, uint32_t head_dim)
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
-/* y[i] = (x[i] - mean) * rsqrt(var + eps) * gamma + beta over n floats; y may be x. */
+/* y[i] = (x[i] - mean) * rsqrt(var + eps) * gamma + beta over n floats; y may be x.  beta NULL:
+ * 0. */
 typedef void rr_layernorm_f32_fn(float *y, size_t ldy, const float *x, size_t ldx,
                                  const float *gamma, const float *beta, uint32_t m, uint32_t n,
                                  float eps);
+
+/* y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * gamma over n floats; y may be x. */
+typedef void rr_rmsnorm_f32_fn(float *y, size_t ldy, const float *x, size_t ldx,
+                               const float *gamma, uint32_t m, uint32_t n, float eps);
+
+/* y[i, j] = act(a[i, j]) * b[i, j], j < n; act is one of GELU, GELU_TANH, SILU, RELU.  a and b have
+ * row stride ldx. */
+typedef void rr_glu_f32_fn(float *y, size_t ldy, const float *a, const float *b, size_t ldx,
+                           uint32_t m, uint32_t n, enum rr_act act);
+
+/* In each of heads groups of head_dim columns of one row: (x[j], x[j + n]), j < n, is turned by the
+ * angle whose cosine and sine are given: [n] each. */
+typedef void rr_rotary_f32_fn(float *x, uint32_t heads, uint32_t head_dim, const float *cosines,
+                              const float *sines, uint32_t n);
 
 /* y[i] = float(src[i]), n values. */
 typedef void rr_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_t n);
@@ -184,6 +201,9 @@ struct rr_kern {
     rr_linear_f32_fn *linear_f32;
     rr_attention_f32_fn *attention_f32;
     rr_layernorm_f32_fn *layernorm_f32;
+    rr_rmsnorm_f32_fn *rmsnorm_f32;
+    rr_glu_f32_fn *glu_f32;
+    rr_rotary_f32_fn *rotary_f32;
     rr_convert_fn *convert;
     rr_add_convert_fn *add_convert;
 

@@ -67,6 +67,9 @@ static float activate(enum rr_act act, float v)
     case RR_ACT_GELU: return 0.5f * v * (1.0f + erff(v * 0.70710678f));
     case RR_ACT_RELU: return v < 0.0f ? 0.0f : v; /* NaN goes through */
     case RR_ACT_TANH: return tanhf(v);
+    case RR_ACT_SILU: return v / (1.0f + expf(-v));
+    case RR_ACT_GELU_TANH:
+        return 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
     case RR_ACT_NONE: break;
     }
     return v;
@@ -118,6 +121,7 @@ static void attention_f32(const struct rr_attention_f32 *a)
             for (uint32_t d = 0; d < a->head_dim; d++)
                 dot += (double)q[d] * a->k[j * a->ldk + d];
             p[j] = (float)(dot * a->scale);
+            if (a->bias) p[j] += a->bias[i * a->ldb + j];
             if (p[j] > max) max = p[j];
         }
         for (uint32_t j = 0; j < a->n_kv; j++) {
@@ -149,8 +153,42 @@ static void layernorm_f32(float *y, size_t ldy, const float *x, size_t ldx, cons
             var += (in[j] - mean) * (in[j] - mean);
         inv = 1.0 / sqrt(var / n + eps);
         for (uint32_t j = 0; j < n; j++)
-            out[j] = (float)((in[j] - mean) * inv * gamma[j] + beta[j]);
+            out[j] = (float)((in[j] - mean) * inv * gamma[j] + (beta ? beta[j] : 0.0f));
     }
+}
+
+static void rmsnorm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *gamma,
+                        uint32_t m, uint32_t n, float eps)
+{
+    for (uint32_t i = 0; i < m; i++) {
+        double squares = 0, inv;
+
+        for (uint32_t j = 0; j < n; j++)
+            squares += (double)x[i * ldx + j] * x[i * ldx + j];
+        inv = 1.0 / sqrt(squares / n + eps);
+        for (uint32_t j = 0; j < n; j++)
+            y[i * ldy + j] = (float)(x[i * ldx + j] * inv * gamma[j]);
+    }
+}
+
+static void glu_f32(float *y, size_t ldy, const float *a, const float *b, size_t ldx, uint32_t m,
+                    uint32_t n, enum rr_act act)
+{
+    for (uint32_t i = 0; i < m; i++)
+        for (uint32_t j = 0; j < n; j++)
+            y[i * ldy + j] = activate(act, a[i * ldx + j]) * b[i * ldx + j];
+}
+
+static void rotary_f32(float *x, uint32_t heads, uint32_t head_dim, const float *cosines,
+                       const float *sines, uint32_t n)
+{
+    for (uint32_t h = 0; h < heads; h++, x += head_dim)
+        for (uint32_t j = 0; j < n; j++) {
+            double a = x[j], b = x[j + n];
+
+            x[j] = (float)(a * cosines[j] - b * sines[j]);
+            x[j + n] = (float)(b * cosines[j] + a * sines[j]);
+        }
 }
 
 /* ---- int8 ---------------------------------------------------------------------------------- */
@@ -268,6 +306,9 @@ const struct rr_kern rr_kern_ref = {
     .linear_f32 = linear_f32,
     .attention_f32 = attention_f32,
     .layernorm_f32 = layernorm_f32,
+    .rmsnorm_f32 = rmsnorm_f32,
+    .glu_f32 = glu_f32,
+    .rotary_f32 = rotary_f32,
     .convert = convert,
     .add_convert = add_convert,
     .i8_nr = NR,

@@ -10,6 +10,67 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/err.h"
+#include "base/json.h"
+#include "base/text.h"
+
+/* ---- config.json ---------------------------------------------------------------------------- */
+
+/* Variants of the networks that would need other operations. */
+static int check_variants(const json_t *root, const char *where, struct rr_error *err)
+{
+    struct rr_text position = { "absolute", 8 };
+    int rc = rr_json_text(root, where, "position_embedding_type", &position, err);
+
+    if (rc) return rc;
+    if (!rr_text_is(position, "absolute"))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: position_embedding_type is \"%.60s\", supported is absolute", where,
+                       position.data);
+    rc = rr_config_off(root, where, "is_decoder", err);
+    if (!rc) rc = rr_config_off(root, where, "add_cross_attention", err);
+    return rc;
+}
+
+/* The RoBERTa family counts positions from pad_token_id + 1, so that its table is longer than the
+ * longest sequence. */
+static int derive_max_length(struct rr_model_config *c, const char *where, struct rr_error *err)
+{
+    uint32_t reserved = c->family == RR_FAMILY_ROBERTA ? c->pad_id + 1 : 0;
+
+    if (c->positions <= reserved)
+        return rr_fail(err, RR_EFORMAT,
+                       "%s: max_position_embeddings is %" PRIu32 ", expected more "
+                       "than pad_token_id + 1, %" PRIu32,
+                       where, c->positions, reserved);
+    c->max_length = c->positions - reserved;
+    return RR_OK;
+}
+
+int rr_arch_bert_read(struct rr_model_config *c, const json_t *root, const char *where,
+                      struct rr_error *err)
+{
+    int rc = check_variants(root, where, err);
+
+    c->types = 2; /* the reference's defaults */
+    c->norm_eps = 1e-12f;
+    if (!rc) rc = rr_config_sizes(c, root, where, "layer_norm_eps", err);
+    if (!rc) rc = rr_config_even_heads(c, where, err);
+    if (!rc)
+        rc = rr_json_u32(root, where, "type_vocab_size", 1, RR_CONFIG_MAX_ROWS, &c->types, err);
+    c->embedding = c->hidden;
+    if (!rc && c->family == RR_FAMILY_ELECTRA)
+        rc = rr_json_u32(root, where, "embedding_size", 1, RR_CONFIG_MAX_WIDTH, &c->embedding, err);
+    c->head_act = c->family == RR_FAMILY_ELECTRA ? RR_ACT_GELU : RR_ACT_TANH;
+    if (!rc) rc = derive_max_length(c, where, err);
+    if (!rc)
+        rc = rr_config_act(&c->act, root, where, "hidden_act", "gelu",
+                           1u << RR_ACT_GELU | 1u << RR_ACT_RELU, err);
+    return rc;
+}
+
+/* ---- the network ---------------------------------------------------------------------------- */
+
 struct norm {
     uint32_t gamma, beta;
 };
@@ -17,6 +78,7 @@ struct norm {
 struct embeddings {
     uint32_t word, position, type;
     struct norm norm;
+    struct rr_weight project;
 };
 
 struct layer {
@@ -30,20 +92,20 @@ struct head {
     struct rr_weight dense, classifier;
 };
 
-#define ROW(type, member, name, ...) \
-    { \
-        offsetof(struct type, member), name, \
-        { \
-            __VA_ARGS__ \
-        } \
-    }
+#define ROW RR_WEIGHT_ROW
 
 static const struct rr_weight_row embedding_rows[] = {
-    ROW(embeddings, word, "word_embeddings.weight", RR_DIM_VOCAB, RR_DIM_HIDDEN),
-    ROW(embeddings, position, "position_embeddings.weight", RR_DIM_POSITIONS, RR_DIM_HIDDEN),
-    ROW(embeddings, type, "token_type_embeddings.weight", RR_DIM_TYPES, RR_DIM_HIDDEN),
-    ROW(embeddings, norm.gamma, "LayerNorm.weight", RR_DIM_HIDDEN),
-    ROW(embeddings, norm.beta, "LayerNorm.bias", RR_DIM_HIDDEN),
+    ROW(embeddings, word, "word_embeddings.weight", RR_DIM_VOCAB, RR_DIM_EMBEDDING),
+    ROW(embeddings, position, "position_embeddings.weight", RR_DIM_POSITIONS, RR_DIM_EMBEDDING),
+    ROW(embeddings, type, "token_type_embeddings.weight", RR_DIM_TYPES, RR_DIM_EMBEDDING),
+    ROW(embeddings, norm.gamma, "LayerNorm.weight", RR_DIM_EMBEDDING),
+    ROW(embeddings, norm.beta, "LayerNorm.bias", RR_DIM_EMBEDDING),
+};
+
+/* Of networks whose tables are narrower than their layers. */
+static const struct rr_weight_row projection_rows[] = {
+    ROW(embeddings, project.weight, "embeddings_project.weight", RR_DIM_HIDDEN, RR_DIM_EMBEDDING),
+    ROW(embeddings, project.bias, "embeddings_project.bias", RR_DIM_HIDDEN),
 };
 
 static const struct rr_weight_row layer_rows[] = {
@@ -126,17 +188,22 @@ static struct rr_op_attention attention(const struct rr_model_config *c, uint32_
     };
 }
 
+static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
+{
+    rr_builder_norm(
+        s->b, x, x,
+        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->config->norm_eps });
+}
+
 /* x = norm(x + out(context)); x = norm(x + down(act(up(x)))) on whatever rows x has. */
 static void add_after_attention(const struct build *s, const struct layer *l, uint32_t x,
                                 uint32_t context, uint32_t inner)
 {
-    float eps = s->config->norm_eps;
-
     rr_builder_linear(s->b, x, context, &l->out, 1, RR_ACT_NONE, x);
-    rr_builder_norm(s->b, x, x, l->attention_norm.gamma, l->attention_norm.beta, eps);
+    add_norm(s, x, &l->attention_norm);
     rr_builder_linear(s->b, inner, x, &l->up, 1, s->config->act, RR_NONE);
     rr_builder_linear(s->b, x, inner, &l->down, 1, RR_ACT_NONE, x);
-    rr_builder_norm(s->b, x, x, l->norm.gamma, l->norm.beta, eps);
+    add_norm(s, x, &l->norm);
 }
 
 static void add_layer(const struct build *s, const struct layer *l)
@@ -158,7 +225,7 @@ static void add_last_layer(const struct build *s, const struct layer *l)
 
     a.v_col = s->config->hidden;
     rr_builder_linear(s->b, s->last.kv, s->tokens.x, kv, 2, RR_ACT_NONE, RR_NONE);
-    rr_builder_first(s->b, s->last.x, s->tokens.x);
+    rr_builder_pool(s->b, RR_OP_FIRST, s->last.x, s->tokens.x);
     rr_builder_linear(s->b, s->last.query, s->last.x, &l->query, 1, RR_ACT_NONE, RR_NONE);
     rr_builder_attention(s->b, s->last.context, s->last.query, &a);
     add_after_attention(s, l, s->last.x, s->last.context, s->last.inner);
@@ -178,7 +245,7 @@ static int bind_head(struct rr_weights *w, const char *prefix, enum rr_family fa
 {
     int rc;
 
-    if (family == RR_FAMILY_ROBERTA)
+    if (family != RR_FAMILY_BERT)
         return rr_weights_bind(w, "", "", roberta_head_rows, RR_COUNT(roberta_head_rows), head,
                                err);
     rc = rr_weights_bind(w, prefix, "", pooler_rows, RR_COUNT(pooler_rows), head, err);
@@ -193,26 +260,53 @@ static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
     w->dim[RR_DIM_POSITIONS] = c->positions;
     w->dim[RR_DIM_TYPES] = c->types;
     w->dim[RR_DIM_HIDDEN] = c->hidden;
+    w->dim[RR_DIM_EMBEDDING] = c->embedding;
     w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
+}
+
+static const char *prefix_of(enum rr_family family)
+{
+    switch (family) {
+    case RR_FAMILY_BERT: return "bert.";
+    case RR_FAMILY_ELECTRA: return "electra.";
+    default: return "roberta.";
+    }
+}
+
+/* x = norm(words + positions + types), widened where the tables are narrow. */
+static int add_embeddings(const struct build *s, struct rr_weights *w, const char *prefix,
+                          struct rr_error *err)
+{
+    bool narrow = s->config->embedding != s->config->hidden;
+    uint32_t x = s->tokens.x;
+    struct embeddings e;
+    int rc = rr_weights_bind(w, prefix, "embeddings.", embedding_rows, RR_COUNT(embedding_rows), &e,
+                             err);
+
+    if (!rc && narrow)
+        rc = rr_weights_bind(w, prefix, "", projection_rows, RR_COUNT(projection_rows), &e, err);
+    if (rc) return rc;
+    if (narrow) x = rr_builder_register(s->b, s->config->embedding, RR_ROWS_TOKENS);
+    rr_builder_embed(
+        s->b, x, &(struct rr_op_embed){ .word = e.word, .position = e.position, .type = e.type });
+    add_norm(s, x, &e.norm);
+    if (narrow) rr_builder_linear(s->b, s->tokens.x, x, &e.project, 1, RR_ACT_NONE, RR_NONE);
+    return RR_OK;
 }
 
 int rr_arch_bert_build(struct rr_weights *w, const struct rr_model_config *config, uint32_t *output,
                        struct rr_error *err)
 {
-    const char *prefix = config->family == RR_FAMILY_BERT ? "bert." : "roberta.";
+    const char *prefix = prefix_of(config->family);
     struct build s = { .b = w->builder, .config = config };
-    struct embeddings e;
     struct layer l;
     struct head head;
     int rc;
 
     set_dims(w, config);
     add_registers(&s);
-    rc = rr_weights_bind(w, prefix, "embeddings.", embedding_rows, RR_COUNT(embedding_rows), &e,
-                         err);
+    rc = add_embeddings(&s, w, prefix, err);
     if (rc) return rc;
-    rr_builder_embed(s.b, s.tokens.x, e.word, e.position, e.type);
-    rr_builder_norm(s.b, s.tokens.x, s.tokens.x, e.norm.gamma, e.norm.beta, config->norm_eps);
     for (uint32_t i = 0; i < config->layers; i++) {
         rc = bind_layer(w, prefix, i, &l, err);
         if (rc) return rc;
@@ -223,7 +317,7 @@ int rr_arch_bert_build(struct rr_weights *w, const struct rr_model_config *confi
     }
     rc = bind_head(w, prefix, config->family, &head, err);
     if (rc) return rc;
-    rr_builder_linear(s.b, s.last.pooled, s.last.x, &head.dense, 1, RR_ACT_TANH, RR_NONE);
+    rr_builder_linear(s.b, s.last.pooled, s.last.x, &head.dense, 1, config->head_act, RR_NONE);
     rr_builder_linear(s.b, s.last.logit, s.last.pooled, &head.classifier, 1, RR_ACT_NONE, RR_NONE);
     *output = s.last.logit;
     return RR_OK;

@@ -8,6 +8,9 @@
 #include "model/config.h"
 #include "model/weights.h"
 
+RR_NODISCARD int rr_arch_bert_read(struct rr_model_config *c, const json_t *root, const char *where,
+                                   struct rr_error *err);
+
 /* Writes the network of config into w->builder, with its tensors from w->checkpoint.  *output is
  * the register of the logits.  Sources: Devlin et al. 2018 (arXiv:1810.04805), section 3 and
  * appendix A; Vaswani et al. 2017 (arXiv:1706.03762), section 3; Liu et al. 2019

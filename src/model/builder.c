@@ -66,18 +66,17 @@ static void add_op(struct rr_builder *b, const struct rr_op *op)
     p[b->n_ops++] = *op;
 }
 
-void rr_builder_embed(struct rr_builder *b, uint32_t dst, uint32_t word, uint32_t position,
-                      uint32_t type)
+void rr_builder_embed(struct rr_builder *b, uint32_t dst, const struct rr_op_embed *e)
 {
     struct rr_op op = { .kind = RR_OP_EMBED, .dst = dst, .src = RR_NONE };
 
-    op.u.embed = (struct rr_op_embed){ .word = word, .position = position, .type = type };
+    op.u.embed = *e;
     add_op(b, &op);
 }
 
-void rr_builder_first(struct rr_builder *b, uint32_t dst, uint32_t src)
+void rr_builder_pool(struct rr_builder *b, enum rr_op_kind kind, uint32_t dst, uint32_t src)
 {
-    struct rr_op op = { .kind = RR_OP_FIRST, .dst = dst, .src = src };
+    struct rr_op op = { .kind = kind, .dst = dst, .src = src };
 
     add_op(b, &op);
 }
@@ -99,12 +98,28 @@ void rr_builder_linear(struct rr_builder *b, uint32_t dst, uint32_t src,
     add_op(b, &op);
 }
 
-void rr_builder_norm(struct rr_builder *b, uint32_t dst, uint32_t src, uint32_t gamma,
-                     uint32_t beta, float eps)
+void rr_builder_norm(struct rr_builder *b, uint32_t dst, uint32_t src, const struct rr_op_norm *n)
 {
     struct rr_op op = { .kind = RR_OP_NORM, .dst = dst, .src = src };
 
-    op.u.norm = (struct rr_op_norm){ .gamma = gamma, .beta = beta, .eps = eps };
+    op.u.norm = *n;
+    add_op(b, &op);
+}
+
+void rr_builder_glu(struct rr_builder *b, uint32_t dst, uint32_t src, enum rr_act act,
+                    bool act_second)
+{
+    struct rr_op op = { .kind = RR_OP_GLU, .dst = dst, .src = src };
+
+    op.u.glu = (struct rr_op_glu){ .act = act, .act_second = act_second };
+    add_op(b, &op);
+}
+
+void rr_builder_rotary(struct rr_builder *b, uint32_t reg, const struct rr_op_rotary *r)
+{
+    struct rr_op op = { .kind = RR_OP_ROTARY, .dst = reg, .src = reg };
+
+    op.u.rotary = *r;
     add_op(b, &op);
 }
 

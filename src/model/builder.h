@@ -30,15 +30,17 @@ struct rr_weight {         /* of a linear layer */
     uint32_t weight, bias; /* tensors */
 };
 
-void rr_builder_embed(struct rr_builder *b, uint32_t dst, uint32_t word, uint32_t position,
-                      uint32_t type);
-void rr_builder_first(struct rr_builder *b, uint32_t dst, uint32_t src);
+void rr_builder_embed(struct rr_builder *b, uint32_t dst, const struct rr_op_embed *e);
+/* kind: RR_OP_FIRST, RR_OP_LAST or RR_OP_MEAN. */
+void rr_builder_pool(struct rr_builder *b, enum rr_op_kind kind, uint32_t dst, uint32_t src);
 /* parts: 1 to 3, stacked along the outputs. */
 void rr_builder_linear(struct rr_builder *b, uint32_t dst, uint32_t src,
                        const struct rr_weight *parts, uint32_t n_parts, enum rr_act act,
                        uint32_t residual);
-void rr_builder_norm(struct rr_builder *b, uint32_t dst, uint32_t src, uint32_t gamma,
-                     uint32_t beta, float eps);
+void rr_builder_norm(struct rr_builder *b, uint32_t dst, uint32_t src, const struct rr_op_norm *n);
+void rr_builder_glu(struct rr_builder *b, uint32_t dst, uint32_t src, enum rr_act act,
+                    bool act_second);
+void rr_builder_rotary(struct rr_builder *b, uint32_t reg, const struct rr_op_rotary *r);
 void rr_builder_attention(struct rr_builder *b, uint32_t dst, uint32_t src,
                           const struct rr_op_attention *a);
 

@@ -9,22 +9,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/text.h"
-
-/* Ceilings far above every known model of these families: they keep products of sizes small. */
-#define MAX_WIDTH (1u << 16)
-#define MAX_LAYERS 1024u
-#define MAX_ROWS (1u << 24)
-
-static const struct {
-    const char *name;
-    enum rr_family family;
-    uint32_t pad_id; /* of the reference's configuration class */
-} architectures[] = {
-    { "XLMRobertaForSequenceClassification", RR_FAMILY_ROBERTA, 1 },
-    { "RobertaForSequenceClassification", RR_FAMILY_ROBERTA, 1 },
-    { "CamembertForSequenceClassification", RR_FAMILY_ROBERTA, 1 }, /* the same network */
-    { "BertForSequenceClassification", RR_FAMILY_BERT, 0 },
-};
+#include "model/arch.h"
 
 static const struct {
     const char *name;
@@ -33,22 +18,25 @@ static const struct {
     { "gelu", RR_ACT_GELU },
     { "gelu_python", RR_ACT_GELU }, /* the same function, written out */
     { "relu", RR_ACT_RELU },
+    { "silu", RR_ACT_SILU },
+    { "swish", RR_ACT_SILU },
+    { "gelu_pytorch_tanh", RR_ACT_GELU_TANH },
+    { "gelu_new", RR_ACT_GELU_TANH },
 };
 
 static int fail_architecture(const char *where, struct rr_text found, struct rr_error *err)
 {
-    char list[256] = "";
+    char list[420] = "";
     size_t len = 0;
 
-    for (size_t i = 0; i < RR_COUNT(architectures); i++)
-        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ", " : "",
-                                architectures[i].name);
+    for (const struct rr_arch *a = rr_archs; a->name && len < sizeof(list); a++)
+        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", len ? ", " : "", a->name);
     return rr_fail(err, RR_ENOTSUP, "%s: architectures[0] is \"%.60s\", supported are %s", where,
                    found.data, list);
 }
 
-static int read_architecture(struct rr_model_config *c, const json_t *root, const char *where,
-                             struct rr_error *err)
+static int read_architecture(struct rr_model_config *c, const struct rr_arch **arch,
+                             const json_t *root, const char *where, struct rr_error *err)
 {
     const json_t *list = json_object_get(root, "architectures");
     const json_t *first = json_array_get(list, 0);
@@ -63,19 +51,16 @@ static int read_architecture(struct rr_model_config *c, const json_t *root, cons
         return rr_fail(
             err, RR_EFORMAT, "%s: architectures is %s, expected an array that begins with a string",
             where, json_is_array(list) ? "without a string at its start" : rr_json_type_name(list));
-    for (size_t i = 0; i < RR_COUNT(architectures); i++) {
-        if (!rr_text_is(found, architectures[i].name)) continue;
-        memcpy(c->architecture, found.data, found.len + 1);
-        c->family = architectures[i].family;
-        c->pad_id = architectures[i].pad_id;
-        return RR_OK;
-    }
-    return fail_architecture(where, found, err);
+    *arch = rr_arch_find(found.data, found.len);
+    if (!*arch) return fail_architecture(where, found, err);
+    memcpy(c->architecture, found.data, found.len + 1);
+    c->family = (*arch)->family;
+    c->pad_id = (*arch)->pad_id;
+    return RR_OK;
 }
 
-/* A size that the reference could default, too; a file without it is more likely damaged. */
-static int need_u32(const json_t *root, const char *where, const char *key, uint32_t max,
-                    uint32_t *out, struct rr_error *err)
+int rr_config_need_u32(const json_t *root, const char *where, const char *key, uint32_t max,
+                       uint32_t *out, struct rr_error *err)
 {
     const json_t *v = json_object_get(root, key);
 
@@ -85,31 +70,29 @@ static int need_u32(const json_t *root, const char *where, const char *key, uint
     return rr_json_u32(root, where, key, 1, max, out, err);
 }
 
-static int read_sizes(struct rr_model_config *c, const json_t *root, const char *where,
-                      struct rr_error *err)
+int rr_config_sizes(struct rr_model_config *c, const json_t *root, const char *where,
+                    const char *eps_key, struct rr_error *err)
 {
-    int rc;
+    const uint32_t width = RR_CONFIG_MAX_WIDTH, rows = RR_CONFIG_MAX_ROWS;
+    int rc = rr_config_need_u32(root, where, "vocab_size", rows, &c->vocab, err);
 
-    c->types = 2; /* the reference's defaults */
-    c->norm_eps = 1e-12f;
-    rc = need_u32(root, where, "vocab_size", MAX_ROWS, &c->vocab, err);
-    if (!rc) rc = need_u32(root, where, "hidden_size", MAX_WIDTH, &c->hidden, err);
-    if (!rc) rc = need_u32(root, where, "num_hidden_layers", MAX_LAYERS, &c->layers, err);
-    if (!rc) rc = need_u32(root, where, "num_attention_heads", MAX_WIDTH, &c->heads, err);
-    if (!rc) rc = need_u32(root, where, "intermediate_size", MAX_WIDTH, &c->intermediate, err);
-    if (!rc) rc = need_u32(root, where, "max_position_embeddings", MAX_ROWS, &c->positions, err);
-    if (!rc) rc = rr_json_u32(root, where, "type_vocab_size", 1, MAX_ROWS, &c->types, err);
-    if (!rc) rc = rr_json_u32(root, where, "pad_token_id", 0, MAX_ROWS, &c->pad_id, err);
-    if (!rc) rc = rr_json_f32(root, where, "layer_norm_eps", &c->norm_eps, err);
+    if (!rc) rc = rr_config_need_u32(root, where, "hidden_size", width, &c->hidden, err);
+    if (!rc)
+        rc = rr_config_need_u32(root, where, "num_hidden_layers", RR_MAX_LAYERS, &c->layers, err);
+    if (!rc) rc = rr_config_need_u32(root, where, "num_attention_heads", width, &c->heads, err);
+    if (!rc)
+        rc = rr_config_need_u32(root, where, "intermediate_size", width, &c->intermediate, err);
+    if (!rc)
+        rc = rr_config_need_u32(root, where, "max_position_embeddings", rows, &c->positions, err);
+    if (!rc) rc = rr_json_u32(root, where, "pad_token_id", 0, rows, &c->pad_id, err);
+    if (!rc) rc = rr_json_f32(root, where, eps_key, &c->norm_eps, err);
     if (rc) return rc;
 
-    if (c->hidden % c->heads != 0)
-        return rr_fail(err, RR_EFORMAT,
-                       "%s: hidden_size is %" PRIu32 ", expected a multiple of "
-                       "num_attention_heads, %" PRIu32,
-                       where, c->hidden, c->heads);
+    c->max_length = c->positions;
+    c->kv_heads = c->heads;
+    c->head_dim = c->hidden / c->heads;
     if (!(c->norm_eps >= 0 && c->norm_eps <= 1))
-        return rr_fail(err, RR_EFORMAT, "%s: layer_norm_eps is %g, expected 0 to 1", where,
+        return rr_fail(err, RR_EFORMAT, "%s: %s is %g, expected 0 to 1", where, eps_key,
                        (double)c->norm_eps);
     if (c->pad_id >= c->vocab)
         return rr_fail(err, RR_EFORMAT,
@@ -118,36 +101,42 @@ static int read_sizes(struct rr_model_config *c, const json_t *root, const char 
     return RR_OK;
 }
 
-/* The RoBERTa family counts positions from pad_token_id + 1, so that its table is longer than the
- * longest sequence. */
-static int derive_max_length(struct rr_model_config *c, const char *where, struct rr_error *err)
+int rr_config_even_heads(const struct rr_model_config *c, const char *where, struct rr_error *err)
 {
-    uint32_t reserved = c->family == RR_FAMILY_ROBERTA ? c->pad_id + 1 : 0;
-
-    if (c->positions <= reserved)
-        return rr_fail(err, RR_EFORMAT,
-                       "%s: max_position_embeddings is %" PRIu32 ", expected more "
-                       "than pad_token_id + 1, %" PRIu32,
-                       where, c->positions, reserved);
-    c->max_length = c->positions - reserved;
-    return RR_OK;
+    if (c->hidden % c->heads == 0) return RR_OK;
+    return rr_fail(err, RR_EFORMAT,
+                   "%s: hidden_size is %" PRIu32 ", expected a multiple of "
+                   "num_attention_heads, %" PRIu32,
+                   where, c->hidden, c->heads);
 }
 
-static int read_activation(struct rr_model_config *c, const json_t *root, const char *where,
-                           struct rr_error *err)
+int rr_config_act(enum rr_act *out, const json_t *root, const char *where, const char *key,
+                  const char *fallback, unsigned allowed, struct rr_error *err)
 {
-    struct rr_text name = { "gelu", 4 };
-    int rc = rr_json_text(root, where, "hidden_act", &name, err);
+    struct rr_text name = { fallback, strlen(fallback) };
+    char list[128] = "";
+    size_t len = 0;
+    int rc = rr_json_text(root, where, key, &name, err);
 
     if (rc) return rc;
     for (size_t i = 0; i < RR_COUNT(activations); i++) {
-        if (!rr_text_is(name, activations[i].name)) continue;
-        c->act = activations[i].act;
-        return RR_OK;
+        if (!(allowed & 1u << activations[i].act)) continue;
+        *out = activations[i].act;
+        if (rr_text_is(name, activations[i].name)) return RR_OK;
+        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", len ? ", " : "",
+                                activations[i].name);
     }
-    return rr_fail(err, RR_ENOTSUP,
-                   "%s: hidden_act is \"%.60s\", supported are gelu, gelu_python, relu", where,
-                   name.data);
+    return rr_fail(err, RR_ENOTSUP, "%s: %s is \"%.60s\", supported are %s", where, key, name.data,
+                   list);
+}
+
+int rr_config_off(const json_t *root, const char *where, const char *key, struct rr_error *err)
+{
+    bool on = false;
+    int rc = rr_json_bool(root, where, key, &on, err);
+
+    if (rc || !on) return rc;
+    return rr_fail(err, RR_ENOTSUP, "%s: %s is true, supported is false", where, key);
 }
 
 /* One label: its logit is the score.  id2label beats num_labels and neither means 2, as in the
@@ -177,32 +166,10 @@ static int check_labels(const json_t *root, const char *where, struct rr_error *
                    json_object_get(root, "num_labels") ? "" : " by default, without id2label");
 }
 
-/* Variants of the networks that would need other operations. */
-static int check_variants(const json_t *root, const char *where, struct rr_error *err)
-{
-    static const char *const off[] = { "is_decoder", "add_cross_attention" };
-    struct rr_text position = { "absolute", 8 };
-    int rc = rr_json_text(root, where, "position_embedding_type", &position, err);
-
-    if (rc) return rc;
-    if (!rr_text_is(position, "absolute"))
-        return rr_fail(err, RR_ENOTSUP,
-                       "%s: position_embedding_type is \"%.60s\", supported is absolute", where,
-                       position.data);
-    for (size_t i = 0; i < RR_COUNT(off); i++) {
-        bool on = false;
-
-        rc = rr_json_bool(root, where, off[i], &on, err);
-        if (rc) return rc;
-        if (on)
-            return rr_fail(err, RR_ENOTSUP, "%s: %s is true, supported is false", where, off[i]);
-    }
-    return RR_OK;
-}
-
 int rr_config_parse(struct rr_model_config *out, struct rr_text json, const char *where,
                     struct rr_error *err)
 {
+    const struct rr_arch *arch = NULL;
     json_t *root = NULL;
     int rc;
 
@@ -215,12 +182,9 @@ int rr_config_parse(struct rr_model_config *out, struct rr_text json, const char
     if (!json_is_object(root))
         rc = rr_fail(err, RR_EFORMAT, "%s: the file is %s, expected an object", where,
                      rr_json_type_name(root));
-    if (!rc) rc = read_architecture(out, root, where, err);
-    if (!rc) rc = check_labels(root, where, err);
-    if (!rc) rc = check_variants(root, where, err);
-    if (!rc) rc = read_sizes(out, root, where, err);
-    if (!rc) rc = derive_max_length(out, where, err);
-    if (!rc) rc = read_activation(out, root, where, err);
+    if (!rc) rc = read_architecture(out, &arch, root, where, err);
+    if (!rc && !arch->causal) rc = check_labels(root, where, err);
+    if (!rc) rc = arch->read(out, root, where, err);
     json_decref(root);
     return rc;
 }

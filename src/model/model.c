@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "model/arch_bert.h"
+#include "model/arch.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 
@@ -24,6 +24,7 @@ struct rr_model {
     struct rr_builder builder;
     struct rr_weights weights;
     struct rr_program program;
+    bool judged;
 
     const struct rr_backend *backend; /* of loaded */
     struct rr_loaded *loaded;
@@ -81,6 +82,7 @@ static void fill_info(struct rr_model *m)
     i->types = c->types;
     i->max_length = c->max_length;
     i->parameters = m->weights.parameters;
+    i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
 }
@@ -99,7 +101,8 @@ int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *er
     if (rc) goto fail;
     m->weights.checkpoint = m->checkpoint;
     m->weights.builder = &m->builder;
-    rc = rr_arch_bert_build(&m->weights, &m->config, &output, err);
+    rc = rr_arch_find(m->config.architecture, strlen(m->config.architecture))
+             ->build(&m->weights, &m->config, &output, err);
     if (!rc) rc = rr_builder_done(&m->builder, output, &m->program, err);
     if (rc) goto fail;
     fill_info(m);
@@ -130,6 +133,28 @@ const struct rr_program *rr_model_program(const struct rr_model *m)
     return &m->program;
 }
 
+int rr_model_judge(struct rr_model *m, int32_t yes, int32_t no, struct rr_error *err)
+{
+    float *row = m->weights.judge.row;
+    uint32_t n = m->config.hidden;
+    float *less;
+
+    if (!row) return rr_fail(err, RR_EINVAL, "%s has a head of its own", m->config.architecture);
+    if (yes < 0 || (uint32_t)yes >= m->config.vocab || (no >= 0 && (uint32_t)no >= m->config.vocab))
+        return rr_fail(err, RR_EINVAL,
+                       "the words that judge a pair are tokens %" PRId32 " and %" PRId32
+                       ", expected below %" PRIu32,
+                       yes, no, m->config.vocab);
+    less = rr_calloc(RR_MEM_MODEL, n, sizeof(*less));
+    if (!less) return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " weights", n);
+    rr_weights_read(&m->weights, m->weights.judge.table, (uint32_t)yes, row);
+    if (no >= 0) rr_weights_read(&m->weights, m->weights.judge.table, (uint32_t)no, less);
+    for (uint32_t i = 0; i < n; i++) row[i] -= less[i];
+    rr_free(less);
+    m->judged = true;
+    return RR_OK;
+}
+
 /* ---- load --------------------------------------------------------------------------------- */
 
 int rr_model_load(struct rr_model *m, const struct rr_backend *backend, struct rr_device *device,
@@ -138,6 +163,8 @@ int rr_model_load(struct rr_model *m, const struct rr_backend *backend, struct r
     int rc;
 
     if (m->loaded) return rr_fail(err, RR_EINVAL, "the model is loaded already");
+    if (m->info.judge && !m->judged)
+        return rr_fail(err, RR_EINVAL, "the words that judge a pair are not known");
     if (limits->max_length == 0 || limits->max_length > m->config.max_length)
         return rr_fail(err, RR_EINVAL,
                        "sequences of up to %" PRIu32 " tokens asked for, the model "
@@ -203,12 +230,12 @@ static int check_shape(const struct rr_model *m, const struct rr_sequences *s, s
     return RR_OK;
 }
 
-/* The tokenizer of a RoBERTa-like model returns no token types to the reference, which then takes
- * zeros, whatever types the template in tokenizer.json writes down.  With a table of one row there
- * is no other valid reading. */
+/* A network without types takes none.  The tokenizer of a RoBERTa-like model returns no token types
+ * to the reference, which then takes zeros, whatever types the template in tokenizer.json writes
+ * down.  With a table of one row there is no other valid reading. */
 static bool ignores_types(const struct rr_model *m)
 {
-    return m->config.family == RR_FAMILY_ROBERTA && m->config.types == 1;
+    return m->config.types == 0 || (m->config.family == RR_FAMILY_ROBERTA && m->config.types == 1);
 }
 
 static int check_values(const struct rr_model *m, const struct rr_sequences *s,

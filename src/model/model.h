@@ -20,6 +20,7 @@ struct rr_model_info {
     uint64_t parameters;
     uint64_t file_bytes;
     uint64_t fingerprint; /* XXH3 of config.json, the safetensors headers and a sample of data */
+    bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
 };
 
 /* Reads config.json, maps the safetensors file or shards, checks every tensor that the architecture
@@ -30,6 +31,10 @@ void rr_model_close(struct rr_model *m); /* unloads first; NULL is allowed */
 
 const struct rr_model_info *rr_model_info(const struct rr_model *m);
 const struct rr_program *rr_model_program(const struct rr_model *m);
+
+/* For causal networks: the logit is that of token yes, less that of token no unless it is
+ * negative. */
+RR_NODISCARD int rr_model_judge(struct rr_model *m, int32_t yes, int32_t no, struct rr_error *err);
 
 /* Gives the program to a device.  m keeps using device until unload or close. */
 RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *backend,

@@ -84,22 +84,30 @@ static int check_entry(const struct rr_weights *w, const struct rr_safetensors_e
                    rr_checkpoint_path(w->checkpoint), e->name, found, expected);
 }
 
-static int copy_aligned(struct rr_weights *w, const struct rr_safetensors_entry *e,
-                        const void **data, struct rr_error *err)
+/* Memory that lives as long as w; NULL when it is short. */
+static void *own(struct rr_weights *w, size_t bytes)
 {
     struct rr_weight_copy *list;
-    size_t bytes = (size_t)(e->end - e->begin);
     void *p;
 
     list = rr_realloc(RR_MEM_MODEL, w->copies, (size_t)w->n_copies + 1, sizeof(*list));
     if (list) w->copies = list;
     p = list ? rr_pages_alloc(RR_MEM_WEIGHTS, bytes) : NULL;
+    if (p) w->copies[w->n_copies++] = (struct rr_weight_copy){ p, bytes };
+    return p;
+}
+
+static int copy_aligned(struct rr_weights *w, const struct rr_safetensors_entry *e,
+                        const void **data, struct rr_error *err)
+{
+    size_t bytes = (size_t)(e->end - e->begin);
+    void *p = own(w, bytes);
+
     if (!p)
         return rr_fail(err, RR_ENOMEM,
                        "%s: tensor %s: out of memory for an aligned copy of %zu bytes",
                        rr_checkpoint_path(w->checkpoint), e->name, bytes);
     memcpy(p, e->data, bytes);
-    w->copies[w->n_copies++] = (struct rr_weight_copy){ p, bytes };
     *data = p;
     return RR_OK;
 }
@@ -139,6 +147,10 @@ int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
         char expected[64];
         int rc;
 
+        if (!e && rows[i].optional) {
+            *index = RR_NONE;
+            continue;
+        }
         if (!e) {
             shape_text(expected, sizeof(expected), shape, rank);
             return rr_fail(err, RR_EFORMAT, "%s: tensor %s%s%s is missing, expected with shape %s",
@@ -150,6 +162,73 @@ int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
         if (rc) return rc;
     }
     return RR_OK;
+}
+
+static size_t element_bytes(const struct rr_tensor *t)
+{
+    return t->dtype == RR_F32 ? 4 : 2;
+}
+
+uint32_t rr_weights_rows(struct rr_weights *w, uint32_t tensor, uint32_t row0, uint32_t rows)
+{
+    struct rr_tensor t;
+
+    if (w->builder->failed || tensor == RR_NONE) return RR_NONE;
+    t = w->builder->tensors[tensor];
+    t.data =
+        (const char *)t.data + (size_t)row0 * (t.rank == 2 ? t.shape[1] : 1) * element_bytes(&t);
+    t.shape[0] = rows;
+    return rr_builder_tensor(w->builder, &t);
+}
+
+int rr_weights_make(struct rr_weights *w, const char *name, uint32_t rows, uint32_t columns,
+                    uint32_t *index, float **data, struct rr_error *err)
+{
+    struct rr_tensor t = { .name = name, .dtype = RR_F32, .rank = rows ? 2 : 1 };
+
+    t.shape[0] = rows ? rows : columns;
+    t.shape[1] = rows ? columns : 0;
+    *data = own(w, (size_t)(rows ? rows : 1) * columns * sizeof(float));
+    if (!*data)
+        return rr_fail(err, RR_ENOMEM, "%s: out of memory for %s",
+                       rr_checkpoint_path(w->checkpoint), name);
+    t.data = *data;
+    *index = rr_builder_tensor(w->builder, &t);
+    return RR_OK;
+}
+
+static float half_to_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
+    float f;
+
+    if (exponent == 0) {
+        f = (float)fraction * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    sign |= (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
+    memcpy(&f, &sign, sizeof(f));
+    return f;
+}
+
+void rr_weights_read(const struct rr_weights *w, uint32_t tensor, uint32_t row, float *out)
+{
+    const struct rr_tensor *t = &w->builder->tensors[tensor];
+    uint32_t n = t->rank == 2 ? t->shape[1] : t->shape[0];
+
+    for (uint32_t i = 0; i < n; i++) {
+        size_t at = (size_t)row * n + i;
+
+        if (t->dtype == RR_F32) {
+            out[i] = ((const float *)t->data)[at];
+        } else if (t->dtype == RR_F16) {
+            out[i] = half_to_float(((const uint16_t *)t->data)[at]);
+        } else {
+            uint32_t bits = (uint32_t)((const uint16_t *)t->data)[at] << 16;
+
+            memcpy(&out[i], &bits, sizeof(bits));
+        }
+    }
 }
 
 void rr_weights_free(struct rr_weights *w)

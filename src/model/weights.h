@@ -4,6 +4,7 @@
 #ifndef RR_MODEL_WEIGHTS_H
 #define RR_MODEL_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/attr.h"
@@ -17,7 +18,14 @@ enum rr_dim { /* what a tensor's dimension is measured in; the values are in rr_
               RR_DIM_POSITIONS,
               RR_DIM_TYPES,
               RR_DIM_HIDDEN,
+              RR_DIM_EMBEDDING, /* columns of the embedding tables */
               RR_DIM_INTERMEDIATE,
+              RR_DIM_GATED,     /* 2 * intermediate */
+              RR_DIM_HEAD,      /* columns of one head */
+              RR_DIM_QUERY,     /* of all heads of queries */
+              RR_DIM_KEY,       /* of all heads of keys, or of values */
+              RR_DIM_QKV,       /* queries, keys and values */
+              RR_DIM_DISTANCES, /* rows of the table of relative positions */
               RR_DIMS
 };
 
@@ -25,7 +33,18 @@ struct rr_weight_row {  /* one tensor of a network */
     size_t field;       /* offsetof the uint32_t that gets its index in the program */
     const char *name;   /* without the scope */
     enum rr_dim dim[2]; /* its shape */
+    bool optional;      /* missing: RR_NONE */
 };
+
+/* A row for a member of a struct: RR_WEIGHT_ROW(layer, up.bias, "fc1.bias", RR_DIM_HIDDEN) */
+#define RR_WEIGHT_ROW(type, member, name, ...) \
+    { \
+        offsetof(struct type, member), name, { __VA_ARGS__ }, false \
+    }
+#define RR_WEIGHT_OPTIONAL(type, member, name, ...) \
+    { \
+        offsetof(struct type, member), name, { __VA_ARGS__ }, true \
+    }
 
 struct rr_weights { /* what binding shares and counts */
     const struct rr_checkpoint *checkpoint;
@@ -38,6 +57,10 @@ struct rr_weights { /* what binding shares and counts */
         size_t bytes;
     } * copies;
     uint32_t n_copies;
+    struct {            /* of networks without a classifier */
+        uint32_t table; /* the output layer, [vocab, hidden] */
+        float *row;     /* [hidden] of the made tensor that makes the logit; NULL: none */
+    } judge;
 };
 
 /* Binds n rows: each tensor is looked for as prefix + scope + name, then as scope + name (files
@@ -48,6 +71,18 @@ struct rr_weights { /* what binding shares and counts */
 RR_NODISCARD int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
                                  const struct rr_weight_row *rows, size_t n, void *fields,
                                  struct rr_error *err);
+/* Rows [row0, row0 + rows) of a tensor bound before, as a tensor of their own. */
+uint32_t rr_weights_rows(struct rr_weights *w, uint32_t tensor, uint32_t row0, uint32_t rows);
+
+/* A tensor that is computed, f32 [rows, columns] or, with rows 0, [columns], filled with zeros;
+ * *data are the caller's to write until the program is used.  name: static, for messages. */
+RR_NODISCARD int rr_weights_make(struct rr_weights *w, const char *name, uint32_t rows,
+                                 uint32_t columns, uint32_t *index, float **data,
+                                 struct rr_error *err);
+
+/* Row row of a tensor bound before (row 0: of a vector), as f32 [columns]. */
+void rr_weights_read(const struct rr_weights *w, uint32_t tensor, uint32_t row, float *out);
+
 void rr_weights_free(struct rr_weights *w); /* the copies; nothing else is owned */
 
 #endif

@@ -22,6 +22,7 @@
 #define WORDS 50
 #define POSITIONS 300
 #define TYPES 2
+#define FIRST_POSITION 2
 
 static const char *backend_name = "cpu";
 
@@ -65,6 +66,7 @@ static struct rr_limits limits_of(const struct batch *b)
 
     for (uint32_t i = 0; i < b->b.n_sequences; i++)
         l.max_length = RR_MAX(l.max_length, b->cu[i + 1] - b->cu[i]);
+    l.max_length += FIRST_POSITION; /* angles are there for positions below it */
     return l;
 }
 
@@ -123,7 +125,7 @@ static void add_lengths(struct batch *b, size_t set, uint64_t *seed)
 {
     batch_clear(b);
     for (size_t i = 0; i < RR_COUNT(lengths[0]) && lengths[set][i]; i++)
-        batch_add(b, lengths[set][i], WORDS, 2, TYPES, seed);
+        batch_add(b, lengths[set][i], WORDS, FIRST_POSITION, TYPES, seed);
 }
 
 /* Builds the program with make(), then runs it on every set of lengths. */
@@ -152,26 +154,34 @@ struct embed_case {
     uint32_t width, types;
     enum rr_dtype dtype;
     const char *why;
+    bool no_positions;
+    float scale;
 };
 
 static void make_embed(struct program *p, const void *param)
 {
     const struct embed_case *c = param;
+    uint32_t x;
 
     p->dtype = c->dtype;
-    program_probe(p, program_embed(p, WORDS, POSITIONS, c->types, c->width));
+    x = program_embed(p, WORDS, POSITIONS, c->types, c->width);
+    p->ops[0].u.embed.scale = c->scale;
+    if (c->no_positions) p->ops[0].u.embed.position = RR_NONE;
+    program_probe(p, x);
 }
 
 static void test_embed(void **state)
 {
     static const struct embed_case cases[] = {
-        { 64, TYPES, RR_F32, "embed f32" },
-        { 64, 0, RR_F32, "embed without token types" },
-        { 64, TYPES, RR_F16, "embed f16" },
-        { 64, TYPES, RR_BF16, "embed bf16" },
-        { 7, TYPES, RR_F16, "embed f16, width with a tail" },
-        { 1, TYPES, RR_BF16, "embed bf16, one column" },
-        { 1024, TYPES, RR_F16, "embed f16, wide" },
+        { 64, TYPES, RR_F32, "embed f32", false, 0 },
+        { 64, 0, RR_F32, "embed without token types", false, 0 },
+        { 64, TYPES, RR_F16, "embed f16", false, 0 },
+        { 64, TYPES, RR_BF16, "embed bf16", false, 0 },
+        { 7, TYPES, RR_F16, "embed f16, width with a tail", false, 0 },
+        { 1, TYPES, RR_BF16, "embed bf16, one column", false, 0 },
+        { 1024, TYPES, RR_F16, "embed f16, wide", false, 0 },
+        { 64, 0, RR_F32, "embed words alone", true, 0 },
+        { 33, TYPES, RR_F16, "embed scaled words", false, 2.5f },
     };
 
     (void)state;
@@ -190,6 +200,92 @@ static void test_first(void **state)
 
     (void)state;
     for (size_t i = 0; i < RR_COUNT(widths); i++) run_case(make_first, &widths[i], "first");
+}
+
+static void make_pool(struct program *p, const void *param)
+{
+    const enum rr_op_kind *kind = param;
+
+    program_probe(p, program_pool(p, *kind, program_embed(p, WORDS, POSITIONS, TYPES, 21)));
+}
+
+static void test_pool(void **state)
+{
+    static const enum rr_op_kind kinds[] = { RR_OP_LAST, RR_OP_MEAN };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(kinds); i++)
+        run_case(make_pool, &kinds[i], kinds[i] == RR_OP_LAST ? "last" : "mean");
+}
+
+/* ---- GLU, ROTARY ----------------------------------------------------------------------------- */
+
+struct glu_case {
+    uint32_t width; /* of the result */
+    enum rr_act act;
+    bool act_second, sequences;
+    const char *why;
+};
+
+static void make_glu(struct program *p, const void *param)
+{
+    const struct glu_case *c = param;
+    uint32_t x = program_embed(p, WORDS, POSITIONS, TYPES, 2 * c->width);
+
+    if (c->sequences) x = program_first(p, x);
+    program_probe(p, program_glu(p, x, c->act, c->act_second));
+}
+
+static void test_glu(void **state)
+{
+    static const struct glu_case cases[] = {
+        { 64, RR_ACT_GELU, false, false, "glu, gelu" },
+        { 64, RR_ACT_SILU, false, false, "glu, silu" },
+        { 64, RR_ACT_GELU_TANH, false, false, "glu, gelu by tanh" },
+        { 48, RR_ACT_RELU, true, false, "glu, relu of the second half" },
+        { 19, RR_ACT_SILU, true, true, "glu of sequence rows, width with a tail" },
+        { 1, RR_ACT_GELU, false, false, "glu of one column" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_glu, &cases[i], cases[i].why);
+}
+
+struct rotary_case {
+    uint32_t width, col, heads, head_dim, angles;
+    bool gamma, sequences, last;
+    const char *why;
+};
+
+static void make_rotary(struct program *p, const void *param)
+{
+    const struct rotary_case *c = param;
+    uint32_t x = program_embed(p, WORDS, POSITIONS, TYPES, c->width);
+    struct rr_op_rotary *r;
+
+    if (c->sequences) x = program_pool(p, c->last ? RR_OP_LAST : RR_OP_FIRST, x);
+    r = program_rotary(p, x, c->col, c->heads, c->head_dim, c->angles);
+    r->last = c->last;
+    if (c->gamma) r->gamma = program_tensor(p, "gamma", 0, c->head_dim, 0.3, 1);
+    if (!c->sequences) /* once more with the same angles: the table is shared */
+        program_rotary(p, x, 0, 1, c->head_dim, c->angles)->frequencies = r->frequencies;
+    program_probe(p, x);
+}
+
+static void test_rotary(void **state)
+{
+    static const struct rotary_case cases[] = {
+        { 128, 0, 2, 64, 32, false, false, false, "rotary" },
+        { 100, 3, 3, 20, 10, false, false, false, "rotary, columns that are not aligned" },
+        { 64, 0, 2, 32, 5, false, false, false, "rotary of some columns of each head" },
+        { 96, 0, 3, 32, 16, true, false, false, "rotary after a norm of each head" },
+        { 64, 0, 1, 64, 32, false, true, false, "rotary of first tokens" },
+        { 64, 0, 1, 64, 32, true, true, true, "rotary of last tokens" },
+        { 2, 0, 1, 2, 1, false, false, false, "one angle" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_rotary, &cases[i], cases[i].why);
 }
 
 /* ---- LINEAR -------------------------------------------------------------------------------------- */
@@ -261,6 +357,7 @@ struct norm_case {
     bool in_place, sequences;
     enum rr_dtype dtype;
     const char *why;
+    bool rms, no_beta;
 };
 
 static void make_norm(struct program *p, const void *param)
@@ -271,19 +368,25 @@ static void make_norm(struct program *p, const void *param)
     p->dtype = c->dtype;
     x = program_embed(p, WORDS, POSITIONS, TYPES, c->width);
     if (c->sequences) x = program_first(p, x);
-    program_probe(p, program_norm(p, x, c->eps, c->in_place));
+    x = program_norm(p, x, c->eps, c->in_place);
+    p->ops[p->p.n_ops - 1].u.norm.rms = c->rms;
+    if (c->rms || c->no_beta) p->ops[p->p.n_ops - 1].u.norm.beta = RR_NONE;
+    program_probe(p, x);
 }
 
 static void test_norm(void **state)
 {
     static const struct norm_case cases[] = {
-        { 64, 1e-5f, false, false, RR_F32, "norm" },
-        { 64, 1e-12f, true, false, RR_F32, "norm in place" },
-        { 64, 1e-5f, true, true, RR_F16, "norm of sequence rows, f16 vectors" },
-        { 1, 1e-5f, false, false, RR_F32, "norm of one column: its variance is 0" },
-        { 7, 1e-5f, true, false, RR_BF16, "norm, width with a tail" },
-        { 1024, 1e-5f, false, false, RR_F32, "norm, wide" },
-        { 333, 0.5f, false, false, RR_F32, "norm, eps that matters" },
+        { 64, 1e-5f, false, false, RR_F32, "norm", false, false },
+        { 64, 1e-12f, true, false, RR_F32, "norm in place", false, false },
+        { 64, 1e-5f, true, true, RR_F16, "norm of sequence rows, f16 vectors", false, false },
+        { 1, 1e-5f, false, false, RR_F32, "norm of one column: its variance is 0", false, false },
+        { 7, 1e-5f, true, false, RR_BF16, "norm, width with a tail", false, false },
+        { 1024, 1e-5f, false, false, RR_F32, "norm, wide", false, false },
+        { 333, 0.5f, false, false, RR_F32, "norm, eps that matters", false, false },
+        { 96, 1e-5f, false, false, RR_F32, "norm without beta", false, true },
+        { 96, 1e-6f, false, false, RR_F32, "rms norm", true, false },
+        { 13, 1e-6f, true, true, RR_F16, "rms norm in place, width with a tail", true, false },
     };
 
     (void)state;
@@ -326,6 +429,95 @@ static void test_attention(void **state)
     (void)state;
     for (size_t i = 0; i < RR_COUNT(cases); i++)
         run_case(make_attention, &cases[i], cases[i].why);
+}
+
+struct view_case {
+    uint32_t heads, kv_heads, head_dim, window;
+    bool causal, sequences, last;
+    const char *why;
+};
+
+static void make_view(struct program *p, const void *param)
+{
+    const struct view_case *c = param;
+    uint32_t kv = (c->kv_heads ? c->kv_heads : c->heads) * c->head_dim, q = c->heads * c->head_dim;
+    uint32_t x = program_embed(p, WORDS, POSITIONS, TYPES, q + 2 * kv), src = x;
+    struct rr_op_attention *a;
+
+    if (c->sequences) src = program_pool(p, c->last ? RR_OP_LAST : RR_OP_FIRST, x);
+    x = program_attention(p, src, x, 0, q, q + kv, c->heads, c->head_dim);
+    a = &p->ops[p->p.n_ops - 1].u.attention;
+    a->kv_heads = c->kv_heads;
+    a->window = c->window;
+    a->causal = c->causal;
+    a->last = c->last;
+    program_probe(p, x);
+}
+
+/* Which keys a query sees, and of which head. */
+static void test_attention_view(void **state)
+{
+    static const struct view_case cases[] = {
+        { 2, 0, 32, 0, true, false, false, "causal" },
+        { 2, 0, 32, 16, false, false, false, "window" },
+        { 1, 0, 16, 1, false, false, false, "window of neighbours" },
+        { 2, 0, 32, 70, false, false, false, "window wider than a cell of the grid" },
+        { 2, 0, 32, 9, true, false, false, "causal window" },
+        { 4, 2, 16, 0, false, false, false, "two heads share keys" },
+        { 6, 1, 8, 0, true, false, false, "all heads share keys, causal" },
+        { 2, 0, 32, 0, true, true, true, "causal, last token" },
+        { 2, 0, 32, 0, true, true, false, "causal, first token: sees itself" },
+        { 3, 0, 20, 12, false, true, false, "window, first token" },
+        { 3, 0, 20, 12, false, true, true, "window, last token" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) run_case(make_view, &cases[i], cases[i].why);
+}
+
+struct relative_case {
+    uint32_t heads, head_dim, span, buckets, max_distance;
+    bool content_position, position_content, norm, bias, sequences;
+    const char *why;
+};
+
+static void make_relative(struct program *p, const void *param)
+{
+    const struct relative_case *c = param;
+    uint32_t h = c->heads * c->head_dim, in = 24;
+    uint32_t x = program_embed(p, WORDS, POSITIONS, TYPES, 3 * h);
+    uint32_t src = c->sequences ? program_first(p, x) : x;
+    struct rr_relative *r;
+
+    x = program_attention(p, src, x, 0, h, 2 * h, c->heads, c->head_dim);
+    r = &p->ops[p->p.n_ops - 1].u.attention.relative;
+    *r = (struct rr_relative){ .on = true, .content_position = c->content_position,
+                               .position_content = c->position_content, .eps = 1e-7f,
+                               .span = c->span, .buckets = c->buckets,
+                               .max_distance = c->max_distance };
+    r->table = program_tensor(p, "distances", 2 * c->span, in, 1, 0);
+    r->gamma = c->norm ? program_tensor(p, "gamma", 0, in, 0.3, 1) : RR_NONE;
+    r->beta = c->norm ? program_tensor(p, "beta", 0, in, 0.3, 0) : RR_NONE;
+    r->key_weight = program_tensor(p, "key", h, in, 0.3, 0);
+    r->query_weight = program_tensor(p, "query", h, in, 0.3, 0);
+    r->key_bias = c->bias ? program_tensor(p, "key bias", 0, h, 0.3, 0) : RR_NONE;
+    r->query_bias = c->bias ? program_tensor(p, "query bias", 0, h, 0.3, 0) : RR_NONE;
+    program_probe(p, x);
+}
+
+static void test_attention_relative(void **state)
+{
+    static const struct relative_case cases[] = {
+        { 2, 16, 16, 16, 300, true, true, true, true, false, "relative, in buckets" },
+        { 2, 16, 16, 16, 300, true, true, true, true, true, "relative, first token" },
+        { 1, 8, 40, 0, 40, true, true, true, true, false, "relative, without buckets" },
+        { 3, 8, 8, 8, 100, true, false, false, false, false, "content to position alone" },
+        { 3, 8, 8, 8, 100, false, true, false, true, false, "position to content alone" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++)
+        run_case(make_relative, &cases[i], cases[i].why);
 }
 
 /* ---- a whole encoder ------------------------------------------------------------------------------- */
@@ -385,6 +577,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_embed),           cmocka_unit_test(test_first),
         cmocka_unit_test(test_linear),          cmocka_unit_test(test_norm),
         cmocka_unit_test(test_attention),       cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_pool),            cmocka_unit_test(test_glu),
+        cmocka_unit_test(test_rotary),          cmocka_unit_test(test_attention_view),
+        cmocka_unit_test(test_attention_relative),
         cmocka_unit_test(test_evaluation_sees_differences),
     };
 

@@ -60,6 +60,7 @@ static void check_level(const struct rr_kern *kern, bool emulated, const struct 
         return;
     }
     check_entries(check_f32_entries, kern, emulated, opt);
+    check_entries(check_rotary_entries, kern, emulated, opt);
     check_entries(check_i8_entries, kern, emulated, opt);
     check_entries(check_bf16_entries, kern, emulated, opt);
 }

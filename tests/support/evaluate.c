@@ -40,6 +40,9 @@ static double activate(enum rr_act act, double v)
     if (act == RR_ACT_GELU) return v * 0.5 * erfc(-v / sqrt(2.0));
     if (act == RR_ACT_RELU) return v > 0 ? v : 0;
     if (act == RR_ACT_TANH) return tanh(v);
+    if (act == RR_ACT_SILU) return v / (1 + exp(-v));
+    if (act == RR_ACT_GELU_TANH)
+        return 0.5 * v * (1 + tanh(sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
     return v;
 }
 
@@ -50,8 +53,10 @@ static void embed(const struct machine *m, const struct rr_op *op)
     for (uint32_t t = 0; t < m->b->n_tokens; t++)
         for (uint32_t j = 0; j < width_of(m, op->dst); j++)
             row_of(m, op->dst, t)[j] =
-                value(m, e->word, (uint32_t)m->b->ids[t], j) +
-                value(m, e->position, (uint32_t)m->b->positions[t], j) +
+                value(m, e->word, (uint32_t)m->b->ids[t], j) * (e->scale == 0 ? 1 : e->scale) +
+                (e->position == RR_NONE
+                     ? 0
+                     : value(m, e->position, (uint32_t)m->b->positions[t], j)) +
                 (e->type == RR_NONE ? 0 : value(m, e->type, (uint32_t)m->b->types[t], j));
 }
 
@@ -84,35 +89,139 @@ static void norm(const struct machine *m, const struct rr_op *op)
         const double *x = row_of(m, op->src, r);
         double mean = 0, var = 0;
 
-        for (uint32_t j = 0; j < n; j++) mean += x[j] / n;
+        for (uint32_t j = 0; !op->u.norm.rms && j < n; j++) mean += x[j] / n;
         for (uint32_t j = 0; j < n; j++) var += (x[j] - mean) * (x[j] - mean) / n;
         for (uint32_t j = 0; j < n; j++)
-            row_of(m, op->dst, r)[j] = (x[j] - mean) / sqrt(var + (double)op->u.norm.eps) *
-                                           value(m, op->u.norm.gamma, 0, j) +
-                                       value(m, op->u.norm.beta, 0, j);
+            row_of(m, op->dst, r)[j] =
+                (x[j] - mean) / sqrt(var + (double)op->u.norm.eps) *
+                    value(m, op->u.norm.gamma, 0, j) +
+                (op->u.norm.beta == RR_NONE ? 0 : value(m, op->u.norm.beta, 0, j));
     }
 }
 
-/* One query row of one head over the rows [begin, end) of kv. */
-static void attend(const struct machine *m, const struct rr_op *op, uint32_t row, uint32_t head,
-                   uint32_t begin, uint32_t end, double *p)
+static void glu(const struct machine *m, const struct rr_op *op)
+{
+    uint32_t n = width_of(m, op->dst), second = op->u.glu.act_second ? n : 0;
+
+    for (uint32_t r = 0; r < rows_of(m, op->dst); r++)
+        for (uint32_t j = 0; j < n; j++)
+            row_of(m, op->dst, r)[j] = activate(op->u.glu.act, row_of(m, op->src, r)[second + j]) *
+                                       row_of(m, op->src, r)[n - second + j];
+}
+
+static void rotary_row(const struct machine *m, const struct rr_op_rotary *o, double *x,
+                       int32_t position)
+{
+    uint32_t n = m->p->tensors[o->frequencies].shape[0];
+    double squares = 0;
+
+    for (uint32_t j = 0; j < o->head_dim; j++) squares += x[j] * x[j] / o->head_dim;
+    for (uint32_t j = 0; o->gamma != RR_NONE && j < o->head_dim; j++)
+        x[j] *= value(m, o->gamma, 0, j) / sqrt(squares + (double)o->eps);
+    for (uint32_t j = 0; j < n; j++) {
+        double angle = position * value(m, o->frequencies, 0, j), a = x[j], b = x[j + n];
+
+        x[j] = a * cos(angle) - b * sin(angle);
+        x[j + n] = b * cos(angle) + a * sin(angle);
+    }
+}
+
+static void rotary(const struct machine *m, const struct rr_op *op)
+{
+    const struct rr_op_rotary *o = &op->u.rotary;
+
+    for (uint32_t r = 0; r < rows_of(m, op->dst); r++) {
+        uint32_t t = r;
+
+        if (m->p->registers[op->dst].rows == RR_ROWS_SEQUENCES)
+            t = o->last ? m->b->cu_seqlens[r + 1] - 1 : m->b->cu_seqlens[r];
+        for (uint32_t h = 0; h < o->heads; h++)
+            rotary_row(m, o, row_of(m, op->dst, r) + o->col + (size_t)h * o->head_dim,
+                       m->b->positions[t]);
+    }
+}
+
+/* The row of the distances' table for x = i - j. */
+static uint32_t distance_row(const struct rr_relative *r, double x)
+{
+    double mid = r->buckets / 2, far = fabs(x);
+
+    if (r->buckets && far > mid) {
+        double steps = log(far / mid) / log((r->max_distance - 1) / mid) * (mid - 1);
+
+        x = copysign(mid + ceil(steps - 1e-5), x); /* a whole number in f32 is one here, too */
+    }
+    return (uint32_t)(fmax(-(double)r->span, fmin(x, r->span - 1.0)) + r->span);
+}
+
+/* x . (LayerNorm(table[row]) W^T + bias), columns of one head. */
+static double distance_term(const struct machine *m, const struct rr_op_attention *a,
+                            const double *x, uint32_t row, uint32_t head, uint32_t weight,
+                            uint32_t bias)
+{
+    const struct rr_relative *r = &a->relative;
+    uint32_t n = m->p->tensors[r->table].shape[1];
+    double mean = 0, var = 0, sum = 0;
+
+    for (uint32_t j = 0; j < n; j++) mean += value(m, r->table, row, j) / n;
+    for (uint32_t j = 0; j < n; j++) var += pow(value(m, r->table, row, j) - mean, 2) / n;
+    for (uint32_t d = 0; d < a->head_dim; d++) {
+        uint32_t o = head * a->head_dim + d;
+        double y = bias == RR_NONE ? 0 : value(m, bias, 0, o);
+
+        for (uint32_t j = 0; j < n; j++) {
+            double t = value(m, r->table, row, j);
+
+            if (r->gamma != RR_NONE)
+                t = (t - mean) / sqrt(var + (double)r->eps) * value(m, r->gamma, 0, j) +
+                    value(m, r->beta, 0, j);
+            y += t * value(m, weight, o, j);
+        }
+        sum += x[d] * y;
+    }
+    return sum;
+}
+
+struct view { /* one query: its row of src, its place in its sequence, the sequence */
+    uint32_t row, token, begin, end;
+};
+
+static double score(const struct machine *m, const struct rr_op *op, const struct view *v,
+                    uint32_t head, uint32_t j)
 {
     const struct rr_op_attention *a = &op->u.attention;
-    const double *q = row_of(m, op->src, row) + a->q_col + head * a->head_dim;
-    double *y = row_of(m, op->dst, row) + head * a->head_dim, max = -INFINITY, sum = 0;
+    const struct rr_relative *r = &a->relative;
+    uint32_t group = head * (a->kv_heads ? a->kv_heads : a->heads) / a->heads;
+    const double *q = row_of(m, op->src, v->row) + a->q_col + head * a->head_dim;
+    const double *k = row_of(m, a->kv, j) + a->k_col + group * a->head_dim;
+    double distance = (double)v->token - j, sum = 0;
+    uint32_t row;
 
-    for (uint32_t j = begin; j < end; j++) {
-        const double *k = row_of(m, a->kv, j) + a->k_col + head * a->head_dim;
-
-        p[j] = 0;
-        for (uint32_t d = 0; d < a->head_dim; d++) p[j] += q[d] * k[d] * (double)a->scale;
-        max = fmax(max, p[j]);
+    if ((a->causal && distance < 0) || (a->window && fabs(distance) > a->window)) return -INFINITY;
+    for (uint32_t d = 0; d < a->head_dim; d++) sum += q[d] * k[d];
+    if (r->on) {
+        row = distance_row(r, distance);
+        if (r->content_position)
+            sum += distance_term(m, a, q, row, head, r->key_weight, r->key_bias);
+        if (r->position_content)
+            sum += distance_term(m, a, k, row, head, r->query_weight, r->query_bias);
     }
-    for (uint32_t j = begin; j < end; j++) sum += p[j] = exp(p[j] - max);
+    return sum * (double)a->scale;
+}
+
+static void attend(const struct machine *m, const struct rr_op *op, const struct view *v,
+                   uint32_t head, double *p)
+{
+    const struct rr_op_attention *a = &op->u.attention;
+    uint32_t group = head * (a->kv_heads ? a->kv_heads : a->heads) / a->heads;
+    double *y = row_of(m, op->dst, v->row) + head * a->head_dim, max = -INFINITY, sum = 0;
+
+    for (uint32_t j = v->begin; j < v->end; j++) max = fmax(max, p[j] = score(m, op, v, head, j));
+    for (uint32_t j = v->begin; j < v->end; j++) sum += p[j] = exp(p[j] - max);
     for (uint32_t d = 0; d < a->head_dim; d++) {
         y[d] = 0;
-        for (uint32_t j = begin; j < end; j++)
-            y[d] += p[j] / sum * row_of(m, a->kv, j)[a->v_col + head * a->head_dim + d];
+        for (uint32_t j = v->begin; j < v->end; j++)
+            y[d] += p[j] / sum * row_of(m, a->kv, j)[a->v_col + group * a->head_dim + d];
     }
 }
 
@@ -126,17 +235,30 @@ static void attention(const struct machine *m, const struct rr_op *op)
         bool tokens = m->p->registers[op->src].rows == RR_ROWS_TOKENS;
 
         for (uint32_t h = 0; h < op->u.attention.heads; h++)
-            for (uint32_t r = tokens ? begin : s; r < (tokens ? end : s + 1); r++)
-                attend(m, op, r, h, begin, end, p);
+            for (uint32_t r = tokens ? begin : s; r < (tokens ? end : s + 1); r++) {
+                uint32_t token = tokens ? r : op->u.attention.last ? end - 1 : begin;
+                struct view v = { r, token, begin, end };
+
+                attend(m, op, &v, h, p);
+            }
     }
     rr_free(p);
 }
 
-static void first(const struct machine *m, const struct rr_op *op)
+static void pool(const struct machine *m, const struct rr_op *op)
 {
-    for (uint32_t s = 0; s < m->b->n_sequences; s++)
-        for (uint32_t j = 0; j < width_of(m, op->dst); j++)
-            row_of(m, op->dst, s)[j] = row_of(m, op->src, m->b->cu_seqlens[s])[j];
+    for (uint32_t s = 0; s < m->b->n_sequences; s++) {
+        uint32_t begin = m->b->cu_seqlens[s], end = m->b->cu_seqlens[s + 1];
+
+        if (op->kind == RR_OP_FIRST) end = begin + 1;
+        if (op->kind == RR_OP_LAST) begin = end - 1;
+        for (uint32_t j = 0; j < width_of(m, op->dst); j++) {
+            double sum = 0;
+
+            for (uint32_t t = begin; t < end; t++) sum += row_of(m, op->src, t)[j];
+            row_of(m, op->dst, s)[j] = sum / (end - begin);
+        }
+    }
 }
 
 void program_evaluate(const struct rr_program *p, const struct rr_batch *b, double *logits)
@@ -151,9 +273,13 @@ void program_evaluate(const struct rr_program *p, const struct rr_batch *b, doub
     for (uint32_t i = 0; i < p->n_ops; i++) {
         switch (p->ops[i].kind) {
         case RR_OP_EMBED: embed(&m, &p->ops[i]); break;
-        case RR_OP_FIRST: first(&m, &p->ops[i]); break;
+        case RR_OP_FIRST:
+        case RR_OP_LAST:
+        case RR_OP_MEAN: pool(&m, &p->ops[i]); break;
         case RR_OP_LINEAR: linear(&m, &p->ops[i]); break;
         case RR_OP_NORM: norm(&m, &p->ops[i]); break;
+        case RR_OP_GLU: glu(&m, &p->ops[i]); break;
+        case RR_OP_ROTARY: rotary(&m, &p->ops[i]); break;
         case RR_OP_ATTENTION: attention(&m, &p->ops[i]); break;
         }
     }

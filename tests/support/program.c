@@ -187,17 +187,44 @@ uint32_t program_attention(struct program *b, uint32_t src, uint32_t kv, uint32_
     uint32_t dst = program_register(b, heads * head_dim, b->registers[src].rows);
     struct rr_op *op = program_op(b, RR_OP_ATTENTION, dst, src);
 
-    op->u.attention = (struct rr_op_attention){ kv, q_col, k_col, v_col, heads, head_dim,
-                                                1.0f / sqrtf((float)head_dim) };
+    op->u.attention = (struct rr_op_attention){ .kv = kv, .q_col = q_col, .k_col = k_col,
+                                                .v_col = v_col, .heads = heads,
+                                                .head_dim = head_dim,
+                                                .scale = 1.0f / sqrtf((float)head_dim) };
+    return dst;
+}
+
+uint32_t program_pool(struct program *b, enum rr_op_kind kind, uint32_t src)
+{
+    uint32_t dst = program_register(b, width_of(b, src), RR_ROWS_SEQUENCES);
+
+    program_op(b, kind, dst, src);
     return dst;
 }
 
 uint32_t program_first(struct program *b, uint32_t src)
 {
-    uint32_t dst = program_register(b, width_of(b, src), RR_ROWS_SEQUENCES);
+    return program_pool(b, RR_OP_FIRST, src);
+}
 
-    program_op(b, RR_OP_FIRST, dst, src);
+uint32_t program_glu(struct program *b, uint32_t src, enum rr_act act, bool act_second)
+{
+    uint32_t dst = program_register(b, width_of(b, src) / 2, b->registers[src].rows);
+    struct rr_op *op = program_op(b, RR_OP_GLU, dst, src);
+
+    op->u.glu = (struct rr_op_glu){ .act = act, .act_second = act_second };
     return dst;
+}
+
+struct rr_op_rotary *program_rotary(struct program *b, uint32_t reg, uint32_t col, uint32_t heads,
+                                    uint32_t head_dim, uint32_t angles)
+{
+    struct rr_op *op = program_op(b, RR_OP_ROTARY, reg, reg);
+
+    op->u.rotary = (struct rr_op_rotary){ .col = col, .heads = heads, .head_dim = head_dim,
+                                          .gamma = RR_NONE, .eps = 1e-6f };
+    op->u.rotary.frequencies = program_tensor(b, "frequencies", 0, angles, 0.5, 0.5);
+    return &op->u.rotary;
 }
 
 void program_probe(struct program *b, uint32_t src)

@@ -46,6 +46,11 @@ uint32_t program_norm(struct program *b, uint32_t src, float eps, bool in_place)
 uint32_t program_attention(struct program *b, uint32_t src, uint32_t kv, uint32_t q_col,
                            uint32_t k_col, uint32_t v_col, uint32_t heads, uint32_t head_dim);
 uint32_t program_first(struct program *b, uint32_t src);
+uint32_t program_pool(struct program *b, enum rr_op_kind kind, uint32_t src);
+uint32_t program_glu(struct program *b, uint32_t src, enum rr_act act, bool act_second);
+/* In place; without gamma and for the first token unless the caller changes the result. */
+struct rr_op_rotary *program_rotary(struct program *b, uint32_t reg, uint32_t col, uint32_t heads,
+                                    uint32_t head_dim, uint32_t angles);
 
 /* Makes the output from src: if src has token rows, a mixture of all rows of the sequence (and the
  * first row once more); then a random combination of all columns.  A wrong element anywhere shows. */

@@ -103,6 +103,10 @@ static void check_op(const struct rr_program *p, const struct rr_op *op, bool *w
         break;
     case RR_OP_LINEAR: check_linear(p, op, written); break;
     case RR_OP_ATTENTION: check_attention(p, op, written); break;
+    case RR_OP_LAST:
+    case RR_OP_MEAN:
+    case RR_OP_GLU:
+    case RR_OP_ROTARY: fail_msg("BERT has no operation of kind %d", (int)op->kind);
     }
     written[op->dst] = true;
 }

@@ -31,6 +31,7 @@ struct check_entry {
 
 /* All checks; each list ends with an entry without function. */
 extern const struct check_entry check_f32_entries[];
+extern const struct check_entry check_rotary_entries[];
 extern const struct check_entry check_i8_entries[];
 extern const struct check_entry check_bf16_entries[];
 

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* arch_deberta.c - see arch_deberta.h.  Layer: model (L4).
+ *
+ * A post-norm encoder like BERT's, whose attention adds terms by distance: one table of distances
+ * for all layers, projected by each layer's own weights.  The head reads the first token only, so
+ * the last layer computes that row only. */
+#include "model/arch_deberta.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/text.h"
+
+/* ---- config.json ---------------------------------------------------------------------------- */
+
+/* "c2p" and "p2c", as a list or as "c2p|p2c". */
+static int read_terms(struct rr_model_config *c, const json_t *root, const char *where,
+                      struct rr_error *err)
+{
+    const json_t *v = json_object_get(root, "pos_att_type");
+    char list[64] = "";
+    size_t len = 0;
+
+    if (json_is_string(v)) {
+        snprintf(list, sizeof(list), "%s", json_string_value(v));
+    } else if (json_is_array(v)) {
+        for (size_t i = 0; i < json_array_size(v) && len < sizeof(list); i++) {
+            const char *s = json_string_value(json_array_get(v, i));
+
+            len += (size_t)snprintf(list + len, sizeof(list) - len, "%s|", s ? s : "?");
+        }
+    } else if (v && !json_is_null(v)) {
+        return rr_fail(err, RR_EFORMAT, "%s: pos_att_type is %s, expected a list", where,
+                       rr_json_type_name(v));
+    }
+    c->relative.content_position = strstr(list, "c2p") != NULL;
+    c->relative.position_content = strstr(list, "p2c") != NULL;
+    if (!strstr(list, "p2p") && !strchr(list, '?')) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP, "%s: pos_att_type is \"%s\", supported are c2p and p2c", where,
+                   list);
+}
+
+/* -1 stands for "none" in several fields; 0 then. */
+static int read_count(const json_t *root, const char *where, const char *key, uint32_t *out,
+                      struct rr_error *err)
+{
+    const json_t *v = json_object_get(root, key);
+
+    *out = 0;
+    if (json_is_integer(v) && json_integer_value(v) < 0) return RR_OK;
+    return rr_json_u32(root, where, key, 0, RR_CONFIG_MAX_WIDTH, out, err);
+}
+
+static int read_relative(struct rr_model_config *c, const json_t *root, const char *where,
+                         struct rr_error *err)
+{
+    struct rr_text norm = { "none", 4 };
+    int rc = rr_json_bool(root, where, "relative_attention", &c->relative.on, err);
+
+    if (!rc) rc = read_terms(c, root, where, err);
+    if (!rc) rc = rr_json_bool(root, where, "share_att_key", &c->relative.shared, err);
+    if (!rc) rc = read_count(root, where, "position_buckets", &c->relative.buckets, err);
+    if (!rc) rc = read_count(root, where, "max_relative_positions", &c->relative.max_distance, err);
+    if (!rc) rc = rr_json_text(root, where, "norm_rel_ebd", &norm, err);
+    if (rc) return rc;
+    if (!c->relative.max_distance) c->relative.max_distance = c->positions;
+    c->relative.span = c->relative.buckets ? c->relative.buckets : c->relative.max_distance;
+    c->relative.norm = strstr(norm.data, "layer_norm") != NULL;
+    return RR_OK;
+}
+
+static int check_equal(const json_t *root, const char *where, const char *key, uint32_t expected,
+                       struct rr_error *err)
+{
+    uint32_t found = expected;
+    int rc = rr_json_u32(root, where, key, 0, UINT32_MAX, &found, err);
+
+    if (rc || found == expected) return rc;
+    return rr_fail(err, RR_ENOTSUP, "%s: %s is %" PRIu32 ", supported is %" PRIu32, where, key,
+                   found, expected);
+}
+
+int rr_arch_deberta_read(struct rr_model_config *c, const json_t *root, const char *where,
+                         struct rr_error *err)
+{
+    const unsigned acts = 1u << RR_ACT_GELU | 1u << RR_ACT_RELU;
+    int rc;
+
+    c->norm_eps = 1e-7f;
+    c->relative.positions = true;
+    rc = rr_config_sizes(c, root, where, "layer_norm_eps", err);
+    if (!rc) rc = rr_config_even_heads(c, where, err);
+    if (!rc)
+        rc = rr_json_u32(root, where, "type_vocab_size", 0, RR_CONFIG_MAX_ROWS, &c->types, err);
+    if (!rc) rc = rr_json_bool(root, where, "position_biased_input", &c->relative.positions, err);
+    if (!rc) rc = read_relative(c, root, where, err);
+    if (!rc) rc = rr_config_act(&c->act, root, where, "hidden_act", "gelu", acts, err);
+    if (!rc)
+        rc = rr_config_act(&c->head_act, root, where, "pooler_hidden_act", "gelu",
+                           acts | 1u << RR_ACT_TANH, err);
+    if (!rc) rc = check_equal(root, where, "embedding_size", c->hidden, err);
+    if (!rc) rc = check_equal(root, where, "pooler_hidden_size", c->hidden, err);
+    if (!rc) rc = check_equal(root, where, "attention_head_size", c->head_dim, err);
+    if (!rc) rc = check_equal(root, where, "conv_kernel_size", 0, err);
+    return rc;
+}
+
+/* ---- the network ---------------------------------------------------------------------------- */
+
+struct norm {
+    uint32_t gamma, beta;
+};
+
+struct embeddings {
+    uint32_t word, position, type;
+    struct norm norm;
+    uint32_t distances; /* table of relative positions */
+    struct norm distance_norm;
+};
+
+struct layer {
+    struct rr_weight query, key, value, out;
+    struct rr_weight position_key, position_query; /* where they are not shared */
+    struct norm attention_norm;
+    struct rr_weight up, down;
+    struct norm norm;
+};
+
+struct head {
+    struct rr_weight dense, classifier;
+};
+
+#define ROW RR_WEIGHT_ROW
+#define OPTIONAL RR_WEIGHT_OPTIONAL
+
+static const struct rr_weight_row embedding_rows[] = {
+    ROW(embeddings, word, "embeddings.word_embeddings.weight", RR_DIM_VOCAB, RR_DIM_HIDDEN),
+    ROW(embeddings, norm.gamma, "embeddings.LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(embeddings, norm.beta, "embeddings.LayerNorm.bias", RR_DIM_HIDDEN),
+};
+static const struct rr_weight_row position_rows[] = {
+    ROW(embeddings, position, "embeddings.position_embeddings.weight", RR_DIM_POSITIONS,
+        RR_DIM_HIDDEN),
+};
+static const struct rr_weight_row type_rows[] = {
+    ROW(embeddings, type, "embeddings.token_type_embeddings.weight", RR_DIM_TYPES, RR_DIM_HIDDEN),
+};
+static const struct rr_weight_row distance_rows[] = {
+    ROW(embeddings, distances, "encoder.rel_embeddings.weight", RR_DIM_DISTANCES, RR_DIM_HIDDEN),
+};
+static const struct rr_weight_row distance_norm_rows[] = {
+    ROW(embeddings, distance_norm.gamma, "encoder.LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(embeddings, distance_norm.beta, "encoder.LayerNorm.bias", RR_DIM_HIDDEN),
+};
+
+static const struct rr_weight_row layer_rows[] = {
+    ROW(layer, query.weight, "attention.self.query_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, query.bias, "attention.self.query_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, key.weight, "attention.self.key_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, key.bias, "attention.self.key_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, value.weight, "attention.self.value_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, value.bias, "attention.self.value_proj.bias", RR_DIM_HIDDEN),
+    OPTIONAL(layer, position_key.weight, "attention.self.pos_key_proj.weight", RR_DIM_HIDDEN,
+             RR_DIM_HIDDEN),
+    OPTIONAL(layer, position_key.bias, "attention.self.pos_key_proj.bias", RR_DIM_HIDDEN),
+    OPTIONAL(layer, position_query.weight, "attention.self.pos_query_proj.weight", RR_DIM_HIDDEN,
+             RR_DIM_HIDDEN),
+    OPTIONAL(layer, position_query.bias, "attention.self.pos_query_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, out.weight, "attention.output.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, out.bias, "attention.output.dense.bias", RR_DIM_HIDDEN),
+    ROW(layer, attention_norm.gamma, "attention.output.LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(layer, attention_norm.beta, "attention.output.LayerNorm.bias", RR_DIM_HIDDEN),
+    ROW(layer, up.weight, "intermediate.dense.weight", RR_DIM_INTERMEDIATE, RR_DIM_HIDDEN),
+    ROW(layer, up.bias, "intermediate.dense.bias", RR_DIM_INTERMEDIATE),
+    ROW(layer, down.weight, "output.dense.weight", RR_DIM_HIDDEN, RR_DIM_INTERMEDIATE),
+    ROW(layer, down.bias, "output.dense.bias", RR_DIM_HIDDEN),
+    ROW(layer, norm.gamma, "output.LayerNorm.weight", RR_DIM_HIDDEN),
+    ROW(layer, norm.beta, "output.LayerNorm.bias", RR_DIM_HIDDEN),
+};
+
+static const struct rr_weight_row head_rows[] = {
+    ROW(head, dense.weight, "pooler.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(head, dense.bias, "pooler.dense.bias", RR_DIM_HIDDEN),
+    ROW(head, classifier.weight, "classifier.weight", RR_DIM_LABELS, RR_DIM_HIDDEN),
+    ROW(head, classifier.bias, "classifier.bias", RR_DIM_LABELS),
+};
+
+struct registers { /* of one kind of rows */
+    uint32_t x, qkv, context, inner;
+};
+
+struct build {
+    struct rr_builder *b;
+    const struct rr_model_config *c;
+    struct embeddings e;
+    struct registers tokens, last;
+    uint32_t kv; /* of tokens, last layer */
+};
+
+static void add_registers(struct build *s)
+{
+    uint32_t h = s->c->hidden;
+    struct registers *of[2] = { &s->tokens, &s->last };
+
+    for (uint32_t i = 0; i < 2; i++) {
+        enum rr_rows rows = i ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS;
+
+        of[i]->x = rr_builder_register(s->b, h, rows);
+        of[i]->qkv = rr_builder_register(s->b, i ? h : 3 * h, rows);
+        of[i]->context = rr_builder_register(s->b, h, rows);
+        of[i]->inner = rr_builder_register(s->b, s->c->intermediate, rows);
+    }
+    s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
+}
+
+static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
+{
+    rr_builder_norm(
+        s->b, x, x,
+        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
+}
+
+/* The scale counts the terms, as the paper has it: 1 / sqrt(terms * head_dim). */
+static struct rr_op_attention attention(const struct build *s, const struct layer *l, uint32_t kv)
+{
+    const struct rr_model_config *c = s->c;
+    bool shared = c->relative.shared;
+    const struct rr_weight *key = shared ? &l->key : &l->position_key;
+    const struct rr_weight *query = shared ? &l->query : &l->position_query;
+    int terms = 1 + c->relative.content_position + c->relative.position_content;
+
+    return (struct rr_op_attention){
+        .kv = kv,
+        .heads = c->heads,
+        .head_dim = c->head_dim,
+        .scale = (float)(1.0 / sqrt((double)c->head_dim * terms)),
+        .relative = {
+            .on = c->relative.on &&
+                  (c->relative.content_position || c->relative.position_content),
+            .content_position = c->relative.content_position,
+            .position_content = c->relative.position_content,
+            .table = s->e.distances,
+            .gamma = c->relative.norm ? s->e.distance_norm.gamma : RR_NONE,
+            .beta = c->relative.norm ? s->e.distance_norm.beta : RR_NONE,
+            .eps = c->norm_eps,
+            .key_weight = key->weight, .key_bias = key->bias,
+            .query_weight = query->weight, .query_bias = query->bias,
+            .span = c->relative.span,
+            .buckets = c->relative.buckets,
+            .max_distance = c->relative.max_distance,
+        },
+    };
+}
+
+static void add_after_attention(const struct build *s, const struct layer *l,
+                                const struct registers *r)
+{
+    rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
+    add_norm(s, r->x, &l->attention_norm);
+    rr_builder_linear(s->b, r->inner, r->x, &l->up, 1, s->c->act, RR_NONE);
+    rr_builder_linear(s->b, r->x, r->inner, &l->down, 1, RR_ACT_NONE, r->x);
+    add_norm(s, r->x, &l->norm);
+}
+
+static void add_layer(const struct build *s, const struct layer *l)
+{
+    struct rr_weight qkv[3] = { l->query, l->key, l->value };
+    const struct registers *r = &s->tokens;
+    struct rr_op_attention a = attention(s, l, r->qkv);
+
+    a.k_col = s->c->hidden;
+    a.v_col = 2 * s->c->hidden;
+    rr_builder_linear(s->b, r->qkv, r->x, qkv, 3, RR_ACT_NONE, RR_NONE);
+    rr_builder_attention(s->b, r->context, r->qkv, &a);
+    add_after_attention(s, l, r);
+}
+
+static void add_last_layer(const struct build *s, const struct layer *l)
+{
+    struct rr_weight kv[2] = { l->key, l->value };
+    const struct registers *r = &s->last;
+    struct rr_op_attention a = attention(s, l, s->kv);
+
+    a.v_col = s->c->hidden;
+    rr_builder_linear(s->b, s->kv, s->tokens.x, kv, 2, RR_ACT_NONE, RR_NONE);
+    rr_builder_pool(s->b, RR_OP_FIRST, r->x, s->tokens.x);
+    rr_builder_linear(s->b, r->qkv, r->x, &l->query, 1, RR_ACT_NONE, RR_NONE);
+    rr_builder_attention(s->b, r->context, r->qkv, &a);
+    add_after_attention(s, l, r);
+}
+
+static int bind_embeddings(struct rr_weights *w, const struct rr_model_config *c,
+                           struct embeddings *e, struct rr_error *err)
+{
+    const char *prefix = "deberta.";
+    int rc = rr_weights_bind(w, prefix, "", embedding_rows, RR_COUNT(embedding_rows), e, err);
+
+    e->position = e->type = RR_NONE;
+    if (!rc && c->relative.positions)
+        rc = rr_weights_bind(w, prefix, "", position_rows, RR_COUNT(position_rows), e, err);
+    if (!rc && c->types)
+        rc = rr_weights_bind(w, prefix, "", type_rows, RR_COUNT(type_rows), e, err);
+    if (!rc && c->relative.on)
+        rc = rr_weights_bind(w, prefix, "", distance_rows, RR_COUNT(distance_rows), e, err);
+    if (!rc && c->relative.on && c->relative.norm)
+        rc = rr_weights_bind(w, prefix, "", distance_norm_rows, RR_COUNT(distance_norm_rows), e,
+                             err);
+    return rc;
+}
+
+static int bind_layer(struct rr_weights *w, const struct rr_model_config *c, uint32_t i,
+                      struct layer *l, struct rr_error *err)
+{
+    char scope[48];
+    int rc;
+
+    snprintf(scope, sizeof(scope), "encoder.layer.%" PRIu32 ".", i);
+    rc = rr_weights_bind(w, "deberta.", scope, layer_rows, RR_COUNT(layer_rows), l, err);
+    if (rc || !c->relative.on || c->relative.shared) return rc;
+    if ((c->relative.content_position && l->position_key.weight == RR_NONE) ||
+        (c->relative.position_content && l->position_query.weight == RR_NONE))
+        return rr_fail(err, RR_EFORMAT,
+                       "%s: %sattention.self has no pos_key_proj or pos_query_proj, expected both "
+                       "since share_att_key is false",
+                       rr_checkpoint_path(w->checkpoint), scope);
+    return RR_OK;
+}
+
+static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
+{
+    w->dim[RR_DIM_LABELS] = 1;
+    w->dim[RR_DIM_VOCAB] = c->vocab;
+    w->dim[RR_DIM_POSITIONS] = c->positions;
+    w->dim[RR_DIM_TYPES] = c->types;
+    w->dim[RR_DIM_HIDDEN] = c->hidden;
+    w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
+    w->dim[RR_DIM_DISTANCES] = 2 * c->relative.span;
+}
+
+int rr_arch_deberta_build(struct rr_weights *w, const struct rr_model_config *c, uint32_t *output,
+                          struct rr_error *err)
+{
+    struct build s = { .b = w->builder, .c = c };
+    struct head head;
+    int rc;
+
+    set_dims(w, c);
+    add_registers(&s);
+    rc = bind_embeddings(w, c, &s.e, err);
+    if (rc) return rc;
+    rr_builder_embed(
+        s.b, s.tokens.x,
+        &(struct rr_op_embed){ .word = s.e.word, .position = s.e.position, .type = s.e.type });
+    add_norm(&s, s.tokens.x, &s.e.norm);
+    for (uint32_t i = 0; i < c->layers; i++) {
+        struct layer l;
+
+        rc = bind_layer(w, c, i, &l, err);
+        if (rc) return rc;
+        if (i + 1 < c->layers)
+            add_layer(&s, &l);
+        else
+            add_last_layer(&s, &l);
+    }
+    rc = rr_weights_bind(w, "", "", head_rows, RR_COUNT(head_rows), &head, err);
+    if (rc) return rc;
+    rr_builder_linear(s.b, s.last.context, s.last.x, &head.dense, 1, c->head_act, RR_NONE);
+    *output = rr_builder_register(s.b, 1, RR_ROWS_SEQUENCES);
+    rr_builder_linear(s.b, *output, s.last.context, &head.classifier, 1, RR_ACT_NONE, RR_NONE);
+    return RR_OK;
+}
