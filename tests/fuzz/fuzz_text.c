@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const folders[] = {
     "tests/golden/models/tiny-xlmr", "tests/golden/models/tiny-xlmr-odd",
     "tests/golden/models/tiny-bert", "tests/golden/models/tiny-roberta",
-    "tests/golden/tok/tiny-qwen3",
+    "tests/golden/models/tiny-qwen3",
 };
 static struct rr_tok *toks[RR_COUNT(folders)];
 static struct rr_tok_scratch *all[RR_COUNT(folders)], *part[RR_COUNT(folders)];

@@ -318,7 +318,7 @@ static const char *const goldens[] = {
     "tests/golden/models/tiny-bert/tokenizer.json",
     "tests/golden/models/tiny-roberta/tokenizer.json",
     "tests/golden/models/tiny-xlmr-odd/tokenizer.json",
-    "tests/golden/tok/tiny-qwen3/tokenizer.json",
+    "tests/golden/models/tiny-qwen3/tokenizer.json",
 };
 
 /* Opens a damaged file and, if that works, uses it. */

@@ -107,9 +107,9 @@ static void test_models(void **state)
         { "tests/golden/models/tiny-xlmr-odd", 252, 40, "Unigram" },
         { "tests/golden/models/tiny-bert", 252, 40, "WordPiece" },
         { "tests/golden/models/tiny-roberta", 252, 40, "BPE" },
-        { "tests/golden/tok/tiny-deberta", 252, 40, "Unigram" },
-        { "tests/golden/tok/tiny-modernbert-cls", 252, 40, "BPE" },
-        { "tests/golden/tok/tiny-qwen3", 252, 0, "BPE" },
+        { "tests/golden/models/tiny-deberta", 252, 40, "Unigram" },
+        { "tests/golden/models/tiny-modernbert-cls", 252, 40, "BPE" },
+        { "tests/golden/models/tiny-qwen3", 252, 0, "BPE" },
     };
     char cases[256];
     size_t i;
@@ -166,17 +166,13 @@ static void replace_charsmap(json_t *v, const char *charsmap)
 static json_t *variant_json(const json_t *row, const struct variants *v)
 {
     const char *base = json_string_value(json_object_get(row, "base"));
-    const char *const places[] = { "tests/golden/models", "tests/golden/tok" };
     json_t *spec = NULL, *set = json_deep_copy(json_object_get(row, "set"));
     json_error_t where;
     char path[256];
-    size_t i;
 
     if (!base) return json_deep_copy(json_object_get(row, "file"));
-    for (i = 0; i < RR_COUNT(places) && !spec; i++) {
-        snprintf(path, sizeof(path), "%s/%s/tokenizer.json", places[i], base);
-        spec = json_load_file(path, JSON_ALLOW_NUL, &where);
-    }
+    snprintf(path, sizeof(path), "tests/golden/models/%s/tokenizer.json", base);
+    spec = json_load_file(path, JSON_ALLOW_NUL, &where);
     if (!spec) fail_msg("no golden model %s", base);
     if (set) {
         replace_charsmap(set, v->charsmap);

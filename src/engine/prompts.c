@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* prompts.c - see prompts.h.  Layer: engine (L5).
+ *
+ * A causal reranker was trained on one wording; another one gives other scores.  These are those
+ * that the models' publishers give for Qwen3-Reranker, mxbai-rerank-v2 and
+ * bge-reranker-v2-gemma. */
+#include "engine/prompts.h"
+
+#include <string.h>
+
+#include "base/err.h"
+
+#define TEXT(s) \
+    { \
+        RR_PROMPT_TEXT, s \
+    }
+#define QUERY \
+    { \
+        RR_PROMPT_QUERY, NULL \
+    }
+#define DOCUMENT \
+    { \
+        RR_PROMPT_DOCUMENT, NULL \
+    }
+#define SEGMENT(...) \
+    { \
+        .pieces = { __VA_ARGS__ } \
+    }
+/* At most three quarters of the room. */
+#define SEGMENT_3_4(...) \
+    { \
+        .pieces = { __VA_ARGS__ }, .most = 3 \
+    }
+
+static const struct {
+    const char *architecture;
+    const char *yes, *no; /* tokens; no NULL: the logit of yes alone */
+    struct rr_prompt_form form;
+} prompts[] = {
+    { "Qwen3For",
+      "yes",
+      "no",
+      { { SEGMENT(TEXT("<|im_start|>system\nJudge whether the Document meets the requirements "
+                       "based on the Query and the Instruct provided. Note that the answer can "
+                       "only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n")),
+          SEGMENT(TEXT("<Instruct>: Given a web search query, retrieve relevant passages that "
+                       "answer the query\n<Query>: "),
+                  QUERY, TEXT("\n<Document>: "), DOCUMENT),
+          SEGMENT(TEXT("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")) } } },
+    { "Qwen2For",
+      "1",
+      "0",
+      { { SEGMENT(TEXT("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a "
+                       "helpful assistant.<|im_end|>\n<|im_start|>user\n")),
+          SEGMENT_3_4(TEXT("query: "), QUERY), SEGMENT(TEXT("\n")),
+          SEGMENT(TEXT("document: "), DOCUMENT), SEGMENT(TEXT("\n")),
+          SEGMENT(TEXT("You are a search relevance expert who evaluates how well documents match "
+                       "search queries. For each query-document pair, carefully analyze the "
+                       "semantic relationship between them, then provide your binary relevance "
+                       "judgment (0 for not relevant, 1 for relevant).\nRelevance:")),
+          SEGMENT(TEXT("<|im_end|>\n<|im_start|>assistant\n")) } } },
+    { "GemmaFor",
+      "Yes",
+      NULL,
+      { { SEGMENT(TEXT("<bos>")), SEGMENT_3_4(TEXT("A: "), QUERY), SEGMENT(TEXT("\n")),
+          SEGMENT(TEXT("B: "), DOCUMENT), SEGMENT(TEXT("\n")),
+          SEGMENT(TEXT("Given a query A and a passage B, determine whether the passage contains "
+                       "an answer to the query by providing a prediction of either 'Yes' or "
+                       "'No'.")) } } },
+};
+
+/* The first token of a word, as the publishers take it. */
+static int find_word(const struct rr_tok *tok, struct rr_tok_scratch *s, const char *word,
+                     int32_t *id, struct rr_error *err)
+{
+    struct rr_tok_ids view;
+    int rc = rr_tok_encode(tok, s, (struct rr_text){ word, strlen(word) }, 1, 0, &view, err);
+
+    if (rc) return rc;
+    if (view.n == 0)
+        return rr_fail(err, RR_EFORMAT, "tokenizer.json has no token for \"%s\"", word);
+    *id = view.ids[0];
+    return RR_OK;
+}
+
+static int judge(struct rr_model *model, const struct rr_tok *tok, const char *yes, const char *no,
+                 struct rr_error *err)
+{
+    struct rr_tok_scratch *s;
+    int32_t yes_id = -1, no_id = -1;
+    int rc = rr_tok_scratch_open(&s, tok, err);
+
+    if (rc) return rc;
+    rc = find_word(tok, s, yes, &yes_id, err);
+    if (!rc && no) rc = find_word(tok, s, no, &no_id, err);
+    rr_tok_scratch_close(s);
+    return rc ? rc : rr_model_judge(model, yes_id, no_id, err);
+}
+
+int rr_prompts_open(struct rr_prompt **out, struct rr_model *model, const struct rr_tok *tok,
+                    struct rr_error *err)
+{
+    const struct rr_model_info *info = rr_model_info(model);
+
+    *out = NULL;
+    for (size_t i = 0; i < RR_COUNT(prompts); i++) {
+        int rc = RR_OK;
+
+        if (strncmp(info->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
+            continue;
+        if (info->judge) rc = judge(model, tok, prompts[i].yes, prompts[i].no, err);
+        return rc ? rc : rr_prompt_open(out, tok, &prompts[i].form, err);
+    }
+    if (!info->judge) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP, "%s: the wording that it was trained on is not known",
+                   info->architecture);
+}
