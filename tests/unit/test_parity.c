@@ -462,6 +462,9 @@ int main(void)
         { "tiny-modernbert-mean", test_tiny, NULL, NULL, (void *)"tiny-modernbert-mean" },
         { "tiny-deberta", test_tiny, NULL, NULL, (void *)"tiny-deberta" },
         { "tiny-qwen3", test_tiny, NULL, NULL, (void *)"tiny-qwen3" },
+        { "tiny-electra", test_tiny, NULL, NULL, (void *)"tiny-electra" },
+        { "tiny-qwen2", test_tiny, NULL, NULL, (void *)"tiny-qwen2" },
+        { "tiny-gemma", test_tiny, NULL, NULL, (void *)"tiny-gemma" },
         cmocka_unit_test(test_storage),
         cmocka_unit_test(test_starter),
     };
