@@ -19,7 +19,7 @@
 #include "base/buf.h"
 #include "rerank_types.h"
 
-#define RR_HTTP_MAX_HEADERS 16
+#define RR_HTTP_MAX_HEADERS 24
 #define RR_REQUEST_ID_MAX 128
 #define RR_PATH_MAX 256
 
@@ -100,6 +100,9 @@ void rr_http_wake(struct rr_exchange *x);
 
 /* The socket, for watching only.  Valid from app->request until rr_http_wake. */
 int rr_http_socket(const struct rr_exchange *x);
+
+/* The value of a header of the request, NULL when it was not sent.  Valid until app->end. */
+const char *rr_http_sent(const struct rr_exchange *x, const char *name);
 
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...) RR_PRINTF(3, 4);
 

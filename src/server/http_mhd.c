@@ -550,6 +550,13 @@ int rr_http_socket(const struct rr_exchange *x)
     return info ? info->connect_fd : -1;
 }
 
+const char *rr_http_sent(const struct rr_exchange *x, const char *name)
+{
+    const struct connection_exchange *c = (const struct connection_exchange *)x;
+
+    return MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, name);
+}
+
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)
 {
     va_list args;
