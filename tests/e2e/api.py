@@ -16,6 +16,10 @@ from server_support import Server, starter
 
 VENV = os.path.join(ROOT, "build", "venv")
 PACKAGES = ["openapi-spec-validator==0.9.0", "schemathesis==4.32.5"]
+# A deadline of a millisecond that passes is an answer, not a failure.
+CONFIG = """[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", "504"]
+"""
 DOCUMENT = os.path.join(ROOT, "docs", "openapi.json")
 # positive_data_acceptance is left out: limits of tokens and lengths are the server's, not the
 # document's.
@@ -43,9 +47,12 @@ def main():
         return 77
     if subprocess.run([tool("openapi-spec-validator"), DOCUMENT], check=False).returncode:
         return 1
+    config = os.path.join(VENV, "schemathesis.toml")
+    with open(config, "w", encoding="utf-8") as f:
+        f.write(CONFIG)
     with Server("--max-documents", "1000", model_folder=starter()) as s:
         return subprocess.run(
-            [tool("st"), "run", DOCUMENT, "--url", "http://127.0.0.1:%d" % s.port,
+            [tool("st"), "--config-file", config, "run", DOCUMENT, "--url", "http://127.0.0.1:%d" % s.port,
              "--checks", ",".join(CHECKS), "--mode", "all", "--no-color",
              "--phases", "examples,coverage,fuzzing", "--max-failures", "20",
              "--max-examples", os.environ.get("API_EXAMPLES", "60"), "--max-time", "240",
