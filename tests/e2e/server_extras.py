@@ -42,6 +42,20 @@ def test_logits_and_explain():
     assert cut["truncated"] is True and cut["tokens"] <= 512, cut
 
 
+def test_cut_of_one_instance():
+    """Vertex: an option inside an instance counts for that instance."""
+    short, long = {**Q, "texts": ["court"]}, {**Q, "texts": [LONG]}
+    for instances, status in [([short, long], 200), ([{**short, "truncate": False}, long], 200),
+                              ([short, {**long, "truncate": False}], 422)]:
+        a = shared().post({"instances": instances})
+        assert a.status == status, (instances, a)
+    a = shared().post({"instances": [short, long], "parameters": {"truncate": False}})
+    assert a.status == 422, a
+    ends = [shared().post({**long, "truncation_direction": d}).json()[0]["score"]
+            for d in ("left", "right")]
+    assert ends[0] != ends[1], ends  # what answers the question is at the end
+
+
 def test_extras_leave_no_trace():
     """Explicit nulls and falses of every option give the very bytes of a request without them."""
     off = {"score_threshold": None, "return_logits": False, "explain": False, "window": None,
