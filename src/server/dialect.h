@@ -17,13 +17,13 @@
 #include "rerank.h"
 #include "server/problem.h"
 
-/* One query with the documents to be scored against it.  Most requests have one group; those made
- * of free pairs have one for each pair. */
 struct rr_cut { /* of pairs that are too long */
     bool never; /* refuse them instead */
     bool left;  /* from the start, not from the end */
 };
 
+/* One query with the documents to be scored against it.  Most requests have one group; those made
+ * of free pairs have one for each pair. */
 struct rr_group {
     struct rr_text query;
     struct rr_text *docs; /* [n_docs] in the arena; the bytes are in the JSON tree or the arena */
@@ -138,8 +138,8 @@ const struct rr_dialect *rr_detect(const json_t *root);
 int rr_ask_check(const struct rr_ask *ask, const struct rr_parse_config *config,
                  struct rr_problem *problem);
 
-/* Walks over the documents of a group that go into the reply: those that have a score, and one that
- * is not below the threshold, best first (or in_order: as they came) up to the limit.
+/* Walks over the documents of a group that go into the reply: those with a score, and with none
+ * below the threshold, best first (or in_order: as they came) up to the limit.
  *     struct rr_pick pick = { 0 };
  *     while (rr_reply_next(r, group, in_order, &pick)) ... pick.at ... */
 struct rr_pick {
