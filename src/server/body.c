@@ -62,8 +62,7 @@ int rr_body_media(const char *type, const char *encoding, struct rr_problem *p)
 
     word = trim(encoding ? encoding : "", encoding ? strlen(encoding) : 0);
     if (word.len && !is_word(word, "identity"))
-        return rr_problem_set(p, 415,
-                              "the body has a Content-Encoding, expected none");
+        return rr_problem_set(p, 415, "the body has a Content-Encoding, expected none");
     if (!type) return 0;
     word = trim(type, strcspn(type, ";"));
     ok = ends_with(word, "+json");

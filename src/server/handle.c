@@ -36,7 +36,7 @@ int rr_request_json(struct rr_server *s, struct rr_exchange *x, json_t **root, s
 
     *root = NULL;
     *replaced = 0;
-    if (rr_body_media(rr_http_sent(x, "Content-Type"), rr_http_sent(x, "Content-Encoding"),
+    if (rr_body_media(rr_http_given(x, "Content-Type", 0), rr_http_given(x, "Content-Encoding", 0),
                       problem))
         return -1;
     if (rr_body_read(&x->body, &rules, root, replaced, problem)) return -1;
@@ -55,7 +55,7 @@ static int no_dialect(struct rr_job *job)
 /* The stricter of the body's, the header's and the server's own limit holds. */
 static int read_timeout(struct rr_job *job)
 {
-    const char *header = rr_http_sent(job->x, "X-Request-Timeout");
+    const char *header = rr_http_given(job->x, "X-Request-Timeout", 0);
     uint64_t *ns = &job->ask.extras.timeout_ns, limit;
 
     if (header) {
@@ -74,7 +74,7 @@ static const struct rr_dialect *detect(struct rr_job *job)
 {
     const struct rr_dialect *found = rr_detect(job->root);
 
-    if (found == &rr_dialect_union && rr_http_sent(job->x, "X-Pinecone-API-Version"))
+    if (found == &rr_dialect_union && rr_http_given(job->x, "X-Pinecone-API-Version", 0))
         return &rr_dialect_pinecone;
     return found;
 }

@@ -101,8 +101,8 @@ void rr_http_wake(struct rr_exchange *x);
 /* The socket, for watching only.  Valid from app->request until rr_http_wake. */
 int rr_http_socket(const struct rr_exchange *x);
 
-/* The value of a header of the request, NULL when it was not sent.  Valid until app->end. */
-const char *rr_http_sent(const struct rr_exchange *x, const char *name);
+/* The nth header of that name in the request, or NULL.  Valid from app->begin until the reply. */
+const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth);
 
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...) RR_PRINTF(3, 4);
 

@@ -550,11 +550,29 @@ int rr_http_socket(const struct rr_exchange *x)
     return info ? info->connect_fd : -1;
 }
 
-const char *rr_http_sent(const struct rr_exchange *x, const char *name)
+struct search {
+    const char *name, *value;
+    unsigned skip;
+};
+
+static enum MHD_Result match_header(void *user, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    struct search *s = user;
+
+    (void)kind;
+    if (strcasecmp(name, s->name) != 0 || s->skip-- > 0) return MHD_YES;
+    s->value = value ? value : "";
+    return MHD_NO;
+}
+
+const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth)
 {
     const struct connection_exchange *c = (const struct connection_exchange *)x;
+    struct search s = { name, NULL, nth };
 
-    return MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, name);
+    MHD_get_connection_values(c->connection, MHD_HEADER_KIND, match_header, &s);
+    return s.value;
 }
 
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)
