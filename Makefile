@@ -138,7 +138,7 @@ EXAMPLES := $(call programs,$(wildcard examples/*.c))
 
 # ---- building -----------------------------------------------------------------------------------
 
-.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm bench fuzz fuzz-run \
+.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm test-api bench fuzz fuzz-run \
     install uninstall check check-layers check-headers check-docs docs format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -291,6 +291,11 @@ test-arm:
 	fi
 test-kern: $(KERN)
 	$(Q)tools/run_tests.sh $(call SELECT,$(KERN))
+
+# The OpenAPI document against its standard, and requests made of it against a server.  By hand: it
+# installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
+test-api: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/e2e/api.py
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -354,10 +359,12 @@ docs: $(RERANKD)
 	@mkdir -p docs
 	$< --markdown > docs/CONFIG.md
 	$< --markdown=metrics > docs/METRICS.md
+	$(PYTHON) tools/make_pages.py
 check-docs: $(RERANKD)
 	@$< --markdown | diff -u docs/CONFIG.md - && \
 	    $< --markdown=metrics | diff -u docs/METRICS.md - || \
 	    { echo "docs/CONFIG.md or docs/METRICS.md is stale: run make docs" >&2; exit 1; }
+	@$(PYTHON) tools/make_pages.py --check
 
 FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \
     bench/*.[ch] examples/*.c)
@@ -408,11 +415,12 @@ help:
 	@echo "make test       all tests (T=name: some); ends with 'N passed, N failed'"
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
+	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make bench      benchmarks"
 	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
 	@echo "make check      layers, headers, exported symbols, generated docs"
-	@echo "make docs       regenerate docs/CONFIG.md"
+	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
 	@echo "make uninstall, clean, deps"

@@ -216,6 +216,12 @@ RR_PUBLIC void rr_tokens_free(struct rr_tokens *tokens);
  * long as the engine. */
 RR_PUBLIC struct rr_text rr_token_piece(const struct rr_engine *engine, int32_t id);
 
+/* The text of ids[n] in UTF-8.  Ids that are no token are left out; skip_special: special ones,
+ * too.  *out is the caller's, to be freed with rr_text_free. */
+RR_PUBLIC_NODISCARD int rr_decode(struct rr_engine *engine, const int32_t *ids, size_t n,
+                                  bool skip_special, struct rr_text *out, struct rr_error *err);
+RR_PUBLIC void rr_text_free(struct rr_text text);
+
 /* ---- information -------------------------------------------------------------------------- */
 
 struct rr_info {

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokens.c - rr_tokenize and friends: the tokenizer seen through rerank.h.  Layer: engine (L5). */
+/* tokens.c - rr_tokenize, rr_decode and friends: the tokenizer seen through rerank.h.
+ * Layer: engine (L5). */
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+
+#define MAX_DECODED (256u << 20)
 
 static struct rr_tokens *tokens_new(size_t n)
 {
@@ -94,4 +98,24 @@ void rr_tokens_free(struct rr_tokens *tokens)
 struct rr_text rr_token_piece(const struct rr_engine *e, int32_t id)
 {
     return rr_tok_piece(e->tok, id);
+}
+
+int rr_decode(struct rr_engine *e, const int32_t *ids, size_t n, bool skip_special,
+              struct rr_text *out, struct rr_error *err)
+{
+    struct rr_buf text;
+    int rc;
+
+    *out = (struct rr_text){ NULL, 0 };
+    rr_buf_init(&text, RR_MEM_REQUEST, MAX_DECODED);
+    rc = rr_tok_decode(e->tok, ids, n, skip_special, &text, err);
+    if (!rc) out->data = rr_buf_take(&text, &out->len);
+    rr_buf_free(&text);
+    if (!rc && !out->data) rc = rr_fail(err, RR_ENOMEM, "out of memory for the text of %zu ids", n);
+    return rc;
+}
+
+void rr_text_free(struct rr_text text)
+{
+    rr_free((char *)(uintptr_t)text.data);
 }

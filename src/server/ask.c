@@ -56,10 +56,38 @@ int rr_ask_check(const struct rr_ask *ask, const struct rr_parse_config *config,
     return 0;
 }
 
-size_t rr_reply_count(const struct rr_reply *r, const struct rr_group *g)
+static bool wanted(const struct rr_reply *r, const struct rr_group *g, const struct rr_score *s)
 {
-    if (!r->ask->has_limit || r->ask->limit < 0) return g->n_docs;
-    return RR_MIN((uint64_t)r->ask->limit, (uint64_t)g->n_docs);
+    const struct rr_extras *e = &r->ask->extras;
+
+    return !s->missing && !(e->has_threshold && rr_reply_score(g, s) < e->threshold);
+}
+
+bool rr_reply_next(const struct rr_reply *r, size_t group, bool in_order, struct rr_pick *pick)
+{
+    const struct rr_group *g = &r->ask->groups[group];
+    const struct rr_result *result = r->results[group];
+
+    if (r->ask->has_limit && r->ask->limit >= 0 && pick->count >= (uint64_t)r->ask->limit)
+        return false;
+    while (pick->next < g->n_docs) {
+        uint32_t at = in_order ? (uint32_t)pick->next : result->order[pick->next];
+
+        pick->next++;
+        if (!wanted(r, g, &result->scores[at])) continue;
+        pick->at = at;
+        pick->count++;
+        return true;
+    }
+    return false;
+}
+
+size_t rr_reply_count(const struct rr_reply *r, size_t group)
+{
+    struct rr_pick pick = { 0 };
+
+    while (rr_reply_next(r, group, false, &pick)) continue;
+    return pick.count;
 }
 
 double rr_reply_score(const struct rr_group *g, const struct rr_score *s)

@@ -12,20 +12,37 @@
 #include "server/fields.h"
 
 const struct rr_dialect *const rr_dialects[] = {
-    &rr_dialect_ragfab,     &rr_dialect_tei,       &rr_dialect_union,
-    &rr_dialect_cohere,     &rr_dialect_jina,      &rr_dialect_voyage,
-    &rr_dialect_mixedbread, &rr_dialect_pinecone,  &rr_dialect_nim,
-    &rr_dialect_weaviate,   &rr_dialect_dashscope, &rr_dialect_score,
-    &rr_dialect_predict,    &rr_dialect_vertex,    NULL,
+    &rr_dialect_ragfab,     &rr_dialect_tei,     &rr_dialect_union,    &rr_dialect_cohere,
+    &rr_dialect_jina,       &rr_dialect_vllm,    &rr_dialect_llamacpp, &rr_dialect_infinity,
+    &rr_dialect_xinference, &rr_dialect_ollama,  &rr_dialect_voyage,   &rr_dialect_mixedbread,
+    &rr_dialect_pinecone,   &rr_dialect_nim,     &rr_dialect_weaviate, &rr_dialect_dashscope,
+    &rr_dialect_score,      &rr_dialect_predict, &rr_dialect_vertex,   NULL,
 };
+
+/* APIs without a form of their own. */
+static const struct {
+    const char *name;
+    const struct rr_dialect *dialect;
+} aliases[] = {
+    { "siliconflow", &rr_dialect_union }, { "openwebui", &rr_dialect_union },
+    { "ovms", &rr_dialect_union },        { "trtllm", &rr_dialect_union },
+    { "localai", &rr_dialect_union },     { "huggingface", &rr_dialect_predict },
+    { "sagemaker", &rr_dialect_tei },
+};
+
+static bool is(const char *known, const char *name, size_t len)
+{
+    return strlen(known) == len && memcmp(known, name, len) == 0;
+}
 
 const struct rr_dialect *rr_dialect_find(const char *name, size_t len)
 {
     size_t i;
 
     for (i = 0; rr_dialects[i]; i++)
-        if (strlen(rr_dialects[i]->name) == len && memcmp(rr_dialects[i]->name, name, len) == 0)
-            return rr_dialects[i];
+        if (is(rr_dialects[i]->name, name, len)) return rr_dialects[i];
+    for (i = 0; i < RR_COUNT(aliases); i++)
+        if (is(aliases[i].name, name, len)) return aliases[i].dialect;
     return NULL;
 }
 

@@ -17,15 +17,34 @@
 #include "rerank.h"
 #include "server/problem.h"
 
+struct rr_cut { /* of pairs that are too long */
+    bool never; /* refuse them instead */
+    bool left;  /* from the start, not from the end */
+};
+
 /* One query with the documents to be scored against it.  Most requests have one group; those made
  * of free pairs have one for each pair. */
 struct rr_group {
     struct rr_text query;
     struct rr_text *docs; /* [n_docs] in the arena; the bytes are in the JSON tree or the arena */
     size_t n_docs;
-    json_t *source; /* the array that docs came from, or a lone string; for echoes */
-    bool raw_scores;
-    bool echo;
+    json_t *source;    /* the array that docs came from, or a lone string; for echoes */
+    bool raw_scores;   /* logits instead of probabilities */
+    bool echo;         /* documents go into the reply */
+    struct rr_cut cut; /* beside the ask's own */
+};
+
+/* What a request of any dialect may ask for beyond the dialect's own options. */
+struct rr_extras {
+    bool has_threshold;
+    double threshold; /* scores below, as the client would see them, are left out */
+    bool logits;      /* a logit beside each score */
+    bool explain;
+    bool no_cache, allow_partial;
+    enum rr_priority priority;
+    uint64_t timeout_ns;     /* 0: not asked for */
+    size_t exact_top_k;      /* 0: not asked for */
+    struct rr_window window; /* size 0: not asked for */
 };
 
 struct rr_ask {
@@ -35,11 +54,11 @@ struct rr_ask {
     size_t n_pairs; /* sum of n_docs */
     bool has_limit; /* top_n, top_k */
     int64_t limit;
-    bool echo;       /* documents go into the reply */
-    bool raw_scores; /* logits instead of probabilities */
-    bool no_truncate, truncate_left;
+    bool raw_scores; /* asked for outside the groups */
+    struct rr_cut cut;
     uint32_t max_length; /* 0: the engine's */
-    int form;            /* for the dialect's own use */
+    struct rr_extras extras;
+    int form; /* for the dialect's own use */
 };
 
 /* Where a request came in decides a few defaults. */
@@ -50,7 +69,6 @@ struct rr_parse_config {
     size_t max_documents, max_document_bytes, max_query_bytes;
     uint32_t max_length; /* largest that the engine takes; 0 while unknown */
     bool v2;             /* Cohere's second version */
-    bool text_documents; /* echo documents as plain strings */
 };
 
 /* What a parser works on. */
@@ -67,8 +85,11 @@ struct rr_reply {
     struct rr_result *const *results; /* [ask->n_groups] */
     const char *model;
     const char *request_id;
-    double created; /* seconds since 1970 */
-    double seconds; /* from the last byte of the request until now */
+    double created;            /* seconds since 1970 */
+    double seconds;            /* from the last byte of the request until now */
+    struct rr_timings timings; /* of the longest group */
+    uint64_t parse_ns;
+    size_t replaced; /* characters of the body that were not Unicode */
 };
 
 struct rr_dialect {
@@ -89,6 +110,11 @@ extern const struct rr_dialect rr_dialect_tei;
 extern const struct rr_dialect rr_dialect_union;  /* Cohere v1 and v2, Jina, vLLM, ... */
 extern const struct rr_dialect rr_dialect_cohere; /* as union, documents only when asked for */
 extern const struct rr_dialect rr_dialect_jina;
+extern const struct rr_dialect rr_dialect_vllm;
+extern const struct rr_dialect rr_dialect_llamacpp;
+extern const struct rr_dialect rr_dialect_infinity;
+extern const struct rr_dialect rr_dialect_xinference;
+extern const struct rr_dialect rr_dialect_ollama; /* a plug-in's /api/rerank */
 extern const struct rr_dialect rr_dialect_voyage;
 extern const struct rr_dialect rr_dialect_mixedbread;
 extern const struct rr_dialect rr_dialect_pinecone;
@@ -102,7 +128,7 @@ extern const struct rr_dialect rr_dialect_vertex;
 /* All of them, ended by NULL. */
 extern const struct rr_dialect *const rr_dialects[];
 
-/* The dialect of that name, or NULL. */
+/* The dialect of that name or of an API that speaks it, or NULL. */
 const struct rr_dialect *rr_dialect_find(const char *name, size_t len);
 
 /* The rule that picks a dialect by the keys of the body; NULL: none fits (docs/API.md). */
@@ -112,8 +138,17 @@ const struct rr_dialect *rr_detect(const json_t *root);
 int rr_ask_check(const struct rr_ask *ask, const struct rr_parse_config *config,
                  struct rr_problem *problem);
 
-/* How many documents of a group go into the reply: all, or the limit. */
-size_t rr_reply_count(const struct rr_reply *r, const struct rr_group *g);
+/* Walks over the documents of a group that go into the reply: those with a score, and with none
+ * below the threshold, best first (or in_order: as they came) up to the limit.
+ *     struct rr_pick pick = { 0 };
+ *     while (rr_reply_next(r, group, in_order, &pick)) ... pick.at ... */
+struct rr_pick {
+    uint32_t at;  /* index of the document in its group */
+    size_t count; /* documents so far, with this one */
+    size_t next;
+};
+bool rr_reply_next(const struct rr_reply *r, size_t group, bool in_order, struct rr_pick *pick);
+size_t rr_reply_count(const struct rr_reply *r, size_t group);
 /* What the client sees as the score: a probability, or the logit if it asked for that. */
 double rr_reply_score(const struct rr_group *g, const struct rr_score *s);
 uint64_t rr_reply_tokens(const struct rr_reply *r);

@@ -8,6 +8,7 @@
 #include "base/attr.h"
 #include "base/text.h"
 #include "server/echo.h"
+#include "server/extras.h"
 #include "server/fields.h"
 
 enum form { FORM_VOYAGE, FORM_MIXEDBREAD, FORM_PINECONE, FORM_NIM, FORM_WEAVIATE, FORM_DASHSCOPE };
@@ -35,15 +36,11 @@ static int parse_form(struct rr_fields *f, enum form form, const json_t *from, c
     const struct words *w = &words[form];
     struct rr_doc_rules rules = { .objects = w->objects };
     struct rr_group *g = rr_fields_group(f, 1);
-    const json_t *query = json_object_get(from, "query");
     char path[48];
     bool has = false;
     int64_t n = 0;
 
-    if (!g) return -1;
-    if (json_is_object(query) ? rr_fields_text(f, query, "query", "text", true, &g->query)
-                              : rr_fields_text(f, from, where, "query", true, &g->query))
-        return -1;
+    if (!g || rr_fields_query(f, from, where, &g->query)) return -1;
     if (form == FORM_PINECONE) rules.rank_fields = rr_fields_get(from, "rank_fields");
     snprintf(path, sizeof(path), "%s%s%s", where, *where ? "." : "", w->list);
     if (rr_fields_docs(f, json_object_get(from, w->list), path, &rules, g)) return -1;
@@ -55,8 +52,10 @@ static int parse_form(struct rr_fields *f, enum form form, const json_t *from, c
     f->ask->has_limit = has && n > 0;
     f->ask->limit = n;
     f->ask->n_pairs = g->n_docs;
-    if (rr_fields_common(f)) return -1;
+    if (rr_fields_common(f) || (options != f->root && rr_fields_options(f, options, options_where)))
+        return -1;
     g->raw_scores = f->ask->raw_scores || form == FORM_NIM;
+    if (form == FORM_NIM) f->ask->extras.logits = false; /* they are the scores */
     return 0;
 }
 
@@ -88,24 +87,29 @@ static void put_text(struct rr_buf *out, const struct item_words *w, const struc
 static void put_items(const struct rr_reply *r, struct rr_buf *out, const struct item_words *w)
 {
     const struct rr_group *g = &r->ask->groups[0];
-    const struct rr_result *result = r->results[0];
-    size_t n = rr_reply_count(r, g), i;
+    struct rr_pick pick = { 0 };
 
     rr_buf_putc(out, '[');
-    for (i = 0; i < n; i++) {
-        uint32_t at = w->input_order ? (uint32_t)i : result->order[i];
-
-        rr_buf_puts(out, i ? ",{" : "{");
-        if (w->index) rr_buf_printf(out, "\"%s\":%u,", w->index, at);
+    while (rr_reply_next(r, 0, w->input_order, &pick)) {
+        rr_buf_puts(out, pick.count > 1 ? ",{" : "{");
+        if (w->index) rr_buf_printf(out, "\"%s\":%u,", w->index, pick.at);
         if (w->as != AS_NOTHING && g->echo) {
-            put_text(out, w, g, at);
+            put_text(out, w, g, pick.at);
             rr_buf_putc(out, ',');
         }
         rr_buf_printf(out, "\"%s\":", w->score);
-        rr_buf_json_double(out, rr_reply_score(g, &result->scores[at]));
+        rr_buf_json_double(out, rr_reply_score(g, &r->results[0]->scores[pick.at]));
+        rr_extras_item(r, 0, pick.at, false, out);
         rr_buf_putc(out, '}');
     }
     rr_buf_putc(out, ']');
+}
+
+/* The last byte of a reply that is an object, after what only some requests ask for. */
+static void put_end(const struct rr_reply *r, struct rr_buf *out)
+{
+    rr_extras_reply(r, false, out);
+    rr_buf_putc(out, '}');
 }
 
 static void put_model(const struct rr_reply *r, struct rr_buf *out)
@@ -129,8 +133,9 @@ static void render_voyage(const struct rr_reply *r, struct rr_buf *out)
     put_items(r, out, &w);
     rr_buf_putc(out, ',');
     put_model(r, out);
-    rr_buf_printf(out, ",\"usage\":{\"total_tokens\":%llu}}",
+    rr_buf_printf(out, ",\"usage\":{\"total_tokens\":%llu}",
                   (unsigned long long)rr_reply_tokens(r));
+    put_end(r, out);
 }
 
 static int parse_mixedbread(struct rr_fields *f)
@@ -148,8 +153,9 @@ static void render_mixedbread(const struct rr_reply *r, struct rr_buf *out)
     put_model(r, out);
     rr_buf_puts(out, ",\"data\":");
     put_items(r, out, &w);
-    rr_buf_printf(out, ",\"object\":\"list\",\"top_k\":%zu,\"return_input\":%s}",
-                  rr_reply_count(r, &r->ask->groups[0]), r->ask->groups[0].echo ? "true" : "false");
+    rr_buf_printf(out, ",\"object\":\"list\",\"top_k\":%zu,\"return_input\":%s",
+                  rr_reply_count(r, 0), r->ask->groups[0].echo ? "true" : "false");
+    put_end(r, out);
 }
 
 static int parse_pinecone(struct rr_fields *f)
@@ -169,7 +175,8 @@ static void render_pinecone(const struct rr_reply *r, struct rr_buf *out)
     put_model(r, out);
     rr_buf_puts(out, ",\"data\":");
     put_items(r, out, &w);
-    rr_buf_puts(out, ",\"usage\":{\"rerank_units\":1}}");
+    rr_buf_puts(out, ",\"usage\":{\"rerank_units\":1}");
+    put_end(r, out);
 }
 
 /* ---- NIM, Weaviate, DashScope ------------------------------------------------------------- */
@@ -185,7 +192,7 @@ static void render_nim(const struct rr_reply *r, struct rr_buf *out)
 
     rr_buf_puts(out, "{\"rankings\":");
     put_items(r, out, &w);
-    rr_buf_putc(out, '}');
+    put_end(r, out);
 }
 
 static int parse_weaviate(struct rr_fields *f)
@@ -201,7 +208,7 @@ static void render_weaviate(const struct rr_reply *r, struct rr_buf *out)
     rr_buf_json_string(out, r->ask->groups[0].query);
     rr_buf_puts(out, ",\"scores\":");
     put_items(r, out, &w);
-    rr_buf_putc(out, '}');
+    put_end(r, out);
 }
 
 static int parse_dashscope(struct rr_fields *f)
@@ -225,7 +232,7 @@ static void render_dashscope(const struct rr_reply *r, struct rr_buf *out)
     rr_buf_printf(out, "},\"usage\":{\"total_tokens\":%llu},\"request_id\":",
                   (unsigned long long)rr_reply_tokens(r));
     rr_buf_json_string(out, rr_text(r->request_id));
-    rr_buf_putc(out, '}');
+    put_end(r, out);
 }
 
 /* ---- vLLM's /score ------------------------------------------------------------------------ */
@@ -297,25 +304,29 @@ static int parse_score(struct rr_fields *f)
 static void render_score(const struct rr_reply *r, struct rr_buf *out)
 {
     unsigned long long tokens = rr_reply_tokens(r);
-    size_t i, k, index = 0;
+    size_t i, first = 0; /* index of the group's first pair in the whole list */
+    bool any = false;
 
     rr_buf_puts(out, "{\"id\":");
     rr_buf_json_string(out, rr_text(r->request_id));
     rr_buf_printf(out, ",\"object\":\"list\",\"created\":%lld,", (long long)r->created);
     put_model(r, out);
     rr_buf_puts(out, ",\"data\":[");
-    for (i = 0; i < r->ask->n_groups; i++) {
-        const struct rr_group *g = &r->ask->groups[i];
+    for (i = 0; i < r->ask->n_groups; first += r->ask->groups[i++].n_docs) {
+        struct rr_pick pick = { 0 };
 
-        for (k = 0; k < g->n_docs; k++, index++) {
-            rr_buf_printf(out, "%s{\"index\":%zu,\"object\":\"score\",\"score\":", index ? "," : "",
-                          index);
-            rr_buf_json_double(out, rr_reply_score(g, &r->results[i]->scores[k]));
+        for (; rr_reply_next(r, i, true, &pick); any = true) {
+            rr_buf_printf(out, "%s{\"index\":%zu,\"object\":\"score\",\"score\":", any ? "," : "",
+                          first + pick.at);
+            rr_buf_json_double(out,
+                               rr_reply_score(&r->ask->groups[i], &r->results[i]->scores[pick.at]));
+            rr_extras_item(r, i, pick.at, false, out);
             rr_buf_putc(out, '}');
         }
     }
-    rr_buf_printf(out, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu}}", tokens,
+    rr_buf_printf(out, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu}", tokens,
                   tokens);
+    put_end(r, out);
 }
 
 /* ---- table -------------------------------------------------------------------------------- */

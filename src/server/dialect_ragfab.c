@@ -15,6 +15,7 @@
 #include "base/attr.h"
 #include "base/text.h"
 #include "server/echo.h"
+#include "server/extras.h"
 #include "server/fields.h"
 
 #define DEFAULT_TOP_K 5
@@ -121,40 +122,41 @@ static int parse(struct rr_fields *f)
     return 0;
 }
 
-static void put_document(const struct rr_reply *r, struct rr_buf *out, const json_t *doc,
-                         double score)
+static void put_document(const struct rr_reply *r, struct rr_buf *out, uint32_t at)
 {
-    static const char *const skip[] = { "rerank_score", NULL };
-    bool free_fields = r->ask->form == FREE_FIELDS;
+    static const char *const plain[] = { "rerank_score", NULL };
+    static const char *const extra[] = { "rerank_score", "logit", "window", "explain", NULL };
+    const struct rr_group *g = &r->ask->groups[0];
+    const json_t *doc = json_array_get(g->source, at);
+    double score = rr_reply_score(g, &r->results[0]->scores[at]);
 
     rr_buf_putc(out, '{');
-    if (rr_echo_members(out, doc, skip, true)) rr_buf_puts(out, ", ");
+    if (rr_echo_members(out, doc, rr_extras_any(r->ask) ? extra : plain, true))
+        rr_buf_puts(out, ", ");
     rr_buf_puts(out, "\"rerank_score\": ");
     rr_buf_json_double(out, score);
-    if (free_fields && !json_object_get(doc, "score")) {
+    if (r->ask->form == FREE_FIELDS && !json_object_get(doc, "score")) {
         rr_buf_puts(out, ", \"score\": ");
         rr_buf_json_double(out, score);
     }
+    rr_extras_item(r, 0, at, true, out);
     rr_buf_putc(out, '}');
 }
 
 static void render(const struct rr_reply *r, struct rr_buf *out)
 {
-    const struct rr_group *g = &r->ask->groups[0];
-    const struct rr_result *result = r->results[0];
-    size_t n = rr_reply_count(r, g), i;
+    struct rr_pick pick = { 0 };
 
     rr_buf_puts(out, "{\"documents\": [");
-    for (i = 0; i < n; i++) {
-        uint32_t at = result->order[i];
-
-        if (i) rr_buf_puts(out, ", ");
-        put_document(r, out, json_array_get(g->source, at), rr_reply_score(g, &result->scores[at]));
+    while (rr_reply_next(r, 0, false, &pick)) {
+        if (pick.count > 1) rr_buf_puts(out, ", ");
+        put_document(r, out, pick.at);
     }
-    rr_buf_printf(out, "], \"count\": %zu, \"model\": ", n);
+    rr_buf_printf(out, "], \"count\": %zu, \"model\": ", pick.count);
     rr_buf_json_string(out, rr_text(r->model));
     rr_buf_puts(out, ", \"processing_time\": ");
     rr_buf_json_double(out, round(r->seconds * 1e6) / 1e6);
+    rr_extras_reply(r, true, out);
     rr_buf_putc(out, '}');
 }
 

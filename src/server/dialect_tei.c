@@ -13,6 +13,7 @@
 
 #include "base/attr.h"
 #include "base/text.h"
+#include "server/extras.h"
 #include "server/fields.h"
 
 /* ---- rerank ------------------------------------------------------------------------------- */
@@ -28,6 +29,7 @@ static int parse_body(struct rr_fields *f, const json_t *body, const char *where
     if (rr_fields_docs(f, json_object_get(body, "texts"), path, &strings, g)) return -1;
     if (rr_fields_bool(f, body, where, "return_text", &g->echo)) return -1;
     if (rr_fields_bool(f, body, where, "raw_scores", &g->raw_scores)) return -1;
+    if (rr_fields_cut(f, body, where, &g->cut)) return -1;
     f->ask->n_pairs += g->n_docs;
     return 0;
 }
@@ -56,20 +58,18 @@ static int parse_rerank(struct rr_fields *f)
 static void put_list(const struct rr_reply *r, size_t group, struct rr_buf *out)
 {
     const struct rr_group *g = &r->ask->groups[group];
-    const struct rr_result *result = r->results[group];
-    size_t n = rr_reply_count(r, g), i;
+    struct rr_pick pick = { 0 };
 
     rr_buf_putc(out, '[');
-    for (i = 0; i < n; i++) {
-        uint32_t at = result->order[i];
-
-        rr_buf_printf(out, "%s{\"index\":%u", i ? "," : "", at);
+    while (rr_reply_next(r, group, false, &pick)) {
+        rr_buf_printf(out, "%s{\"index\":%u", pick.count > 1 ? "," : "", pick.at);
         if (g->echo) {
             rr_buf_puts(out, ",\"text\":");
-            rr_buf_json_string(out, g->docs[at]);
+            rr_buf_json_string(out, g->docs[pick.at]);
         }
         rr_buf_puts(out, ",\"score\":");
-        rr_buf_json_double(out, rr_reply_score(g, &result->scores[at]));
+        rr_buf_json_double(out, rr_reply_score(g, &r->results[group]->scores[pick.at]));
+        rr_extras_item(r, group, pick.at, false, out);
         rr_buf_putc(out, '}');
     }
     rr_buf_putc(out, ']');
@@ -90,6 +90,19 @@ const struct rr_dialect rr_dialect_tei = {
 };
 
 /* ---- vertex ------------------------------------------------------------------------------- */
+
+/* Options count for all instances when they are beside them or in "parameters". */
+static int vertex_options(struct rr_fields *f)
+{
+    const json_t *parameters = rr_fields_get(f->root, "parameters");
+    size_t i;
+
+    if (parameters && !json_is_object(parameters))
+        return rr_fields_wrong_type(f, "parameters", parameters, "an object");
+    if (rr_fields_common(f) || rr_fields_options(f, parameters, "parameters")) return -1;
+    for (i = 0; i < f->ask->n_groups; i++) f->ask->groups[i].raw_scores |= f->ask->raw_scores;
+    return 0;
+}
 
 static int parse_vertex(struct rr_fields *f)
 {
@@ -112,7 +125,7 @@ static int parse_vertex(struct rr_fields *f)
         if (!json_is_object(body)) return rr_fields_wrong_type(f, where, body, "an object");
         if (parse_body(f, body, where, &g[i])) return -1;
     }
-    return rr_fields_common(f);
+    return vertex_options(f);
 }
 
 static void render_vertex(const struct rr_reply *r, struct rr_buf *out)
@@ -124,7 +137,9 @@ static void render_vertex(const struct rr_reply *r, struct rr_buf *out)
         if (i) rr_buf_putc(out, ',');
         put_list(r, i, out);
     }
-    rr_buf_puts(out, "]}");
+    rr_buf_putc(out, ']');
+    rr_extras_reply(r, false, out);
+    rr_buf_putc(out, '}');
 }
 
 const struct rr_dialect rr_dialect_vertex = {
@@ -181,6 +196,7 @@ static int parse_function(struct rr_fields *f)
     if (!parameters) return 0;
     if (!json_is_object(parameters))
         return rr_fields_wrong_type(f, "parameters", parameters, "an object");
+    if (rr_fields_options(f, parameters, "parameters")) return -1;
     if (rr_fields_text(f, parameters, "parameters", "function_to_apply", false, &name)) return -1;
     if (name.data && rr_text_is(name, "none"))
         f->ask->raw_scores = true;
@@ -217,6 +233,23 @@ static int parse_predict(struct rr_fields *f)
     return 0;
 }
 
+/* A pair without a score, or below the threshold, has no label. */
+static void put_labels(const struct rr_reply *r, size_t group, struct rr_buf *out)
+{
+    struct rr_pick pick = { 0 };
+
+    rr_buf_putc(out, '[');
+    if (rr_reply_next(r, group, true, &pick)) {
+        rr_buf_puts(out, "{\"score\":");
+        rr_buf_json_double(out,
+                           rr_reply_score(&r->ask->groups[group], &r->results[group]->scores[0]));
+        rr_buf_puts(out, ",\"label\":\"LABEL_0\"");
+        rr_extras_item(r, group, 0, false, out);
+        rr_buf_putc(out, '}');
+    }
+    rr_buf_putc(out, ']');
+}
+
 static void render_predict(const struct rr_reply *r, struct rr_buf *out)
 {
     bool many = r->ask->form == MANY_PAIRS;
@@ -224,9 +257,8 @@ static void render_predict(const struct rr_reply *r, struct rr_buf *out)
 
     if (many) rr_buf_putc(out, '[');
     for (i = 0; i < r->ask->n_groups; i++) {
-        rr_buf_puts(out, i ? ",[{\"score\":" : "[{\"score\":");
-        rr_buf_json_double(out, rr_reply_score(&r->ask->groups[i], &r->results[i]->scores[0]));
-        rr_buf_puts(out, ",\"label\":\"LABEL_0\"}]");
+        if (i) rr_buf_putc(out, ',');
+        put_labels(r, i, out);
     }
     if (many) rr_buf_putc(out, ']');
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dialect_union.c - one shape for Cohere v1 and v2, Jina, vLLM, Infinity, Xinference and the many
- * that copy them.  Layer: server (L6).  Threads: pure.
+ * that copy them, and the small differences of those that were asked for by name.
+ * Layer: server (L6).  Threads: pure.
  *
  * {"query", "documents": [string | {"text", ...}], "top_n", "return_documents", "rank_fields"}
  * -> {"id", "object", "model", "created", "results": [{"index", "relevance_score", "document"}],
@@ -10,12 +11,46 @@
 #include "base/attr.h"
 #include "base/text.h"
 #include "server/echo.h"
+#include "server/extras.h"
 #include "server/fields.h"
 
 /* Documents a search unit pays for, by Cohere's price list. */
 #define DOCUMENTS_PER_UNIT 100
 
+enum document {
+    AS_OBJECT, /* the caller's, or {"text"} */
+    AS_STRING,
+    AS_VLLM, /* {"text", "multi_modal": null} */
+};
+
+static const struct style {
+    const struct rr_dialect *dialect;
+    bool echo; /* when the request does not say */
+    bool null; /* a document that is left out is null */
+    enum document document;
+} styles[] = {
+    { &rr_dialect_union, true, false, AS_OBJECT },
+    { &rr_dialect_cohere, false, false, AS_OBJECT },
+    { &rr_dialect_jina, true, false, AS_OBJECT },
+    { &rr_dialect_vllm, true, false, AS_VLLM },
+    { &rr_dialect_llamacpp, false, false, AS_OBJECT },
+    { &rr_dialect_infinity, false, true, AS_STRING },
+    { &rr_dialect_xinference, false, true, AS_OBJECT },
+    { &rr_dialect_ollama, true, false, AS_STRING },
+};
+
+static const struct style *style_of(const struct rr_ask *ask)
+{
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(styles); i++)
+        if (styles[i].dialect == ask->dialect) return &styles[i];
+    return &styles[0];
+}
+
 enum form { V1, V2 };
+
+/* ---- requests ----------------------------------------------------------------------------- */
 
 static int parse_limit(struct rr_fields *f)
 {
@@ -37,40 +72,38 @@ static int parse_rank_fields(struct rr_fields *f, const json_t **out)
     return 0;
 }
 
-static int parse_union(struct rr_fields *f, bool echo)
+static int parse_echo(struct rr_fields *f, struct rr_group *g)
+{
+    bool echo = style_of(f->ask)->echo && !f->config->v2;
+
+    g->echo = f->config->echo == RR_ECHO_AUTO ? echo : f->config->echo == RR_ECHO_YES;
+    return rr_fields_bool(f, f->root, "", "return_documents", &g->echo);
+}
+
+static int parse(struct rr_fields *f)
 {
     struct rr_group *g = rr_fields_group(f, 1);
     struct rr_doc_rules rules = { .objects = true };
 
-    if (!g || rr_fields_text(f, f->root, "", "query", true, &g->query)) return -1;
+    if (!g || rr_fields_query(f, f->root, "", &g->query)) return -1;
     if (parse_rank_fields(f, &rules.rank_fields)) return -1;
     if (rr_fields_docs(f, json_object_get(f->root, "documents"), "documents", &rules, g)) return -1;
     f->ask->n_pairs = g->n_docs;
-    g->echo = f->config->echo == RR_ECHO_AUTO ? echo : f->config->echo == RR_ECHO_YES;
-    if (rr_fields_bool(f, f->root, "", "return_documents", &g->echo)) return -1;
-    if (parse_limit(f) || rr_fields_common(f)) return -1;
+    if (parse_echo(f, g) || parse_limit(f) || rr_fields_common(f)) return -1;
     f->ask->form = f->config->v2 ? V2 : V1;
     g->raw_scores = f->ask->raw_scores;
     return 0;
 }
 
-static int parse_any(struct rr_fields *f)
-{
-    return parse_union(f, !f->config->v2);
-}
-
-static int parse_cohere(struct rr_fields *f)
-{
-    return parse_union(f, false);
-}
+/* ---- replies ------------------------------------------------------------------------------ */
 
 /* The caller's object as it came, with "text" if it had none; a string becomes {"text": string}. */
-static void put_document(struct rr_buf *out, const json_t *doc, struct rr_text text)
+static void put_object(struct rr_buf *out, const json_t *doc, struct rr_text text)
 {
     static const char *const text_key[] = { "text", NULL };
     bool object = json_is_object(doc);
 
-    rr_buf_puts(out, ",\"document\":{");
+    rr_buf_putc(out, '{');
     if (!object || !json_is_string(json_object_get(doc, "text"))) {
         rr_buf_puts(out, "\"text\":");
         rr_buf_json_string(out, text);
@@ -84,19 +117,37 @@ static void put_document(struct rr_buf *out, const json_t *doc, struct rr_text t
     rr_buf_putc(out, '}');
 }
 
+static void put_document(const struct rr_reply *r, struct rr_buf *out, uint32_t at)
+{
+    const struct style *style = style_of(r->ask);
+    const struct rr_group *g = &r->ask->groups[0];
+    const json_t *doc = json_is_array(g->source) ? json_array_get(g->source, at) : g->source;
+
+    if (!g->echo) {
+        if (style->null) rr_buf_puts(out, ",\"document\":null");
+        return;
+    }
+    rr_buf_puts(out, ",\"document\":");
+    if (style->document == AS_OBJECT) {
+        put_object(out, doc, g->docs[at]);
+        return;
+    }
+    if (style->document == AS_VLLM) rr_buf_puts(out, "{\"text\":");
+    rr_buf_json_string(out, g->docs[at]);
+    if (style->document == AS_VLLM) rr_buf_puts(out, ",\"multi_modal\":null}");
+}
+
 static void put_results(const struct rr_reply *r, struct rr_buf *out)
 {
-    const struct rr_group *g = &r->ask->groups[0];
-    const struct rr_result *result = r->results[0];
-    size_t n = rr_reply_count(r, g), i;
+    struct rr_pick pick = { 0 };
 
-    for (i = 0; i < n; i++) {
-        uint32_t at = result->order[i];
-        const json_t *doc = json_is_array(g->source) ? json_array_get(g->source, at) : g->source;
-
-        rr_buf_printf(out, "%s{\"index\":%u,\"relevance_score\":", i ? "," : "", at);
-        rr_buf_json_double(out, rr_reply_score(g, &result->scores[at]));
-        if (g->echo) put_document(out, doc, g->docs[at]);
+    while (rr_reply_next(r, 0, false, &pick)) {
+        rr_buf_printf(out, "%s{\"index\":%u,\"relevance_score\":", pick.count > 1 ? "," : "",
+                      pick.at);
+        rr_buf_json_double(out,
+                           rr_reply_score(&r->ask->groups[0], &r->results[0]->scores[pick.at]));
+        put_document(r, out, pick.at);
+        rr_extras_item(r, 0, pick.at, false, out);
         rr_buf_putc(out, '}');
     }
 }
@@ -116,30 +167,39 @@ static void render(const struct rr_reply *r, struct rr_buf *out)
                   tokens);
     rr_buf_printf(out,
                   "\"meta\":{\"api_version\":{\"version\":\"%s\"},\"billed_units\":{"
-                  "\"search_units\":%zu},\"tokens\":{\"input_tokens\":%llu}}}",
+                  "\"search_units\":%zu},\"tokens\":{\"input_tokens\":%llu}}",
                   r->ask->form == V2 ? "2" : "1", units, tokens);
+    rr_extras_reply(r, false, out);
+    rr_buf_putc(out, '}');
 }
 
-const struct rr_dialect rr_dialect_union = {
-    .name = "union",
-    .parse = parse_any,
-    .render = render,
-    .render_error = rr_problem_union,
-    .backend_status = 500,
-};
+#define UNION_DIALECT(id, errors) \
+    const struct rr_dialect rr_dialect_##id = { .name = #id, \
+                                                .parse = parse, \
+                                                .render = render, \
+                                                .render_error = errors, \
+                                                .backend_status = 500 }
 
-const struct rr_dialect rr_dialect_cohere = {
-    .name = "cohere",
-    .parse = parse_cohere,
-    .render = render,
-    .render_error = rr_problem_union,
-    .backend_status = 500,
-};
+UNION_DIALECT(union, rr_problem_union);
+UNION_DIALECT(cohere, rr_problem_union);
+UNION_DIALECT(jina, rr_problem_union);
+UNION_DIALECT(vllm, rr_problem_openai);
+UNION_DIALECT(infinity, rr_problem_infinity);
+UNION_DIALECT(xinference, rr_problem_union);
+UNION_DIALECT(ollama, rr_problem_union);
 
-const struct rr_dialect rr_dialect_jina = {
-    .name = "jina",
-    .parse = parse_any,
+/* llama.cpp answers a body with "texts" as text-embeddings-inference does. */
+static int parse_llamacpp(struct rr_fields *f)
+{
+    if (!json_object_get(f->root, "texts")) return parse(f);
+    f->ask->dialect = &rr_dialect_tei;
+    return rr_dialect_tei.parse(f);
+}
+
+const struct rr_dialect rr_dialect_llamacpp = {
+    .name = "llamacpp",
+    .parse = parse_llamacpp,
     .render = render,
-    .render_error = rr_problem_union,
+    .render_error = rr_problem_llamacpp,
     .backend_status = 500,
 };

@@ -9,8 +9,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
-
-#define PATH_MAX_BYTES 96
+#include "server/extras.h"
 
 json_t *rr_fields_get(const json_t *obj, const char *key)
 {
@@ -41,18 +40,18 @@ int rr_fields_wrong_type(struct rr_fields *f, const char *path, const json_t *fo
                             rr_json_type_name(found));
 }
 
-static void join(char out[PATH_MAX_BYTES], const char *where, const char *key)
+void rr_fields_path(char out[RR_FIELD_PATH], const char *where, const char *key)
 {
-    if (snprintf(out, PATH_MAX_BYTES, "%s%s%s", where, *where ? "." : "", key) < 0) out[0] = 0;
+    if (snprintf(out, RR_FIELD_PATH, "%s%s%s", where, *where ? "." : "", key) < 0) out[0] = 0;
 }
 
 int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                    bool required, struct rr_text *out)
 {
     const json_t *v = rr_fields_get(obj, key);
-    char path[PATH_MAX_BYTES];
+    char path[RR_FIELD_PATH];
 
-    join(path, where, key);
+    rr_fields_path(path, where, key);
     if (!v && !required) return 0;
     if (!v && !json_object_get(obj, key))
         return rr_problem_field(f->problem, path, "missing", "Field required");
@@ -66,7 +65,7 @@ int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, co
                    bool *out)
 {
     const json_t *v = rr_fields_get(obj, key);
-    char path[PATH_MAX_BYTES];
+    char path[RR_FIELD_PATH];
 
     if (!v) return 0;
     if (json_is_boolean(v)) {
@@ -81,7 +80,7 @@ int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, co
             return 0;
         }
     }
-    join(path, where, key);
+    rr_fields_path(path, where, key);
     return rr_fields_wrong_type(f, path, v, "a boolean");
 }
 
@@ -89,12 +88,12 @@ int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, con
                   int64_t min, int64_t max, bool *has, int64_t *out)
 {
     const json_t *v = rr_fields_get(obj, key);
-    char path[PATH_MAX_BYTES];
+    char path[RR_FIELD_PATH];
     int64_t n = 0;
     double real;
 
     if (!v) return 0;
-    join(path, where, key);
+    rr_fields_path(path, where, key);
     real = json_real_value(v);
     if (json_is_integer(v))
         n = json_integer_value(v);
@@ -113,6 +112,32 @@ int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, con
     return 0;
 }
 
+int rr_fields_number(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                     bool *has, double *out)
+{
+    const json_t *v = rr_fields_get(obj, key);
+    char path[RR_FIELD_PATH];
+
+    if (!v) return 0;
+    rr_fields_path(path, where, key);
+    if (!json_is_number(v)) return rr_fields_wrong_type(f, path, v, "a number");
+    *has = true;
+    *out = json_number_value(v); /* finite: JSON has no other numbers */
+    return 0;
+}
+
+int rr_fields_query(struct rr_fields *f, const json_t *obj, const char *where, struct rr_text *out)
+{
+    const json_t *query = json_object_get(obj, "query");
+    char path[RR_FIELD_PATH];
+
+    if (!json_is_object(query)) return rr_fields_text(f, obj, where, "query", true, out);
+    rr_fields_path(path, where, "query");
+    if (!rr_fields_get(query, "text") && rr_fields_get(query, "image"))
+        return rr_problem_field(f->problem, path, "value_error", "images are not supported");
+    return rr_fields_text(f, query, path, "text", true, out);
+}
+
 /* ---- documents ---------------------------------------------------------------------------- */
 
 /* The values of the rank fields that the object has, one a line. */
@@ -126,7 +151,7 @@ static int join_fields(struct rr_fields *f, const char *path, const json_t *obj,
     json_array_foreach(names, i, name)
     {
         if (!json_is_string(name)) {
-            char where[PATH_MAX_BYTES];
+            char where[RR_FIELD_PATH];
 
             snprintf(where, sizeof(where), "rank_fields[%zu]", i);
             return rr_fields_wrong_type(f, where, name, "a string");
@@ -158,11 +183,11 @@ static int object_text(struct rr_fields *f, const char *path, const json_t *doc,
 {
     const char *key = rr_fields_get(doc, "text") ? "text" : "content";
     const json_t *v = rr_fields_get(doc, key);
-    char where[PATH_MAX_BYTES];
+    char where[RR_FIELD_PATH];
 
     if (json_array_size(rules->rank_fields) > 0)
         return join_fields(f, path, doc, rules->rank_fields, out);
-    join(where, path, key);
+    rr_fields_path(where, path, key);
     if (json_is_string(v)) {
         *out = (struct rr_text){ json_string_value(v), json_string_length(v) };
         return 0;
@@ -177,7 +202,7 @@ static int object_text(struct rr_fields *f, const char *path, const json_t *doc,
 static int doc_text(struct rr_fields *f, const char *path, size_t i, const json_t *doc,
                     const struct rr_doc_rules *rules, struct rr_text *out)
 {
-    char where[PATH_MAX_BYTES];
+    char where[RR_FIELD_PATH];
 
     if (json_is_string(doc)) {
         *out = (struct rr_text){ json_string_value(doc), json_string_length(doc) };
@@ -228,57 +253,72 @@ struct rr_group *rr_fields_group(struct rr_fields *f, size_t n)
     return g;
 }
 
-static int length_limit(struct rr_fields *f)
+static int length_limit(struct rr_fields *f, const json_t *obj, const char *where)
 {
     int64_t max = f->config->max_length ? f->config->max_length : UINT32_MAX, n = 0;
     bool has = false;
 
-    if (rr_fields_int(f, f->root, "", "max_length", 0, max, &has, &n)) return -1;
+    if (rr_fields_int(f, obj, where, "max_length", 0, max, &has, &n)) return -1;
     /* vLLM's name; -1 asks for as much as the model takes, which is what no limit means here */
-    if (!has && rr_fields_int(f, f->root, "", "truncate_prompt_tokens", -1, max, &has, &n))
+    if (!has && rr_fields_int(f, obj, where, "truncate_prompt_tokens", -1, max, &has, &n))
         return -1;
     if (has && n > 0) f->ask->max_length = (uint32_t)n;
     return 0;
 }
 
-static int direction(struct rr_fields *f, const char *key)
+static int direction(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                     struct rr_cut *cut)
 {
-    const json_t *v = rr_fields_get(f->root, key);
+    struct rr_text word = { 0 };
+    char path[RR_FIELD_PATH];
 
-    if (!v) return 0;
-    if (!json_is_string(v)) return rr_fields_wrong_type(f, key, v, "a string");
-    if (strcasecmp(json_string_value(v), "left") == 0)
-        f->ask->truncate_left = true;
-    else if (strcasecmp(json_string_value(v), "right") != 0)
-        return rr_problem_field(f->problem, key, "enum", "must be \"left\" or \"right\"");
-    return 0;
+    if (rr_fields_text(f, obj, where, key, false, &word)) return -1;
+    if (!word.data) return 0;
+    cut->left = strcasecmp(word.data, "left") == 0;
+    if (cut->left || strcasecmp(word.data, "right") == 0) return 0;
+    rr_fields_path(path, where, key);
+    return rr_problem_field(f->problem, path, "enum", "must be \"left\" or \"right\"");
 }
 
 /* NIM spells it "NONE" and "END"; the others use a boolean. */
-static int truncation(struct rr_fields *f, const char *key)
+static int truncation(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                      struct rr_cut *cut)
 {
-    const json_t *v = rr_fields_get(f->root, key);
+    const json_t *v = rr_fields_get(obj, key);
     bool yes = true;
 
     if (json_is_string(v) && strcasecmp(json_string_value(v), "none") == 0)
         yes = false;
     else if (json_is_string(v) && strcasecmp(json_string_value(v), "start") == 0)
-        f->ask->truncate_left = true;
+        cut->left = true;
     else if (!(json_is_string(v) && strcasecmp(json_string_value(v), "end") == 0) &&
-             rr_fields_bool(f, f->root, "", key, &yes))
+             rr_fields_bool(f, obj, where, key, &yes))
         return -1;
-    if (!yes) f->ask->no_truncate = true;
+    if (v) cut->never = !yes;
     return 0;
+}
+
+int rr_fields_cut(struct rr_fields *f, const json_t *obj, const char *where, struct rr_cut *cut)
+{
+    if (truncation(f, obj, where, "truncation", cut) || truncation(f, obj, where, "truncate", cut))
+        return -1;
+    if (direction(f, obj, where, "truncation_side", cut)) return -1;
+    return direction(f, obj, where, "truncation_direction", cut);
+}
+
+int rr_fields_options(struct rr_fields *f, const json_t *obj, const char *where)
+{
+    bool activation = true;
+
+    if (!obj) return 0;
+    if (length_limit(f, obj, where) || rr_fields_cut(f, obj, where, &f->ask->cut)) return -1;
+    if (rr_fields_bool(f, obj, where, "raw_scores", &f->ask->raw_scores)) return -1;
+    if (rr_fields_bool(f, obj, where, "use_activation", &activation)) return -1;
+    if (!activation) f->ask->raw_scores = true;
+    return rr_extras_parse(f, obj, where);
 }
 
 int rr_fields_common(struct rr_fields *f)
 {
-    bool activation = true;
-
-    if (length_limit(f) || truncation(f, "truncate") || truncation(f, "truncation")) return -1;
-    if (direction(f, "truncation_direction") || direction(f, "truncation_side")) return -1;
-    if (rr_fields_bool(f, f->root, "", "raw_scores", &f->ask->raw_scores)) return -1;
-    if (rr_fields_bool(f, f->root, "", "use_activation", &activation)) return -1;
-    if (!activation) f->ask->raw_scores = true;
-    return 0;
+    return rr_fields_options(f, f->root, "");
 }

@@ -19,6 +19,13 @@ int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, co
 int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                   int64_t min, int64_t max, bool *has, int64_t *out);
 
+/* A finite number. */
+int rr_fields_number(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
+                     bool *has, double *out);
+
+/* A string, or an object with a string "text"; images are refused. */
+int rr_fields_query(struct rr_fields *f, const json_t *obj, const char *where, struct rr_text *out);
+
 struct rr_doc_rules {
     bool objects;              /* objects with text or content are allowed beside strings */
     const json_t *rank_fields; /* array of keys whose values make the text; or NULL */
@@ -28,8 +35,16 @@ struct rr_doc_rules {
 int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
                    const struct rr_doc_rules *rules, struct rr_group *g);
 
-/* max_length, raw_scores, truncate and their synonyms: the options that every dialect knows. */
+/* The options that every dialect knows, from the top level. */
 int rr_fields_common(struct rr_fields *f);
+/* The same from another object of the body, which wins; NULL is allowed. */
+int rr_fields_options(struct rr_fields *f, const json_t *obj, const char *where);
+/* truncate, truncation_direction and their synonyms alone. */
+int rr_fields_cut(struct rr_fields *f, const json_t *obj, const char *where, struct rr_cut *cut);
+
+/* The path of a key inside the object at where. */
+#define RR_FIELD_PATH 96
+void rr_fields_path(char out[RR_FIELD_PATH], const char *where, const char *key);
 
 /* One group whose query is to be filled in; NULL and a problem when memory is short. */
 struct rr_group *rr_fields_group(struct rr_fields *f, size_t n);

@@ -6,14 +6,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/text.h"
 #include "server/access.h"
+#include "server/body.h"
+#include "server/extras.h"
 #include "server/job.h"
-
-/* A tree takes up to 150 bytes for two bytes of text ("[]"), so what a body may hold is limited
- * besides its size: a container counts as four values. */
-#define MAX_VALUES 1000000
 
 void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
                       const struct rr_problem *problem)
@@ -30,47 +27,21 @@ void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
 
 /* ---- from body to question ---------------------------------------------------------------- */
 
-static size_t count_values(struct rr_text text)
+int rr_request_json(struct rr_server *s, struct rr_exchange *x, json_t **root, size_t *replaced,
+                    struct rr_problem *problem)
 {
-    size_t n = 0, i;
-    bool in_string = false;
+    struct rr_body_rules rules = { .max_depth = s->settings->max_json_depth,
+                                   .max_documents = s->settings->max_documents,
+                                   .replace =
+                                       strcmp(s->settings->invalid_unicode, "replace") == 0 };
 
-    for (i = 0; i < text.len; i++) {
-        char c = text.data[i];
-
-        if (in_string) {
-            if (c == '\\') i++;
-            if (c == '"') in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == ',') {
-            n++;
-        } else if (c == '[' || c == '{') {
-            n += 4;
-        }
-    }
-    return n;
-}
-
-static int read_json(struct rr_job *job)
-{
-    struct rr_exchange *x = job->x;
-    struct rr_text body = { x->body.data, x->body.len };
-    struct rr_error err = { 0 };
-    int rc;
-
-    if (body.len == 0)
-        return rr_problem_set(&job->problem, 400, "the body is empty, expected a JSON object");
-    if (count_values(body) > MAX_VALUES)
-        return rr_problem_set(&job->problem, 400, "the body holds more than %d JSON values",
-                              MAX_VALUES);
-    rc = rr_json_parse(&job->root, body, job->server->settings->max_json_depth, RR_JSON_DUP_REJECT,
-                       &err);
-    rr_buf_free(&x->body); /* the tree has copies */
-    if (rc) return rr_problem_set(&job->problem, rc == RR_ENOMEM ? 503 : 400, "%s", err.msg);
-    if (!json_is_object(job->root))
-        return rr_problem_set(&job->problem, 400, "the body is %s, expected a JSON object",
-                              rr_json_type_name(job->root));
+    *root = NULL;
+    *replaced = 0;
+    if (rr_body_media(rr_http_given(x, "Content-Type", 0), rr_http_given(x, "Content-Encoding", 0),
+                      problem))
+        return -1;
+    if (rr_body_read(&x->body, &rules, root, replaced, problem)) return -1;
+    if (*replaced) rr_metrics_add(s->metrics, RR_M_REPLACED, 0, *replaced);
     return 0;
 }
 
@@ -82,6 +53,33 @@ static int no_dialect(struct rr_job *job)
                             "Field required (no request shape with these keys is known)");
 }
 
+/* The stricter of the body's, the header's and the server's own limit holds. */
+static int read_timeout(struct rr_job *job)
+{
+    const char *header = rr_http_given(job->x, "X-Request-Timeout", 0);
+    uint64_t *ns = &job->ask.extras.timeout_ns, limit;
+
+    if (header) {
+        if (!rr_timeout_parse(header, &limit))
+            return rr_problem_field(&job->problem, "X-Request-Timeout", "value_error",
+                                    "must be seconds above 0, or have a unit: 2, 1.5s, 500ms");
+        *ns = *ns ? RR_MIN(*ns, limit) : limit;
+    }
+    limit = (uint64_t)(job->server->settings->request_timeout * 1e9);
+    if (limit) *ns = *ns ? RR_MIN(*ns, limit) : limit;
+    return 0;
+}
+
+/* Pinecone's clients say so in a header; nothing in their bodies does. */
+static const struct rr_dialect *detect(struct rr_job *job)
+{
+    const struct rr_dialect *found = rr_detect(job->root);
+
+    if (found == &rr_dialect_union && rr_http_given(job->x, "X-Pinecone-API-Version", 0))
+        return &rr_dialect_pinecone;
+    return found;
+}
+
 static int read_question(struct rr_job *job, const struct rr_dialect *pinned, bool v2)
 {
     struct rr_parse_config config = *atomic_load(&job->server->parse);
@@ -89,14 +87,15 @@ static int read_question(struct rr_job *job, const struct rr_dialect *pinned, bo
     struct rr_fields f = { &config, &job->arena, NULL, &job->ask, &job->problem };
 
     if (pinned) job->dialect = pinned;
-    if (read_json(job)) return -1;
-    if (!pinned) pinned = rr_detect(job->root);
+    if (rr_request_json(job->server, job->x, &job->root, &job->replaced, &job->problem)) return -1;
+    if (!pinned) pinned = detect(job);
     if (!pinned) return no_dialect(job);
     job->ask.dialect = job->dialect = pinned;
     config.v2 = v2;
     config.max_length = engine ? rr_engine_info(engine)->max_length : 0;
     f.root = job->root;
-    return pinned->parse(&f);
+    if (pinned->parse(&f)) return -1;
+    return read_timeout(job);
 }
 
 /* Are requests served at all?  After parsing, so that the refusal has the form of the dialect. */
@@ -170,7 +169,7 @@ static unsigned long long ms(uint64_t ns)
 }
 
 /* The headers of text-embeddings-inference; times in whole milliseconds. */
-static void set_headers(struct rr_job *job, const struct rr_access *a, uint64_t total_ns)
+static void set_compute_headers(struct rr_job *job, const struct rr_access *a, uint64_t total_ns)
 {
     const struct rr_timings *t = &a->timings;
     const struct rr_info *info = rr_engine_info(job->engine);
@@ -191,6 +190,22 @@ static void set_headers(struct rr_job *job, const struct rr_access *a, uint64_t 
     rr_http_header(x, "x-tokenization-time", "%llu", ms(t->tokenize_ns));
     rr_http_header(x, "x-queue-time", "%llu", ms(t->queue_ns));
     rr_http_header(x, "x-inference-time", "%llu", ms(t->compute_ns));
+}
+
+/* What the body of a reply says when it is an object; a list has no place for it. */
+static void set_extra_headers(struct rr_job *job, const struct rr_reply *reply)
+{
+    const struct rr_extras *e = &job->ask.extras;
+    struct rr_totals t;
+
+    if (!e->allow_partial && !e->exact_top_k && !e->explain && !reply->replaced) return;
+    rr_extras_totals(reply, &t);
+    if (e->allow_partial) rr_http_header(job->x, "x-rerank-missing", "%zu", t.missing);
+    if (e->exact_top_k) rr_http_header(job->x, "x-rerank-exact", "%s", t.exact ? "true" : "false");
+    if (e->exact_top_k || e->explain)
+        rr_http_header(job->x, "x-rerank-rescored", "%zu", t.rescored);
+    if (e->explain) rr_http_header(job->x, "x-rerank-cached", "%zu", t.cached);
+    if (reply->replaced) rr_http_header(job->x, "x-rerank-replaced", "%zu", reply->replaced);
 }
 
 static void observe(struct rr_job *job, const struct rr_timings *t, uint64_t serialize_ns)
@@ -218,20 +233,23 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
         .request_id = x->request_id,
         .created = rr_unix_time(),
         .seconds = (double)(now - x->read_ns) * 1e-9,
+        .parse_ns = job->parsed_ns - x->read_ns,
+        .replaced = job->replaced,
     };
     size_t i;
 
+    rr_access_results(log, job);
+    reply.timings = log->timings;
     x->status = 200;
-    job->dialect->render(&reply, &x->reply);
+    job->ask.dialect->render(&reply, &x->reply);
     if (x->reply.failed) { /* memory, or a score that is not finite */
         rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");
         return;
     }
-    rr_access_results(log, job);
-    for (i = 0; i < job->ask.n_groups; i++)
-        log->results += rr_reply_count(&reply, &job->ask.groups[i]);
+    for (i = 0; i < job->ask.n_groups; i++) log->results += rr_reply_count(&reply, i);
     observe(job, &log->timings, rr_now_ns() - now);
-    set_headers(job, log, rr_now_ns() - x->read_ns);
+    set_compute_headers(job, log, rr_now_ns() - x->read_ns);
+    set_extra_headers(job, &reply);
 }
 
 /* What is counted and logged of every request, however it ended. */

@@ -11,6 +11,11 @@ enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
 void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x);
 void rr_rerank_end(struct rr_server *s, struct rr_exchange *x);
 
+/* The body of a request as a tree (body.h) by the server's settings; what was replaced is
+ * counted. */
+int rr_request_json(struct rr_server *s, struct rr_exchange *x, json_t **root, size_t *replaced,
+                    struct rr_problem *problem);
+
 /* Fills in the reply for a problem, in the words of the dialect. */
 void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
                       const struct rr_problem *problem);

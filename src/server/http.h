@@ -20,7 +20,7 @@
 #include "rerank_types.h"
 #include "server/trace.h"
 
-#define RR_HTTP_MAX_HEADERS 16
+#define RR_HTTP_MAX_HEADERS 24
 #define RR_REQUEST_ID_MAX 128
 #define RR_PATH_MAX 256
 

@@ -93,14 +93,21 @@ void rr_job_gone(void *user, struct rr_watched *entry, enum rr_gone why)
 
 static void fill_request(const struct rr_job *job, const struct rr_group *g, struct rr_request *r)
 {
+    const struct rr_extras *e = &job->ask.extras;
+
     *r = (struct rr_request){
         .query = g->query,
         .documents = g->docs,
         .n_documents = g->n_docs,
         .max_length = job->ask.max_length,
-        .no_truncate = job->ask.no_truncate,
-        .truncate_left = job->ask.truncate_left,
-        .timeout_ns = (uint64_t)(job->server->settings->request_timeout * 1e9),
+        .no_truncate = job->ask.cut.never || g->cut.never,
+        .truncate_left = job->ask.cut.left || g->cut.left,
+        .no_cache = e->no_cache,
+        .timeout_ns = e->timeout_ns,
+        .allow_partial = e->allow_partial,
+        .priority = e->priority,
+        .exact_top_k = e->exact_top_k,
+        .window = e->window,
     };
 }
 

@@ -31,6 +31,7 @@ struct rr_job {
     struct rr_engine *engine;
     struct rr_arena arena;
     json_t *root;
+    size_t replaced; /* characters of the body that were not Unicode */
     struct rr_ask ask;
     struct rr_problem problem;
     const struct rr_dialect *dialect; /* of the reply, also of one that is an error */

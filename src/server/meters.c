@@ -15,14 +15,16 @@
 #include "base/mem.h"
 #include "server/dialect.h"
 
-static const char *const handlers[] = { "rerank", "root",    "health", "info",  "live",
-                                        "ready",  "metrics", "models", "admin", "none" };
+static const char *const handlers[] = { "rerank",  "root",   "health", "info",  "live",   "ready",
+                                        "metrics", "models", "admin",  "about", "tokens", "none" };
 static const char *const statuses[] = { "200", "204", "400", "401", "403", "404",  "405", "408",
                                         "409", "413", "414", "415", "417", "422",  "424", "429",
                                         "431", "499", "500", "503", "504", "other" };
-static const char *const dialects[] = { "ragfab",    "tei",        "union",    "cohere", "jina",
-                                        "voyage",    "mixedbread", "pinecone", "nim",    "weaviate",
-                                        "dashscope", "score",      "predict",  "vertex", "none" };
+static const char *const dialects[] = { "ragfab",     "tei",     "union",    "cohere",
+                                        "jina",       "vllm",    "llamacpp", "infinity",
+                                        "xinference", "ollama",  "voyage",   "mixedbread",
+                                        "pinecone",   "nim",     "weaviate", "dashscope",
+                                        "score",      "predict", "vertex",   "none" };
 static const char *const outcomes[] = { "ok", "error", "cancelled" };
 static const char *const stages[] = { "parse", "tokenize", "queue", "inference", "serialize" };
 static const char *const reasons[] = { "queue_full", "deadline",  "invalid", "too_large",

@@ -44,6 +44,8 @@ enum rr_meter_handler {
     RR_HANDLER_METRICS,
     RR_HANDLER_MODELS,
     RR_HANDLER_ADMIN, /* needs the admin key */
+    RR_HANDLER_ABOUT,
+    RR_HANDLER_TOKENS,
     RR_HANDLER_NONE
 };
 

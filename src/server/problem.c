@@ -160,3 +160,28 @@ void rr_problem_openai(const struct rr_problem *p, struct rr_buf *out)
         rr_buf_puts(out, "null");
     rr_buf_printf(out, ",\"code\":%u}}", p->status);
 }
+
+void rr_problem_infinity(const struct rr_problem *p, struct rr_buf *out)
+{
+    if (p->kind)
+        rr_problem_fastapi(p, out);
+    else
+        rr_problem_openai(p, out);
+}
+
+void rr_problem_llamacpp(const struct rr_problem *p, struct rr_buf *out)
+{
+    const char *type = "server_error";
+
+    if (p->status == 401)
+        type = "authentication_error";
+    else if (p->status == 503)
+        type = "unavailable_error";
+    else if (p->status < 500)
+        type = "invalid_request_error";
+    rr_buf_printf(out, "{\"error\":{\"code\":%u,\"message\":", p->status);
+    put_string(out, p->msg);
+    rr_buf_puts(out, ",\"type\":");
+    put_string(out, type);
+    rr_buf_puts(out, "}}");
+}

@@ -38,4 +38,10 @@ void rr_problem_fastapi(const struct rr_problem *p, struct rr_buf *out);
 /* {"error": {message, type, param, code}} of the OpenAI family. */
 void rr_problem_openai(const struct rr_problem *p, struct rr_buf *out);
 
+/* Infinity has FastAPI's form for schema errors and OpenAI's for all others. */
+void rr_problem_infinity(const struct rr_problem *p, struct rr_buf *out);
+
+/* {"error": {code, message, type}} of llama.cpp. */
+void rr_problem_llamacpp(const struct rr_problem *p, struct rr_buf *out);
+
 #endif

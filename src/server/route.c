@@ -4,9 +4,11 @@
 
 #include <string.h>
 
+#include "server/about.h"
 #include "server/admin.h"
 #include "server/control.h"
 #include "server/health.h"
+#include "server/tokens.h"
 
 #define LOOK (RR_GET | RR_HEAD)
 #define RERANK(path, dialect, v2) \
@@ -27,6 +29,18 @@ static const struct rr_route routes[] = {
     { "/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
     { "/admin/reload", RR_POST, RR_HANDLER_ADMIN, rr_control_reload, NULL, false },
     { "/debug/state", LOOK, RR_HANDLER_ADMIN, rr_control_state, NULL, false },
+    { "/version", LOOK, RR_HANDLER_ABOUT, rr_about_version, NULL, false },
+    { "/props", LOOK, RR_HANDLER_ABOUT, rr_about_props, NULL, false },
+    { "/meta", LOOK, RR_HANDLER_ABOUT, rr_about_meta, NULL, false },
+    { "/.well-known/live", LOOK, RR_HANDLER_LIVE, rr_about_live, NULL, false },
+    { "/.well-known/ready", LOOK, RR_HANDLER_READY, rr_about_ready, NULL, false },
+    { "/openapi.json", LOOK, RR_HANDLER_ABOUT, rr_about_openapi, NULL, false },
+    { "/api-doc/openapi.json", LOOK, RR_HANDLER_ABOUT, rr_about_openapi, NULL, false },
+    { "/docs", LOOK, RR_HANDLER_ABOUT, rr_about_docs, NULL, false },
+    { "/redoc", LOOK, RR_HANDLER_ABOUT, rr_about_docs, NULL, false },
+    { "/tokenize", RR_POST, RR_HANDLER_TOKENS, rr_tokens_tokenize, NULL, false },
+    { "/decode", RR_POST, RR_HANDLER_TOKENS, rr_tokens_decode, NULL, false },
+    { "/detokenize", RR_POST, RR_HANDLER_TOKENS, rr_tokens_detokenize, NULL, false },
     RERANK("/", NULL, false),
     RERANK("/rerank", NULL, false),
     RERANK("/v1/rerank", NULL, false),
@@ -39,6 +53,7 @@ static const struct rr_route routes[] = {
     RERANK("/v1/score", &rr_dialect_score, false),
     RERANK("/v1/ranking", &rr_dialect_nim, false),
     RERANK("/v3/rerank", &rr_dialect_union, false),
+    RERANK("/api/rerank", &rr_dialect_ollama, false),
 };
 
 static const struct rr_route options_route = { "",   RR_OPTIONS, RR_HANDLER_NONE, rr_admin_options,

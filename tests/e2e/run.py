@@ -16,8 +16,10 @@ import cli_doctor
 import cli_healthcheck
 import cli_score
 import server_bad_input
+import server_clients
 import server_connections
 import server_dialects
+import server_extras
 import server_life
 import server_ops
 import server_support
@@ -25,8 +27,9 @@ import test_cli
 from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor)] + [
-    ("serve", m) for m in (server_dialects, server_bad_input, server_connections, server_life,
-                             server_ops)]
+    ("serve", m) for m in (
+        server_dialects, server_clients, server_extras, server_bad_input, server_connections,
+        server_life, server_ops)]
 
 
 def run_one(function):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """server_bad_input.py - what bad input gets; run by run.py."""
+import gzip
 import time
 
 from server_support import Connection, Server, candidate, encode, request, shared
@@ -63,17 +64,67 @@ def test_bytes():
     for body, status, *parts in [
             (b"", 400, "empty"), (b"{", 400), (b"nonsense", 400), (b"[1,2]", 400, "object"),
             (b'"texts"', 400), (b'{"query":"q","texts":["a"]} {}', 400),
-            (b'{"query":"q","texts":["a",]}', 400), (b'\xef\xbb\xbf{"query":"q"}', 400),
-            (b'{"query":"\xff","texts":["a"]}', 400), (b'{"query":"\xed\xa0\x80","texts":["a"]}', 400),
-            (b'{"query":"\\ud83d","texts":["a"]}', 400), (b'{"query":"\\udc00a","texts":["a"]}', 400),
+            (b'{"query":"q","texts":["a",]}', 400), (b'{"query":"q","texts":["a\0"]}', 400),
             (b'{"query":"q","query":"r","texts":["a"]}', 400),
             (b'{"query":"q","\\u0071uery":"r","texts":["a"]}', 400),
             (b'{"query":"q","documents":["a"],"top_n":1e400}', 400),
             (b'{"query":"q","documents":["a"],"top_n":18446744073709551616}', 400),
-            ('{"query":"q","texts":["a"]}'.encode("utf-16"), 400),
+            (b'{"query":"q","documents":[{"content":"a","id":18446744073709551615}]}', 400, "range"),
+            ('{"query":"q","texts":["a"]}'.encode("utf-16"), 400, "UTF-16"),
+            ('{"query":"q","texts":["a"]}'.encode("utf-16-le"), 400, "UTF-16"),
             (b"[" * 100000, 400), (b'{"a":' * 40 + b"1" + b"}" * 40, 400, "deep")]:
         check_error(shared().post(body), status, *parts)
     healthy()
+
+
+NOT_UNICODE = [b'{"query":"a\xff","texts":["a"]}', b'{"query":"\xed\xa0\x80","texts":["a"]}',
+               b'{"query":"\\ud83d","texts":["a"]}', b'{"query":"q","texts":["\\udc00a","\xe9"]}']
+
+
+def test_not_unicode():
+    before = shared().metrics()["rerank_invalid_unicode_total"]
+    for body, n in zip(NOT_UNICODE, (1, 3, 1, 2)):
+        a = shared().post(body)
+        assert a.status == 200 and a.headers["x-rerank-replaced"] == str(n), a
+    a = shared().post(b'{"query":"q","texts":["\\udc00\xe9"],"return_text":true}')
+    assert a.json()[0]["text"] == "\ufffd\ufffd", a
+    assert shared().metrics()["rerank_invalid_unicode_total"] == before + 9
+    assert shared().post(b'\xef\xbb\xbf{"query":"q","texts":["a"]}').status == 200
+    with Server("--invalid-unicode", "reject") as s:
+        for body in NOT_UNICODE + [b'\xef\xbb\xbf{"query":"q","texts":["a"]}']:
+            check_error(s.post(body), 400)
+        assert s.post(GOOD).status == 200
+
+
+def test_media_types():
+    for kind, status in [(None, 200), ("application/json", 200), ("text/plain", 200),
+                         ("application/json; charset=utf-8", 200), ("application/ld+json", 200),
+                         ("application/x-www-form-urlencoded", 200), ("text/xml", 415),
+                         ("application/json; charset=latin1", 415), ("multipart/form-data", 415)]:
+        a = shared().post(GOOD, headers=[("Content-Type", kind)] if kind else [])
+        assert a.status == status, (kind, a)
+        if status != 200:
+            check_error(a, 415, "Content-Type")
+    packed = gzip.compress(encode(GOOD))
+    check_error(shared().post(packed, headers=[("Content-Encoding", "gzip")]), 415)
+    check_error(shared().post(packed), 400)
+    assert shared().post(GOOD, headers=[("Content-Encoding", "identity")]).status == 200
+
+
+def test_top_n():
+    for value, status, count in [
+            (b"-1", 422, 0), (b"0", 200, 3), (b"1.5", 422, 0), (b"1e400", 400, 0), (b"2.0", 200, 2),
+            (b"18446744073709551616", 400, 0), (b"9223372036854775807", 200, 3), (b'"3"', 422, 0),
+            (b"null", 200, 3), (b"true", 422, 0), (b"99", 200, 3), (b"1", 200, 1), (b"[]", 422, 0)]:
+        a = shared().post(b'{"query":"q","documents":["a","b","c"],"top_n":' + value + b"}")
+        assert a.status == status, (value, a)
+        assert status != 200 or len(a.json()["results"]) == count, (value, a)
+    assert len(shared().post({"query": "q", "documents": ["a", "b"]}).json()["results"]) == 2
+
+
+def test_million_documents():
+    a = shared().post(b'{"query":"q","documents":[' + b'"a",' * 999999 + b'"a"]}')
+    check_error(a, 422, "documents: found 1000000, at most 1000")
 
 
 def test_tolerated():
@@ -95,7 +146,8 @@ def test_ten_megabytes_of_arrays():
     started = time.monotonic()
     check_error(shared().post(b"[" * 10_000_000), 413, "8388608")
     check_error(shared().post(b"[" * 5_000_000 + b"]" * 3_000_000), 400)
-    check_error(shared().post(b'{"query":"q","documents":[' + b"[]," * 2_600_000 + b"[]]}"), 400)
+    check_error(shared().post(b'{"query":"q","documents":[' + b"[]," * 2_600_000 + b"[]]}"), 422)
+    check_error(shared().post(b'{"query":"q","other":[' + b"[]," * 2_600_000 + b"[]]}"), 400)
     assert time.monotonic() - started < 20
     healthy()
 

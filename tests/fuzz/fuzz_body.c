@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_body.c - any bytes as the body of a rerank request, through the rule that picks a dialect and
- * through every dialect pinned.  What is accepted is answered with made-up scores, and every answer,
- * good or bad, must be JSON again. */
+/* fuzz_body.c - any bytes as the body of a rerank request, from the repair of its Unicode to its
+ * reply.  The first byte pins a dialect: 'a' is the first of rr_dialects, 'A' the same as /v2.  With
+ * any other first byte ('{' of an ordinary body) the rule picks one.  What is accepted is answered
+ * with made-up scores, and every answer, good or bad, must be JSON again. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/body.h"
 #include "server/dialect.h"
 
 #define MAX_BODY (64 * 1024)
@@ -47,8 +49,13 @@ static struct rr_result *make_result(struct rr_arena *a, const struct rr_group *
     for (i = 0; i < g->n_docs; i++) {
         if (g->docs[i].len && !g->docs[i].data) abort();
         r->order[i] = (uint32_t)(g->n_docs - 1 - i);
-        r->scores[i] =
-            (struct rr_score){ .score = 0.5 / (double)(i / 2 + 1), .logit = (float)i, .tokens = 3 };
+        r->scores[i] = (struct rr_score){ .score = 0.5 / (double)(i / 2 + 1),
+                                          .logit = (float)i,
+                                          .tokens = 3,
+                                          .missing = i % 5 == 4,
+                                          .n_windows = (uint32_t)(i % 3),
+                                          .window_end = (uint32_t)g->docs[i].len };
+        r->n_missing += i % 5 == 4;
         r->tokens += 3;
     }
     return r;
@@ -76,6 +83,12 @@ static void answer(const struct rr_ask *ask, struct rr_buf *out)
     rr_arena_reset(&arena);
 }
 
+static void check_extras(const struct rr_extras *e)
+{
+    if (e->window.stride > e->window.size || (unsigned)e->window.pooling > RR_POOL_FIRST) abort();
+    if (e->priority < RR_PRIORITY_LOW || e->priority > RR_PRIORITY_HIGH) abort();
+}
+
 static void run_dialect(json_t *root, const struct rr_dialect *dialect, bool v2)
 {
     struct rr_parse_config config = { .max_documents = MAX_DOCUMENTS,
@@ -97,6 +110,7 @@ static void run_dialect(json_t *root, const struct rr_dialect *dialect, bool v2)
         dialect->render_error(&problem, &out);
     } else {
         if (problem.status) abort();
+        check_extras(&ask.extras);
         answer(&ask, &out);
     }
     check_json(&out);
@@ -104,24 +118,41 @@ static void run_dialect(json_t *root, const struct rr_dialect *dialect, bool v2)
     rr_arena_reset(&arena);
 }
 
+/* The dialect that the first byte pins; NULL: none. */
+static const struct rr_dialect *pinned_by(uint8_t byte, bool *v2)
+{
+    size_t n = 0, index = byte >= 'a' ? byte - (size_t)'a' : byte - (size_t)'A';
+
+    *v2 = byte < 'a';
+    while (rr_dialects[n]) n++;
+    if (byte < 'A' || index >= n) return NULL;
+    return rr_dialects[index];
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct rr_error err = { 0, "" };
-    const struct rr_dialect *found;
+    struct rr_body_rules rules = { .max_depth = 32,
+                                   .max_documents = MAX_DOCUMENTS,
+                                   .replace = true };
+    const struct rr_dialect *dialect = NULL;
+    struct rr_problem problem = { 0 };
+    struct rr_buf body;
     json_t *root;
-    size_t i;
+    size_t replaced;
+    bool v2 = false;
 
     if (size > MAX_BODY) return 0;
-    if (rr_json_parse(&root, (struct rr_text){ (const char *)data, size }, 32, RR_JSON_DUP_REJECT,
-                      &err)) {
-        if (!err.code || !err.msg[0] || strchr(err.msg, '\n')) abort();
-        return 0;
+    if (size) dialect = pinned_by(data[0], &v2);
+    if (dialect) data++, size--;
+    rr_buf_init(&body, RR_MEM_REQUEST, MAX_BODY);
+    rr_buf_put(&body, data, size);
+    if (rr_body_read(&body, &rules, &root, &replaced, &problem)) {
+        if (problem.status < 400 || !problem.msg[0] || strchr(problem.msg, '\n')) abort();
+    } else {
+        if (!dialect) dialect = rr_detect(root);
+        if (dialect) run_dialect(root, dialect, v2);
+        json_decref(root);
     }
-    found = rr_detect(root);
-    if (found && !json_is_object(root)) abort();
-    if (json_is_object(root)) {
-        for (i = 0; rr_dialects[i]; i++) run_dialect(root, rr_dialects[i], i % 2);
-    }
-    json_decref(root);
+    rr_buf_free(&body);
     return 0;
 }

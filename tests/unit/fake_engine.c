@@ -388,6 +388,22 @@ struct rr_text rr_token_piece(const struct rr_engine *e, int32_t id)
     return (struct rr_text){ "", 0 };
 }
 
+int rr_decode(struct rr_engine *e, const int32_t *ids, size_t n, bool skip_special,
+              struct rr_text *out, struct rr_error *err)
+{
+    (void)e;
+    (void)ids;
+    (void)n;
+    (void)skip_special;
+    *out = (struct rr_text){ NULL, 0 };
+    return rr_fail(err, RR_ENOTSUP, "the fake engine has no tokenizer");
+}
+
+void rr_text_free(struct rr_text text)
+{
+    rr_free((char *)(uintptr_t)text.data);
+}
+
 const struct rr_info *rr_engine_info(const struct rr_engine *e)
 {
     return &e->info;

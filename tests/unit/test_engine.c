@@ -692,6 +692,32 @@ static void test_tokenize(void **state)
     rr_close(e);
 }
 
+static void test_decode(void **state)
+{
+    struct rr_engine *e = open_engine(1, 0);
+    struct rr_text text = { "Bonjour tout le monde", 21 }, back;
+    int32_t ids[32], none = -1;
+    struct rr_tokens *t;
+    struct rr_error err;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(rr_tokenize(e, text, true, &t, &err), RR_OK);
+    assert_true(t->n <= RR_COUNT(ids));
+    for (i = 0; i < t->n; i++) ids[i] = t->tokens[i].id;
+    assert_int_equal(rr_decode(e, ids, t->n, true, &back, &err), RR_OK);
+    assert_true(rr_text_eq(back, text));
+    rr_text_free(back);
+    assert_int_equal(rr_decode(e, ids, t->n, false, &back, &err), RR_OK);
+    assert_true(back.len > text.len); /* with <s> and </s> */
+    rr_text_free(back);
+    assert_int_equal(rr_decode(e, &none, 1, true, &back, &err), RR_OK);
+    assert_int_equal(back.len, 0);
+    rr_text_free(back);
+    rr_tokens_free(t);
+    rr_close(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -711,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_decode),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -70,6 +70,10 @@ static const struct {
       "voyage", "voyage Python" },
     { "{\"query\":\"q\",\"documents\":[\"a\"],\"model\":\"m\",\"top_k\":2}", "voyage", "voyage JS" },
     { "{\"query\":\"q\",\"documents\":[\"a\"],\"truncation\":false}", "voyage", "truncation alone" },
+    { "{\"model\":\"m\",\"query\":{\"text\":\"q\"},\"documents\":[{\"image\":\"x\"}]}", "union",
+      "Jina, multimodal" },
+    { "{\"query\":\"q\",\"documents\":[\"a\"],\"doc_ids\":[1]}", "union", "MariaDB AI RAG" },
+    { "{\"query\":\"q\",\"documents\":{\"content\":[]}}", "union", "vLLM, multimodal" },
     { "{\"query\":\"q\",\"documents\":[\"a\"],\"property\":\"\"}", "weaviate", "the Go client" },
     { "{\"query\":\"q\",\"property\":\"\"}", NULL, "property without documents" },
     { "{\"query\":{\"text\":\"q\"},\"passages\":[{\"text\":\"a\"}],\"truncate\":\"END\"}", "nim",
@@ -124,6 +128,8 @@ static void test_names(void **state)
 
         assert_ptr_equal(rr_dialect_find(name, strlen(name)), rr_dialects[i]);
     }
+    assert_ptr_equal(rr_dialect_find("siliconflow", 11), &rr_dialect_union);
+    assert_ptr_equal(rr_dialect_find("sagemaker", 9), &rr_dialect_tei);
     assert_null(rr_dialect_find("te", 2));
     assert_null(rr_dialect_find("teix", 4));
     assert_ptr_equal(rr_dialect_find("teix", 3), &rr_dialect_tei);

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/dialect.h"
+#include "server/extras.h"
 
 /* Halves and quarters, so that logits print short; sigmoid(0) is 0.5. */
 static const float SCORES[] = { -1.5f, 2.25f, 0.0f, 2.25f, -3.0f };
@@ -63,6 +64,8 @@ struct results {
     uint32_t order[MAX_GROUPS][8];
 };
 
+typedef void change_fn(struct results *s);
+
 static void make_results(struct results *s, const struct rr_ask *ask)
 {
     size_t g, i, k;
@@ -79,6 +82,9 @@ static void make_results(struct results *s, const struct rr_ask *ask)
         for (i = 0; i < n; i++) {
             s->scores[g][i].logit = SCORES[(i + g) % RR_COUNT(SCORES)];
             s->scores[g][i].score = 1 / (1 + exp(-(double)s->scores[g][i].logit));
+            s->scores[g][i].tokens = 10;
+            s->scores[g][i].full_tokens = i == 0 ? 12 : 10;
+            s->scores[g][i].truncated = i == 0;
             for (k = i; k > 0 && s->scores[g][s->order[g][k - 1]].logit < s->scores[g][i].logit; k--)
                 s->order[g][k] = s->order[g][k - 1];
             s->order[g][k] = (uint32_t)i;
@@ -86,15 +92,18 @@ static void make_results(struct results *s, const struct rr_ask *ask)
     }
 }
 
-static void render(const struct request *r, struct rr_buf *out)
+static void render(const struct request *r, change_fn *change, struct rr_buf *out)
 {
     struct results results;
     struct rr_reply reply = { .ask = &r->ask, .results = results.list, .model = "m",
-                              .request_id = "id", .created = 1000.5, .seconds = 0.0251234567 };
+                              .request_id = "id", .created = 1000.5, .seconds = 0.0251234567,
+                              .timings = { 1500000, 2000, 10000000, 0 }, .parse_ns = 70000,
+                              .replaced = 3 };
     json_t *check;
     struct rr_error err;
 
     make_results(&results, &r->ask);
+    if (change) change(&results);
     rr_buf_init(out, RR_MEM_REQUEST, 1 << 20);
     r->ask.dialect->render(&reply, out);
     assert_false(out->failed);
@@ -229,6 +238,41 @@ static const struct {
       "{\"predictions\":[[{\"index\":0,\"score\":" S0 "}],[{\"index\":0,\"score\":2.25},{\"index\":1,"
       "\"score\":0.0}]]}",
       "vertex: each instance by its own options" },
+    { &rr_dialect_vllm, false, "{\"query\":\"q\",\"documents\":[\"a\"]}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":" S0
+      ",\"document\":{\"text\":\"a\",\"multi_modal\":null}}" UNION_TAIL("1", "10"),
+      "vLLM pinned: its document" },
+    { &rr_dialect_infinity, false, "{\"query\":\"q\",\"documents\":[\"a\"]}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":" S0 ",\"document\":null}" UNION_TAIL("1", "10"),
+      "Infinity pinned: null unless asked for" },
+    { &rr_dialect_infinity, false,
+      "{\"query\":\"q\",\"documents\":[\"a\"],\"return_documents\":true,\"raw_scores\":true}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":-1.5,\"document\":\"a\"}" UNION_TAIL("1", "10"),
+      "Infinity pinned: a plain string, and logits" },
+    { &rr_dialect_xinference, false,
+      "{\"query\":\"q\",\"documents\":[\"a\"],\"return_documents\":\"False\",\"return_len\":\"true\","
+      "\"kwargs\":\"{}\"}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":" S0 ",\"document\":null}" UNION_TAIL("1", "10"),
+      "Xinference pinned" },
+    { &rr_dialect_ollama, false, "{\"query\":\"q\",\"documents\":[{\"text\":\"a\"}]}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":" S0 ",\"document\":\"a\"}" UNION_TAIL("1", "10"),
+      "/api/rerank: a plain string" },
+    { &rr_dialect_llamacpp, false, "{\"query\":\"q\",\"documents\":[\"a\"]}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":" S0 "}" UNION_TAIL("1", "10"),
+      "llama.cpp pinned: no documents" },
+    { &rr_dialect_llamacpp, false, "{\"query\":\"q\",\"texts\":[\"a\"],\"return_text\":true}",
+      "[{\"index\":0,\"text\":\"a\",\"score\":" S0 "}]", "llama.cpp pinned: texts get a list" },
+    { &rr_dialect_jina, false, "{\"model\":\"m\",\"query\":{\"text\":\"q\"},\"documents\":[\"a\"]}",
+      UNION_HEAD "{\"index\":0,\"relevance_score\":" S0 ",\"document\":{\"text\":\"a\"}}"
+      UNION_TAIL("1", "10"),
+      "Jina: the query as an object" },
+    { NULL, false,
+      "{\"instances\":[{\"query\":\"q\",\"texts\":[\"a\"],\"truncate\":false},{\"query\":\"r\","
+      "\"texts\":[\"b\"]}],\"parameters\":{\"raw_scores\":true}}",
+      "{\"predictions\":[[{\"index\":0,\"score\":-1.5}],[{\"index\":0,\"score\":2.25}]]}",
+      "vertex: options beside the instances count for all" },
+    { NULL, false, "{\"inputs\":[\"q\",\"a\"],\"score_threshold\":0.5}", "[]",
+      "predict: below the threshold there is no label" },
     { NULL, false, "{\"query\":\"q\",\"texts\":[\"a\\u0000b\\\"\"],\"return_text\":true}",
       "[{\"index\":0,\"text\":\"a\\u0000b\\\"\",\"score\":" S0 "}]", "NUL inside a text" },
 };
@@ -244,11 +288,192 @@ static void test_replies(void **state)
 
         parse(&r, replies[i].pinned, replies[i].body, replies[i].v2);
         if (r.rc) fail_msg("%s: %s", replies[i].why, r.problem.msg);
-        render(&r, &out);
+        render(&r, NULL, &out);
         if (strcmp(out.data, replies[i].reply) != 0)
             fail_msg("%s\n got      %s\n expected %s", replies[i].why, out.data, replies[i].reply);
         rr_buf_free(&out);
         done(&r);
+    }
+}
+
+/* ---- what only some ask for --------------------------------------------------------------- */
+
+static void lose_the_second(struct results *s)
+{
+    s->scores[0][1] = (struct rr_score){ .missing = true };
+    s->order[0][0] = 0; /* missing ones come last */
+    s->order[0][1] = 1;
+    s->result[0].n_missing = 1;
+}
+
+static void rescore(struct results *s)
+{
+    s->scores[0][1].rescored = true;
+    s->result[0].n_rescored = 1;
+    s->result[0].exact = true;
+}
+
+static void cut_into_windows(struct results *s)
+{
+    s->scores[0][0].n_windows = 3;
+    s->scores[0][0].window_start = 3; /* behind an e with an accent and a blank */
+    s->scores[0][0].window_end = 5;
+}
+
+static void count_sources(struct results *s)
+{
+    s->result[0].n_cached = 1;
+    s->result[0].n_duplicates = 2;
+    s->result[0].n_coalesced = 3;
+}
+
+static const struct {
+    const char *body;
+    change_fn *change;
+    const char *reply, *why;
+} asked[] = {
+    { "{\"query\":\"q\",\"texts\":[\"a\",\"b\",\"c\"],\"score_threshold\":0.5}", NULL,
+      "[{\"index\":1,\"score\":" S1 "},{\"index\":2,\"score\":0.5}]",
+      "the threshold itself is not below the threshold" },
+    { "{\"query\":\"q\",\"texts\":[\"a\",\"b\",\"c\"],\"score_threshold\":1,\"raw_scores\":true}", NULL,
+      "[{\"index\":1,\"score\":2.25}]", "the threshold is of what the client sees" },
+    { "{\"query\":\"q\",\"texts\":[\"a\",\"b\",\"c\"],\"score_threshold\":0.1,\"top_n\":2}", NULL,
+      "[{\"index\":1,\"score\":" S1 "},{\"index\":2,\"score\":0.5}]", "threshold and limit" },
+    { "{\"query\":\"q\",\"texts\":[\"a\",\"b\"],\"return_logits\":true}", NULL,
+      "[{\"index\":1,\"score\":" S1 ",\"logit\":2.25},{\"index\":0,\"score\":" S0 ",\"logit\":-1.5}]",
+      "both scales" },
+    { "{\"query\":{\"text\":\"q\"},\"passages\":[{\"text\":\"a\"}],\"return_logits\":true}", NULL,
+      "{\"rankings\":[{\"index\":0,\"logit\":-1.5}]}", "nim has them already, and no key twice" },
+    { "{\"query\":\"q\",\"texts\":[\"a\",\"b\"],\"explain\":true}", NULL,
+      "[{\"index\":1,\"score\":" S1 ",\"explain\":{\"tokens\":10,\"full_tokens\":10,"
+      "\"truncated\":false,\"rescored\":false}},{\"index\":0,\"score\":" S0 ",\"explain\":{"
+      "\"tokens\":10,\"full_tokens\":12,\"truncated\":true,\"rescored\":false}}]",
+      "a list explains its items only" },
+    { "{\"query\":\"q\",\"documents\":[{\"content\":\"a\",\"logit\":1,\"explain\":2,\"window\":3}],"
+      "\"return_logits\":true}", NULL,
+      "{\"documents\": [{\"content\": \"a\", \"rerank_score\": " S0 ", \"score\": " S0
+      ", \"logit\": -1.5}], \"count\": 1, \"model\": \"m\", \"processing_time\": 0.025123}",
+      "ragfab: what is asked for takes the place of the caller's members" },
+    { "{\"query\":\"q\",\"documents\":[{\"content\":\"a\",\"logit\":1}]}", NULL,
+      "{\"documents\": [{\"content\": \"a\", \"logit\": 1, \"rerank_score\": " S0 ", \"score\": " S0
+      "}], \"count\": 1, \"model\": \"m\", \"processing_time\": 0.025123}",
+      "ragfab: and only then" },
+    { "{\"query\":\"q\",\"documents\":[\"a\",\"b\"],\"property\":\"\",\"allow_partial\":true}",
+      lose_the_second,
+      "{\"query\":\"q\",\"scores\":[{\"document\":\"a\",\"score\":" S0
+      "}],\"partial\":true,\"missing\":[1]}", "a part of the answer" },
+    { "{\"query\":\"q\",\"documents\":[\"a\",\"b\"],\"property\":\"\",\"allow_partial\":true}", NULL,
+      "{\"query\":\"q\",\"scores\":[{\"document\":\"a\",\"score\":" S0
+      "},{\"document\":\"b\",\"score\":" S1 "}],\"partial\":false}", "all of it" },
+    { "{\"text_1\":\"q\",\"text_2\":[\"a\",\"b\",\"c\"],\"allow_partial\":true}", lose_the_second,
+      "{\"id\":\"id\",\"object\":\"list\",\"created\":1000,\"model\":\"m\",\"data\":[{\"index\":0,"
+      "\"object\":\"score\",\"score\":" S0 "},{\"index\":2,\"object\":\"score\",\"score\":0.5}],"
+      "\"usage\":{\"prompt_tokens\":30,\"total_tokens\":30},\"partial\":true,\"missing\":[1]}",
+      "score keeps the indices" },
+    { "{\"query\":\"q\",\"documents\":[\"a\",\"b\"],\"top_k\":1,\"exact_top_k\":1}", rescore,
+      "{\"object\":\"list\",\"data\":[{\"index\":1,\"relevance_score\":" S1
+      "}],\"model\":\"m\",\"usage\":{\"total_tokens\":20},\"exact\":true,\"rescored\":1}",
+      "exact" },
+    { "{\"query\":\"q\",\"texts\":[\"\\u00e9 texte\"],\"window\":{\"size\":4,\"stride\":2}}",
+      cut_into_windows,
+      "[{\"index\":0,\"score\":" S0 ",\"window\":{\"start\":2,\"end\":4,\"start_byte\":3,"
+      "\"end_byte\":5,\"windows\":3}}]", "the best window, in characters and in bytes" },
+    { "{\"query\":\"q\",\"texts\":[\"\\u00e9t\\u00e9\"],\"window\":{\"size\":4}}", NULL,
+      "[{\"index\":0,\"score\":" S0 ",\"window\":{\"start\":0,\"end\":3,\"start_byte\":0,"
+      "\"end_byte\":5,\"windows\":1}}]", "a document that fits is one window" },
+    { "{\"input\":{\"query\":\"q\",\"documents\":[\"a\"]},\"parameters\":{\"explain\":true}}",
+      count_sources,
+      "{\"output\":{\"results\":[{\"index\":0,\"relevance_score\":" S0
+      ",\"explain\":{\"tokens\":10,\"full_tokens\":12,\"truncated\":true,\"rescored\":false}}]},"
+      "\"usage\":{\"total_tokens\":10},\"request_id\":\"id\",\"explain\":{\"dialect\":\"dashscope\","
+      "\"documents\":1,\"tokens\":10,\"truncated\":1,\"cached\":1,\"duplicates\":2,\"coalesced\":3,"
+      "\"rescored\":0,\"replaced_characters\":3,\"ms\":{\"parse\":0.07,\"tokenize\":1.5,"
+      "\"queue\":0.002,\"compute\":10.0,\"total\":25.123}}}",
+      "dashscope's options may be among its parameters" },
+};
+
+static void test_asked(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(asked); i++) {
+        struct request r;
+        struct rr_buf out;
+
+        parse(&r, NULL, asked[i].body, false);
+        if (r.rc) fail_msg("%s: %s", asked[i].why, r.problem.msg);
+        render(&r, asked[i].change, &out);
+        if (strcmp(out.data, asked[i].reply) != 0)
+            fail_msg("%s\n got      %s\n expected %s", asked[i].why, out.data, asked[i].reply);
+        rr_buf_free(&out);
+        done(&r);
+    }
+}
+
+/* Every dialect with every option: the keys are the same everywhere, and the reply stays JSON. */
+static void test_asked_everywhere(void **state)
+{
+    static const char *const bodies[] = {
+        "\"query\":\"q\",\"texts\":[\"a\",\"b\"]", "\"query\":\"q\",\"documents\":[\"a\",\"b\"]",
+        "\"query\":\"q\",\"documents\":[{\"content\":\"a\"},{\"content\":\"b\"}]",
+        "\"query\":\"q\",\"documents\":[\"a\"],\"top_k\":2", "\"query\":\"q\",\"input\":[\"a\"]",
+        "\"query\":{\"text\":\"q\"},\"passages\":[{\"text\":\"a\"}]",
+        "\"query\":\"q\",\"documents\":[\"a\"],\"property\":\"\"",
+        "\"input\":{\"query\":\"q\",\"documents\":[\"a\"]}", "\"text_1\":\"q\",\"text_2\":[\"a\",\"b\"]",
+        "\"inputs\":[\"q\",\"a\"]", "\"instances\":[{\"query\":\"q\",\"texts\":[\"a\"]}]",
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(bodies); i++) {
+        struct request r;
+        struct rr_buf out;
+        char body[512];
+
+        snprintf(body, sizeof(body),
+                 "{%s,\"score_threshold\":-9,\"return_logits\":true,\"explain\":true,\"no_cache\":true,"
+                 "\"allow_partial\":true,\"timeout_ms\":250,\"exact_top_k\":3,\"priority\":\"high\","
+                 "\"max_length\":64,\"truncate\":false,\"truncation_direction\":\"left\","
+                 "\"window\":{\"size\":32,\"stride\":16,\"pooling\":\"mean\"}}", bodies[i]);
+        parse(&r, NULL, body, false);
+        if (r.rc) fail_msg("%s: %s", bodies[i], r.problem.msg);
+        assert_true(r.ask.extras.explain && r.ask.extras.no_cache && r.ask.extras.allow_partial);
+        assert_true(r.ask.extras.timeout_ns == 250000000 && r.ask.extras.exact_top_k == 3);
+        assert_int_equal(r.ask.extras.priority, RR_PRIORITY_HIGH);
+        assert_int_equal(r.ask.extras.window.size, 32);
+        assert_int_equal(r.ask.extras.window.stride, 16);
+        assert_int_equal(r.ask.extras.window.pooling, RR_POOL_MEAN);
+        assert_true(r.ask.max_length == 64 && r.ask.cut.never && r.ask.cut.left);
+        render(&r, NULL, &out);
+        if (!strstr(out.data, "\"window\":") && !strstr(out.data, "\"window\": "))
+            fail_msg("%s: %s", bodies[i], out.data);
+        rr_buf_free(&out);
+        done(&r);
+    }
+}
+
+static void test_timeouts(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t ns; /* 0: refused */
+    } rows[] = {
+        { "2", 2000000000 },   { "1.5", 1500000000 },  { "1.5s", 1500000000 }, { "500ms", 500000000 },
+        { "1m", 60000000000 }, { "0.25", 250000000 },  { "99999999", 86400000000000 },
+        { "", 0 },             { "0", 0 },             { "0.0s", 0 },          { "-1", 0 },
+        { "1h", 0 },           { "1 s", 0 },           { "s", 0 },             { "1e3", 0 },
+        { ".5", 0 },           { "12345678901", 0 },   { "nan", 0 },           { "1,5", 0 },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(rows); i++) {
+        uint64_t ns = 0;
+        bool ok = rr_timeout_parse(rows[i].text, &ns);
+
+        if (ok != (rows[i].ns > 0) || (ok && ns != rows[i].ns))
+            fail_msg("%s: %d %llu", rows[i].text, ok, (unsigned long long)ns);
     }
 }
 
@@ -270,6 +495,15 @@ static const struct {
     { ",\"top_k\":-9223372036854775808", 0, "the smallest number" },
 };
 
+static size_t slice_count(const struct request *r)
+{
+    struct results results;
+    struct rr_reply reply = { .ask = &r->ask, .results = results.list };
+
+    make_results(&results, &r->ask);
+    return rr_reply_count(&reply, 0);
+}
+
 static void test_slices(void **state)
 {
     size_t i;
@@ -278,15 +512,14 @@ static void test_slices(void **state)
     for (i = 0; i < RR_COUNT(slices); i++) {
         struct request r;
         char body[256];
-        struct rr_reply reply = { .ask = &r.ask };
 
         snprintf(body, sizeof(body),
                  "{\"query\":\"q\",\"documents\":[{\"content\":\"a\"},{\"content\":\"b\"},"
                  "{\"content\":\"c\"},{\"content\":\"d\"}]%s}", slices[i].top_k);
         parse(&r, NULL, body, false);
         assert_int_equal(r.rc, 0);
-        if (rr_reply_count(&reply, &r.ask.groups[0]) != slices[i].count)
-            fail_msg("%s: %zu", slices[i].why, rr_reply_count(&reply, &r.ask.groups[0]));
+        if (slice_count(&r) != slices[i].count)
+            fail_msg("%s: %zu", slices[i].why, slice_count(&r));
         done(&r);
     }
 }
@@ -395,6 +628,42 @@ static const struct {
       "two against three" },
     { NULL, "{\"input\":{\"documents\":[\"a\"]}}", 422, BOTH("input.query: Field required"),
       "dashscope without a query" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"priority\":\"urgent\"}", 422,
+      BOTH("priority: must be \\\"high\\\", \\\"normal\\\" or \\\"low\\\", or an integer"), "no such priority" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"priority\":[]}", 422, NULL, "priority of another type" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"score_threshold\":\"0.5\"}", 422,
+      BOTH("score_threshold: expected a number, found a string"), "a threshold as a string" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"timeout_ms\":0}", 422,
+      BOTH("timeout_ms: found 0, must be at least 1"), "no time at all" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"exact_top_k\":-1}", 422, NULL, "less than none" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"explain\":\"yes\"}", 422, NULL, "not a boolean" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"window\":true}", 422,
+      BOTH("window: expected an object, found a boolean"), "a window without a size" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"window\":{}}", 422,
+      BOTH("window.size: Field required"), "an empty window" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"window\":{\"size\":8,\"stride\":9}}", 422,
+      BOTH("window.stride: found 9, must be at most 8"), "gaps between windows" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"window\":{\"size\":8,\"pooling\":\"min\"}}", 422,
+      BOTH("window.pooling: must be \\\"max\\\", \\\"mean\\\" or \\\"first\\\""), "no such pooling" },
+    { NULL, "{\"input\":{\"query\":\"q\",\"documents\":[\"a\"]},\"parameters\":{\"explain\":3}}", 422,
+      BOTH("parameters.explain: expected a boolean, found an integer"), "the path of an option" },
+    { NULL, "{\"instances\":[{\"query\":\"q\",\"texts\":[\"a\"],\"truncate\":5}]}", 422,
+      BOTH("instances[0].truncate: expected a boolean, found an integer"), "and inside an instance" },
+    { NULL, "{\"query\":{\"image\":\"x\"},\"documents\":[\"a\"]}", 422,
+      BOTH("query: images are not supported"), "an image as the query" },
+    { &rr_dialect_vllm, "{\"query\":\"q\",\"documents\":[5]}", 422,
+      "{\"error\":{\"message\":\"documents[0]: expected a string or an object, found an integer\","
+      "\"type\":\"BadRequestError\",\"param\":\"documents[0]\",\"code\":422}}", "vLLM's form" },
+    { &rr_dialect_llamacpp, "{\"query\":\"\",\"documents\":[\"a\"]}", 400,
+      "{\"error\":{\"code\":400,\"message\":\"query must not be blank\","
+      "\"type\":\"invalid_request_error\"}}", "llama.cpp's form" },
+    { &rr_dialect_infinity, "{\"query\":\"q\",\"documents\":[]}", 400,
+      "{\"error\":{\"message\":\"documents must not be empty\",\"type\":\"BadRequestError\","
+      "\"param\":null,\"code\":400}}", "Infinity's own errors" },
+    { &rr_dialect_infinity, "{\"documents\":[\"a\"]}", 422,
+      MSG("query: Field required")
+      "\"detail\":[{\"type\":\"missing\",\"loc\":[\"body\",\"query\"],\"msg\":\"Field required\","
+      "\"input\":null}]}", "Infinity's schema errors" },
     { NULL, "{\"query\":{\"text\":3},\"passages\":[{\"text\":\"a\"}]}", 422,
       BOTH("query.text: expected a string, found an integer"), "nim with a number as query" },
 };
@@ -433,31 +702,58 @@ static void test_options(void **state)
     parse(&r, NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"truncate\":false,"
                     "\"truncation_direction\":\"Left\",\"max_length\":64}", false);
     assert_int_equal(r.rc, 0);
-    assert_true(r.ask.no_truncate);
-    assert_true(r.ask.truncate_left);
+    assert_true(r.ask.cut.never);
+    assert_true(r.ask.cut.left);
     assert_int_equal(r.ask.max_length, 64);
     done(&r);
 
     parse(&r, NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"truncate\":null,\"max_length\":null,"
                     "\"truncation_direction\":null,\"raw_scores\":null,\"return_text\":null}", false);
     assert_int_equal(r.rc, 0);
-    assert_false(r.ask.no_truncate);
+    assert_false(r.ask.cut.never);
     assert_int_equal(r.ask.max_length, 0);
     done(&r);
 
     parse(&r, NULL, "{\"query\":{\"text\":\"q\"},\"passages\":[{\"text\":\"a\"}],"
                     "\"truncate\":\"NONE\"}", false);
     assert_int_equal(r.rc, 0);
-    assert_true(r.ask.no_truncate);
+    assert_true(r.ask.cut.never);
     assert_true(r.ask.groups[0].raw_scores);
     done(&r);
 
     parse(&r, NULL, "{\"query\":\"q\",\"documents\":[\"a\"],\"truncate_prompt_tokens\":-1,"
                     "\"truncation_side\":\"left\"}", false);
     assert_int_equal(r.rc, 0);
-    assert_true(r.ask.truncate_left);
+    assert_true(r.ask.cut.left);
     assert_int_equal(r.ask.max_length, 0);
     done(&r);
+}
+
+static void test_priorities(void **state)
+{
+    static const struct {
+        const char *value;
+        enum rr_priority priority;
+    } rows[] = {
+        { "\"high\"", RR_PRIORITY_HIGH },     { "\"LOW\"", RR_PRIORITY_LOW },
+        { "\"normal\"", RR_PRIORITY_NORMAL }, { "null", RR_PRIORITY_NORMAL },
+        { "0", RR_PRIORITY_NORMAL },          { "999", RR_PRIORITY_LOW },
+        { "-1", RR_PRIORITY_HIGH },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(rows); i++) {
+        struct request r;
+        char body[128];
+
+        snprintf(body, sizeof(body), "{\"query\":\"q\",\"texts\":[\"a\"],\"priority\":%s}",
+                 rows[i].value);
+        parse(&r, NULL, body, false);
+        assert_int_equal(r.rc, 0);
+        assert_int_equal(r.ask.extras.priority, rows[i].priority);
+        done(&r);
+    }
 }
 
 static void test_engine_errors(void **state)
@@ -492,6 +788,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies),  cmocka_unit_test(test_slices),
         cmocka_unit_test(test_errors),   cmocka_unit_test(test_options),
+        cmocka_unit_test(test_asked),    cmocka_unit_test(test_asked_everywhere),
+        cmocka_unit_test(test_timeouts), cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_engine_errors),
     };
 
