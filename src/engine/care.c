@@ -32,13 +32,18 @@ static int open_spare(struct rr_engine *e, struct rr_lane *lane, struct rr_error
         .folder = e->folder,
         .device = "cpu",
         .dtype = e->dtype,
+        .isa = e->isa,
         .threads = e->option_threads,
     };
     int rc;
 
     if (lane->spare.model) return RR_OK; /* from the last time */
-    if (lane == &e->lanes[RR_LANE_RESCORE]) config.dtype = lane->net.info.dtype;
+    if (lane == &e->lanes[RR_LANE_RESCORE]) config.dtype = lane->dtype;
     rc = rr_net_open(&lane->spare, &config, err);
+    if (rc == RR_ENOTSUP) { /* a precision of GPUs only: the CPU's own is better than none */
+        config.dtype = "auto";
+        rc = rr_net_open(&lane->spare, &config, err);
+    }
     if (!rc) rc = rr_net_load(&lane->spare, &e->limits, err);
     if (!rc) rc = rr_net_probe(&lane->spare, &e->probe, err);
     if (rc) rr_net_close(&lane->spare);

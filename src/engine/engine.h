@@ -196,6 +196,10 @@ struct rr_worker { /* a prep thread's own */
     size_t n_wants, cap;
 };
 
+/* Documents tokenized before the job goes to the back of the queue: a large request delays a small
+ * one behind it by the time of one slice, about 10 ms. */
+enum { RR_SLICE = 32 };
+
 /* A slice of a job's phase: documents todo[begin, end). */
 struct rr_slice {
     struct rr_worker *w;

@@ -8,10 +8,6 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 
-/* Documents tokenized before the job goes to the back of the queue: a large request delays a small
- * one behind it by the time of one slice, about 10 ms. */
-enum { SLICE = 32 };
-
 static void worker_close(struct rr_worker *w)
 {
     rr_tok_scratch_close(w->query_scratch);
@@ -91,6 +87,7 @@ static void publish(struct rr_engine *e, const struct rr_slice *s, uint64_t now)
     job->n_wants += b->n;
     job->n_prepared = s->end;
     job->result->n_cached += s->n_cached;
+    if (job->lane == RR_LANE_RESCORE) job->result->n_rescored += b->n - s->n_cached;
     job->result->n_duplicates += s->n_duplicates;
     if (job->n_done - done < b->n && !job->ready_ns) job->ready_ns = now;
     if (job->err.code || job->canceled) return;
@@ -108,7 +105,7 @@ static void serve(struct rr_worker *w, rr_job *job)
         .w = w,
         .job = job,
         .begin = job->n_prepared,
-        .end = RR_MIN(job->n_prepared + SLICE, job->n_todo),
+        .end = RR_MIN(job->n_prepared + RR_SLICE, job->n_todo),
         .fingerprint = e->lanes[job->lane].fingerprint,
     };
     int rc;

@@ -117,11 +117,22 @@ static int need_query(struct work *k)
 
 /* ---- caches -------------------------------------------------------------------------------- */
 
-/* The one place where a score is looked up; a shared cache is asked for all keys of a slice at
- * once, before this (see docs/internals/engine.md). */
-static bool look_up(const struct work *k, struct rr_key key, struct rr_cached *hit)
+struct answer { /* of the caches, for one pair */
+    struct rr_key key;
+    bool skip;  /* not to be looked up */
+    bool found; /* hit is filled */
+    struct rr_cached hit;
+};
+
+/* The one place where scores are looked up, for a slice of documents or of windows at once: in
+ * memory; a shared cache is to be asked here for all keys that are left, in one round trip. */
+static void look_up(const struct work *k, struct answer *a, size_t n)
 {
-    return k->w->e->cache && !k->job->req.no_cache && rr_lru_get(k->w->e->cache, key, hit);
+    size_t i;
+
+    if (k->job->req.no_cache || !k->w->e->cache) return;
+    for (i = 0; i < n; i++)
+        if (!a[i].skip) a[i].found = rr_lru_get(k->w->e->cache, a[i].key, &a[i].hit);
 }
 
 static int add_cached(struct work *k, const struct pair *p, const struct rr_cached *hit)
@@ -214,19 +225,37 @@ static int plan_windows(const struct work *k, uint32_t doc, uint32_t room, uint3
     return RR_OK;
 }
 
-static int add_window(struct work *k, const struct rr_tok_ids *ids, struct rr_key doc_key,
-                      const struct cut *c, uint32_t i, struct pair *p)
+static uint32_t window_start(const struct rr_tok_ids *ids, const struct cut *c, uint32_t i)
 {
-    uint32_t start = RR_MIN(i * c->stride, ids->n - c->size);
-    uint32_t place[2] = { start, c->size };
-    struct rr_cached hit;
+    return RR_MIN(i * c->stride, ids->n - c->size);
+}
 
-    p->ids = (struct rr_tok_ids){ .ids = ids->ids + start, .n = c->size };
-    p->key = rr_key_pair(doc_key, (struct rr_text){ (const char *)place, sizeof(place) });
-    p->start = ids->starts[start];
-    p->end = ids->ends[start + c->size - 1];
-    if (look_up(k, p->key, &hit)) return add_cached(k, p, &hit);
-    return add_pair(k, p);
+/* Windows [begin, end), at most a slice of them; p says what they have in common. */
+static int add_some_windows(struct work *k, const struct rr_tok_ids *ids, struct rr_key doc_key,
+                            const struct cut *c, uint32_t begin, uint32_t end, struct pair *p)
+{
+    struct answer answers[RR_SLICE] = { 0 };
+    uint32_t i;
+    int rc = RR_OK;
+
+    for (i = begin; i < end; i++) {
+        uint32_t place[2] = { window_start(ids, c, i), c->size };
+
+        answers[i - begin].key =
+            rr_key_pair(doc_key, (struct rr_text){ (const char *)place, sizeof(place) });
+    }
+    look_up(k, answers, end - begin);
+    for (i = begin; i < end && !rc; i++) {
+        const struct answer *a = &answers[i - begin];
+        uint32_t start = window_start(ids, c, i);
+
+        p->key = a->key;
+        p->ids = (struct rr_tok_ids){ .ids = ids->ids + start, .n = c->size };
+        p->start = ids->starts[start];
+        p->end = ids->ends[start + c->size - 1];
+        rc = a->found ? add_cached(k, p, &a->hit) : add_pair(k, p);
+    }
+    return rc;
 }
 
 /* A document for a request with windows.  One that fits beside the query is an ordinary pair. */
@@ -257,31 +286,50 @@ static int add_windows(struct work *k, uint32_t doc, struct rr_key key)
     p.window = true;
     p.cut = k->job->req.window.pooling == RR_POOL_FIRST && ids.n > c.size;
     p.full_tokens = k->query.n + specials + ids.n;
-    for (i = 0; i < c.n && !rc; i++) rc = add_window(k, &ids, key, &c, i, &p);
+    for (i = 0; i < c.n && !rc; i += RR_SLICE)
+        rc = add_some_windows(k, &ids, key, &c, i, RR_MIN(i + RR_SLICE, c.n), &p);
     return rc;
 }
 
 /* ---- documents ------------------------------------------------------------------------------- */
 
-static int add_document(struct work *k, uint32_t doc)
+static uint32_t doc_at(const struct work *k, size_t i)
+{
+    return k->job->todo ? k->job->todo[i] : (uint32_t)i;
+}
+
+/* The key of each document of the slice; those equal to an earlier one need no answer. */
+static void name_documents(struct work *k, struct answer *answers)
 {
     rr_job *job = k->job;
-    struct pair p = { .key = rr_key_pair(k->prefix, job->req.documents[doc]), .doc = doc };
+    size_t i;
+
+    for (i = k->s->begin; i < k->s->end; i++) {
+        struct answer *a = &answers[i - k->s->begin];
+        uint32_t doc = doc_at(k, i);
+
+        a->key = rr_key_pair(k->prefix, job->req.documents[doc]);
+        if (job->todo) continue; /* later phases have distinct documents only */
+        job->same_as[doc] = first_seen(job, a->key, doc);
+        a->skip = job->same_as[doc] != doc;
+    }
+}
+
+static int add_document(struct work *k, uint32_t doc, const struct answer *a)
+{
+    rr_job *job = k->job;
+    struct pair p = { .key = a->key, .doc = doc };
     bool windows = job->req.window.size > 0;
-    struct rr_cached hit;
     int rc;
 
-    if (!job->todo) { /* later phases have distinct documents only */
-        job->same_as[doc] = first_seen(job, p.key, doc);
-        if (job->same_as[doc] != doc) {
-            k->s->n_duplicates++;
-            return RR_OK;
-        }
+    if (a->skip) {
+        k->s->n_duplicates++;
+        return RR_OK;
     }
-    if (look_up(k, p.key, &hit) && !(windows && hit.truncated)) return add_cached(k, &p, &hit);
+    if (a->found && !(windows && a->hit.truncated)) return add_cached(k, &p, &a->hit);
     rc = need_query(k);
     if (rc) return rc;
-    if (windows) return add_windows(k, doc, p.key);
+    if (windows) return add_windows(k, doc, a->key);
     /* Longest-first truncation asks which side is longer and what fits the window, no more. */
     rc = rr_tok_encode(k->w->e->tok, k->w->doc_scratch, job->req.documents[doc],
                        FULL_FACTOR * RR_MAX(k->query.n, job->max_length) + 1, k->flags, &p.ids,
@@ -312,14 +360,17 @@ int rr_slice_run(struct rr_slice *s, struct rr_error *err)
     unsigned flags = w->e->tok_flags | (job->req.truncate_left ? RR_TOK_KEEP_END : 0);
     struct rr_key_context context = { s->fingerprint, job->max_length, flags };
     struct work k = { .s = s, .job = job, .w = w, .flags = flags, .err = err };
+    struct answer answers[RR_SLICE] = { 0 };
     size_t i;
     int rc = RR_OK;
 
     k.prefix = rr_key_prefix(&context, job->req.query);
     w->n_wants = 0;
+    name_documents(&k, answers);
+    look_up(&k, answers, s->end - s->begin);
     for (i = s->begin; i < s->end && !rc; i++) {
         if (atomic_load_explicit(&job->quit, memory_order_relaxed)) break;
-        rc = add_document(&k, job->todo ? job->todo[i] : (uint32_t)i);
+        rc = add_document(&k, doc_at(&k, i), &answers[i - s->begin]);
     }
     s->end = rc ? s->end : i;
     if (!rc) rc = make_block(&k);

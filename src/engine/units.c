@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* units.c - pairs in flight by key, so that equal ones are computed once, and the keys of pairs
  * that broke their batch.  Layer: engine (L5).  Threads: the caller holds the engine's lock. */
+#include "base/attr.h"
 #include "base/mem.h"
 #include "engine/engine.h"
 
@@ -66,7 +67,7 @@ int rr_poison_find(const struct rr_engine *e, struct rr_key key, uint64_t now)
 {
     size_t i;
 
-    for (i = 0; i < RR_POISON; i++) {
+    for (i = 0; i < RR_MIN(e->units.n_poison, (uint32_t)RR_POISON); i++) {
         const struct rr_poison *p = &e->units.poison[i];
 
         if (p->code && now < p->until_ns && rr_key_eq(p->key, key)) return p->code;

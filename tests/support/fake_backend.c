@@ -186,7 +186,10 @@ static int run(struct rr_loaded *l, const struct rr_batch *b, float *logits, str
     control.runs++;
     control.pairs += (int)b->n_sequences;
     if (control.slow_us) pause_us(control.slow_us);
-    while (control.hang) pause_us(1000);
+    while (control.hang) {
+        pause_us(1000);
+        read_file();
+    }
     if (control.fail) return fail(err, code, "told to fail");
     if (control.fail_next > 0) {
         control.fail_next--;
