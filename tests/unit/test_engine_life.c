@@ -139,6 +139,7 @@ static void test_partial(void **state)
     (void)state;
     opt.batch_tokens = 2048;
     e = engine_open(&opt);
+    free((void *)d.texts[199].data);
     d.texts[199] = d.texts[0]; /* an equal one is scored when the first is */
     request_start(e, &r, "query", &d);
     request_wait(&r);
