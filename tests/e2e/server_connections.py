@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import threading
+import time
 
 from server_support import SLOW, Server, encode, long_body, request, shared, starter, until
 

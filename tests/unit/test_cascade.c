@@ -172,10 +172,10 @@ static void test_edges(void **state)
     /* Equal in truth to the last of the top k, and first by its index: must be looked at. */
     memset(&s, 0, sizeof(s));
     s.n = 2;
-    s.c[0].cheap = 0.9f;
+    s.c[0].cheap = 0.875f;
     s.c[1].cheap = 1.0f;
     s.truth[0] = s.truth[1] = 1.0f;
-    run(1, 0.11f);
+    run(1, 0.125f);
     check_top(1);
     assert_int_equal(s.rescored, 2);
 }

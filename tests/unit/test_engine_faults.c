@@ -210,17 +210,17 @@ static void test_cpu_stands_in(void **state)
     opt.threads = 1;
     opt.cache_bytes = 1 << 20;
     e = engine_open(&opt);
-    assert_int_equal(ask(e, "q", &d, false, device), RR_OK);
+    assert_int_equal(ask(e, "q", &d, true, device), RR_OK);
     assert_memory_not_equal(device, cpu, sizeof(cpu));
     fault->fail = 1;
     /* In flight when the device dies: computed again, not lost, not cached as the device's. */
-    assert_int_equal(ask(e, "q", &d, true, logits), RR_OK);
+    assert_int_equal(ask(e, "q", &d, false, logits), RR_OK);
     assert_memory_equal(logits, cpu, sizeof(cpu));
     h = health(e);
     assert_true(h.ok);
     assert_false(h.device_ok);
     assert_non_null(strstr(h.why, "told to fail"));
-    assert_int_equal(ask(e, "q", &d, false, logits), RR_OK); /* the device's are in the cache */
+    assert_int_equal(ask(e, "q", &d, false, logits), RR_OK);
     assert_memory_equal(logits, cpu, sizeof(cpu));
     rr_engine_stats(e, &s);
     assert_int_equal(s.device_retries, 16);
