@@ -116,7 +116,8 @@ enum rr_pooling { RR_POOL_MAX_SCORE, RR_POOL_MEAN, RR_POOL_FIRST };
  * whole query.  size 0: no windows, the document is truncated. */
 struct rr_window {
     uint32_t size;   /* document tokens in a window; more than fits beside the query is reduced */
-    uint32_t stride; /* from one window's start to the next, 1 to size; 0: size */
+    uint32_t stride; /* from one window's start to the next, 1 to size; 0: size.  The last window
+                        is moved back to end with the document.  At most 1024 windows each */
     enum rr_pooling pooling;
 };
 
@@ -145,7 +146,8 @@ struct rr_score {
     bool truncated;       /* true: part of the query or document was cut to fit max_length */
     bool rescored;        /* true: by the rescore precision */
     bool missing;         /* true: not scored in time (allow_partial); score and logit are 0 */
-    uint32_t full_tokens; /* what the pair would have without any cut */
+    uint32_t full_tokens; /* what the pair would have without any cut; at least so many, where a
+                             document has more than four times what fits and no windows */
     uint32_t n_windows;   /* 0: the document was not cut into windows */
     uint32_t window_start, window_end; /* bytes of the document: the best window */
 };
@@ -181,7 +183,8 @@ struct rr_ticket; /* opaque: names a request in flight */
 
 /* Queues a request.  RR_OK: the request's texts and array must stay as they are until on_done has
  * been called; *ticket (may be NULL if unwanted) is valid for rr_cancel until on_done returns.
- * Any other code (RR_EBUSY, RR_EINVAL, RR_ECLOSED, ...): on_done is never called. */
+ * Any other code (RR_EBUSY, RR_EINVAL, RR_ECLOSED, RR_EDEVICE while the device hangs, ...): on_done
+ * is never called. */
 RR_PUBLIC_NODISCARD int rr_submit(struct rr_engine *engine, const struct rr_request *req,
                                   rr_done_fn *on_done, void *user, struct rr_ticket **ticket,
                                   struct rr_error *err);

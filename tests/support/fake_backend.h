@@ -12,18 +12,18 @@
 
 /* All 0: nothing fails.  Token ids are those of the model's tokenizer. */
 struct fault_control {
-    _Atomic int fail_next;  /* so many runs from now on fail */
-    _Atomic int fail;       /* not 0: every run fails */
-    _Atomic int code;       /* what failures return; 0: RR_EDEVICE */
-    _Atomic int hang;       /* not 0: a run does not end until it is 0 again */
-    _Atomic int slow_us;    /* a run takes so much longer */
-    _Atomic int poison_id;  /* runs with this token fail */
-    _Atomic int nan_id;     /* sequences with this token get NaN */
-    _Atomic int missing;    /* so many logits at the end of a batch are not written */
-    _Atomic int wrong;      /* not 0: logits are off by 1 */
-    _Atomic int open_code;  /* open returns this */
-    _Atomic int load_code;  /* load returns this */
-    _Atomic int noise_ppm;  /* precisions other than f32 are off by up to so many millionths */
+    _Atomic int fail_next;   /* so many runs from now on fail */
+    _Atomic int fail;        /* not 0: every run fails */
+    _Atomic int code;        /* what failures return; 0: RR_EDEVICE */
+    _Atomic int hang;        /* not 0: a run does not end until it is 0 again */
+    _Atomic int slow_us;     /* a run takes so much longer */
+    _Atomic int poison_id;   /* runs with this token fail */
+    _Atomic int nan_id;      /* sequences with this token get NaN */
+    _Atomic int missing;     /* so many logits at the end of a batch are not written */
+    _Atomic int wrong;       /* not 0: logits are off by 1 */
+    _Atomic int open_code;   /* open returns this */
+    _Atomic int load_code;   /* load returns this */
+    _Atomic int noise_ppm;   /* precisions other than f32 are off by up to so many millionths */
     _Atomic int runs, pairs; /* counts what was asked for */
     _Atomic int opens;
 };

@@ -43,8 +43,9 @@ static int reset(void **state)
 
 static struct rr_result *ask(struct rr_engine *e, size_t k)
 {
-    struct rr_request req = { .query = { "query", 5 }, .documents = docs.texts,
-                              .n_documents = docs.n, .exact_top_k = k };
+    struct rr_request req = {
+        .query = { "query", 5 }, .documents = docs.texts, .n_documents = docs.n, .exact_top_k = k
+    };
     struct rr_result *r;
     struct rr_error err;
 
@@ -195,8 +196,8 @@ static void test_real_model(void **state)
 static void test_late(void **state)
 {
     struct rr_options opt = engine_options("fault");
-    struct request r = { .req = { .exact_top_k = 10, .allow_partial = true,
-                                  .timeout_ns = 400000000 } };
+    struct request r = { .req = {
+                             .exact_top_k = 10, .allow_partial = true, .timeout_ns = 400000000 } };
     struct rr_engine *e;
 
     (void)state;
@@ -219,8 +220,9 @@ static void test_late(void **state)
 static void test_refused(void **state)
 {
     struct rr_options opt = engine_options("fault");
-    struct rr_request req = { .query = { "q", 1 }, .documents = docs.texts, .n_documents = 1,
-                              .exact_top_k = 1 };
+    struct rr_request req = {
+        .query = { "q", 1 }, .documents = docs.texts, .n_documents = 1, .exact_top_k = 1
+    };
     struct rr_result *r;
     struct rr_engine *e;
     struct rr_error err;

@@ -34,8 +34,10 @@ static void sleep_ms(long ms)
 static int ask(struct rr_engine *e, const char *query, const struct documents *d, bool no_cache,
                float *logits)
 {
-    struct rr_request req = { .query = { query, strlen(query) }, .documents = d->texts,
-                              .n_documents = d->n, .no_cache = no_cache };
+    struct rr_request req = { .query = { query, strlen(query) },
+                              .documents = d->texts,
+                              .n_documents = d->n,
+                              .no_cache = no_cache };
     struct rr_result *r;
     struct rr_error err;
     int rc = rr_score(e, &req, &r, &err);
@@ -53,8 +55,8 @@ static int token_of(struct rr_engine *e, const char *text)
     struct rr_error err;
     int id;
 
-    assert_int_equal(
-        rr_tokenize(e, (struct rr_text){ text, strlen(text) }, false, &t, &err), RR_OK);
+    assert_int_equal(rr_tokenize(e, (struct rr_text){ text, strlen(text) }, false, &t, &err),
+                     RR_OK);
     id = t->tokens[t->n - 1].id;
     rr_tokens_free(t);
     return id;
@@ -112,8 +114,7 @@ static void test_poison(void **state)
     for (i = 0; i < 10; i++) {
         request_wait(&r[i]);
         assert_int_equal(r[i].code, RR_OK);
-        for (size_t j = 0; j < 20; j++)
-            assert_true(r[i].result->scores[j].logit == expected[i][j]);
+        for (size_t j = 0; j < 20; j++) assert_true(r[i].result->scores[j].logit == expected[i][j]);
         request_drop(&r[i]);
         documents_free(&good[i]);
     }

@@ -371,8 +371,7 @@ static void *client_main(void *arg)
             documents_make("doc", 1 + (size_t)rand_r(&c->seed) % 40, (size_t)rand_r(&c->seed) % 60);
         struct request r = { 0 };
 
-        if (rand_r(&c->seed) % 4 == 0)
-            r.req.timeout_ns = 1 + (uint64_t)rand_r(&c->seed) % 4000000;
+        if (rand_r(&c->seed) % 4 == 0) r.req.timeout_ns = 1 + (uint64_t)rand_r(&c->seed) % 4000000;
         r.req.allow_partial = rand_r(&c->seed) % 2;
         r.req.no_cache = rand_r(&c->seed) % 4 == 0;
         r.req.tenant = (uint64_t)rand_r(&c->seed) % 3;
@@ -479,7 +478,9 @@ static void test_memory_faults(void **state)
     struct rr_options opt = engine_options("null");
     struct rr_engine *e = engine_open(&opt);
     struct documents d = documents_make("doc", 40, 600);
-    struct rr_request req = { .query = { "q", 1 }, .documents = d.texts, .n_documents = d.n,
+    struct rr_request req = { .query = { "q", 1 },
+                              .documents = d.texts,
+                              .n_documents = d.n,
                               .window = { 200, 100, RR_POOL_MAX_SCORE } };
     int failures = 0, successes = 0;
     uint64_t n;
@@ -508,16 +509,11 @@ static void test_memory_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_hopeless_is_not_started),
-        cmocka_unit_test(test_partial),
-        cmocka_unit_test(test_cancel_is_prompt),
-        cmocka_unit_test(test_coalescing),
-        cmocka_unit_test(test_small_behind_large),
-        cmocka_unit_test(test_queue_limits),
-        cmocka_unit_test(test_larger_than_the_queue),
-        cmocka_unit_test(test_ledger),
-        cmocka_unit_test(test_cancel_anywhere),
+        cmocka_unit_test(test_deadline),      cmocka_unit_test(test_hopeless_is_not_started),
+        cmocka_unit_test(test_partial),       cmocka_unit_test(test_cancel_is_prompt),
+        cmocka_unit_test(test_coalescing),    cmocka_unit_test(test_small_behind_large),
+        cmocka_unit_test(test_queue_limits),  cmocka_unit_test(test_larger_than_the_queue),
+        cmocka_unit_test(test_ledger),        cmocka_unit_test(test_cancel_anywhere),
         cmocka_unit_test(test_memory_faults),
     };
 

@@ -38,8 +38,12 @@ static const struct rr_text query = { "query", 5 };
 static int score(const struct rr_text *doc, struct rr_window window, uint32_t max_length,
                  struct rr_score *out, struct rr_error *err)
 {
-    struct rr_request req = { .query = query, .documents = doc, .n_documents = 1,
-                              .max_length = max_length, .window = window, .no_truncate = true };
+    struct rr_request req = { .query = query,
+                              .documents = doc,
+                              .n_documents = 1,
+                              .max_length = max_length,
+                              .window = window,
+                              .no_truncate = true };
     struct rr_result *r;
     int rc = rr_score(engine, &req, &r, err);
 
@@ -196,8 +200,9 @@ static void test_many(void **state)
 static void test_full_tokens(void **state)
 {
     struct documents d = documents_make("full", 1, 250);
-    struct rr_request req = { .query = query, .documents = d.texts, .n_documents = 1,
-                              .max_length = 100 };
+    struct rr_request req = {
+        .query = query, .documents = d.texts, .n_documents = 1, .max_length = 100
+    };
     struct rr_error err;
     int i;
 
@@ -218,8 +223,8 @@ static void test_full_tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_windows), cmocka_unit_test(test_fits),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_windows),     cmocka_unit_test(test_fits),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_many),
         cmocka_unit_test(test_full_tokens),
     };
 
