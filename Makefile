@@ -114,7 +114,7 @@ ifneq ($(ARCH),$(HOST_ARCH))
 LIB_SRC := $(CPU_SRC) $(filter-out src/base/json.c,$(wildcard src/base/*.c))
 endif
 APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/server/*.c))
-SUPPORT_SRC := $(wildcard tests/support/*.c)
+SUPPORT_SRC := $(filter-out tests/support/fake_backend.c,$(wildcard tests/support/*.c))
 KERN_SUPPORT_SRC := $(wildcard tests/kern/*/*.c)
 
 objects = $(patsubst %.c,$(OBJ)/%.o,$1)
@@ -125,6 +125,7 @@ SO := $(OUT)/librerank.so.$(SOVERSION)
 APP := $(OBJ)/app.a
 SUPPORT := $(OBJ)/support.a
 KERN_SUPPORT := $(OBJ)/kern_support.a
+FAULT := $(OUT)/tests/unit/librerank_fault.so
 RERANKD := $(OUT)/rerankd
 
 UNIT := $(call programs,$(wildcard tests/unit/test_*.c))
@@ -242,7 +243,14 @@ CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_l
     '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
     '$(MAKE) -s check-spills' '$(MAKE) -s test-arm'
 
-test-programs: $(TEST_PROGRAMS)
+# A plugin is looked for beside the program that wants it; rerankd finds this one by
+# LD_LIBRARY_PATH.
+$(FAULT): $(OBJ)/tests/support/fake_backend.o
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $< $(ALL_LDFLAGS)
+$(filter $(OUT)/tests/unit/test_engine%,$(UNIT)): | $(FAULT)
+
+test-programs: $(TEST_PROGRAMS) $(FAULT)
 
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
 test: $(if $(T),,all examples) $(TEST_WANTED)

@@ -66,7 +66,7 @@ RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level
 struct rr_options {
     size_t struct_size;    /* set by rr_options_init; lets old callers meet newer libraries */
     const char *model;     /* folder in Hugging Face layout; required */
-    const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N" */
+    const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N"; for tests also "null" */
     const char *dtype;     /* "auto" (default), "f32", "bf16", "int8" */
     const char *isa;       /* NULL/"auto" (default), or a level to force, e.g. "avx2" */
     bool fallback;         /* true: an unusable GPU is a warning and the CPU serves */
@@ -76,6 +76,9 @@ struct rr_options {
     uint32_t batch_tokens; /* tokens per batch; 0 (default): chosen for the device */
     size_t queue_tokens;   /* RR_EBUSY above this many waiting tokens; default 262144 */
     size_t queue_requests; /* ... or this many waiting requests; default 4096 */
+    size_t queue_bytes;    /* ... or this many bytes of text in them; default 256 MiB */
+    uint64_t stall_ns;     /* a batch that runs longer (and ten times longer than it should) means
+                              that the device hangs; 0 (default): 30 s */
     bool literal_specials; /* true: "</s>" in a text is text.  false (default): as the reference
                                tokenizer does, it becomes the special token */
     const char *cache_dir; /* for compiled tokenizers; NULL: no cache is read or written */
@@ -113,7 +116,8 @@ enum rr_pooling { RR_POOL_MAX_SCORE, RR_POOL_MEAN, RR_POOL_FIRST };
  * whole query.  size 0: no windows, the document is truncated. */
 struct rr_window {
     uint32_t size;   /* document tokens in a window; more than fits beside the query is reduced */
-    uint32_t stride; /* from one window's start to the next, 1 to size; 0: size */
+    uint32_t stride; /* from one window's start to the next, 1 to size; 0: size.  The last window
+                        is moved back to end with the document.  At most 1024 windows each */
     enum rr_pooling pooling;
 };
 
@@ -142,7 +146,8 @@ struct rr_score {
     bool truncated;       /* true: part of the query or document was cut to fit max_length */
     bool rescored;        /* true: by the rescore precision */
     bool missing;         /* true: not scored in time (allow_partial); score and logit are 0 */
-    uint32_t full_tokens; /* what the pair would have without any cut */
+    uint32_t full_tokens; /* what the pair would have without any cut; at least so many, where a
+                             document has more than four times what fits and no windows */
     uint32_t n_windows;   /* 0: the document was not cut into windows */
     uint32_t window_start, window_end; /* bytes of the document: the best window */
 };
@@ -178,7 +183,8 @@ struct rr_ticket; /* opaque: names a request in flight */
 
 /* Queues a request.  RR_OK: the request's texts and array must stay as they are until on_done has
  * been called; *ticket (may be NULL if unwanted) is valid for rr_cancel until on_done returns.
- * Any other code (RR_EBUSY, RR_EINVAL, RR_ECLOSED, ...): on_done is never called. */
+ * Any other code (RR_EBUSY, RR_EINVAL, RR_ECLOSED, RR_EDEVICE while the device hangs, ...): on_done
+ * is never called. */
 RR_PUBLIC_NODISCARD int rr_submit(struct rr_engine *engine, const struct rr_request *req,
                                   rr_done_fn *on_done, void *user, struct rr_ticket **ticket,
                                   struct rr_error *err);
@@ -232,6 +238,7 @@ struct rr_info {
     char device_name[128];  /* e.g. the CPU's brand string */
     char isa[32];           /* e.g. "avx2" */
     char dtype[16];         /* e.g. "f32" */
+    char rescore_dtype[16]; /* empty: none */
     char weights_dtype[16]; /* of the file, e.g. "f16" */
     bool fallback_active;   /* a GPU was asked for and the CPU serves */
     uint32_t threads, prep_threads;
@@ -267,7 +274,8 @@ struct rr_stats {
     uint64_t device_errors, device_retries; /* failed batches; pairs computed again elsewhere */
     uint64_t compute_ns;                    /* time in which the device was busy */
     uint64_t last_batch_ns;                 /* monotonic time of its end; 0: none yet */
-    size_t queue_requests, queue_pairs, queue_tokens; /* accepted and not finished */
+    size_t queue_requests, queue_pairs, queue_tokens, queue_bytes; /* accepted, not finished */
+    float drift; /* bound of the difference between the two precisions that is believed now */
 };
 
 RR_PUBLIC void rr_engine_stats(struct rr_engine *engine, struct rr_stats *out);

@@ -17,6 +17,7 @@ struct rr_cached {
     float logit;
     uint32_t tokens : 31;
     uint32_t truncated : 1;
+    uint32_t full_tokens; /* as in rr_score; 0: not known, then tokens */
 };
 
 struct rr_lru_stats {

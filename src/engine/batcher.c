@@ -8,78 +8,125 @@
  * few. */
 enum { QUANTUM = 256 };
 
+struct batch { /* being filled */
+    struct rr_batcher *b;
+    const struct rr_pace *pace;
+    struct rr_unit **units;
+    uint32_t n, tokens;
+    bool full;
+};
+
 void rr_batcher_init(struct rr_batcher *b, uint32_t max_tokens, uint32_t max_pairs)
 {
-    b->tail = NULL;
-    b->max_tokens = max_tokens;
-    b->max_pairs = max_pairs;
-    b->quantum = QUANTUM;
+    *b = (struct rr_batcher){
+        .max_tokens = max_tokens,
+        .max_pairs = max_pairs,
+        .enough_tokens = max_tokens / 2,
+    };
+}
+
+/* The job's next unit that nobody has taken yet; NULL: none.  Moves its place forward. */
+static struct rr_unit *next_unit(rr_job *job)
+{
+    while (job->at) {
+        for (; job->at_want < job->at->n; job->at_want++) {
+            struct rr_unit *u = job->at->wants[job->at_want].unit;
+
+            if (u && !u->taken) return u;
+        }
+        if (!job->at->next) return NULL; /* stays at the end of the last: more may be added */
+        job->at = job->at->next;
+        job->at_want = 0;
+    }
+    return NULL;
 }
 
 void rr_batcher_add(struct rr_batcher *b, rr_job *job)
 {
-    if (job->in_ring || job->n_taken == job->n_ready) return;
-    if (b->tail) {
-        job->ring_next = b->tail->ring_next;
-        b->tail->ring_next = job;
-    } else {
-        job->ring_next = job;
-    }
-    b->tail = job;
-    job->in_ring = true;
-    job->deficit = 0;
+    if (!job->hopeless && next_unit(job))
+        rr_flows_add(&b->flows, &job->batch, job, job->class, job->req.tenant);
 }
 
-/* Unlinks the job after prev. */
-static void unlink_next(struct rr_batcher *b, rr_job *prev)
+void rr_batcher_remove(rr_job *job)
 {
-    rr_job *job = prev->ring_next;
-
-    prev->ring_next = job->ring_next;
-    if (job == b->tail) b->tail = job == prev ? NULL : prev;
-    job->ring_next = NULL;
-    job->in_ring = false;
+    rr_flows_remove(&job->batch);
 }
 
-void rr_batcher_remove(struct rr_batcher *b, rr_job *job)
+/* Even if the device did nothing else from now on, so many tokens would end too late. */
+static bool too_late(const struct batch *t, const rr_job *job, uint64_t tokens)
 {
-    rr_job *prev = b->tail;
+    double need = (double)tokens * t->pace->least_ns_per_token;
 
-    if (!job->in_ring) return;
-    while (prev->ring_next != job) prev = prev->ring_next;
-    unlink_next(b, prev);
+    return job->deadline_ns != UINT64_MAX && (double)t->pace->now + need > (double)job->deadline_ns;
 }
 
-uint32_t rr_batcher_take(struct rr_batcher *b, struct rr_batch_item *items, uint32_t *tokens)
+/* A job that wants all or nothing is given up as a whole. */
+static bool hopeless(const struct batch *t, const rr_job *job, const struct rr_unit *u)
 {
-    uint32_t n = 0, sum = 0;
+    return too_late(t, job, job->req.allow_partial ? u->n_tokens : job->tokens_left);
+}
 
-    while (b->tail && n < b->max_pairs) {
-        rr_job *job = b->tail->ring_next;
-        bool full = false;
+/* One visit to a job: takes what its deficit and its tenant's allow.  false: go on with the
+ * tenant's next job, if there is one; true: the batch is full or the tenant has had its share. */
+static bool visit_job(struct batch *t, struct rr_flow *flow)
+{
+    struct rr_node *node = flow->first;
+    rr_job *job = node->job;
+    struct rr_unit *u;
 
-        job->deficit += b->quantum;
-        while (job->n_taken < job->n_ready && n < b->max_pairs) {
-            uint32_t len = job->pairs[job->n_taken].n_tokens;
-
-            if (sum + len > b->max_tokens) {
-                full = true;
-                break;
-            }
-            if (len > job->deficit) break;
-            job->deficit -= len;
-            sum += len;
-            items[n++] = (struct rr_batch_item){ job, job->n_taken++ };
-        }
-        if (job->n_taken == job->n_ready) {
-            unlink_next(b, b->tail);
-        } else if (full) {
-            /* It keeps its place and what it saved: next in the coming batch. */
+    if (!node->visited) node->deficit += QUANTUM;
+    node->visited = true;
+    while ((u = next_unit(job))) {
+        if (hopeless(t, job, u)) {
+            job->hopeless = true;
             break;
-        } else {
-            b->tail = job; /* to the end of the ring */
         }
+        if (u->n_tokens > node->deficit) {
+            rr_flows_rotate_job(flow);
+            return false;
+        }
+        if (u->n_tokens > flow->deficit) return true;
+        if (t->n == t->b->max_pairs || t->tokens + u->n_tokens > t->b->max_tokens) {
+            t->full = true; /* it keeps its place and what it saved: next in the coming batch */
+            return true;
+        }
+        flow->deficit -= u->n_tokens;
+        node->deficit -= u->n_tokens;
+        u->taken = true;
+        t->tokens += u->n_tokens;
+        t->units[t->n++] = u;
     }
-    *tokens = sum;
-    return n;
+    rr_flows_remove(node);
+    /* Its last pair is in: others' work would only delay it. */
+    if (!job->hopeless && t->tokens >= t->b->enough_tokens) t->full = true;
+    return t->full;
+}
+
+/* Serves a class until the batch is full or the class has nothing left. */
+static void fill(struct batch *t, struct rr_flow *const *ring)
+{
+    while (*ring && !t->full) {
+        struct rr_flow *flow = *ring;
+
+        if (!flow->visited) flow->deficit += QUANTUM;
+        flow->visited = true;
+        while (flow->first && !visit_job(t, flow)) {
+        }
+        if (flow->first && !t->full) rr_flows_rotate(flow);
+    }
+}
+
+uint32_t rr_batcher_take(struct rr_batcher *b, const struct rr_pace *pace, struct rr_unit **units,
+                         uint32_t *tokens)
+{
+    struct batch t = { .b = b, .pace = pace, .units = units };
+    enum rr_class order[RR_CLASSES];
+    int c;
+
+    *tokens = 0;
+    if (rr_flows_empty(&b->flows)) return 0;
+    rr_flows_order(&b->flows, order);
+    for (c = 0; c < RR_CLASSES && !t.full; c++) fill(&t, &b->flows.rings[order[c]]);
+    *tokens = t.tokens;
+    return t.n;
 }

@@ -1,30 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* job.h - what walks through the engine: one job for each request, one pair for each document.
- * Layer: engine (L5).
+/* job.h - what walks through the engine: a job for each request, a want for each score it needs, a
+ * unit for each pair that has to be computed.  Layer: engine (L5).
  *
- * Fields are grouped by the stage that writes them.  Hand-over between stages happens under the
- * engine's lock, so a stage reads what earlier stages wrote without further care.  A job lives from
- * rr_submit until its on_done has returned; it is freed by engine.c alone. */
+ * A unit knows everything that computing it takes, so it outlives the jobs that want it: a job may
+ * end (late, cancelled, failed) while one of its units is in a batch, and several jobs may want the
+ * same unit.  docs/internals/engine.md has the table of lifetimes.
+ *
+ * Everything here is guarded by the engine's lock, with two exceptions: a thread that *holds* a job
+ * (holds > 0) may work on what the comments say is the holder's, and a taken unit's ids are the
+ * runner's. */
 #ifndef RR_ENGINE_JOB_H
 #define RR_ENGINE_JOB_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "cache/key.h"
+#include "engine/cascade.h"
+#include "engine/flows.h"
 #include "rerank.h"
 
-/* One (query, document) pair, ready to be computed. */
-struct rr_pair {
-    const int32_t *ids;   /* [n_tokens], in one of the job's blocks */
-    const int32_t *types; /* [n_tokens] */
-    uint32_t n_tokens;
-    uint32_t doc; /* index of the document */
+/* A lane is one precision of the model.  A batch belongs to one lane. */
+enum rr_lane_id { RR_LANE_MAIN, RR_LANE_RESCORE, RR_LANES };
+
+/* A pair to compute, for everyone who wants it.  Freed when it is not taken and nobody wants it,
+ * or by the runner when its batch is over. */
+struct rr_unit {
     struct rr_key key;
+    uint64_t fingerprint;    /* of the network whose score the key names */
+    struct rr_want *wants;   /* who waits for it */
+    struct rr_unit *sibling; /* next in the table of units in flight */
+    uint32_t n_tokens, full_tokens;
+    enum rr_lane_id lane;
+    bool cacheable; /* the request has not forbidden it */
+    bool shared;    /* in the table: others may want it, too */
+    bool taken;     /* in a batch */
+    int32_t data[]; /* ids [n_tokens], then types [n_tokens] */
 };
 
-struct rr_token_block { /* token ids of some pairs of a job */
-    struct rr_token_block *next;
-    int32_t data[];
+/* One score that a job needs: of a document, or of one window of it. */
+struct rr_want {
+    struct rr_ticket *job;
+    struct rr_unit *unit;         /* while it is being waited for */
+    struct rr_want *next, **link; /* among those of the unit */
+    uint32_t doc;
+    uint32_t tokens, full_tokens; /* of the pair; of the document uncut, beside the query */
+    uint32_t start, end;          /* bytes of the document: the window */
+    float logit;
+    bool done;   /* logit is known */
+    bool window; /* one of several, or the only one that counts */
+    bool cut;    /* part of the texts was left out */
+};
+
+/* Wants of one slice, those of a document next to each other, in order. */
+struct rr_want_block {
+    struct rr_want_block *next;
+    size_t n;
+    struct rr_want wants[];
 };
 
 /* The public ticket is the job. */
@@ -35,39 +67,49 @@ struct rr_ticket {
     void *user;
     uint32_t max_length;
     uint64_t submit_ns;
-    uint64_t deadline_ns; /* monotonic; UINT64_MAX: none */
-    size_t estimate;      /* tokens charged to the queue at admission */
+    uint64_t deadline_ns;   /* monotonic; UINT64_MAX: none */
+    size_t estimate, bytes; /* charged to the queue at admission */
+    enum rr_class class;
+
+    /* the way to the end */
+    unsigned holds;      /* threads that work on the job unlocked: it must not end meanwhile */
+    bool canceled;       /* by rr_cancel */
+    bool partial;        /* its time is over, what is scored is the result */
+    bool hopeless;       /* what is left cannot be done in time: nothing more is started */
+    bool touched;        /* in the runner's list */
+    bool closed;         /* the first exact_top_k are proven */
+    atomic_bool quit;    /* it will end: the holder should stop.  Relaxed: only a hint */
+    struct rr_error err; /* the first error.  A job with one computes nothing more */
+
+    /* the phase: first all documents in the main lane, then some again in the rescore lane.
+     * Written by its holder between phases */
+    enum rr_lane_id lane;
+    const uint32_t *todo; /* [n_todo] documents of the phase; NULL: all, in order */
+    size_t n_todo;
+    size_t n_prepared; /* of todo: prep is done with them */
+
+    /* documents; the holder's */
     struct rr_result *result;
-
-    /* rr_cancel; under the engine's lock */
-    bool canceled;
-
-    /* prep thread that holds the job; read by others under the engine's lock */
-    struct rr_pair *pairs;         /* [req.n_documents] room; what neither cache nor an equal
-                                      document answers, in the order of the documents */
-    struct rr_token_block *blocks; /* owns the token ids */
-    struct rr_seen *seen;          /* documents by key; see prep.c */
-    uint32_t *same_as;             /* [req.n_documents] index of the first equal document */
-    size_t n_prepared;             /* documents that prep is done with */
-    size_t n_ready;                /* pairs[0 .. n_ready) can be computed */
-    bool in_prep;                  /* queued for or held by a prep thread */
+    struct rr_seen *seen; /* documents by key, see slice.c */
+    uint32_t *same_as;    /* [n_documents] index of the first equal document */
+    struct rr_candidate
+        *candidates; /* [n_documents] what the cascade knows; NULL: no exact top k */
+    uint32_t *picks; /* [n_documents] what the cascade wants next */
+    float drift;     /* bound that the cascade works with */
     uint64_t tokenize_ns;
-    uint64_t ready_ns; /* when the first pair became ready */
 
-    /* batcher and runner; under the engine's lock */
-    size_t n_taken;     /* pairs handed to a batch */
-    size_t n_done; /* pairs whose logit is known; the job is complete at n_ready, out of prep */
-    uint64_t deficit;   /* tokens this job may still take in the current round */
-    bool in_ring;       /* the batcher holds the job */
-    uint64_t mark;      /* number of the last batch that held a pair of it */
-    uint64_t first_batch_ns;
+    /* wants of the phase */
+    struct rr_want_block *blocks, **blocks_end;
+    struct rr_want_block *at; /* the batcher's place: all before it are taken */
+    size_t at_want;
+    size_t n_wants, n_done;
+    uint64_t tokens_left; /* of the wants that are not done */
+    uint64_t ready_ns, first_batch_ns;
 
-    /* the first error; under the engine's lock.  A job with an error computes nothing more */
-    struct rr_error err;
-
-    struct rr_ticket *prep_next;            /* prep queue */
-    struct rr_ticket *ring_next;            /* batcher's ring */
-    struct rr_ticket *all_prev, *all_next;  /* every job in flight */
+    struct rr_node prep, batch;            /* in the prep queue, in the lane's batcher */
+    struct rr_ticket *touched_next;        /* runner: jobs that a batch changed */
+    struct rr_ticket *ending_next;         /* timer: jobs that it ends */
+    struct rr_ticket *all_prev, *all_next; /* every job in flight */
 };
 
 typedef struct rr_ticket rr_job;

@@ -2,11 +2,8 @@
 /* setup.c - what rr_open and rr_inspect share: options to model, tokenizer, device and a memory
  * plan.  Layer: engine (L5). */
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "backend/registry.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cpu/topology.h"
@@ -14,6 +11,8 @@
 
 /* What the Python service that rerankd replaces cuts pairs to. */
 enum { DEFAULT_MAX_LENGTH = 512 };
+
+enum { NULL_MAX_LENGTH = 8192 }; /* what the null network takes */
 
 void rr_options_init(struct rr_options *opt)
 {
@@ -25,82 +24,41 @@ void rr_options_init(struct rr_options *opt)
         .fallback = true,
         .queue_tokens = 262144,
         .queue_requests = 4096,
+        .queue_bytes = (size_t)256 << 20,
     };
 }
 
 void rr_setup_close(struct rr_setup *s)
 {
-    rr_model_close(s->model);
-    if (s->backend) s->backend->close(s->device);
+    int i;
+
+    for (i = 0; i < RR_LANES; i++) rr_net_close(&s->nets[i]);
     rr_tok_close(s->tok);
     memset(s, 0, sizeof(*s));
 }
 
 /* ---- device -------------------------------------------------------------------------------- */
 
-/* "cuda:1" -> "cuda", 1. */
-static int parse_device(const char *device, char name[16], uint32_t *index, struct rr_error *err)
+static struct rr_net_config config_of(const struct rr_options *opt, const char *device)
 {
-    const char *colon = strchr(device, ':');
-    size_t len = colon ? (size_t)(colon - device) : strlen(device);
-    char *end = NULL;
-
-    *index = 0;
-    if (colon) {
-        unsigned long v = strtoul(colon + 1, &end, 10);
-
-        if (end == colon + 1 || *end || v > 1023) len = 0;
-        *index = (uint32_t)v;
-    }
-    if (len == 0 || len > 15)
-        return rr_fail(err, RR_EINVAL, "device is \"%s\", expected auto, cpu, cuda or cuda:N",
-                       device);
-    memcpy(name, device, len);
-    name[len] = 0;
-    return RR_OK;
+    return (struct rr_net_config){ .folder = opt->model, .device = device, .dtype = opt->dtype,
+                                   .isa = opt->isa, .threads = opt->threads };
 }
 
-static int open_named(struct rr_setup *s, const struct rr_options *opt, const char *device,
-                      struct rr_error *err)
-{
-    struct rr_device_options dev = {
-        .threads = opt->threads,
-        .isa = opt->isa && strcmp(opt->isa, "auto") ? opt->isa : NULL,
-        .dtype = opt->dtype ? opt->dtype : "auto",
-    };
-    const char *why = "";
-    char name[16];
-    uint32_t count;
-    int rc = parse_device(device, name, &dev.index, err);
-
-    if (!rc) rc = rr_backend_find(&s->backend, name, err);
-    if (rc) return rc;
-    count = s->backend->device_count(&why);
-    if (dev.index >= count)
-        return rr_fail(err, RR_EDEVICE, "%s:%" PRIu32 ": %" PRIu32 " usable devices%s%s", name,
-                       dev.index, count, *why ? ": " : "", why);
-    rc = s->backend->open(&s->device, &dev, err);
-    if (rc) return rc;
-    if (strcmp(name, "cpu") == 0)
-        memcpy(s->info.device, "cpu", 4);
-    else
-        snprintf(s->info.device, sizeof(s->info.device), "%s:%" PRIu32, name, dev.index);
-    return RR_OK;
-}
-
-/* A GPU that cannot be used is a warning and the CPU serves, unless the caller forbids it. */
+/* The model files are open.  A GPU that cannot be used is a warning and the CPU serves, unless the
+ * caller forbids it. */
 static int open_device(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
     const char *want = opt->device && *opt->device ? opt->device : "auto";
     bool is_auto = strcmp(want, "auto") == 0;
+    struct rr_net_config config = config_of(opt, is_auto ? "cuda" : want);
+    struct rr_net_config cpu = config_of(opt, "cpu");
     struct rr_error why = { 0 };
     int rc;
 
-    if (strcmp(want, "cpu") == 0) return open_named(s, opt, "cpu", err);
-    rc = open_named(s, opt, is_auto ? "cuda" : want, &why);
+    if (strcmp(want, "cpu") == 0) return rr_net_device(&s->nets[RR_LANE_MAIN], &cpu, err);
+    rc = rr_net_device(&s->nets[RR_LANE_MAIN], &config, &why);
     if (!rc) return RR_OK;
-    s->backend = NULL;
-    s->device = NULL;
     if (rc == RR_EINVAL || (!is_auto && !opt->fallback)) {
         if (rc == RR_ENOENT) rc = RR_EDEVICE; /* what is missing is a device, not an input */
         return rr_fail(err, rc, "device %s cannot be used: %s", want, why.msg);
@@ -109,7 +67,36 @@ static int open_device(struct rr_setup *s, const struct rr_options *opt, struct 
         rr_log(RR_WARN, "device %s cannot be used (%s): serving on the CPU", want, why.msg);
         s->info.fallback_active = true;
     }
-    return open_named(s, opt, "cpu", err);
+    return rr_net_device(&s->nets[RR_LANE_MAIN], &cpu, err);
+}
+
+static int open_null(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    struct rr_net_config config = config_of(opt, opt->device);
+    int rc = rr_net_open(&s->nets[RR_LANE_MAIN], &config, err);
+
+    return rc ? rc : rr_null_tokenizer(&s->tok, err);
+}
+
+/* The second precision: the same files on the same device.  None is needed if the first one is it
+ * already. */
+static int open_rescore(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    struct rr_net *main = &s->nets[RR_LANE_MAIN], *net = &s->nets[RR_LANE_RESCORE];
+    const char *dtype = opt->rescore_dtype;
+    struct rr_net_config config = config_of(opt, main->name);
+    int rc;
+
+    if (!main->model || !dtype || !*dtype || strcmp(dtype, "none") == 0 ||
+        strcmp(dtype, main->info.dtype) == 0)
+        return RR_OK;
+    if (strcmp(dtype, "f32") != 0 && strcmp(dtype, "bf16") != 0)
+        return rr_fail(err, RR_EINVAL,
+                       "rescore_dtype is \"%s\", expected none, bf16 or f32", dtype);
+    config.dtype = dtype;
+    rc = rr_net_open(net, &config, err);
+    s->rescoring = !rc;
+    return rc;
 }
 
 /* ---- lengths and memory -------------------------------------------------------------------- */
@@ -117,7 +104,8 @@ static int open_device(struct rr_setup *s, const struct rr_options *opt, struct 
 static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint32_t device_batch,
                           struct rr_error *err)
 {
-    uint32_t most = rr_model_info(s->model)->max_length;
+    const struct rr_model *model = s->nets[RR_LANE_MAIN].model;
+    uint32_t most = model ? rr_model_info(model)->max_length : NULL_MAX_LENGTH;
     uint32_t least = rr_tok_pair_specials(s->tok) + 1;
     uint32_t wanted = opt->max_length;
 
@@ -200,37 +188,53 @@ static void model_name(char *out, size_t cap, const char *path)
     out[n] = 0;
 }
 
-static void describe(struct rr_setup *s, const struct rr_options *opt,
-                     const struct rr_device_info *dev)
+static void describe_model(struct rr_info *i, const struct rr_options *opt,
+                           const struct rr_model_info *m)
 {
-    const struct rr_model_info *m = rr_model_info(s->model);
-    struct rr_info *i = &s->info;
-
     model_name(i->model, sizeof(i->model), opt->model);
     copy(i->path, sizeof(i->path), opt->model);
     copy(i->architecture, sizeof(i->architecture), m->architecture);
-    copy(i->device_name, sizeof(i->device_name), dev->name);
-    copy(i->isa, sizeof(i->isa), dev->isa);
-    copy(i->dtype, sizeof(i->dtype), dev->dtype);
     copy(i->weights_dtype, sizeof(i->weights_dtype), m->weights_dtype);
-    i->threads = dev->threads;
-    i->prep_threads = opt->prep_threads ? opt->prep_threads : 1 + dev->threads / 8;
-    i->prep_threads = RR_MIN(i->prep_threads, (uint32_t)RR_MAX_PREP_THREADS);
     i->layers = m->layers;
     i->hidden = m->hidden;
     i->heads = m->heads;
     i->intermediate = m->intermediate;
     i->vocab = m->vocab;
     i->parameters = m->parameters;
+    i->fingerprint = m->fingerprint;
+}
+
+static void describe(struct rr_setup *s, const struct rr_options *opt)
+{
+    const struct rr_net *net = &s->nets[RR_LANE_MAIN];
+    struct rr_info *i = &s->info;
+
+    if (net->model) {
+        describe_model(i, opt, rr_model_info(net->model));
+    } else {
+        copy(i->model, sizeof(i->model), "null");
+        copy(i->architecture, sizeof(i->architecture), "null");
+        i->vocab = rr_tok_vocab_size(s->tok);
+    }
     /* One mix of both, so that either file's change shows. */
-    i->fingerprint = m->fingerprint ^ (rr_tok_fingerprint(s->tok) * UINT64_C(0x9E3779B97F4A7C15));
+    i->fingerprint ^= rr_tok_fingerprint(s->tok) * UINT64_C(0x9E3779B97F4A7C15);
+    copy(i->device, sizeof(i->device), net->name);
+    copy(i->device_name, sizeof(i->device_name), net->info.name);
+    copy(i->isa, sizeof(i->isa), net->info.isa);
+    copy(i->dtype, sizeof(i->dtype), net->info.dtype);
+    if (s->rescoring)
+        copy(i->rescore_dtype, sizeof(i->rescore_dtype), s->nets[RR_LANE_RESCORE].info.dtype);
+    i->threads = net->info.threads;
+    i->prep_threads = opt->prep_threads ? opt->prep_threads : 1 + net->info.threads / 8;
+    i->prep_threads = RR_MIN(i->prep_threads, (uint32_t)RR_MAX_PREP_THREADS);
 }
 
 /* ---- together ------------------------------------------------------------------------------ */
 
 static int check_vocab(const struct rr_setup *s, struct rr_error *err)
 {
-    uint32_t tok = rr_tok_vocab_size(s->tok), model = rr_model_info(s->model)->vocab;
+    uint32_t tok = rr_tok_vocab_size(s->tok);
+    uint32_t model = rr_model_info(s->nets[RR_LANE_MAIN].model)->vocab;
 
     if (tok <= model) return RR_OK;
     return rr_fail(err, RR_EFORMAT,
@@ -240,32 +244,48 @@ static int check_vocab(const struct rr_setup *s, struct rr_error *err)
                    tok - 1, model);
 }
 
+static int open_files(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    int rc;
+
+    if (opt->device && rr_null_is(opt->device)) return open_null(s, opt, err);
+    if (!opt->model || !*opt->model) return rr_fail(err, RR_EINVAL, "no model folder was given");
+    rc = rr_model_open(&s->nets[RR_LANE_MAIN].model, opt->model, err);
+    if (!rc) rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+    if (!rc) rc = check_vocab(s, err);
+    if (!rc) rc = open_device(s, opt, err);
+    if (!rc) rc = open_rescore(s, opt, err);
+    return rc;
+}
+
+static int plan_memory(struct rr_setup *s, struct rr_error *err)
+{
+    struct rr_memory mem = { 0 };
+    int i, rc = RR_OK;
+
+    for (i = 0; i < RR_LANES && !rc; i++) {
+        if (i != RR_LANE_MAIN && !s->rescoring) continue;
+        rc = rr_net_plan(&s->nets[i], &s->limits, &mem, err);
+        s->info.weights_bytes += mem.weights;
+        s->info.workspace_bytes += mem.workspace;
+        s->info.mapped_bytes = RR_MAX(s->info.mapped_bytes, mem.mapped); /* the same files */
+    }
+    return rc ? rc : check_memory(s, err);
+}
+
 int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
-    struct rr_device_info dev;
-    struct rr_memory mem;
     int rc;
 
     memset(s, 0, sizeof(*s));
     if (opt->struct_size != sizeof(*opt))
         return rr_fail(err, RR_EINVAL, "options of %zu bytes, expected %zu: call rr_options_init",
                        opt->struct_size, sizeof(*opt));
-    if (!opt->model || !*opt->model) return rr_fail(err, RR_EINVAL, "no model folder was given");
-    rc = rr_model_open(&s->model, opt->model, err);
-    if (!rc) rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
-    if (!rc) rc = check_vocab(s, err);
-    if (!rc) rc = open_device(s, opt, err);
+    rc = open_files(s, opt, err);
     if (rc) goto fail;
-    s->backend->describe(s->device, &dev);
-    describe(s, opt, &dev);
-    rc = choose_lengths(s, opt, dev.batch_tokens, err);
-    if (!rc)
-        rc = s->backend->plan(s->device, rr_model_program(s->model), &s->limits, &mem, err);
-    if (rc) goto fail;
-    s->info.weights_bytes = mem.weights;
-    s->info.mapped_bytes = mem.mapped;
-    s->info.workspace_bytes = mem.workspace;
-    rc = check_memory(s, err);
+    describe(s, opt);
+    rc = choose_lengths(s, opt, s->nets[RR_LANE_MAIN].info.batch_tokens, err);
+    if (!rc) rc = plan_memory(s, err);
     if (rc) goto fail;
     return RR_OK;
 fail:

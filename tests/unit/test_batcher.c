@@ -1,43 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_batcher.c - the batching policy alone: limits, order, fairness. */
+/* test_batcher.c - the batching policy alone: limits, order, fairness, priorities, deadlines.  Time
+ * is a number that the tests make up. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "engine/batcher.h"
 
-enum { MAX_PAIRS = 64, MAX_ITEMS = 256 };
+enum { MAX_PAIRS = 64, MAX_ITEMS = 256, MAX_JOBS = 40 };
+
+static const struct rr_pace no_pace; /* nothing measured yet */
 
 struct fake {
     rr_job job;
-    struct rr_pair pairs[MAX_PAIRS];
+    struct rr_unit units[MAX_PAIRS];
+    struct rr_want_block *block;
 };
 
-static void fake_init(struct fake *f, size_t n, uint32_t tokens)
+static struct fake fakes[MAX_JOBS];
+static struct rr_batcher batcher;
+static struct rr_unit *items[MAX_ITEMS];
+
+static int forget(void **state)
 {
     size_t i;
 
+    (void)state;
+    for (i = 0; i < MAX_JOBS; i++) free(fakes[i].block);
+    memset(fakes, 0, sizeof(fakes));
+    return 0;
+}
+
+/* Job number i with n pairs of so many tokens, as it comes from prep. */
+static rr_job *fake_job(size_t i, size_t n, uint32_t tokens)
+{
+    struct fake *f = &fakes[i];
+    size_t p;
+
+    free(f->block);
     memset(f, 0, sizeof(*f));
-    f->job.pairs = f->pairs;
-    f->job.req.n_documents = n;
-    f->job.n_ready = n;
-    for (i = 0; i < n; i++) f->pairs[i].n_tokens = tokens;
+    f->block = calloc(1, sizeof(*f->block) + MAX_PAIRS * sizeof(*f->block->wants));
+    f->block->n = n;
+    f->job.at = f->block;
+    f->job.class = RR_CLASS_NORMAL;
+    f->job.deadline_ns = UINT64_MAX;
+    f->job.tokens_left = n * tokens;
+    for (p = 0; p < MAX_PAIRS; p++) {
+        f->units[p].n_tokens = tokens;
+        f->block->wants[p].job = &f->job;
+        f->block->wants[p].unit = &f->units[p];
+    }
+    return &f->job;
+}
+
+static size_t job_of(const struct rr_unit *u)
+{
+    return (size_t)((const char *)u - (const char *)fakes) / sizeof(fakes[0]);
+}
+
+/* One batch; share[i] gets the tokens of job i. */
+static uint32_t take(const struct rr_pace *pace, uint32_t *share)
+{
+    uint32_t tokens = 0, sum = 0, n = rr_batcher_take(&batcher, pace, items, &tokens), i;
+
+    if (share) memset(share, 0, MAX_JOBS * sizeof(*share));
+    for (i = 0; i < n; i++) {
+        sum += items[i]->n_tokens;
+        assert_true(items[i]->taken);
+        if (share) share[job_of(items[i])] += items[i]->n_tokens;
+    }
+    assert_int_equal(sum, tokens);
+    assert_true(tokens <= batcher.max_tokens);
+    assert_true(n <= batcher.max_pairs);
+    return n;
 }
 
 static void test_empty(void **state)
 {
-    struct rr_batcher b;
-    struct rr_batch_item items[MAX_ITEMS];
-    uint32_t tokens = 7;
-
     (void)state;
-    rr_batcher_init(&b, 512, MAX_ITEMS);
-    assert_int_equal(rr_batcher_take(&b, items, &tokens), 0);
-    assert_int_equal(tokens, 0);
+    rr_batcher_init(&batcher, 512, MAX_ITEMS);
+    assert_int_equal(take(&no_pace, NULL), 0);
 }
 
 /* Never more tokens or pairs than allowed; every pair exactly once, in order. */
@@ -53,140 +100,265 @@ static void test_limits(void **state)
         { 512, 256, 512, 5, "a pair as long as the batch" },
         { 512, 256, 1, 64, "many tiny pairs" },
         { 300, 256, 300, 3, "a pair longer than the quantum" },
+        { 8192, 256, 8192, 2, "a pair much longer than the quantum" },
+        { 512, 1, 1, 3, "room for one pair" },
     };
     size_t c;
 
     (void)state;
     for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        struct rr_batcher b;
-        struct rr_batch_item items[MAX_ITEMS];
-        struct fake f;
+        rr_job *job = fake_job(0, cases[c].n, cases[c].pair_tokens);
         size_t seen = 0;
-        uint32_t tokens, n, i;
+        uint32_t n, i;
 
-        rr_batcher_init(&b, cases[c].max_tokens, cases[c].max_pairs);
-        fake_init(&f, cases[c].n, cases[c].pair_tokens);
-        rr_batcher_add(&b, &f.job);
-        rr_batcher_add(&b, &f.job); /* twice has no effect */
-        while ((n = rr_batcher_take(&b, items, &tokens)) > 0) {
-            assert_true(n <= cases[c].max_pairs);
-            assert_true(tokens <= cases[c].max_tokens);
-            assert_int_equal(tokens, n * cases[c].pair_tokens);
-            for (i = 0; i < n; i++) assert_int_equal(items[i].pair, seen++);
-        }
+        rr_batcher_init(&batcher, cases[c].max_tokens, cases[c].max_pairs);
+        rr_batcher_add(&batcher, job);
+        rr_batcher_add(&batcher, job); /* twice has no effect */
+        while ((n = take(&no_pace, NULL)) > 0)
+            for (i = 0; i < n; i++) assert_ptr_equal(items[i], &fakes[0].units[seen++]);
         assert_int_equal(seen, cases[c].n);
-        assert_false(f.job.in_ring);
-        assert_null(b.tail);
+        assert_null(job->batch.flow);
+        assert_true(rr_flows_empty(&batcher.flows));
     }
 }
 
 /* A batch is filled to within one pair of its limit while work is left. */
 static void test_batches_are_full(void **state)
 {
-    struct rr_batcher b;
-    struct rr_batch_item items[MAX_ITEMS];
-    struct fake f[3];
-    uint32_t tokens;
     size_t i;
 
     (void)state;
-    rr_batcher_init(&b, 1000, MAX_ITEMS);
-    for (i = 0; i < 3; i++) {
-        fake_init(&f[i], 60, 30);
-        rr_batcher_add(&b, &f[i].job);
-    }
-    for (i = 0; i < 5; i++) {
-        rr_batcher_take(&b, items, &tokens);
-        assert_true(tokens > 1000 - 30);
+    rr_batcher_init(&batcher, 1000, MAX_ITEMS);
+    for (i = 0; i < 3; i++) rr_batcher_add(&batcher, fake_job(i, 60, 30));
+    for (i = 0; i < 5; i++) assert_int_equal(take(&no_pace, NULL), 33);
+}
+
+/* A small job behind two large ones is done as soon as its share allows. */
+static void test_small_behind_large(void **state)
+{
+    static const struct {
+        size_t large_n, small_n;
+        uint32_t large_tokens, small_tokens, max_tokens;
+        int most;
+        const char *why;
+    } cases[] = {
+        { 64, 20, 500, 50, 2048, 2, "long documents before short ones" },
+        { 64, 20, 500, 50, 1024, 4, "a whole batch of work, of which a third is its share" },
+        { 1, 20, 8192, 32, 8192, 2, "one pair that fills a batch" },
+        { 64, 1, 512, 512, 1024, 2, "one document of the same length" },
+    };
+    uint32_t share[MAX_JOBS];
+    size_t c, i;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        int batches = 0;
+
+        rr_batcher_init(&batcher, cases[c].max_tokens, MAX_ITEMS);
+        for (i = 1; i < 3; i++)
+            rr_batcher_add(&batcher, fake_job(i, cases[c].large_n, cases[c].large_tokens));
+        rr_batcher_add(&batcher, fake_job(0, cases[c].small_n, cases[c].small_tokens));
+        for (; fakes[0].job.batch.flow; batches++) take(&no_pace, share);
+        if (batches > cases[c].most) fail_msg("%s: %d batches", cases[c].why, batches);
     }
 }
 
-/* A small job behind a large one is done within two batches, and long and short documents share
- * tokens, not pairs. */
-static void test_fair(void **state)
+/* A batch that is worth its while and completes a job is not filled up with others' work. */
+static void test_not_mixed_needlessly(void **state)
 {
-    struct rr_batcher b;
-    struct rr_batch_item items[MAX_ITEMS];
-    struct fake large, small;
-    uint32_t tokens, n, i, share[2] = { 0, 0 };
-    int batches = 0;
+    uint32_t share[MAX_JOBS];
 
     (void)state;
-    rr_batcher_init(&b, 2048, MAX_ITEMS);
-    fake_init(&large, 64, 500);
-    fake_init(&small, 20, 50);
-    rr_batcher_add(&b, &large.job);
-    rr_batcher_add(&b, &small.job);
-    while (small.job.n_taken < 20) {
-        n = rr_batcher_take(&b, items, &tokens);
-        for (i = 0; i < n; i++) {
-            bool is_large = items[i].job == &large.job;
+    rr_batcher_init(&batcher, 2048, MAX_ITEMS);
+    fake_job(0, 24, 50)->class = RR_CLASS_HIGH; /* 1200 tokens: more than half a batch */
+    rr_batcher_add(&batcher, &fakes[0].job);
+    rr_batcher_add(&batcher, fake_job(1, 64, 100));
+    take(&no_pace, share);
+    assert_int_equal(share[0], 1200);
+    assert_int_equal(share[1], 0);
+    /* A small one does not waste the device: it shares. */
+    rr_batcher_init(&batcher, 2048, MAX_ITEMS);
+    rr_batcher_add(&batcher, fake_job(0, 2, 50));
+    rr_batcher_add(&batcher, fake_job(1, 64, 100));
+    take(&no_pace, share);
+    assert_int_equal(share[0], 100);
+    assert_true(share[1] >= 1900);
+}
 
-            share[is_large] += items[i].job->pairs[items[i].pair].n_tokens;
-        }
-        batches++;
+/* Tenants share first: one with ten requests gets no more than one with a single request. */
+static void test_tenants(void **state)
+{
+    uint32_t share[MAX_JOBS], many = 0, one = 0;
+    size_t i, b;
+
+    (void)state;
+    rr_batcher_init(&batcher, 2048, MAX_ITEMS);
+    for (i = 1; i <= 10; i++) {
+        fake_job(i, 64, 100)->req.tenant = 7;
+        rr_batcher_add(&batcher, &fakes[i].job);
     }
-    assert_true(batches <= 2);
-    assert_int_equal(share[0], 1000);
-    assert_true(share[1] > 0);
+    fake_job(0, 64, 100)->req.tenant = 8;
+    rr_batcher_add(&batcher, &fakes[0].job);
+    for (b = 0; b < 4; b++) {
+        take(&no_pace, share);
+        one += share[0];
+        for (i = 1; i <= 10; i++) many += share[i];
+    }
+    assert_in_range(one, many - 512, many + 512);
+    /* ... and the requests of a tenant share its part. */
+    for (i = 1; i <= 10; i++) assert_true(fakes[i].job.at_want > 0);
+}
+
+/* More tenants than flows: everybody is served, nobody twice in a row. */
+static void test_more_tenants_than_flows(void **state)
+{
+    static struct {
+        rr_job job;
+        struct rr_unit unit;
+        struct rr_want_block *block;
+    } t[3 * RR_FLOWS];
+    uint32_t tokens, n, i, served = 0;
+
+    (void)state;
+    rr_batcher_init(&batcher, 100, MAX_ITEMS);
+    for (i = 0; i < 3 * RR_FLOWS; i++) {
+        memset(&t[i], 0, sizeof(t[i]));
+        t[i].block = calloc(1, sizeof(*t[i].block) + sizeof(struct rr_want));
+        t[i].block->n = 1;
+        t[i].block->wants[0].unit = &t[i].unit;
+        t[i].unit.n_tokens = 10;
+        t[i].job.at = t[i].block;
+        t[i].job.deadline_ns = UINT64_MAX;
+        t[i].job.req.tenant = i;
+        rr_batcher_add(&batcher, &t[i].job);
+    }
+    while ((n = rr_batcher_take(&batcher, &no_pace, items, &tokens)) > 0) served += n;
+    assert_int_equal(served, 3 * RR_FLOWS);
+    for (i = 0; i < 3 * RR_FLOWS; i++) free(t[i].block);
+}
+
+/* Higher classes go first, lower ones get their part nevertheless. */
+static void test_priorities(void **state)
+{
+    uint32_t share[MAX_JOBS], sum[RR_CLASSES] = { 0 };
+    int b, c;
+
+    (void)state;
+    rr_batcher_init(&batcher, 640, MAX_ITEMS);
+    for (c = 0; c < RR_CLASSES; c++) {
+        fake_job((size_t)c, 64, 100)->class = (enum rr_class)c;
+        rr_batcher_add(&batcher, &fakes[c].job);
+    }
+    for (b = 0; b < 32; b++) {
+        take(&no_pace, share);
+        for (c = 0; c < RR_CLASSES; c++) {
+            sum[c] += share[c];
+            /* Endless work: taken pairs are there again. */
+            for (int p = 0; p < MAX_PAIRS; p++) fakes[c].units[p].taken = false;
+            fakes[c].job.at_want = 0;
+            rr_batcher_add(&batcher, &fakes[c].job);
+        }
+    }
+    assert_true(sum[RR_CLASS_HIGH] > 2 * sum[RR_CLASS_NORMAL]);
+    assert_true(sum[RR_CLASS_NORMAL] > 2 * sum[RR_CLASS_LOW]);
+    assert_true(sum[RR_CLASS_LOW] >= 600);
 }
 
 static void test_remove(void **state)
 {
-    struct rr_batcher b;
-    struct rr_batch_item items[MAX_ITEMS];
-    struct fake f[4];
-    uint32_t tokens, n, i;
+    uint32_t n, i;
     size_t victim, j;
 
     (void)state;
     for (victim = 0; victim < 4; victim++) {
-        rr_batcher_init(&b, 4096, MAX_ITEMS);
+        rr_batcher_init(&batcher, 4096, MAX_ITEMS);
         for (j = 0; j < 4; j++) {
-            fake_init(&f[j], 3, 10);
-            rr_batcher_add(&b, &f[j].job);
+            fake_job(j, 3, 10)->req.tenant = j / 2;
+            rr_batcher_add(&batcher, &fakes[j].job);
         }
-        rr_batcher_remove(&b, &f[victim].job);
-        rr_batcher_remove(&b, &f[victim].job); /* twice has no effect */
-        n = rr_batcher_take(&b, items, &tokens);
+        rr_batcher_remove(&fakes[victim].job);
+        rr_batcher_remove(&fakes[victim].job); /* twice has no effect */
+        n = take(&no_pace, NULL);
         assert_int_equal(n, 9);
-        for (i = 0; i < n; i++) assert_ptr_not_equal(items[i].job, &f[victim].job);
+        for (i = 0; i < n; i++) assert_int_not_equal(job_of(items[i]), victim);
     }
-    rr_batcher_init(&b, 4096, MAX_ITEMS);
-    fake_init(&f[0], 3, 10);
-    rr_batcher_add(&b, &f[0].job);
-    rr_batcher_remove(&b, &f[0].job);
-    assert_null(b.tail);
+    rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+    rr_batcher_add(&batcher, fake_job(0, 3, 10));
+    rr_batcher_remove(&fakes[0].job);
+    assert_true(rr_flows_empty(&batcher.flows));
 }
 
-/* Pairs that become ready later are served when the job is added again. */
+/* Pairs that become ready later are served when the job is added again; those that another job's
+ * turn has taken are not taken twice. */
 static void test_grows(void **state)
 {
-    struct rr_batcher b;
-    struct rr_batch_item items[MAX_ITEMS];
-    struct fake f;
-    uint32_t tokens;
+    rr_job *job = fake_job(0, 4, 10);
 
     (void)state;
-    rr_batcher_init(&b, 4096, MAX_ITEMS);
-    fake_init(&f, 10, 10);
-    f.job.n_ready = 4;
-    rr_batcher_add(&b, &f.job);
-    assert_int_equal(rr_batcher_take(&b, items, &tokens), 4);
-    rr_batcher_add(&b, &f.job); /* nothing new: stays out */
-    assert_false(f.job.in_ring);
-    f.job.n_ready = 10;
-    rr_batcher_add(&b, &f.job);
-    assert_int_equal(rr_batcher_take(&b, items, &tokens), 6);
+    rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+    rr_batcher_add(&batcher, job);
+    assert_int_equal(take(&no_pace, NULL), 4);
+    rr_batcher_add(&batcher, job); /* nothing new: stays out */
+    assert_null(job->batch.flow);
+    fakes[0].block->n = 10;
+    fakes[0].units[7].taken = true;
+    rr_batcher_add(&batcher, job);
+    assert_int_equal(take(&no_pace, NULL), 5);
+}
+
+/* What cannot be done in time is not started, but what can is. */
+static void test_deadlines(void **state)
+{
+    static const struct {
+        uint64_t deadline;
+        double ns_per_token;
+        bool partial;
+        uint32_t taken;
+        const char *why;
+    } cases[] = {
+        { UINT64_MAX, 1000, false, 10, "no deadline" },
+        { 1000 + 100 * 10, 1, false, 10, "time enough" },
+        { 1000 + 999, 1, false, 0, "one nanosecond short" },
+        { 1000 + 999, 0, false, 10, "nothing measured: try" },
+        { 1000 + 999, 1, true, 10, "short, but parts are welcome" },
+        { 1000 + 50, 1, true, 0, "not even one pair" },
+        { 999, 1, false, 0, "over already" },
+    };
+    size_t c;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_pace pace = { 1000, cases[c].ns_per_token };
+        rr_job *job = fake_job(0, 10, 100);
+        uint32_t n;
+
+        rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+        job->deadline_ns = cases[c].deadline;
+        job->req.allow_partial = cases[c].partial;
+        rr_batcher_add(&batcher, job);
+        n = take(&pace, NULL);
+        if (n != cases[c].taken) fail_msg("%s: %u pairs", cases[c].why, n);
+        assert_int_equal(job->hopeless, n == 0);
+        rr_batcher_add(&batcher, job); /* a hopeless one stays out */
+        assert_null(job->batch.flow);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),           cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_batches_are_full), cmocka_unit_test(test_fair),
-        cmocka_unit_test(test_remove),          cmocka_unit_test(test_grows),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_batches_are_full),
+        cmocka_unit_test(test_small_behind_large),
+        cmocka_unit_test(test_not_mixed_needlessly),
+        cmocka_unit_test(test_tenants),
+        cmocka_unit_test(test_more_tenants_than_flows),
+        cmocka_unit_test(test_priorities),
+        cmocka_unit_test(test_remove),
+        cmocka_unit_test(test_grows),
+        cmocka_unit_test(test_deadlines),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, forget);
 }

@@ -64,7 +64,7 @@ static void test_lru(void **state)
     (void)state;
     assert_int_equal(rr_lru_open(&c, 64 << 10, &err), RR_OK);
     for (i = 0; i < N; i++) {
-        rr_lru_put(c, numbered(i), (struct rr_cached){ (float)i, 7, i & 1 });
+        rr_lru_put(c, numbered(i), (struct rr_cached){ (float)i, 7, i & 1, 0 });
         assert_true(rr_lru_get(c, numbered(i), &v));
         assert_true(v.logit == (float)i && v.tokens == 7 && v.truncated == (i & 1));
         assert_true(rr_lru_get(c, numbered(0), &v)); /* used all the time: never goes */
@@ -74,7 +74,7 @@ static void test_lru(void **state)
     assert_int_equal(stats.evictions, N - stats.entries);
     assert_int_equal(stats.hits, 2 * N);
     assert_false(rr_lru_get(c, numbered(1), &v));
-    rr_lru_put(c, numbered(N - 1), (struct rr_cached){ -1, 8, 0 }); /* overwrites */
+    rr_lru_put(c, numbered(N - 1), (struct rr_cached){ -1, 8, 0, 0 }); /* overwrites */
     assert_true(rr_lru_get(c, numbered(N - 1), &v));
     assert_true(v.logit == -1 && v.tokens == 8);
     rr_lru_close(c);
@@ -106,7 +106,7 @@ static void *hammer(void *arg)
         uint64_t k = i * 7919 % 3000;
 
         if (rr_lru_get(c, numbered(k), &v) && v.logit != (float)k) return c;
-        rr_lru_put(c, numbered(k), (struct rr_cached){ (float)k, 1, 0 });
+        rr_lru_put(c, numbered(k), (struct rr_cached){ (float)k, 1, 0, 0 });
     }
     return NULL;
 }

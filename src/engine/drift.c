@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* drift.c - how far the logits of the two precisions may be apart: given, read, or measured.
+ * Layer: engine (L5). */
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "engine/engine.h"
+
+/* A bound from a few pairs needs room for the many; what it misses widens it while serving. */
+#define MARGIN 3.0f
+#define LEAST_DRIFT 1e-3f
+#define MAX_REPORT (1u << 20)
+
+/* Pairs of several languages and lengths, fitting and not. */
+static const struct {
+    const char *query, *document;
+} samples[] = {
+    { "capital of France", "Paris is the capital and largest city of France." },
+    { "capital of France", "Bananas are rich in potassium." },
+    { "Quelle est la capitale de la France ?", "Lyon est une ville du sud-est de la France." },
+    { "comment renouveler un passeport",
+      "La demande se fait en mairie, avec une photo récente, un "
+      "justificatif de domicile et l'ancien titre. Comptez deux à six semaines." },
+    { "how do I reset my password",
+      "Open Settings, choose Account, then Reset password. A link is "
+      "sent to the address you registered with; it is valid for one hour." },
+    { "how do I reset my password", "Our offices are closed on public holidays." },
+    { "Was kostet der Versand?", "Ab 50 Euro Bestellwert liefern wir kostenlos." },
+    { "x", "y" },
+};
+
+/* One pair through one lane. */
+static int score(struct rr_engine *e, struct rr_net *net, size_t i, float *logit,
+                 struct rr_error *err)
+{
+    uint32_t max = e->limits.max_length, dropped, cu[2] = { 0, 0 };
+    struct rr_tok_ids a, b;
+    struct rr_sequences seqs;
+    int32_t *query = e->probe_ids + 2 * (size_t)max; /* free since the probe was made */
+    int rc = rr_tok_encode(e->tok, e->tokenize_scratch, rr_text(samples[i].query), max, 0, &a, err);
+
+    if (rc) return rc;
+    memcpy(query, a.ids, a.n * sizeof(*query));
+    a.ids = query;
+    rc = rr_tok_encode(e->tok, e->tokenize_scratch, rr_text(samples[i].document), max, 0, &b, err);
+    if (!rc) rc = rr_tok_pair(e->tok, &a, &b, max, 0, e->ids, e->types, &cu[1], &dropped, err);
+    if (rc) return rc;
+    seqs = (struct rr_sequences){
+        .n_tokens = cu[1], .n_sequences = 1, .ids = e->ids, .types = e->types, .cu_seqlens = cu
+    };
+    return rr_net_forward(net, &seqs, logit, err);
+}
+
+static int measure(struct rr_engine *e, struct rr_error *err)
+{
+    float most = 0, cheap, exact;
+    size_t i;
+    int rc;
+
+    for (i = 0; i < RR_COUNT(samples); i++) {
+        rc = score(e, &e->lanes[RR_LANE_MAIN].net, i, &cheap, err);
+        if (!rc) rc = score(e, &e->lanes[RR_LANE_RESCORE].net, i, &exact, err);
+        if (rc) return rc;
+        most = fmaxf(most, fabsf(cheap - exact));
+    }
+    if (!isfinite(most))
+        return rr_fail(err, RR_ENONFINITE, "the model gave a score that is not a number");
+    e->drift = RR_MAX(MARGIN * most, LEAST_DRIFT);
+    rr_log(RR_INFO, "%s and %s differ by up to %g on %zu pairs: taking %g as the bound",
+           e->info.dtype, e->info.rescore_dtype, (double)most, RR_COUNT(samples), (double)e->drift);
+    return RR_OK;
+}
+
+/* "drift" of verify.json in the model folder, if there is one: a number of at least 0. */
+static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
+{
+    char path[PATH_MAX], *text;
+    float drift = -1;
+    json_t *root;
+    size_t len;
+    int rc;
+
+    *found = false;
+    if (!rr_path_join(path, sizeof(path), e->folder, "verify.json") || !rr_file_exists(path))
+        return RR_OK;
+    rc = rr_file_read(&text, &len, path, MAX_REPORT, RR_MEM_MISC, err);
+    if (rc) return rc;
+    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_REJECT, err);
+    rr_free(text);
+    if (rc) return rr_fail_prefix(err, "%s", path);
+    rc = rr_json_f32(root, path, "drift", &drift, err);
+    json_decref(root);
+    if (rc) return rc;
+    *found = drift >= 0;
+    if (*found) e->drift = drift;
+    return RR_OK;
+}
+
+int rr_drift_open(struct rr_engine *e, const struct rr_options *opt, struct rr_error *err)
+{
+    bool found;
+    int rc;
+
+    if (opt->drift < 0 || !isfinite(opt->drift))
+        return rr_fail(err, RR_EINVAL, "drift is %g, expected a bound of at least 0",
+                       (double)opt->drift);
+    e->drift = opt->drift;
+    if (e->drift > 0) return RR_OK;
+    rc = read_report(e, &found, err);
+    return rc || found ? rc : measure(e, err);
+}

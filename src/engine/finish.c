@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* finish.c - from wants to scores, from one phase to the next, and the end of a job.
+ * Layer: engine (L5). */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "engine/engine.h"
+
+/* ---- scores -------------------------------------------------------------------------------- */
+
+static double sigmoid(double x)
+{
+    double e = exp(-fabs(x));
+
+    return x >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+/* One document's logit from its wants [n], which are all done. */
+static float pool(const struct rr_want *wants, size_t n, enum rr_pooling pooling, size_t *best)
+{
+    double sum = 0;
+    size_t i;
+
+    *best = 0;
+    for (i = 0; i < n; i++) { /* in order: the same bits whichever was computed first */
+        sum += wants[i].logit;
+        if (wants[i].logit > wants[*best].logit) *best = i;
+    }
+    return pooling == RR_POOL_MEAN ? (float)(sum / (double)n) : wants[*best].logit;
+}
+
+static void score_document(rr_job *job, const struct rr_want *wants, size_t n)
+{
+    uint32_t doc = wants->doc;
+    struct rr_score *s = &job->result->scores[doc];
+    size_t best, i;
+    float logit = pool(wants, n, job->req.window.pooling, &best);
+
+    s->logit = logit;
+    s->missing = false;
+    s->rescored = job->lane == RR_LANE_RESCORE;
+    s->tokens = 0;
+    for (i = 0; i < n; i++) s->tokens += wants[i].tokens;
+    s->full_tokens = wants->full_tokens;
+    s->truncated = wants->cut;
+    s->n_windows = wants->window ? (uint32_t)n : 0;
+    s->window_start = wants[best].start;
+    s->window_end = wants[best].end;
+    if (!job->candidates) return;
+    if (s->rescored) {
+        job->candidates[doc].exact = logit;
+        job->candidates[doc].rescored = true;
+    } else {
+        job->candidates[doc].cheap = logit;
+    }
+}
+
+static void free_blocks(rr_job *job)
+{
+    while (job->blocks) {
+        struct rr_want_block *next = job->blocks->next;
+
+        rr_free(job->blocks);
+        job->blocks = next;
+    }
+    job->blocks_end = &job->blocks;
+}
+
+/* The phase's wants become scores of the documents that have all of theirs.  A part of a document's
+ * windows makes no score: it would depend on the time. */
+static void settle(rr_job *job)
+{
+    struct rr_want_block *b;
+    size_t begin, end;
+    bool done;
+
+    for (b = job->blocks; b; b = b->next) {
+        for (begin = 0; begin < b->n; begin = end) {
+            done = true;
+            for (end = begin; end < b->n && b->wants[end].doc == b->wants[begin].doc; end++)
+                done = done && b->wants[end].done;
+            if (done) score_document(job, &b->wants[begin], end - begin);
+        }
+    }
+    free_blocks(job);
+}
+
+/* ---- phases -------------------------------------------------------------------------------- */
+
+static bool phase_over(const rr_job *job)
+{
+    return job->n_prepared == job->n_todo && job->n_done == job->n_wants;
+}
+
+/* The two precisions were further apart than we believed: believe more from now on. */
+static void widen(struct rr_engine *e, float seen)
+{
+    const float margin = 1.25f;
+
+    if (seen > e->drift) e->drift = seen * margin;
+}
+
+static void ignore_duplicates(rr_job *job)
+{
+    size_t i;
+
+    for (i = 0; i < job->req.n_documents; i++) job->candidates[i].ignored = job->same_as[i] != i;
+}
+
+/* Settles the phase of a job with candidates and prepares the next one.  Lock held; released
+ * meanwhile, the job is held. */
+static void next_phase(struct rr_engine *e, rr_job *job)
+{
+    size_t n = job->req.n_documents, picked;
+    float drift;
+
+    job->holds++;
+    pthread_mutex_unlock(&e->lock);
+    if (job->lane == RR_LANE_MAIN) ignore_duplicates(job);
+    settle(job);
+    drift = rr_cascade_drift(job->candidates, n);
+    pthread_mutex_lock(&e->lock);
+    widen(e, drift);
+    drift = e->drift;
+    pthread_mutex_unlock(&e->lock);
+    picked =
+        rr_cascade_pick(job->candidates, n, RR_MIN(job->req.exact_top_k, n), drift, job->picks);
+    pthread_mutex_lock(&e->lock);
+    job->holds--;
+    job->closed = picked == 0;
+    job->lane = RR_LANE_RESCORE;
+    job->todo = job->picks;
+    job->n_todo = picked;
+    job->n_prepared = job->n_wants = job->n_done = 0;
+    job->at = NULL;
+    job->at_want = 0;
+    job->tokens_left = 0;
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+static int best_first(const void *pa, const void *pb, void *scores)
+{
+    uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
+    const struct rr_score *x = &((const struct rr_score *)scores)[a];
+    const struct rr_score *y = &((const struct rr_score *)scores)[b];
+
+    if (x->missing != y->missing) return x->missing ? 1 : -1;
+    if (x->logit != y->logit) return x->logit > y->logit ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+/* How many documents prep has seen: same_as is defined for these. */
+static size_t n_seen(const rr_job *job)
+{
+    return job->lane == RR_LANE_MAIN ? job->n_prepared : job->req.n_documents;
+}
+
+static void fill_result(const struct rr_engine *e, rr_job *job, uint64_t now)
+{
+    struct rr_result *r = job->result;
+    size_t i, seen = n_seen(job);
+
+    settle(job);
+    for (i = 0; i < r->n_documents; i++) {
+        struct rr_score *s = &r->scores[i];
+
+        if (i < seen && job->same_as[i] != i) *s = r->scores[job->same_as[i]];
+        if (!s->missing) s->score = sigmoid(s->logit);
+        r->n_missing += s->missing;
+        r->tokens += s->tokens;
+        r->order[i] = (uint32_t)i;
+    }
+    qsort_r(r->order, r->n_documents, sizeof(*r->order), best_first, r->scores);
+    r->exact = r->n_missing == 0 && (e->exact || job->closed);
+    r->timings =
+        (struct rr_timings){ .tokenize_ns = job->tokenize_ns, .total_ns = now - job->submit_ns };
+    if (!job->ready_ns) return;
+    if (!job->first_batch_ns) job->first_batch_ns = now; /* others computed what it waited for */
+    r->timings.queue_ns = job->first_batch_ns - RR_MIN(job->ready_ns, job->first_batch_ns);
+    r->timings.compute_ns = now - job->first_batch_ns;
+}
+
+void rr_job_drop(rr_job *job)
+{
+    if (!job) return;
+    free_blocks(job);
+    rr_free(job->same_as);
+    rr_free(job->seen);
+    rr_free(job->candidates);
+    rr_free(job->picks);
+    rr_result_free(job->result);
+    rr_free(job);
+}
+
+void rr_job_fail(rr_job *job, int code, const char *msg)
+{
+    if (!job->err.code) rr_fail(&job->err, code, "%s", msg);
+}
+
+/* Nobody will find the job any more, but for its ticket's owner. */
+static void unlink_job(struct rr_engine *e, rr_job *job)
+{
+    struct rr_want_block *b;
+    size_t i;
+
+    if (job->all_prev)
+        job->all_prev->all_next = job->all_next;
+    else
+        e->all = job->all_next;
+    if (job->all_next) job->all_next->all_prev = job->all_prev;
+    rr_flows_remove(&job->prep);
+    rr_batcher_remove(job);
+    for (b = job->blocks; b; b = b->next)
+        for (i = 0; i < b->n; i++) rr_units_leave(e, &b->wants[i]);
+}
+
+static void count(struct rr_engine *e, const rr_job *job, const struct rr_result *result)
+{
+    struct rr_stats *s = &e->stats;
+    size_t i;
+
+    s->queue_requests--;
+    s->queue_pairs -= job->req.n_documents;
+    s->queue_tokens -= job->estimate;
+    e->queue_text -= job->bytes;
+    if (job->err.code == RR_ECANCELED)
+        s->requests_canceled++;
+    else if (job->err.code)
+        s->requests_failed++;
+    else
+        s->requests_done++;
+    if (!result) return;
+    for (i = 0; i < result->n_documents; i++) s->truncated_pairs += result->scores[i].truncated;
+    s->duplicate_pairs += result->n_duplicates;
+    s->coalesced_pairs += result->n_coalesced;
+    s->rescored_pairs += result->n_rescored;
+    s->partial_requests += result->n_missing > 0;
+}
+
+/* Ends a job that nobody holds: fills the result or takes its error, counts, calls on_done, frees.
+ * Lock held, released meanwhile. */
+static void finish(struct rr_engine *e, rr_job *job)
+{
+    struct rr_result *result = NULL;
+
+    unlink_job(e, job);
+    pthread_mutex_unlock(&e->lock);
+    if (!job->err.code) {
+        fill_result(e, job, rr_now_ns());
+        result = job->result;
+        job->result = NULL;
+    }
+    pthread_mutex_lock(&e->lock);
+    count(e, job, result); /* before the callback: whoever has its answer sees it counted */
+    pthread_mutex_unlock(&e->lock);
+
+    job->on_done(job->user, result, &job->err);
+    rr_job_drop(job);
+
+    pthread_mutex_lock(&e->lock);
+    e->unfinished--;
+    if (!e->unfinished) pthread_cond_broadcast(&e->idle);
+}
+
+/* Lets a job that nobody holds go on or end. */
+static void consider(struct rr_engine *e, rr_job *job)
+{
+    if (job->holds) return;
+    if (!job->err.code && !job->partial && phase_over(job) && job->candidates && !job->closed) {
+        next_phase(e, job);
+        if (!job->err.code && !job->partial && !job->closed) {
+            rr_prep_push(e, job);
+            return;
+        }
+    }
+    if (job->err.code || job->partial || phase_over(job)) finish(e, job);
+}
+
+void rr_job_release(struct rr_engine *e, rr_job *job)
+{
+    job->holds--;
+    consider(e, job);
+}
+
+void rr_job_end(struct rr_engine *e, rr_job *job)
+{
+    atomic_store_explicit(&job->quit, true, memory_order_relaxed);
+    rr_flows_remove(&job->prep);
+    rr_batcher_remove(job);
+    consider(e, job);
+}

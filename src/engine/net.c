@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* net.c - see net.h. */
+#include "engine/net.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/registry.h"
+#include "base/err.h"
+#include "base/text.h"
+#include "cache/key.h"
+
+/* "cuda:1" -> "cuda", 1. */
+static int parse_device(const char *device, char name[16], uint32_t *index, struct rr_error *err)
+{
+    const char *colon = strchr(device, ':');
+    size_t len = colon ? (size_t)(colon - device) : strlen(device);
+    char *end = NULL;
+
+    *index = 0;
+    if (colon) {
+        unsigned long v = strtoul(colon + 1, &end, 10);
+
+        if (end == colon + 1 || *end || v > 1023) len = 0;
+        *index = (uint32_t)v;
+    }
+    if (len == 0 || len > 15)
+        return rr_fail(err, RR_EINVAL, "device is \"%s\", expected auto, cpu, cuda or cuda:N",
+                       device);
+    memcpy(name, device, len);
+    name[len] = 0;
+    return RR_OK;
+}
+
+static int open_backend(struct rr_net *net, const struct rr_net_config *config,
+                        struct rr_error *err)
+{
+    struct rr_device_options dev = {
+        .threads = config->threads,
+        .isa = config->isa && strcmp(config->isa, "auto") ? config->isa : NULL,
+        .dtype = config->dtype ? config->dtype : "auto",
+    };
+    const char *why = "";
+    char name[16];
+    uint32_t count;
+    int rc = parse_device(config->device, name, &dev.index, err);
+
+    if (!rc) rc = rr_backend_find(&net->backend, name, err);
+    if (rc) return rc;
+    count = net->backend->device_count(&why);
+    if (dev.index >= count)
+        return rr_fail(err, RR_EDEVICE, "%s:%" PRIu32 ": %" PRIu32 " usable devices%s%s", name,
+                       dev.index, count, *why ? ": " : "", why);
+    rc = net->backend->open(&net->device, &dev, err);
+    if (rc) return rc;
+    net->backend->describe(net->device, &net->info);
+    if (strcmp(name, "cpu") == 0)
+        memcpy(net->name, "cpu", 4);
+    else
+        snprintf(net->name, sizeof(net->name), "%s:%" PRIu32, name, dev.index);
+    return RR_OK;
+}
+
+/* The same model gives other bits at another precision, instruction set or kind of device. */
+static uint64_t fingerprint(const struct rr_net *net)
+{
+    struct rr_key_context c = { net->model ? rr_model_info(net->model)->fingerprint : 0, 0, 0 };
+    struct rr_key key = rr_key_prefix(&c, rr_text(net->info.isa));
+
+    key = rr_key_pair(key, rr_text(net->info.dtype));
+    return rr_key_pair(key, rr_text(net->backend ? net->backend->name : "null")).lo;
+}
+
+static int open_null(struct rr_net *net, const struct rr_net_config *config, struct rr_error *err)
+{
+    net->info = (struct rr_device_info){
+        .name = "no device",
+        .isa = "none",
+        .dtype = "f32",
+        .threads = 1,
+        .batch_tokens = 2048,
+    };
+    memcpy(net->name, "null", 5);
+    return rr_null_parse(&net->null, config->device, err);
+}
+
+int rr_net_device(struct rr_net *net, const struct rr_net_config *config, struct rr_error *err)
+{
+    int rc =
+        rr_null_is(config->device) ? open_null(net, config, err) : open_backend(net, config, err);
+
+    if (rc) {
+        net->backend = NULL;
+        net->device = NULL;
+    } else {
+        net->fingerprint = fingerprint(net);
+    }
+    return rc;
+}
+
+int rr_net_open(struct rr_net *net, const struct rr_net_config *config, struct rr_error *err)
+{
+    int rc = RR_OK;
+
+    memset(net, 0, sizeof(*net));
+    if (!rr_null_is(config->device)) rc = rr_model_open(&net->model, config->folder, err);
+    if (!rc) rc = rr_net_device(net, config, err);
+    if (rc) rr_net_close(net);
+    return rc;
+}
+
+void rr_net_close(struct rr_net *net)
+{
+    rr_model_close(net->model);
+    if (net->backend) net->backend->close(net->device);
+    memset(net, 0, sizeof(*net));
+}
+
+int rr_net_plan(const struct rr_net *net, const struct rr_limits *limits, struct rr_memory *out,
+                struct rr_error *err)
+{
+    memset(out, 0, sizeof(*out));
+    if (!net->model) return RR_OK;
+    return net->backend->plan(net->device, rr_model_program(net->model), limits, out, err);
+}
+
+int rr_net_load(struct rr_net *net, const struct rr_limits *limits, struct rr_error *err)
+{
+    if (!net->model) return RR_OK;
+    return rr_model_load(net->model, net->backend, net->device, limits, err);
+}
+
+int rr_net_forward(struct rr_net *net, const struct rr_sequences *seqs, float *logits,
+                   struct rr_error *err)
+{
+    if (net->model) return rr_model_forward(net->model, seqs, logits, err);
+    rr_null_forward(&net->null, seqs, logits);
+    return RR_OK;
+}
+
+int rr_net_probe(struct rr_net *net, const struct rr_sequences *probe, struct rr_error *err)
+{
+    float logit;
+    int rc = rr_net_forward(net, probe, &logit, err);
+
+    if (rc) return rc;
+    if (!isfinite(logit))
+        return rr_fail(err, RR_ENONFINITE, "%s: the model gave a score that is not a number",
+                       net->name);
+    if (net->probed && memcmp(&logit, &net->probe, sizeof(logit)) != 0)
+        return rr_fail(err, RR_EDEVICE, "%s: the probe's logit is %.9g, it was %.9g at start",
+                       net->name, (double)logit, (double)net->probe);
+    net->probe = logit;
+    net->probed = true;
+    return RR_OK;
+}
+
+bool rr_net_is_cpu(const struct rr_net *net)
+{
+    return net->backend == rr_backend_cpu();
+}

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_engine_life.c - how requests live together and end: deadlines, cancels, partial answers, equal
+ * pairs in flight, shares of the device.  The device is "null": a logit names its pair, so an answer
+ * for the wrong pair shows. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "engine_support.h"
+
+static void assert_logits(const struct request *r)
+{
+    size_t i;
+
+    assert_int_equal(r->code, RR_OK);
+    assert_int_equal(r->result->n_documents, r->req.n_documents);
+    for (i = 0; i < r->req.n_documents; i++) {
+        const struct rr_score *s = &r->result->scores[i];
+
+        if (s->missing) continue;
+        assert_true(s->logit == null_logit(r->req.query, r->req.documents[i]));
+    }
+}
+
+static void assert_idle(struct rr_engine *e)
+{
+    struct rr_stats s;
+
+    rr_engine_stats(e, &s);
+    assert_int_equal(s.queue_requests, 0);
+    assert_int_equal(s.queue_pairs, 0);
+    assert_int_equal(s.queue_tokens, 0);
+    assert_int_equal(s.queue_bytes, 0);
+}
+
+static void sleep_ms(long ms)
+{
+    struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+    nanosleep(&ts, NULL);
+}
+
+/* A request that occupies the device: the next ones wait until its batch is over. */
+static void occupy(struct rr_engine *e, struct request *r, const struct documents *d)
+{
+    *r = (struct request){ .req.no_cache = true };
+    request_start(e, r, "occupied", d);
+    for (;;) { /* until it is in its batch: nothing else tells */
+        struct rr_stats s;
+
+        sleep_ms(20);
+        rr_engine_stats(e, &s);
+        if (s.queue_requests) return;
+    }
+}
+
+/* ---- deadlines ----------------------------------------------------------------------------- */
+
+/* The answer comes at the deadline, not when the batch is over. */
+static void test_deadline(void **state)
+{
+    struct rr_options opt = engine_options("null:base_us=600000");
+    struct rr_engine *e = engine_open(&opt);
+    struct documents d = documents_make("doc", 3, 20);
+    struct request in_batch = { .req.timeout_ns = 150000000 };
+    struct request queued = { .req.timeout_ns = 100000000 };
+    struct request later = { 0 };
+
+    (void)state;
+    request_start(e, &in_batch, "in a batch", &d);
+    sleep_ms(30);
+    request_start(e, &queued, "queued", &d);
+    request_wait(&in_batch);
+    request_wait(&queued);
+    print_message("answers after %.3f s (deadline 0.150) and %.3f s (0.100)\n",
+                  in_batch.ended - in_batch.submitted, queued.ended - queued.submitted);
+    assert_int_equal(in_batch.code, RR_ETIMEDOUT);
+    assert_int_equal(queued.code, RR_ETIMEDOUT);
+    assert_true(in_batch.ended - in_batch.submitted >= 0.149);
+    assert_true(in_batch.ended - in_batch.submitted < 0.4); /* 0.05 on a machine with time */
+    assert_true(queued.ended - queued.submitted >= 0.099);
+    assert_true(queued.ended - queued.submitted < 0.4);
+    request_start(e, &later, "later", &d); /* the engine is as it was */
+    request_wait(&later);
+    assert_logits(&later);
+    request_drop(&later);
+    assert_idle(e);
+    rr_close(e);
+    documents_free(&d);
+}
+
+/* Once the speed is known, what cannot end in time is not started. */
+static void test_hopeless_is_not_started(void **state)
+{
+    struct rr_options opt = engine_options("null:per_token_ns=100000");
+    struct rr_engine *e = engine_open(&opt);
+    struct documents few = documents_make("few", 2, 50), many = documents_make("many", 200, 200);
+    struct request first = { 0 }, hopeless = { .req.timeout_ns = 200000000 }, next = { 0 };
+    struct rr_stats before, after;
+
+    (void)state;
+    request_start(e, &first, "q", &few);
+    request_drop(&first);
+    assert_true(rr_engine_wait_ns(e, 1000) > 90000000);
+    rr_engine_stats(e, &before);
+    request_start(e, &hopeless, "q", &many); /* 40,000 tokens: 4 s */
+    request_wait(&hopeless);
+    assert_int_equal(hopeless.code, RR_ETIMEDOUT);
+    assert_true(hopeless.ended - hopeless.submitted >= 0.199);
+    rr_engine_stats(e, &after);
+    /* Parts that were ready before the rest was known may have been tried. */
+    assert_true(after.pairs_done - before.pairs_done <= 64);
+    request_start(e, &next, "q", &few);
+    request_wait(&next);
+    assert_logits(&next);
+    request_drop(&next);
+    rr_close(e);
+    documents_free(&few);
+    documents_free(&many);
+}
+
+static void test_partial(void **state)
+{
+    struct rr_options opt = engine_options("null:base_us=10000,per_token_ns=5000");
+    struct documents d = documents_make("doc", 200, 200);
+    struct request r = { .req = { .timeout_ns = 200000000, .allow_partial = true } };
+    struct rr_engine *e;
+    size_t i, missing = 0;
+    struct rr_stats s;
+
+    (void)state;
+    opt.batch_tokens = 2048;
+    e = engine_open(&opt);
+    free((void *)d.texts[199].data);
+    d.texts[199] = d.texts[0]; /* an equal one is scored when the first is */
+    request_start(e, &r, "query", &d);
+    request_wait(&r);
+    assert_true(r.ended - r.submitted < 0.3);
+    assert_logits(&r);
+    for (i = 0; i < 200; i++) missing += r.result->scores[i].missing;
+    assert_int_equal(r.result->n_missing, missing);
+    assert_in_range(missing, 1, 198);
+    for (i = 0; i < 200; i++) /* missing ones last, by index */
+        assert_int_equal(r.result->scores[r.result->order[i]].missing, i >= 200 - missing);
+    assert_false(r.result->scores[0].missing);
+    rr_engine_stats(e, &s);
+    assert_int_equal(s.partial_requests, 1);
+    assert_int_equal(s.requests_done, 1);
+    request_drop(&r);
+    /* Nothing in time is an answer, too. */
+    r.req.timeout_ns = 1;
+    request_start(e, &r, "query", &d);
+    request_wait(&r);
+    assert_int_equal(r.code, RR_OK);
+    assert_true(r.result->n_missing >= 198);
+    request_drop(&r);
+    rr_close(e);
+    d.texts[199].data = NULL;
+    d.n = 199;
+    documents_free(&d);
+}
+
+/* ---- cancels ------------------------------------------------------------------------------- */
+
+static void test_cancel_is_prompt(void **state)
+{
+    struct rr_options opt = engine_options("null:base_us=400000");
+    struct rr_engine *e = engine_open(&opt);
+    struct documents d = documents_make("doc", 20, 20);
+    struct request r[20];
+    struct rr_stats s;
+    double start;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 20; i++) {
+        r[i] = (struct request){ 0 };
+        request_start(e, &r[i], i ? "queued" : "in a batch", &d);
+    }
+    sleep_ms(50);
+    start = seconds();
+    for (i = 0; i < 20; i++) rr_cancel(e, r[i].ticket);
+    for (i = 0; i < 20; i++) request_wait(&r[i]);
+    assert_true(seconds() - start < 0.25);
+    for (i = 0; i < 20; i++) assert_int_equal(r[i].code, RR_ECANCELED);
+    rr_engine_stats(e, &s);
+    assert_int_equal(s.requests_canceled, 20);
+    assert_idle(e);
+    rr_close(e);
+    documents_free(&d);
+}
+
+/* ---- equal pairs in flight ------------------------------------------------------------------- */
+
+static void test_coalescing(void **state)
+{
+    static const struct {
+        bool no_cache, cancel_first, expire_first;
+        size_t computed;
+        const char *why;
+    } cases[] = {
+        { false, false, false, 20, "once for both" },
+        { false, true, false, 20, "the first leaves, the second is answered" },
+        { false, false, true, 20, "the first is late, the second is answered" },
+        { true, false, false, 40, "the callers want nothing shared" },
+    };
+    struct documents d = documents_make("doc", 20, 20), busy = documents_make("busy", 1, 20);
+    size_t c;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_options opt = engine_options("null:base_us=200000");
+        struct rr_engine *e = engine_open(&opt);
+        struct request a = { .req.no_cache = cases[c].no_cache }, b = a, first;
+        struct rr_stats s;
+
+        if (cases[c].expire_first) a.req.timeout_ns = 20000000;
+        occupy(e, &first, &busy);
+        request_start(e, &a, "same", &d);
+        sleep_ms(5);
+        request_start(e, &b, "same", &d);
+        if (cases[c].cancel_first) rr_cancel(e, a.ticket);
+        request_wait(&a);
+        request_wait(&b);
+        request_drop(&first);
+        if (!cases[c].cancel_first && !cases[c].expire_first) assert_logits(&a);
+        assert_logits(&b);
+        rr_engine_stats(e, &s);
+        if (s.pairs_done != cases[c].computed + 1)
+            fail_msg("%s: %zu pairs", cases[c].why, (size_t)s.pairs_done);
+        if (!cases[c].no_cache)
+            assert_int_equal(b.result->n_coalesced + (a.result ? a.result->n_coalesced : 0),
+                             a.result ? 20 : b.result->n_coalesced);
+        request_drop(&a);
+        request_drop(&b);
+        assert_idle(e);
+        rr_close(e);
+    }
+    documents_free(&d);
+    documents_free(&busy);
+}
+
+/* ---- shares -------------------------------------------------------------------------------- */
+
+/* A request of 20 documents behind one of 1,000 is answered long before it. */
+static void test_small_behind_large(void **state)
+{
+    static const struct {
+        uint64_t tenants[2];
+        enum rr_priority priorities[2];
+        const char *why;
+    } cases[] = {
+        { { 0, 0 }, { RR_PRIORITY_NORMAL, RR_PRIORITY_NORMAL }, "two requests of one tenant" },
+        { { 1, 2 }, { RR_PRIORITY_NORMAL, RR_PRIORITY_NORMAL }, "two tenants" },
+        { { 1, 1 }, { RR_PRIORITY_LOW, RR_PRIORITY_HIGH }, "by priority" },
+        { { 1, 1 }, { RR_PRIORITY_HIGH, RR_PRIORITY_LOW }, "of low priority: not starved" },
+    };
+    struct documents large = documents_make("large", 1000, 100);
+    struct documents small = documents_make("small", 20, 50);
+    size_t c;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_options opt = engine_options("null:per_token_ns=3000");
+        struct rr_engine *e = engine_open(&opt);
+        struct request a = { .req = { .tenant = cases[c].tenants[0],
+                                      .priority = cases[c].priorities[0] } };
+        struct request b = { .req = { .tenant = cases[c].tenants[1],
+                                      .priority = cases[c].priorities[1] } };
+
+        request_start(e, &a, "large", &large);
+        sleep_ms(20);
+        request_start(e, &b, "small", &small);
+        request_wait(&b);
+        if (request_done(&a)) fail_msg("%s: the large one was first", cases[c].why);
+        assert_logits(&b);
+        request_wait(&a);
+        assert_logits(&a);
+        request_drop(&a);
+        request_drop(&b);
+        rr_close(e);
+    }
+    documents_free(&large);
+    documents_free(&small);
+}
+
+/* ---- queue --------------------------------------------------------------------------------- */
+
+static void test_queue_limits(void **state)
+{
+    static const struct {
+        size_t requests, tokens, bytes;
+        const char *part, *why;
+    } cases[] = {
+        { 2, 262144, 1 << 30, "requests", "by requests" },
+        { 100, 600, 1 << 30, "tokens", "by tokens" },
+        { 100, 262144, 900, "bytes", "by bytes of text" },
+    };
+    struct documents d = documents_make("doc", 10, 40);
+    size_t c;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_options opt = engine_options("null:base_us=100000");
+        struct request a = { 0 }, b = { 0 };
+        struct rr_engine *e;
+        struct rr_result *result;
+        struct rr_error err;
+
+        opt.queue_requests = cases[c].requests;
+        opt.queue_tokens = cases[c].tokens;
+        opt.queue_bytes = cases[c].bytes;
+        e = engine_open(&opt);
+        request_start(e, &a, "a", &d);
+        request_start(e, &b, "b", &d);
+        assert_int_equal(rr_score(e, &b.req, &result, &err), RR_EBUSY);
+        if (!strstr(err.msg, cases[c].part)) fail_msg("%s: %s", cases[c].why, err.msg);
+        request_drop(&a);
+        request_drop(&b);
+        assert_int_equal(rr_score(e, &b.req, &result, &err), RR_OK); /* room again */
+        rr_result_free(result);
+        rr_close(e);
+    }
+    documents_free(&d);
+}
+
+/* Larger than the whole queue: taken when it is empty. */
+static void test_larger_than_the_queue(void **state)
+{
+    struct rr_options opt = engine_options("null");
+    struct documents d = documents_make("doc", 100, 400);
+    struct request r = { 0 };
+    struct rr_engine *e;
+
+    (void)state;
+    opt.queue_tokens = 1000;
+    opt.queue_bytes = 1000;
+    e = engine_open(&opt);
+    request_start(e, &r, "q", &d);
+    request_wait(&r);
+    assert_logits(&r);
+    request_drop(&r);
+    rr_close(e);
+    documents_free(&d);
+}
+
+/* ---- everything at once ---------------------------------------------------------------------- */
+
+struct client {
+    struct rr_engine *e;
+    unsigned seed;
+    int ok, late;
+};
+
+/* Random requests, some with a deadline, many alike. */
+static void *client_main(void *arg)
+{
+    struct client *c = arg;
+    int i;
+
+    for (i = 0; i < 250; i++) {
+        struct documents d =
+            documents_make("doc", 1 + (size_t)rand_r(&c->seed) % 40, (size_t)rand_r(&c->seed) % 60);
+        struct request r = { 0 };
+
+        if (rand_r(&c->seed) % 4 == 0) r.req.timeout_ns = 1 + (uint64_t)rand_r(&c->seed) % 4000000;
+        r.req.allow_partial = rand_r(&c->seed) % 2;
+        r.req.no_cache = rand_r(&c->seed) % 4 == 0;
+        r.req.tenant = (uint64_t)rand_r(&c->seed) % 3;
+        r.req.priority = (enum rr_priority)(rand_r(&c->seed) % 3 - 1);
+        request_start(c->e, &r, rand_r(&c->seed) % 2 ? "one" : "two", &d);
+        request_wait(&r);
+        if (r.code == RR_OK) assert_logits(&r);
+        c->ok += r.code == RR_OK;
+        c->late += r.code == RR_ETIMEDOUT;
+        request_drop(&r);
+        documents_free(&d);
+    }
+    return NULL;
+}
+
+static void test_ledger(void **state)
+{
+    struct rr_options opt = engine_options("null:base_us=100");
+    struct client clients[8];
+    pthread_t threads[8];
+    struct rr_engine *e;
+    struct rr_stats s;
+    int i, ok = 0, late = 0;
+
+    (void)state;
+    opt.cache_bytes = 64 << 10; /* small: entries come and go */
+    e = engine_open(&opt);
+    for (i = 0; i < 8; i++) {
+        clients[i] = (struct client){ .e = e, .seed = (unsigned)i + 1 };
+        assert_int_equal(pthread_create(&threads[i], NULL, client_main, &clients[i]), 0);
+    }
+    for (i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+        ok += clients[i].ok;
+        late += clients[i].late;
+    }
+    rr_engine_stats(e, &s);
+    assert_int_equal(ok + late, 8 * 250);
+    assert_int_equal(s.requests_done, ok);
+    assert_int_equal(s.requests_failed, late);
+    assert_true(late > 0);
+    assert_true(ok > 8 * 125);
+    assert_idle(e);
+    rr_close(e);
+}
+
+/* Cancels at every stage.  on_done waits for the canceller, so that the ticket stays valid. */
+struct canceled {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool cancel_over;
+    int calls, code;
+};
+
+static void after_cancel(void *user, struct rr_result *result, const struct rr_error *err)
+{
+    struct canceled *c = user;
+
+    pthread_mutex_lock(&c->lock);
+    while (!c->cancel_over) pthread_cond_wait(&c->changed, &c->lock);
+    c->calls++;
+    c->code = err->code;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+    rr_result_free(result);
+}
+
+static void test_cancel_anywhere(void **state)
+{
+    struct rr_options opt = engine_options("null:base_us=50");
+    struct rr_engine *e = engine_open(&opt);
+    struct documents d = documents_make("doc", 40, 30);
+    struct rr_request req = { .query = { "q", 1 }, .documents = d.texts, .n_documents = d.n };
+    unsigned seed = 5;
+    int i, canceled = 0;
+
+    (void)state;
+    for (i = 0; i < 1500; i++) {
+        struct canceled c = { .lock = PTHREAD_MUTEX_INITIALIZER,
+                              .changed = PTHREAD_COND_INITIALIZER };
+        struct timespec ts = { 0, (long)(rand_r(&seed) % 300) * 1000 };
+        struct rr_ticket *ticket;
+        struct rr_error err;
+
+        assert_int_equal(rr_submit(e, &req, after_cancel, &c, &ticket, &err), RR_OK);
+        nanosleep(&ts, NULL);
+        rr_cancel(e, ticket);
+        pthread_mutex_lock(&c.lock);
+        c.cancel_over = true;
+        pthread_cond_broadcast(&c.changed);
+        while (!c.calls) pthread_cond_wait(&c.changed, &c.lock);
+        pthread_mutex_unlock(&c.lock);
+        assert_true(c.code == RR_OK || c.code == RR_ECANCELED);
+        canceled += c.code == RR_ECANCELED;
+    }
+    assert_in_range(canceled, 100, 1500);
+    rr_close(e);
+    documents_free(&d);
+}
+
+/* Each allocation of a request fails once: a clean error or a right answer. */
+static void test_memory_faults(void **state)
+{
+    struct rr_options opt = engine_options("null");
+    struct rr_engine *e = engine_open(&opt);
+    struct documents d = documents_make("doc", 40, 600);
+    struct rr_request req = { .query = { "q", 1 },
+                              .documents = d.texts,
+                              .n_documents = d.n,
+                              .window = { 200, 100, RR_POOL_MAX_SCORE } };
+    int failures = 0, successes = 0;
+    uint64_t n;
+
+    (void)state;
+    for (n = 1; n < 400; n += 1 + n / 20) {
+        struct rr_result *r;
+        struct rr_error err;
+        int rc;
+
+        rr_mem_fault(n, n % 2 == 0);
+        rc = rr_score(e, &req, &r, &err);
+        rr_mem_fault(0, false);
+        if (rc) assert_int_equal(rc, RR_ENOMEM);
+        failures += rc != 0;
+        successes += rc == 0;
+        rr_result_free(r);
+    }
+    assert_true(failures > 10);
+    assert_idle(e);
+    rr_close(e);
+    documents_free(&d);
+    print_message("%d failed, %d did not\n", failures, successes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_deadline),      cmocka_unit_test(test_hopeless_is_not_started),
+        cmocka_unit_test(test_partial),       cmocka_unit_test(test_cancel_is_prompt),
+        cmocka_unit_test(test_coalescing),    cmocka_unit_test(test_small_behind_large),
+        cmocka_unit_test(test_queue_limits),  cmocka_unit_test(test_larger_than_the_queue),
+        cmocka_unit_test(test_ledger),        cmocka_unit_test(test_cancel_anywhere),
+        cmocka_unit_test(test_memory_faults),
+    };
+
+    rr_set_log(NULL, NULL, RR_LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
