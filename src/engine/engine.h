@@ -74,6 +74,7 @@ struct rr_engine {
     struct rr_info info;
     struct rr_tok *tok;
     uint64_t tok_fingerprint;
+    struct rr_pairing pairing;
     unsigned tok_flags;
     struct rr_lru *cache; /* NULL: none */
     struct rr_limits limits;
@@ -141,6 +142,7 @@ struct rr_engine {
 struct rr_setup {
     struct rr_net nets[RR_LANES];
     struct rr_tok *tok;
+    struct rr_pairing pairing;
     struct rr_limits limits;
     struct rr_info info;
     bool rescoring;

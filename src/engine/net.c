@@ -107,6 +107,8 @@ int rr_net_open(struct rr_net *net, const struct rr_net_config *config, struct r
 
     memset(net, 0, sizeof(*net));
     if (!rr_null_is(config->device)) rc = rr_model_open(&net->model, config->folder, err);
+    if (!rc && net->model && config->pairing)
+        rc = rr_pairing_judge(config->pairing, net->model, err);
     if (!rc) rc = rr_net_device(net, config, err);
     if (rc) rr_net_close(net);
     return rc;

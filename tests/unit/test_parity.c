@@ -154,7 +154,7 @@ static struct pairs read_pairs(const char *folder)
     struct rr_tok_scratch *scratch;
     struct pairs p = { 0 };
     struct rr_error err;
-    struct rr_prompt *prompt;
+    struct rr_pairing pairing;
     struct rr_model *model;
     struct rr_tok *tok;
     char *line, *rest = b.data;
@@ -162,17 +162,17 @@ static struct pairs read_pairs(const char *folder)
     if (rr_tok_open(&tok, folder, NULL, &err)) fail_msg("%s", err.msg);
     if (rr_tok_scratch_open(&scratch, tok, &err)) fail_msg("%s", err.msg);
     if (rr_model_open(&model, folder, &err)) fail_msg("%s", err.msg);
-    if (rr_prompts_open(&prompt, model, tok, &err)) fail_msg("%s", err.msg);
+    if (rr_pairing_open(&pairing, rr_model_info(model), tok, &err)) fail_msg("%s", err.msg);
     for (uint32_t n = 1; (line = strtok_r(rest, "\n", &rest)); n++) {
         json_t *root = json_loads(line, JSON_ALLOW_NUL, NULL);
 
         assert_non_null(root);
-        add_request(&p, tok, scratch, prompt, root, n);
+        add_request(&p, tok, scratch, pairing.prompt, root, n);
         json_decref(root);
     }
     assert_true(p.n > 0);
     rr_tok_scratch_close(scratch);
-    rr_prompt_close(prompt);
+    rr_pairing_close(&pairing);
     rr_model_close(model);
     rr_tok_close(tok);
     free(b.data);
@@ -189,13 +189,14 @@ struct run {
 /* Tells a causal network the words that judge a pair. */
 static void prepare(struct rr_model *model, const char *folder)
 {
-    struct rr_prompt *prompt;
+    struct rr_pairing pairing;
     struct rr_error err;
     struct rr_tok *tok;
 
     if (rr_tok_open(&tok, folder, NULL, &err)) fail_msg("%s", err.msg);
-    if (rr_prompts_open(&prompt, model, tok, &err)) fail_msg("%s", err.msg);
-    rr_prompt_close(prompt);
+    if (rr_pairing_open(&pairing, rr_model_info(model), tok, &err)) fail_msg("%s", err.msg);
+    if (rr_pairing_judge(&pairing, model, &err)) fail_msg("%s", err.msg);
+    rr_pairing_close(&pairing);
     rr_tok_close(tok);
 }
 
