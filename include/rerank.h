@@ -316,6 +316,11 @@ struct rr_host {          /* what this machine offers to this process */
 
 RR_PUBLIC void rr_host_info(struct rr_host *out);
 
+/* Multiplications and additions a second that the instructions of a level (rr_info.isa) reach on so
+ * many threads out of registers: the ceiling of what rr_info.dtype can do on this CPU, measured
+ * within about 50 ms.  0: not known. */
+RR_PUBLIC double rr_host_peak(const char *isa, const char *dtype, uint32_t threads);
+
 RR_PUBLIC const char *rr_status_name(int code); /* "RR_EBUSY"; never NULL */
 RR_PUBLIC const char *rr_version(void);
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cpu/features.h"
 #include "cpu/kern.h"
+#include "cpu/peak.h"
 #include "cpu/topology.h"
 #include "rerank.h"
 
@@ -69,6 +70,11 @@ void rr_host_info(struct rr_host *out)
     out->memory_available = t.memory_available;
     out->memory_limit = t.memory_limit;
     fill_cuda(out);
+}
+
+double rr_host_peak(const char *isa, const char *dtype, uint32_t threads)
+{
+    return rr_peak(isa, dtype, threads);
 }
 
 /* ---- log ----------------------------------------------------------------------------------- */
