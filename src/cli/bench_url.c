@@ -363,5 +363,5 @@ int rr_bench_url(const struct rr_bench_url *b)
     json_decref(bodies);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("bench", "%s", err.msg);
-    return rr_exit_code(rc);
+    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
 }
