@@ -57,7 +57,7 @@ void rr_verify_add_exact(struct rr_verify *v, const float *reference, const uint
 
 void rr_verify_report(struct rr_verify *v, struct rr_verify_report *out);
 
-/* A bound for differences of logits that were not seen: the largest seen, and half as much again. */
+/* A bound for differences of logits that were not seen: the largest seen and half as much again. */
 double rr_verify_drift(const struct rr_verify_report *r);
 
 /* Why the precision is not good enough, in one line; NULL: it is.  Lists of five or fewer documents
