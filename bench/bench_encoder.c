@@ -3,7 +3,8 @@
  * between, last layer for the first token only) with random f16 weights on the CPU backend.
  *
  *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--dtype f32] [--reps 5]
- *                 [--shape 20x128] [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N] [--block N]
+ *                 [--shape 20x128] [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N]
+ *                 [--block N]
  *
  * Times are milliseconds for one run() on one batch, best and median; GFLOP/s counts what the
  * program computes, nothing for padding.  cpu is the least processor time of all threads together,

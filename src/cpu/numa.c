@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/attr.h"
+#include "cpu/topology.h"
 
 #define LIST_BYTES 4096
 
@@ -50,6 +51,25 @@ void rr_numa_read(struct rr_numa *out)
         if (fgets(list, sizeof(list), f)) read_list(out, list, (uint8_t)node);
         fclose(f);
     }
+}
+
+uint32_t rr_numa_count(void)
+{
+    bool seen[RR_NUMA_NODES] = { false };
+    struct rr_topology topo;
+    struct rr_numa numa;
+    uint32_t n = 0;
+
+    rr_numa_read(&numa);
+    rr_topology_get(&topo);
+    for (uint32_t i = 0; i < topo.allowed; i++) {
+        int cpu = rr_topology_cpu(i);
+
+        if (cpu < 0 || cpu >= RR_NUMA_CPUS || seen[numa.node[cpu]]) continue;
+        seen[numa.node[cpu]] = true;
+        n++;
+    }
+    return RR_MAX(n, 1);
 }
 
 static uint8_t node_of(const struct rr_numa *numa, int cpu)

@@ -20,6 +20,9 @@ void rr_numa_read(struct rr_numa *out);
 /* Tests: the files are looked for under root; NULL restores the real ones. */
 void rr_numa_fake(const char *root);
 
+/* Nodes of the processors that this process may use, at least 1. */
+uint32_t rr_numa_count(void);
+
 struct rr_numa_plan {
     uint32_t n_nodes; /* that have workers, at least 1 */
     uint8_t ids[RR_NUMA_NODES]; /* [n_nodes] the system's numbers, ascending */
