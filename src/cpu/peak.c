@@ -33,8 +33,9 @@
 \
         for (int n = 0; n < STEPS; n++) { \
             CHAIN(s0) \
-            CHAIN(s1) CHAIN(s2) CHAIN(s3) CHAIN(s4) CHAIN(s5) CHAIN(s6) CHAIN(s7) CHAIN(s8) \
-                CHAIN(s9) CHAIN(s10) CHAIN(s11) \
+            CHAIN(s1) \
+            CHAIN(s2) CHAIN(s3) CHAIN(s4) CHAIN(s5) CHAIN(s6) CHAIN(s7) CHAIN(s8) CHAIN(s9) \
+                CHAIN(s10) CHAIN(s11) \
         } \
         return 12.0 * (ops)*STEPS; \
     }

@@ -349,7 +349,7 @@ static void look_around(struct rr_pool *p)
     if (p->pin) set_pins(p, !p->crowd.crowded);
     if (!p->crowd.crowded || p->said) return;
     p->said = true;
-    rr_log(RR_WARN,
+    rr_log(RR_INFO, /* no fault of ours, and nothing is wrong with any answer */
            "compute threads waited %.0f %% of their time for a processor: other programs use them "
            "too; fewer --threads, or more processors, would make answers faster",
            100 * p->crowd.share);
