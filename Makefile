@@ -309,9 +309,21 @@ $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -o $@ $< $(LIB) $(ALL_LDFLAGS) $(LIBS)
 
-bench: $(BENCH) $(RERANKD)
-	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
-	@if [ -f bench/run.py ]; then RERANKD=$(RERANKD) $(PYTHON) bench/run.py; fi
+bench: $(BENCH) $(RERANKD) $(OUT)/tests/kern/checkkern
+	$(Q)OUT=$(OUT) bench/run.sh
+
+# Other engines on the same weights, in an environment of their own (12 GB, hours at full size; it
+# goes on where it was stopped).  PEERS="--layers 4 --shapes 20x64" is a start; see bench/peers/run.py.
+PEERS ?=
+PEERS_DIR ?= build/peers
+PEERS_PYTHON := $(PEERS_DIR)/venv/bin/python
+bench-peers: $(RERANKD) $(PEERS_DIR)/venv/ready
+	$(Q)$(PEERS_PYTHON) bench/peers/run.py --dir $(PEERS_DIR) --rerankd $(RERANKD) $(PEERS)
+$(PEERS_DIR)/venv/ready: bench/peers/requirements.txt
+	$(Q)$(PYTHON) -m venv $(PEERS_DIR)/venv
+	$(Q)$(PEERS_PYTHON) -m pip install --quiet --requirement $<
+	$(Q)touch $@
+.PHONY: bench-peers
 
 # ---- fuzzing ------------------------------------------------------------------------------------
 
@@ -424,7 +436,8 @@ help:
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
-	@echo "make bench      benchmarks"
+	@echo "make bench      speed of kernels and models, kept in build/bench.log"
+	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
 	@echo "make check      layers, headers, exported symbols, generated docs"

@@ -308,6 +308,12 @@ struct rr_host {          /* what this machine offers to this process */
     uint32_t cpus_allowed; /* by the affinity mask */
     double cpu_quota;      /* by cgroup, in CPUs; 0: no limit */
     uint32_t threads;      /* what "auto" would use */
+    double waiting;        /* share of the last ten seconds in which some task waited for a
+                              processor; < 0: not known */
+    double steal;          /* share of the processors' time that other virtual machines took since
+                              the start; < 0: not known */
+    uint32_t runnable;     /* threads of the machine that run or wait for one; 0: not known */
+    uint32_t memory_nodes; /* that the allowed processors belong to */
     uint64_t memory_total; /* bytes */
     uint64_t memory_available;
     uint64_t memory_limit; /* by cgroup; 0: no limit */
@@ -315,6 +321,11 @@ struct rr_host {          /* what this machine offers to this process */
 };
 
 RR_PUBLIC void rr_host_info(struct rr_host *out);
+
+/* Multiplications and additions a second that the instructions of a level (rr_info.isa) reach on so
+ * many threads out of registers: the ceiling of what rr_info.dtype can do on this CPU, measured
+ * within about 50 ms.  0: not known. */
+RR_PUBLIC double rr_host_peak(const char *isa, const char *dtype, uint32_t threads);
 
 RR_PUBLIC const char *rr_status_name(int code); /* "RR_EBUSY"; never NULL */
 RR_PUBLIC const char *rr_version(void);

@@ -178,12 +178,19 @@ struct rr_cpu_room {
 
 struct rr_cpu_frame { /* one piece on its way through the program */
     const struct rr_cpu_layout *layout;
+    const struct rr_cpu_step *steps; /* with the weights of the worker's node */
     float *area[RR_CPU_AREAS];
     struct rr_cpu_room room;
     uint32_t block0;         /* token that is row 0 of the block */
     const uint32_t *order;   /* [n_sequences] numbers of the sequences in the batch */
     const uint32_t *starts;  /* [n_sequences + 1]; minus starts[0]: token row in this piece */
     uint32_t n_sequences, n_tokens;
+};
+
+/* The weights once more, for the workers of another memory node. */
+struct rr_cpu_copy {
+    char *weights;
+    struct rr_cpu_step *steps; /* [n_steps] as rr_loaded.steps, but for where the weights lie */
 };
 
 struct rr_loaded {
@@ -200,7 +207,9 @@ struct rr_loaded {
     struct rr_cpu_room chunk_room, team_room;
     size_t chunk_floats;   /* of one worker's areas */
     size_t scratch_floats; /* of one worker's attention scratch */
-    char *weights, *workspace; /* memory.weights and memory.workspace bytes */
+    char *weights, *workspace; /* weight_bytes and memory.workspace bytes */
+    size_t weight_bytes;       /* of one copy; memory.weights counts all */
+    struct rr_cpu_copy *copies; /* [nodes of the pool - 1]; the first node has weights itself */
     struct rr_memory memory;
     float *areas, *scratch; /* in workspace: all workers' */
 

@@ -180,7 +180,7 @@ static void attention(const struct rr_loaded *l, const struct rr_cpu_step *s,
 void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                  const struct rr_cpu_share *share, float *scratch)
 {
-    const struct rr_cpu_step *s = &l->steps[step];
+    const struct rr_cpu_step *s = &f->steps[step];
     const struct rr_cpu_place *place = f->layout->places[step];
     const struct rr_cpu_place *dst = &place[RR_CPU_DST];
 

@@ -93,7 +93,9 @@ void rr_progress_clear(struct rr_progress *p); /* before other output, and at th
 
 /* ---- re-scoring a reference ----------------------------------------------------------------- */
 
-/* Scores every line of a reference.jsonl and prints the largest differences.  Exit code. */
-int rr_score_reference(struct rr_engine *engine, const char *path, double tolerance, bool json);
+/* Scores every line of a reference.jsonl and prints the largest differences.  Exit code; complains
+ * in the name of command. */
+int rr_score_reference(const char *command, struct rr_engine *engine, const char *path,
+                       double tolerance, bool json);
 
 #endif

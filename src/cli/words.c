@@ -40,6 +40,7 @@ static const struct {
     { "Features", "Extensions" },
     { "Instruction set", "Jeu d'instructions" },
     { "Threads", "Fils" },
+    { "Memory nodes", "Nœuds mémoire" },
     { "Memory", "Mémoire" },
     { "GPU", "GPU" },
     { "Files", "Fichiers" },

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""test_cli.py - the program rerankd from outside: help, score, healthcheck, doctor, exit codes.
+"""test_cli.py - the program rerankd from outside: help, score, bench, verify, healthcheck, doctor,
+exit codes.
 
     tests/e2e/test_cli.py [NAME...]     all tests, or those whose names contain a NAME
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import traceback
 
+import cli_bench
 import cli_doctor
 import cli_healthcheck
 import cli_score
@@ -211,7 +213,7 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor]
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_bench]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]
