@@ -3,7 +3,8 @@
  * between, last layer for the first token only) with random f16 weights on the CPU backend.
  *
  *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--reps 5] [--shape 20x128]
- *                 [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N] [--block N]
+ *                 [--mode auto|chunks|team] [--dtype f32|bf16|int8] [--chunk N] [--solo N] [--team N]
+ *                 [--block N]
  *
  * Times are milliseconds for one run() on one batch, best and median; GFLOP/s counts what the
  * program computes, nothing for padding.  cpu is the least processor time of all threads together,
@@ -29,7 +30,7 @@ enum { HIDDEN = 1024, HEADS = 16, BETWEEN = 4096, WORDS = 5000, POSITIONS = 514,
 
 struct settings {
     uint32_t layers, threads, reps;
-    const char *isa, *shape, *mode;
+    const char *isa, *shape, *mode, *dtype;
     uint32_t chunk, solo, team, block;
 };
 
@@ -309,7 +310,7 @@ static void parse(struct settings *s, int argc, char **argv)
         { "layers", 1, 0, 'l' }, { "threads", 1, 0, 't' }, { "isa", 1, 0, 'i' },
         { "reps", 1, 0, 'r' },   { "shape", 1, 0, 's' },   { "mode", 1, 0, 'm' },
         { "chunk", 1, 0, 'c' },  { "solo", 1, 0, 'o' },    { "team", 1, 0, 'e' },
-        { "block", 1, 0, 'b' },  { 0, 0, 0, 0 },
+        { "block", 1, 0, 'b' },  { "dtype", 1, 0, 'd' },  { 0, 0, 0, 0 },
     };
     int c;
 
@@ -325,6 +326,7 @@ static void parse(struct settings *s, int argc, char **argv)
         case 'o': s->solo = number(optarg); break;
         case 'e': s->team = number(optarg); break;
         case 'b': s->block = number(optarg); break;
+        case 'd': s->dtype = optarg; break;
         default: exit(2);
         }
     }
@@ -345,8 +347,9 @@ static void tune(const struct settings *s, struct rr_cpu_tuning *t)
 int main(int argc, char **argv)
 {
     static const char *const shapes[] = { "20x64", "20x128", "20x512", "1x128", "ragged" };
-    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .mode = "auto" };
-    struct rr_device_options opt = { .dtype = "f32" };
+    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .mode = "auto",
+                          .dtype = "f32" };
+    struct rr_device_options opt = { 0 };
     struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 512 };
     struct rr_device_info info;
     struct rr_error err = { 0 };
@@ -362,6 +365,7 @@ int main(int argc, char **argv)
     build(&b, s.layers);
     opt.threads = s.threads;
     opt.isa = s.isa;
+    opt.dtype = s.dtype;
     begin = now_ms(CLOCK_MONOTONIC);
     check(rr_backend_cpu()->open(&d, &opt, &err), err.msg);
     printf("open %.1f ms\n", now_ms(CLOCK_MONOTONIC) - begin);
@@ -371,8 +375,8 @@ int main(int argc, char **argv)
     begin = now_ms(CLOCK_MONOTONIC);
     check(rr_backend_cpu()->load(d, &b.p, &limits, &l, &err), err.msg);
     getrusage(RUSAGE_SELF, &usage);
-    printf("%s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
-           "largest resident %.0f MB\n", info.name, info.isa, info.threads, s.layers,
+    printf("%s, %s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
+           "largest resident %.0f MB\n", info.name, info.isa, s.dtype, info.threads, s.layers,
            now_ms(CLOCK_MONOTONIC) - begin, (double)memory.weights / 1e6, (double)memory.workspace / 1e6,
            (double)usage.ru_maxrss * 1024 / 1e6);
     w = rr_calloc(RR_MEM_MISC, 1, sizeof(*w));
