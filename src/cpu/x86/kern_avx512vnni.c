@@ -11,7 +11,7 @@
 
 #define MR 6
 #define NR 64
-#define KC 1024
+#define KC 512
 
 #include "cpu/features.h"
 #include "cpu/x86/dot_avx512.h"

@@ -20,7 +20,7 @@
 
 #define MR 6
 #define NR 16
-#define KC 1024
+#define KC 512
 
 #define I8_MR 6
 #define I8_STEP 1

@@ -305,15 +305,15 @@ static void bench_attention(const struct rr_kern *k, double best)
     for (size_t i = 0; i < RR_COUNT(sizes); i++) {
         uint32_t t = sizes[i][0], dim = sizes[i][1];
         struct check c = { .rng = 1 };
-        float *in = alloc((size_t)t * 3072), *y = alloc((size_t)t * 1024);
+        float *in = alloc((size_t)t * 3088), *y = alloc((size_t)t * 1040); /* strides as in programs */
         struct rr_attention_f32 a = { .y = y,
                                       .q = in,
                                       .k = in + 1024,
                                       .v = in + 2048,
-                                      .ldy = 1024,
-                                      .ldq = 3072,
-                                      .ldk = 3072,
-                                      .ldv = 3072,
+                                      .ldy = 1040,
+                                      .ldq = 3088,
+                                      .ldk = 3088,
+                                      .ldv = 3088,
                                       .n_q = t,
                                       .n_kv = t,
                                       .head_dim = dim,
@@ -322,7 +322,7 @@ static void bench_attention(const struct rr_kern *k, double best)
         double s;
 
         a.scratch = alloc(rr_attention_f32_scratch(t, dim));
-        check_fill(&c, in, (size_t)t * 3072, 1.0f);
+        check_fill(&c, in, (size_t)t * 3088, 1.0f);
         BEST(s, k->attention_f32(&a));
         snprintf(what, sizeof(what), "attention_f32 n %u dim %u", t, dim);
         report(what, 4.0 * t * t * dim, s, best);
