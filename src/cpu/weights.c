@@ -70,38 +70,72 @@ static void limit_set(float r[8], const float w[8], int s, float inv, float sign
     }
 }
 
-/* The most that a set of w adds up to; w has k elements and zeros up to the next multiple of 8. */
+#define BLOCK 64 /* elements rounded at once: whole eights, whole LANES */
+#define SETS (BLOCK / 4)
+
+/* set_sum of all sets of a block, in a form that compilers turn into vectors; set s of eight number
+ * e is 2 e + s. */
+static void set_sums(float sums[SETS], const float r[BLOCK], float sign)
+{
+    float half[BLOCK / 2]; /* elements 0 and 4, 1 and 5, 2 and 6, 3 and 7 of each eight */
+
+    for (int e = 0; e < BLOCK / 8; e++)
+        for (int i = 0; i < 4; i++) {
+            float a = sign * r[8 * e + i], b = sign * r[8 * e + 4 + i];
+
+            half[4 * e + i] = (a > 0 ? a : 0) + (b > 0 ? b : 0);
+        }
+    for (int i = 0; i < SETS; i++) sums[i] = half[2 * i] + half[2 * i + 1];
+}
+
+/* Brings all sets of a block down to wtop. */
+static void limit_block(float r[BLOCK], const float w[BLOCK], float inv, float wtop)
+{
+    float sums[SETS];
+
+    for (float sign = -1; sign <= 1; sign += 2) {
+        set_sums(sums, r, sign);
+        for (int i = 0; i < SETS; i++)
+            if (sums[i] > wtop) limit_set(r + i / 2 * 8, w + i / 2 * 8, i % 2, inv, sign, wtop);
+    }
+}
+
+/* w[0 .. n), or, if n < BLOCK, a copy of it in t with zeros after it. */
+static const float *whole_block(float t[BLOCK], const float *w, uint32_t n)
+{
+    if (n >= BLOCK) return w;
+    memset(t, 0, BLOCK * sizeof(*t));
+    memcpy(t, w, n * sizeof(*t));
+    return t;
+}
+
+/* The most that a set of w[k] adds up to. */
 static float most_in_sets(const float *w, uint32_t k)
 {
-    float most = 0, t[8];
+    float lanes[SETS] = { 0 }, sums[SETS], t[BLOCK], most = 0;
 
-    for (uint32_t j = 0; j < k; j += 8) {
-        memset(t, 0, sizeof(t));
-        memcpy(t, w + j, RR_MIN(k - j, 8u) * sizeof(*t));
-        for (int s = 0; s < 2; s++)
-            for (float sign = -1; sign <= 1; sign += 2) most = RR_MAX(most, set_sum(t, s, sign));
+    for (uint32_t j = 0; j < k; j += BLOCK) {
+        const float *block = whole_block(t, w + j, k - j);
+
+        for (float sign = -1; sign <= 1; sign += 2) {
+            set_sums(sums, block, sign);
+            for (int i = 0; i < SETS; i++) lanes[i] = sums[i] > lanes[i] ? sums[i] : lanes[i];
+        }
     }
+    for (int i = 0; i < SETS; i++) most = RR_MAX(most, lanes[i]);
     return most;
 }
 
 /* ---- quantizing ---------------------------------------------------------------------------- */
 
-#define BLOCK 64 /* elements rounded at once: whole eights, whole LANES */
-
-/* r = w / scale, rounded and within the limits, for n <= BLOCK elements; r is a BLOCK long. */
-static void round_block(float *r, const float *w, uint32_t n, float inv, uint32_t wtop)
+/* r = w / scale, rounded and within the limits, for n <= BLOCK elements; zeros after them. */
+static void round_block(float r[BLOCK], const float *w, uint32_t n, float inv, uint32_t wtop)
 {
-    float t[BLOCK] = { 0 };
+    float t[BLOCK];
+    const float *block = whole_block(t, w, n);
 
-    for (uint32_t j = 0; j < n; j++) r[j] = clamp127(nearest(clamp127(w[j] * inv)));
-    if (wtop >= RR_I8_WFREE) return;
-    for (uint32_t j = n; j < BLOCK; j++) r[j] = 0;
-    memcpy(t, w, n * sizeof(*t));
-    for (uint32_t j = 0; j < n; j += 8)
-        for (int s = 0; s < 2; s++) {
-            limit_set(r + j, t + j, s, inv, 1, (float)wtop);
-            limit_set(r + j, t + j, s, inv, -1, (float)wtop);
-        }
+    for (int j = 0; j < BLOCK; j++) r[j] = clamp127(nearest(clamp127(block[j] * inv)));
+    if (wtop < RR_I8_WFREE) limit_block(r, block, inv, (float)wtop);
 }
 
 /* Squared error of w with this scale. */
