@@ -29,8 +29,10 @@ struct data { /* what both levels compute from */
 struct results {
     float linear[4][M * N]; /* of each activation */
     float attention[KV * HEADS * DIM];
-    float norm[M * K];
+    float norm[M * K], rms[M * K];
     float rows[2][K];
+    float glu[4][M * K]; /* of each activation that gates */
+    float rotary[HEADS * DIM];
     float int8[4][M * N];
     bool int8_norm; /* is the level's own norm, quantized */
     float bf16[4][M * N];
@@ -110,7 +112,14 @@ static void compute_attention(const struct rr_kern *kern, const struct data *d, 
 
 static void compute_rows(const struct rr_kern *kern, const struct data *d, struct results *r)
 {
+    static const enum rr_act gates[] = { RR_ACT_GELU, RR_ACT_GELU_TANH, RR_ACT_SILU, RR_ACT_RELU };
+
     kern->layernorm_f32(r->norm, K, d->x, K, d->gamma, d->beta, M, K, 1e-5f);
+    kern->rmsnorm_f32(r->rms, K, d->x, K, d->gamma, M, K, 1e-5f);
+    for (size_t i = 0; i < RR_COUNT(gates); i++)
+        kern->glu_f32(r->glu[i], K, d->x, d->w, K, M, K, gates[i]);
+    memcpy(r->rotary, d->qkv, sizeof(r->rotary));
+    kern->rotary_f32(r->rotary, HEADS, DIM, d->gamma, d->beta, DIM / 2 - 1);
     kern->convert(r->rows[0], d->half, RR_F16, K);
     kern->convert(r->rows[1], d->half, RR_BF16, K);
     kern->add_convert(r->rows[0], d->half, RR_BF16, K);
@@ -215,6 +224,9 @@ static const char *differing(const struct results *a, const struct results *b)
     if (!close_to(a->linear[0], b->linear[0], RR_COUNT(a->linear) * M * N)) return "linear";
     if (!close_to(a->attention, b->attention, RR_COUNT(a->attention))) return "attention";
     if (!close_to(a->norm, b->norm, RR_COUNT(a->norm))) return "layernorm";
+    if (!close_to(a->rms, b->rms, RR_COUNT(a->rms))) return "rmsnorm";
+    if (!close_to(a->glu[0], b->glu[0], RR_COUNT(a->glu) * M * K)) return "glu";
+    if (!close_to(a->rotary, b->rotary, RR_COUNT(a->rotary))) return "rotary";
     if (!close_to(a->rows[0], b->rows[0], RR_COUNT(a->rows) * K)) return "convert";
     if (memcmp(a->int8[RR_ACT_NONE], b->int8[RR_ACT_NONE], sizeof(a->int8[0])) || /* exact */
         !close_to(a->int8[0], b->int8[0], RR_COUNT(a->int8) * M * N))

@@ -285,6 +285,12 @@ static void wrong_round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx
         }
 }
 
+static void wrong_rotary(float *x, uint32_t heads, uint32_t head_dim, const float *cosines,
+                         const float *sines, uint32_t n)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->rotary_f32(x, heads, head_dim, sines, cosines, n);
+}
+
 static void wrong_attention(const struct rr_attention_f32 *a)
 {
     rr_kern_levels(&(uint32_t){ 0 })[0]->attention_f32(a);
@@ -295,9 +301,11 @@ static void test_isa(void **state)
 {
     uint32_t n;
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
-    struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good;
+    struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
+                   rotary = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
-                                             &norm_i8, &bf16, &attention, &absent };
+                                             &norm_i8, &bf16, &attention, &rotary,
+                                             &absent };
     static const struct {
         const char *name;
         int code;
@@ -305,8 +313,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 6, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 6, "", "the same by name" },
+        { NULL, RR_OK, 1, 7, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 7, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -315,9 +323,10 @@ static void test_isa(void **state)
         { "norm_i8", RR_EDEVICE, -1, 0, "layernorm int8 differs", "one bit of one row" },
         { "bf16", RR_EDEVICE, -1, 0, "linear bf16 differs", "through its rounded rows" },
         { "attention", RR_EDEVICE, -1, 0, "attention differs", "one value, by a thousandth" },
+        { "rotary", RR_EDEVICE, -1, 0, "rotary differs", "cosines for sines" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert, i8, norm_i8, bf16, attention", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, rotary", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -335,6 +344,8 @@ static void test_isa(void **state)
     bf16.round_bf16 = wrong_round_bf16;
     attention.name = "attention";
     attention.attention_f32 = wrong_attention;
+    rotary.name = "rotary";
+    rotary.rotary_f32 = wrong_rotary;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);
