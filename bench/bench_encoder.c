@@ -126,7 +126,8 @@ static uint32_t norm(struct builder *b, uint32_t src)
 {
     struct rr_op *o = op(b, RR_OP_NORM, src, src);
 
-    o->u.norm = (struct rr_op_norm){ tensor(b, 0, HIDDEN), tensor(b, 0, HIDDEN), 1e-5f };
+    o->u.norm = (struct rr_op_norm){ .gamma = tensor(b, 0, HIDDEN), .beta = tensor(b, 0, HIDDEN),
+                                     .eps = 1e-5f };
     return src;
 }
 
@@ -135,8 +136,9 @@ static uint32_t attention(struct builder *b, uint32_t q, uint32_t kv, uint32_t k
     uint32_t dst = reg(b, HIDDEN, b->registers[q].rows);
     struct rr_op *o = op(b, RR_OP_ATTENTION, dst, q);
 
-    o->u.attention = (struct rr_op_attention){ kv, 0, k_col, k_col + HIDDEN, HEADS, HIDDEN / HEADS,
-                                               0.125f };
+    o->u.attention = (struct rr_op_attention){ .kv = kv, .k_col = k_col, .v_col = k_col + HIDDEN,
+                                               .heads = HEADS, .head_dim = HIDDEN / HEADS,
+                                               .scale = 0.125f };
     return dst;
 }
 
@@ -181,7 +183,8 @@ static void build(struct builder *b, uint32_t layers)
 
     x = reg(b, HIDDEN, RR_ROWS_TOKENS);
     op(b, RR_OP_EMBED, x, RR_NONE)->u.embed = (struct rr_op_embed){
-        tensor(b, WORDS, HIDDEN), tensor(b, POSITIONS, HIDDEN), tensor(b, 1, HIDDEN) };
+        .word = tensor(b, WORDS, HIDDEN), .position = tensor(b, POSITIONS, HIDDEN),
+        .type = tensor(b, 1, HIDDEN) };
     norm(b, x);
     for (uint32_t i = 0; i < layers; i++) x = layer(b, x, i + 1 == layers);
     x = linear(b, x, 1, HIDDEN, RR_ACT_TANH, RR_NONE);
@@ -374,8 +377,8 @@ int main(int argc, char **argv)
     begin = now_ms(CLOCK_MONOTONIC);
     check(rr_backend_cpu()->load(d, &b.p, &limits, &l, &err), err.msg);
     getrusage(RUSAGE_SELF, &usage);
-    printf("%s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
-           "largest resident %.0f MB\n", info.name, info.isa, info.threads, s.layers,
+    printf("%s, %s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
+           "largest resident %.0f MB\n", info.name, info.isa, s.dtype, info.threads, s.layers,
            now_ms(CLOCK_MONOTONIC) - begin, (double)memory.weights / 1e6, (double)memory.workspace / 1e6,
            (double)usage.ru_maxrss * 1024 / 1e6);
     w = rr_calloc(RR_MEM_MISC, 1, sizeof(*w));

@@ -3,7 +3,8 @@
  * Layer: backend (L3).
  *
  *   cpu_backend.c  the table of functions, devices
- *   cpu_isa.c      which kernel level, and a check that it computes what it should
+ *   cpu_isa.c      which kernel level
+ *   cpu_selfcheck.c  does it compute what it should?
  *   cpu_check.c    is the program sound?
  *   cpu_layout.c   where the rows of each register live
  *   cpu_load.c     sizes, memory, everything that load does
@@ -231,6 +232,12 @@ struct rr_loaded {
 RR_NODISCARD int rr_cpu_isa(const struct rr_kern **out, const struct rr_kern *const *levels,
                             uint32_t n_levels, uint32_t flags, const char *name,
                             struct rr_error *err);
+
+/* cpu_selfcheck.c */
+
+/* *wrong = NULL if the level agrees with ref on small random data, else which kernel does not. */
+RR_NODISCARD int rr_cpu_self_check(const char **wrong, const struct rr_kern *level,
+                                   const struct rr_kern *ref, struct rr_error *err);
 
 /* cpu_check.c */
 RR_NODISCARD int rr_cpu_check(const struct rr_program *p, const struct rr_limits *limits,

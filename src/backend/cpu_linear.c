@@ -77,7 +77,7 @@ static void pack_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *
             rr_weights_pack_bf16(w->panels, w->nr, scratch, first + i, 1, w->k);
             continue;
         }
-        w->scale[first + i] = rr_weights_quantize_row(q, scratch, w->k);
+        w->scale[first + i] = rr_weights_quantize_row(q, scratch, w->k, kern->i8_wtop);
         rr_weights_pack_i8(w->panels, w->nr, w->sum, q, first + i, 1, w->k);
     }
 }

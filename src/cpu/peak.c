@@ -47,20 +47,22 @@ PEAK(f32_avx2, TARGET("avx2,fma"), __m256, _mm256_setzero_ps(), 16)
 PEAK(f32_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 32)
 #undef CHAIN
 #define CHAIN(s) \
-    __asm__ volatile("vpmaddubsw %1, %1, %%ymm15\n\tvpmaddwd %%ymm15, %1, %%ymm15\n\t" \
+    __asm__ volatile("vpmaddubsw %1, %1, %%ymm15\n\tvpmaddubsw %1, %1, %%ymm14\n\t" \
+                     "vpaddw %%ymm14, %%ymm15, %%ymm15\n\tvpmaddwd %%ymm15, %1, %%ymm15\n\t" \
                      "vpaddd %%ymm15, %0, %0" \
                      : "+x"(s) \
                      : "x"(a) \
-                     : "xmm15");
-PEAK(i8_u7, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
+                     : "xmm14", "xmm15");
+PEAK(i8_avx2, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 128)
 #undef CHAIN
 #define CHAIN(s) \
-    __asm__ volatile("vpsignb %1, %1, %%ymm15\n\tvpmaddubsw %%ymm15, %1, %%ymm15\n\t" \
-                     "vpmaddwd %%ymm15, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0" \
+    __asm__ volatile("vpmaddubsw %1, %1, %%zmm15\n\tvpmaddubsw %1, %1, %%zmm14\n\t" \
+                     "vpaddw %%zmm14, %%zmm15, %%zmm15\n\tvpmaddwd %%zmm15, %1, %%zmm15\n\t" \
+                     "vpaddd %%zmm15, %0, %0" \
                      : "+x"(s) \
                      : "x"(a) \
-                     : "xmm15");
-PEAK(i8_avx2, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
+                     : "xmm14", "xmm15");
+PEAK(i8_avx512bw, TARGET("avx512f,avx512bw"), __m512i, _mm512_setzero_si512(), 256)
 #undef CHAIN
 #define CHAIN(s) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(s) : "x"(a));
 PEAK(i8_avxvnni, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
@@ -101,10 +103,9 @@ static const struct {
     loop_fn *loops[DTYPES];
 } table[] = {
 #if defined(__x86_64__)
-    { "avx2-u7", { f32_avx2, f32_avx2, i8_u7 } },
     { "avx2", { f32_avx2, f32_avx2, i8_avx2 } },
     { "avxvnni", { f32_avx2, f32_avx2, i8_avxvnni } },
-    { "avx512", { f32_avx512, f32_avx512, NULL } },
+    { "avx512", { f32_avx512, f32_avx512, i8_avx512bw } },
     { "avx512vnni", { f32_avx512, f32_avx512, i8_avx512 } },
     { "avx512bf16", { f32_avx512, bf16_avx512, i8_avx512 } },
     { "amx", { f32_avx512, NULL, NULL } },

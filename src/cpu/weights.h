@@ -7,10 +7,11 @@
 
 #include "cpu/kern.h"
 
-/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127; returns scale.  It is the
- * one with the least squared error among clipping points tried from the largest |w| downwards,
- * fitted to the rounded values.  Zeros give scale 0; NaN or infinity anywhere gives scale NaN. */
-float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k);
+/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127 and sets of four within wtop
+ * (i8_wtop of the level); returns scale.  It is the one with the least squared error among those
+ * tried from the one that fits all values downwards, fitted to the rounded values.  Zeros give
+ * scale 0; NaN or infinity anywhere gives scale NaN. */
+float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop);
 
 /* Packs rows [row0, row0 + rows) of quantized weights, q is [rows, k], into panels of nr columns
  * (kern.h) and writes their sums to w_sum[row0 ...].  The caller zeroes the panels first. */

@@ -257,11 +257,54 @@ static void wrong_convert(float *y, const void *src, enum rr_dtype dtype, size_t
     if (dtype == RR_F16) y[3] = -y[3];
 }
 
+/* One sum is off by one. */
+static void wrong_linear_i8(const struct rr_linear_i8 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->linear_i8(a);
+    a->y[a->n - 1] += a->x.scale[0] * a->w_scale[a->n - 1];
+}
+
+/* A byte of the last row. */
+static void wrong_layernorm_i8(const struct rr_layernorm_i8 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->layernorm_i8(a);
+    a->out.q[(a->m - 1) * a->out.ld + a->n - 1] ^= 1;
+}
+
+/* Rounds down instead of to the nearest. */
+static void wrong_round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m,
+                             uint32_t k)
+{
+    uint32_t bits;
+
+    rr_kern_levels(&(uint32_t){ 0 })[0]->round_bf16(y, ldy, x, ldx, m, k);
+    for (uint32_t i = 0; i < m; i++)
+        for (uint32_t j = 0; j < k; j++) {
+            memcpy(&bits, &x[i * ldx + j], 4);
+            y[i * ldy + j] = (uint16_t)(bits >> 16);
+        }
+}
+
+static void wrong_rotary(float *x, uint32_t heads, uint32_t head_dim, const float *cosines,
+                         const float *sines, uint32_t n)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->rotary_f32(x, heads, head_dim, sines, cosines, n);
+}
+
+static void wrong_attention(const struct rr_attention_f32 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->attention_f32(a);
+    a->y[(a->n_q - 1) * a->ldy] += 0.001f;
+}
+
 static void test_isa(void **state)
 {
     uint32_t n;
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
-    const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert,
+    struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
+                   rotary = good;
+    const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
+                                             &norm_i8, &bf16, &attention, &rotary,
                                              &absent };
     static const struct {
         const char *name;
@@ -270,15 +313,20 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 2, "", "steps down over the two that compute wrongly" },
-        { "auto", RR_OK, 1, 2, "", "the same by name" },
+        { NULL, RR_OK, 1, 7, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 7, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
         { "convert", RR_EDEVICE, -1, 0, "convert differs", "asked for, but wrong" },
+        { "i8", RR_EDEVICE, -1, 0, "linear int8 differs", "one step in one sum" },
+        { "norm_i8", RR_EDEVICE, -1, 0, "layernorm int8 differs", "one bit of one row" },
+        { "bf16", RR_EDEVICE, -1, 0, "linear bf16 differs", "through its rounded rows" },
+        { "attention", RR_EDEVICE, -1, 0, "attention differs", "one value, by a thousandth" },
+        { "rotary", RR_EDEVICE, -1, 0, "rotary differs", "cosines for sines" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, rotary", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -288,6 +336,16 @@ static void test_isa(void **state)
     norm.layernorm_f32 = wrong_norm;
     convert.name = "convert";
     convert.convert = wrong_convert;
+    i8.name = "i8";
+    i8.linear_i8 = wrong_linear_i8;
+    norm_i8.name = "norm_i8";
+    norm_i8.layernorm_i8 = wrong_layernorm_i8;
+    bf16.name = "bf16";
+    bf16.round_bf16 = wrong_round_bf16;
+    attention.name = "attention";
+    attention.attention_f32 = wrong_attention;
+    rotary.name = "rotary";
+    rotary.rotary_f32 = wrong_rotary;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);

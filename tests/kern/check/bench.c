@@ -122,7 +122,7 @@ static void bench_i8(const struct rr_kern *k, double best, const uint32_t shape[
     x.q = (int8_t *)alloc(m * x.ld / 4);
     a.x = x;
     check_fill(&c, in, (size_t)m * d, 1.0f);
-    for (size_t i = 0; i < (size_t)n * d; i++) w[i] = (int8_t)((int)check_random(&c, 255) - 127);
+    for (size_t i = 0; i < (size_t)n * d; i++) w[i] = (int8_t)((int)check_random(&c, 65) - 32);
     BEST(s, k->quantize_i8(&x, in, d, NULL, m, d));
     if (n == 1024) printf("quantize_i8 m %u k %u: %.1f ns/row\n", m, d, s / m * 1e9);
     BEST(s, k->linear_i8(&a));
@@ -191,15 +191,15 @@ static void bench_attention(const struct rr_kern *k, double best)
     for (size_t i = 0; i < RR_COUNT(sizes); i++) {
         uint32_t t = sizes[i][0], dim = sizes[i][1];
         struct check c = { .rng = 1 };
-        float *in = alloc((size_t)t * 3072), *y = alloc((size_t)t * 1024);
+        float *in = alloc((size_t)t * 3088), *y = alloc((size_t)t * 1040); /* strides as in programs */
         struct rr_attention_f32 a = { .y = y,
                                       .q = in,
                                       .k = in + 1024,
                                       .v = in + 2048,
-                                      .ldy = 1024,
-                                      .ldq = 3072,
-                                      .ldk = 3072,
-                                      .ldv = 3072,
+                                      .ldy = 1040,
+                                      .ldq = 3088,
+                                      .ldk = 3088,
+                                      .ldv = 3088,
                                       .n_q = t,
                                       .n_kv = t,
                                       .head_dim = dim,
@@ -208,7 +208,7 @@ static void bench_attention(const struct rr_kern *k, double best)
         double s;
 
         a.scratch = alloc(rr_attention_f32_scratch(t, dim));
-        check_fill(&c, in, (size_t)t * 3072, 1.0f);
+        check_fill(&c, in, (size_t)t * 3088, 1.0f);
         BEST(s, k->attention_f32(&a));
         snprintf(what, sizeof(what), "attention_f32 n %u dim %u", t, dim);
         report(what, 4.0 * t * t * dim, s, best);
