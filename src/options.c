@@ -525,6 +525,8 @@ void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
     opt->model = s->model[0] ? s->model : rr_starter_dir();
     opt->device = s->device;
     opt->dtype = s->dtype;
+    opt->rescore_dtype = s->rescore_dtype;
+    opt->stall_ns = (uint64_t)(s->stall_timeout * 1e9);
     opt->isa = s->isa;
     opt->fallback = s->fallback;
     opt->threads = s->threads;
@@ -533,6 +535,7 @@ void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
     opt->batch_tokens = s->batch_tokens;
     opt->queue_tokens = s->queue_tokens;
     opt->queue_requests = s->queue_requests;
+    opt->queue_bytes = s->queue_bytes;
     opt->literal_specials = s->literal_specials;
     opt->cache_dir = s->cache_dir[0] ? s->cache_dir : NULL;
     opt->cache_bytes = s->cache_size;
