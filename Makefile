@@ -52,7 +52,7 @@ sub_out = $(if $(filter command,$(origin OUT)),OUT=$(OUT)/$1)
 # ---- flags --------------------------------------------------------------------------------------
 
 LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8
-APP_PACKAGES := libmicrohttpd libcurl
+APP_PACKAGES := libmicrohttpd libcurl gnutls libseccomp
 PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
