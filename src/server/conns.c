@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conns.c - see conns.h.
- * What a client has sent or read is known from the kernel (TCP_INFO), so requests pay nothing for
- * being watched.  Of Unix sockets it is not known; there only bodies are measured. */
+ * What a client has sent or read is known from the kernel (TCP_INFO), so it costs a request next to
+ * nothing to be watched.  Of Unix sockets it is not known; there only bodies are measured. */
 #include "server/conns.h"
 
 #include <errno.h>
@@ -34,6 +34,21 @@ struct rr_conns {
     int wakeup; /* eventfd */
     pthread_t thread;
 };
+
+/* ---- what the kernel counts --------------------------------------------------------------- */
+
+/* False where the kernel does not say: not TCP, or a kernel before 4.1. */
+static bool tcp_bytes(int fd, uint64_t *received, uint64_t *acked)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) return false;
+    *received = info.tcpi_bytes_received;
+    *acked = info.tcpi_bytes_acked;
+    return len >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(uint64_t);
+}
 
 /* ---- idle ones, in order; the lock is held --------------------------------------------------- */
 
@@ -207,8 +222,8 @@ void rr_conns_relieve(struct rr_conns *c)
 
 bool rr_conns_move(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_phase phase)
 {
-    uint64_t now = rr_now_ns();
-    bool may;
+    uint64_t now = rr_now_ns(), received = 0, acked;
+    bool known = phase == RR_CONN_IDLE && tcp_bytes(conn->fd, &received, &acked), may;
 
     pthread_mutex_lock(&c->lock);
     may = conn->end == RR_END_NONE;
@@ -216,7 +231,8 @@ bool rr_conns_move(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_phase 
         if (conn->phase == RR_CONN_IDLE) unlist(c, conn);
         conn->phase = phase;
         conn->since_ns = conn->mark_ns = now;
-        conn->measured = false;
+        conn->measured = known;
+        conn->base = received;
         conn->mark = atomic_load_explicit(&conn->received, memory_order_relaxed);
         if (phase == RR_CONN_IDLE) list_newest(c, conn);
     }
@@ -236,29 +252,12 @@ enum rr_conn_end rr_conns_end(struct rr_conns *c, struct rr_conn *conn)
 
 /* ---- time ----------------------------------------------------------------------------------- */
 
-/* False where the kernel does not say: not TCP, or a kernel before 4.1. */
-static bool tcp_bytes(int fd, uint64_t *received, uint64_t *acked)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-
-    memset(&info, 0, sizeof(info));
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) return false;
-    *received = info.tcpi_bytes_received;
-    *acked = info.tcpi_bytes_acked;
-    return len >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(uint64_t);
-}
-
 /* A head begins with the first byte after the last request.  mark_ns: when it was seen. */
 static void check_idle(struct rr_conns *c, struct rr_conn *conn, uint64_t now)
 {
     uint64_t received, acked;
 
-    if (!tcp_bytes(conn->fd, &received, &acked)) return;
-    if (!conn->measured) {
-        conn->measured = true;
-        conn->base = received;
-    }
+    if (!conn->measured || !tcp_bytes(conn->fd, &received, &acked)) return;
     if (received == conn->base) {
         conn->mark_ns = now;
     } else if (now - conn->mark_ns > c->config.header_ns) {

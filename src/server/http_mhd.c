@@ -52,6 +52,7 @@ struct connection_exchange {
     struct rr_http *http;
     struct MHD_Connection *connection;
     struct rr_conn *conn;
+    const char *target_end; /* one past the 0 of the target as it came; only to compare */
     const char *bad_target; /* what is wrong with it; NULL: nothing */
     unsigned bad_status;
     bool begun;       /* the headers have been seen */
@@ -94,7 +95,8 @@ static const char *head_problem(const struct connection_exchange *c, const char 
     if (!c->http->known_layout) return NULL;
     if (version <= method || version >= method + size)
         return "the request line is not \"METHOD TARGET HTTP/1.1\"";
-    if (method[strlen(method) + 1] == ' ') return "more than one blank in the request line";
+    if (method[strlen(method) + 1] == ' ' || version != c->target_end)
+        return "the request line is not of three words with one blank between them";
     return rr_frame_lines(version, method + size);
 }
 
@@ -203,6 +205,7 @@ static void *on_target(void *user, const char *target, struct MHD_Connection *co
     c->http = h;
     c->connection = connection;
     c->conn = conn;
+    c->target_end = target ? target + strlen(target) + 1 : NULL;
     c->bad_target = rr_frame_target(target ? target : "", &c->bad_status);
     c->x.door = conn->door;
     c->x.client = conn->peer;
