@@ -468,8 +468,8 @@ static int start_daemon(struct rr_http *h, bool tls, struct rr_error *err)
         more[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE,
                                              (intptr_t)h->config.threads, NULL };
     if (tls) {
-        more[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK2,
-                                             (intptr_t)rr_tls_callback, NULL };
+        more[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK2, 0,
+                                             (void *)(uintptr_t)rr_tls_callback };
         more[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
                                              (void *)(uintptr_t)rr_tls_priorities };
     }
