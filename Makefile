@@ -203,7 +203,7 @@ $(OUT)/rerankd.1: $(RERANKD)
 
 # Tests of the server, the options and the command line, and fuzz targets, get those objects too;
 # the others cannot even link against them.
-needs_app = $(filter test_server% test_options% test_cli% replay_body%,$(notdir $1))
+needs_app = $(filter test_server% test_options% test_cli% replay_body% replay_gate% replay_http%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 
