@@ -28,10 +28,10 @@ void rr_frame_header(struct rr_frame *f, const char *name, const char *value);
 /* NULL, or what is wrong; *status is then 400, 431 or 501.  version: "HTTP/1.1". */
 const char *rr_frame_problem(const struct rr_frame *f, const char *version, unsigned *status);
 
-/* The head as the library leaves it in memory: [version] at its place in the request line, end
- * one past the empty line.  The library has put a 0 over the colon of each header and over each
- * byte of a line end, so a correct head ends every line with two, and anything else shows.  NULL, or what
- * is wrong. */
+/* The head as the library leaves it in memory: [version] at its place in the request line, end one
+ * past the empty line.  The library has put a 0 over the colon of each header and over each byte
+ * of a line end, so a correct head ends every line with two, and anything else shows.  NULL, or
+ * what is wrong. */
 const char *rr_frame_lines(const char *version, const char *end);
 
 /* The target as it came.  NULL, or what is wrong; *status is then 400 or 414. */

@@ -203,7 +203,12 @@ static void test_key_round_trip(void **state)
     assert_null(strstr(out.data, one + 3));
     assert_int_equal(rr_keys_parse(&again, out.data, out.len, "f", &err), RR_OK);
     assert_int_equal(again.n, 2);
-    assert_memory_equal(again.list, keys.list, 2 * sizeof(keys.list[0]));
+    assert_string_equal(again.list[1].name, "two");
+    assert_memory_equal(again.list[1].hash, keys.list[1].hash, RR_KEY_HASH);
+    assert_true(again.list[1].limits.rate == 1.5 && again.list[1].limits.tokens == 100);
+    assert_int_equal(again.list[1].limits.day, 7);
+    assert_int_equal(again.list[1].limits.day_tokens, 8);
+    assert_int_equal(again.list[1].limits.max_priority, RR_PRIORITY_LOW);
     assert_int_equal(rr_keys_find(&again, one, strlen(one)), 0);
     assert_int_equal(rr_keys_find(&again, one, strlen(one) - 1), SIZE_MAX);
     assert_int_equal(rr_keys_find(&again, "", 0), SIZE_MAX);
