@@ -316,7 +316,7 @@ static void check(struct rr_conns *c, struct rr_conn *conn, uint64_t now)
 static bool sweep(struct rr_conns *c)
 {
     size_t at = 0, end;
-    bool more = true;
+    bool more = true, stop = false;
 
     while (more) {
         uint64_t now = rr_now_ns();
@@ -324,10 +324,11 @@ static bool sweep(struct rr_conns *c)
         pthread_mutex_lock(&c->lock);
         for (end = RR_MIN(c->cap, at + SLICE); at < end; at++)
             if (c->by_fd[at]) check(c, c->by_fd[at], now);
-        more = at < c->cap && !c->stop;
+        stop = c->stop;
+        more = at < c->cap && !stop;
         pthread_mutex_unlock(&c->lock);
     }
-    return !c->stop;
+    return !stop;
 }
 
 static void *run(void *arg)
