@@ -159,8 +159,8 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
     switch (answer) {
     case RR_AUTH_YES: return 0;
     case RR_AUTH_MISSING:
-        return unauthorized(s, x, problem, "an API key is needed: Authorization: Bearer KEY");
-    case RR_AUTH_WRONG: return unauthorized(s, x, problem, "the API key is not known");
+        return unauthorized(s, x, problem, "a key is needed: Authorization: Bearer KEY");
+    case RR_AUTH_WRONG: return unauthorized(s, x, problem, "the key is not known");
     case RR_AUTH_NOT_FOR_IT:
         rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
         return rr_problem_set(problem, 403, "this key may not do that");

@@ -165,6 +165,21 @@ static void allow_settings(const struct rules *r, const struct rr_settings *s)
     }
 }
 
+/* "/a:/b" */
+static void allow_list(const struct rules *r, const char *paths)
+{
+    char path[PATH_MAX];
+
+    while (*paths) {
+        size_t len = strcspn(paths, ":");
+
+        if (len && snprintf(path, sizeof(path), "%.*s", (int)RR_MIN(len, sizeof(path)), paths) <
+                       (int)sizeof(path))
+            allow(r, path, READ);
+        paths += len + (paths[len] != 0);
+    }
+}
+
 static void allow_devices(const struct rules *r)
 {
     glob_t found;
@@ -194,6 +209,7 @@ static int make_rules(struct rules *r, const struct rr_settings *s)
     allow_devices(r);
     allow_folder_of(r, "/proc/self/exe", READ); /* plugins may lie beside the program */
     allow_settings(r, s);
+    allow_list(r, s->sandbox_read);
     if (rr_settings_config(s)) allow_folder_of(r, rr_settings_config(s), READ); /* for reloads */
     rr_settings_engine(s, &engine);
     allow_model(r, engine.model);

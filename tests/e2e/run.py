@@ -31,11 +31,8 @@ from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor)] + [
     ("serve", m) for m in (
-        server_dialects, server_clients, server_extras, server_bad_input, server_connections,
-        server_life, server_ops)]
-    ("serve", m) for m in (server_dialects, server_bad_input, server_framing,
-                             server_connections, server_slow, server_gate, server_life,
-                             server_ops)]
+        server_dialects, server_clients, server_extras, server_bad_input, server_framing,
+        server_connections, server_slow, server_gate, server_life, server_ops)]
 
 
 def run_one(function):

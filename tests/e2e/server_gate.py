@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from cli_support import RERANKD, Skip, environment
+from cli_support import RERANKD, Skip, environment, model
 from server_support import Connection, Server, until
 
 GOOD = {"query": "deux mots", "texts": ["mots", "deux"], "raw_scores": True}
@@ -161,7 +161,7 @@ def test_settings_that_cannot_be():
 def test_secrets_are_not_printed():
     p = subprocess.run([RERANKD, "serve", "--print-config", "--api-key", "canari"],
                        capture_output=True, text=True, env=environment())
-    assert p.returncode == 0 and "canari" not in p.stdout and "not shown" in p.stdout, p
+    assert p.returncode == 0 and "canari" not in p.stdout and "= ***" in p.stdout, p
 
 
 def test_networks():
@@ -349,5 +349,13 @@ def test_sandbox():
                 assert "Uid:\t65534\t65534\t65534\t65534" in text, text
                 assert "NoNewPrivs:\t1" in text and "Seccomp:\t2" in text, text
                 assert s.post(GOOD).status == 200
-    with Server("--sandbox", "on") as s:
-        assert s.post(GOOD).status == 200
+    with folder() as f:
+        key = [("Authorization", "Bearer k")]
+        with Server("--sandbox", "on", "--admin-key", "k") as s:
+            assert s.post(GOOD).status == 200
+            shutil.copytree(model(), os.path.join(f, "m"))
+            a = s.ask("POST", "/admin/reload", {"model": os.path.join(f, "m")}, headers=key)
+            assert a.status == 422 and "Permission denied" in a.body, a
+        with Server("--sandbox", "on", "--admin-key", "k", "--sandbox-read", "/none:" + f) as s:
+            a = s.ask("POST", "/admin/reload", {"model": os.path.join(f, "m")}, headers=key)
+            assert a.status == 200, a
