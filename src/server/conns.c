@@ -319,9 +319,10 @@ static bool sweep(struct rr_conns *c)
     bool more = true, stop = false;
 
     while (more) {
-        uint64_t now = rr_now_ns();
+        uint64_t now;
 
         pthread_mutex_lock(&c->lock);
+        now = rr_now_ns(); /* not before: no mark of a connection may be later */
         for (end = RR_MIN(c->cap, at + SLICE); at < end; at++)
             if (c->by_fd[at]) check(c, c->by_fd[at], now);
         stop = c->stop;
