@@ -222,8 +222,9 @@ void rr_conns_relieve(struct rr_conns *c)
 
 bool rr_conns_move(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_phase phase)
 {
-    uint64_t now = rr_now_ns(), received = 0, acked;
-    bool known = phase == RR_CONN_IDLE && tcp_bytes(conn->fd, &received, &acked), may;
+    uint64_t now = rr_now_ns(), received = 0, acked = 0;
+    /* When the reply begins, not when it is over: then the client may have sent the next head. */
+    bool counted = phase == RR_CONN_WRITE && tcp_bytes(conn->fd, &received, &acked), may;
 
     pthread_mutex_lock(&c->lock);
     may = conn->end == RR_END_NONE;
@@ -231,9 +232,12 @@ bool rr_conns_move(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_phase 
         if (conn->phase == RR_CONN_IDLE) unlist(c, conn);
         conn->phase = phase;
         conn->since_ns = conn->mark_ns = now;
-        conn->measured = known;
-        conn->base = received;
         conn->mark = atomic_load_explicit(&conn->received, memory_order_relaxed);
+        if (phase != RR_CONN_IDLE) conn->measured = counted;
+        if (counted) {
+            conn->base = received;
+            conn->mark = acked;
+        }
         if (phase == RR_CONN_IDLE) list_newest(c, conn);
     }
     pthread_mutex_unlock(&c->lock);
@@ -286,19 +290,14 @@ static void check_write(struct rr_conns *c, struct rr_conn *conn, uint64_t now)
     uint64_t received, acked,
         due = (uint64_t)((double)c->config.min_rate * ((double)c->config.write_ns * 1e-9));
 
+    if (now - conn->mark_ns < c->config.write_ns || !conn->measured) return;
     if (!tcp_bytes(conn->fd, &received, &acked)) return;
-    if (!conn->measured) {
-        conn->measured = true;
-        conn->mark = acked;
-        conn->mark_ns = now;
-    } else if (now - conn->mark_ns >= c->config.write_ns) {
-        if (acked - conn->mark < due) {
-            tell_to_go(c, conn, RR_END_SLOW_READER);
-            return;
-        }
-        conn->mark = acked;
-        conn->mark_ns = now;
+    if (acked - conn->mark < due) {
+        tell_to_go(c, conn, RR_END_SLOW_READER);
+        return;
     }
+    conn->mark = acked;
+    conn->mark_ns = now;
 }
 
 static void check(struct rr_conns *c, struct rr_conn *conn, uint64_t now)

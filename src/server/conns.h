@@ -28,13 +28,14 @@ struct rr_conn { /* lock: of the table */
     bool tls;
     enum rr_door door;
     struct rr_addr peer;
-    uint32_t requests;           /* I/O thread only */
-    _Atomic uint64_t received;   /* body bytes; relaxed: only growth is looked at */
-    enum rr_conn_phase phase;    /* lock */
-    enum rr_conn_end end;        /* lock; RR_END_NONE: may go on */
-    uint64_t since_ns, mark_ns;  /* lock; phase began, progress was last measured */
-    uint64_t mark, base;         /* lock; the measure then, bytes from the client before the head */
-    bool measured;               /* lock; base is known */
+    uint32_t requests;          /* I/O thread only */
+    _Atomic uint64_t received;  /* body bytes; relaxed: only growth is looked at */
+    enum rr_conn_phase phase;   /* lock */
+    enum rr_conn_end end;       /* lock; RR_END_NONE: may go on */
+    uint64_t since_ns, mark_ns; /* lock; phase began, progress was last measured */
+    uint64_t mark,
+        base;      /* lock; the measure then, bytes from the client when the last reply began */
+    bool measured; /* lock; base is known, and mark while writing */
     struct rr_conn *prev, *next; /* lock; of the idle ones, oldest first */
 };
 
