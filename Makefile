@@ -52,7 +52,7 @@ sub_out = $(if $(filter command,$(origin OUT)),OUT=$(OUT)/$1)
 # ---- flags --------------------------------------------------------------------------------------
 
 LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8
-APP_PACKAGES := libmicrohttpd libcurl
+APP_PACKAGES := libmicrohttpd libcurl gnutls libseccomp
 PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
@@ -203,7 +203,7 @@ $(OUT)/rerankd.1: $(RERANKD)
 
 # Tests of the server, the options and the command line, and fuzz targets, get those objects too;
 # the others cannot even link against them.
-needs_app = $(filter test_server% test_options% test_cli% replay_body%,$(notdir $1))
+needs_app = $(filter test_server% test_options% test_cli% replay_body% replay_gate% replay_http%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 

@@ -46,8 +46,9 @@ struct origin {
 struct store { /* behind rr_settings.storage */
     struct rr_arena arena;
     struct origin origins[N_TABLE];
-    const char *config; /* --config, RERANKD_CONFIG or NULL */
-    struct rr_load load; /* as it was asked, with copies of the words: for rr_settings_again */
+    const char *config;      /* --config, RERANKD_CONFIG or NULL */
+    const char *config_read; /* the file that was read; NULL: none */
+    struct rr_load load;     /* as it was asked, with copies of the words: for rr_settings_again */
 };
 
 struct reader {
@@ -379,6 +380,7 @@ static int read_config(struct reader *r)
 
     if (!path && rr_file_exists(DEFAULT_CONFIG)) path = DEFAULT_CONFIG;
     if (!path || strcmp(path, "none") == 0) return RR_OK;
+    r->store->config_read = path;
     rc = rr_file_read(&text, &len, path, MAX_CONFIG_BYTES, RR_MEM_MISC, r->err);
     if (rc) {
         rr_fail_prefix(r->err, "configuration file");
@@ -544,6 +546,11 @@ void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
 bool rr_settings_french(const struct rr_settings *s)
 {
     return s->lang && strcmp(s->lang, "fr") == 0;
+}
+
+const char *rr_settings_config(const struct rr_settings *s)
+{
+    return s->storage ? ((const struct store *)s->storage)->config_read : NULL;
 }
 
 const char *rr_settings_origin(const struct rr_settings *s, size_t i)

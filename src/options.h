@@ -13,6 +13,7 @@
 #include "rerank_types.h"
 
 #define RR_OPTION_TYPE_STR const char *
+#define RR_OPTION_TYPE_SECRET const char *
 #define RR_OPTION_TYPE_U32 uint32_t
 #define RR_OPTION_TYPE_SIZE size_t
 #define RR_OPTION_TYPE_BOOL bool
@@ -43,6 +44,7 @@ enum rr_exit {
 /* One option as the table describes it.  Sub-commands have options of their own in such tables. */
 enum rr_option_type {
     RR_OPTION_STR,
+    RR_OPTION_SECRET, /* text that is never shown */
     RR_OPTION_U32,
     RR_OPTION_SIZE,
     RR_OPTION_BOOL,
@@ -120,6 +122,9 @@ void rr_settings_help(FILE *out, const char *sections);
 void rr_settings_print(FILE *out, const struct rr_settings *s);
 void rr_settings_markdown(FILE *out);
 void rr_settings_man(FILE *out);
+
+/* The configuration file that was read; NULL: none. */
+const char *rr_settings_config(const struct rr_settings *s);
 
 /* Where the value of row i of the table came from: "--port", "environment PORT", "FILE:LINE",
  * "default". */

@@ -17,7 +17,8 @@ import tempfile
 MAX_FILE, MAX_FUNCTION, MAX_COLUMNS = 600, 60, 100
 
 # Libraries that only some layers may see.  Any other <header> is the C library's or the system's.
-LIBRARIES = {"jansson.h", "microhttpd.h", "utf8proc.h", "xxhash.h", "pcre2.h", "cmocka.h",
+LIBRARIES = {"jansson.h", "microhttpd.h", "gnutls/gnutls.h", "gnutls/crypto.h", "gnutls/x509.h",
+             "gnutls/abstract.h", "seccomp.h", "utf8proc.h", "xxhash.h", "pcre2.h", "cmocka.h",
              "curl/curl.h"}
 
 # layer: (quoted includes as regular expressions, libraries).  A layer may always include itself.
@@ -34,7 +35,7 @@ LAYERS = {
                 "cpu/pressure.h", "backend/registry.h", "rerank.h", "rerank_types.h",
                 "rerank_backend.h"], ["xxhash.h"]),
     "server": (["base/", "options.h", "options.def", "rerank.h", "rerank_types.h"], ["jansson.h"]),
-    "cli": (["base/", "options.h", "options.def", "server/serve.h", "rerank.h", "rerank_types.h"],
+    "cli": (["base/", "options.h", "options.def", "server/serve.h", "server/keys.h", "rerank.h", "rerank_types.h"],
             ["jansson.h"]),
     "top": (["base/", "cli/", "server/serve.h", "options", "rerank.h", "rerank_types.h"], []),
     "public": (["rerank_types.h"], []),
@@ -45,6 +46,9 @@ LIBRARIES_OF = {
     r"src/base/text\.[ch]": ["utf8proc.h"],
     r"src/server/http_mhd\.c": ["jansson.h", "microhttpd.h"],
     r"src/server/otlp\.c": ["jansson.h", "curl/curl.h"],
+    r"src/server/(tls|secret)\.c": ["gnutls/gnutls.h", "gnutls/crypto.h", "gnutls/x509.h",
+                                   "gnutls/abstract.h"],
+    r"src/server/sandbox_calls\.c": ["seccomp.h"],
 }
 
 # Files that may include more than their layer.

@@ -28,6 +28,8 @@ need_program pkg-config pkg-config
 need_library jansson libjansson-dev
 need_library libmicrohttpd libmicrohttpd-dev
 need_library libcurl libcurl4-openssl-dev
+need_library gnutls libgnutls28-dev
+need_library libseccomp libseccomp-dev
 need_library libutf8proc libutf8proc-dev
 need_library libxxhash libxxhash-dev
 need_library libpcre2-8 libpcre2-dev

@@ -23,6 +23,7 @@ static const struct {
       "comparer une précision à f32 sur vos requêtes et documents" },
     { "say what this machine and model allow", "examiner cette machine et le modèle" },
     { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
+    { "make, remove and list API keys", "faire, retirer et lister des clés d'API" },
     { "print version, compiler and instruction sets",
       "afficher version, compilateur et jeux d'instructions" },
     { "show help about a sub-command", "expliquer une sous-commande" },
