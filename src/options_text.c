@@ -14,7 +14,8 @@ static const struct {
     const char *section, *title;
 } titles[] = {
     { "MODEL", "Model" },   { "DEVICE", "Device" }, { "SERVER", "Server" },
-    { "LIMITS", "Limits" }, { "LOG", "Log" },
+    { "LIMITS", "Limits" }, { "SHARED", "Shared cache" },
+    { "LOG", "Log" },
 };
 
 static const char *title_of(const char *section)

@@ -18,7 +18,7 @@ MAX_FILE, MAX_FUNCTION, MAX_COLUMNS = 600, 60, 100
 
 # Libraries that only some layers may see.  Any other <header> is the C library's or the system's.
 LIBRARIES = {"jansson.h", "microhttpd.h", "utf8proc.h", "xxhash.h", "pcre2.h", "cmocka.h",
-             "curl/curl.h"}
+             "curl/curl.h", "hiredis/read.h", "gnutls/gnutls.h"}
 
 # layer: (quoted includes as regular expressions, libraries).  A layer may always include itself.
 LAYERS = {
@@ -45,6 +45,8 @@ LIBRARIES_OF = {
     r"src/base/text\.[ch]": ["utf8proc.h"],
     r"src/server/http_mhd\.c": ["jansson.h", "microhttpd.h"],
     r"src/server/otlp\.c": ["jansson.h", "curl/curl.h"],
+    r"src/cache/replies\.c": ["hiredis/read.h"],
+    r"src/cache/wire\.c": ["gnutls/gnutls.h"],
 }
 
 # Files that may include more than their layer.
