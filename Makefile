@@ -51,8 +51,8 @@ sub_out = $(if $(filter command,$(origin OUT)),OUT=$(OUT)/$1)
 
 # ---- flags --------------------------------------------------------------------------------------
 
-LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8
-APP_PACKAGES := libmicrohttpd libcurl gnutls libseccomp
+LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8 hiredis gnutls
+APP_PACKAGES := libmicrohttpd libcurl libseccomp
 PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
@@ -252,6 +252,11 @@ $(filter $(OUT)/tests/unit/test_engine%,$(UNIT)): | $(FAULT)
 
 test-programs: $(TEST_PROGRAMS) $(FAULT)
 
+# The battery's cases that need a server under load or faults; SCHEDULE=N or W for the longer ones.
+test-load: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) RESULTS=$(OUT)/load.json $(PYTHON) tests/load/run.py $(T)
+.PHONY: test-load
+
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
 test: $(if $(T),,all examples) $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
@@ -436,6 +441,7 @@ help:
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
+	@echo "make test-load  faults and load against a running server (T=r79: some)"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"

@@ -440,8 +440,20 @@ static const char *cache_of_environment(struct rr_arena *arena)
     return rr_arena_strndup(arena, path, strlen(path));
 }
 
+static const char *or_null(const char *s)
+{
+    return s[0] ? s : NULL;
+}
+
 static int resolve(struct reader *r)
 {
+    r->s->redis = (struct rr_shared_cache){
+        .url = or_null(r->s->redis_url),
+        .password_file = or_null(r->s->redis_password_file),
+        .ca_file = or_null(r->s->redis_ca),
+        .ttl_seconds = (uint32_t)r->s->redis_ttl,
+        .deadline_ns = (uint64_t)(r->s->redis_timeout * 1e9),
+    };
     if (strcmp(r->s->lang, "auto") == 0) r->s->lang = language_of_environment();
     if (strcmp(r->s->cache_dir, "auto") == 0)
         r->s->cache_dir = cache_of_environment(&r->store->arena);
@@ -541,6 +553,7 @@ void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
     opt->literal_specials = s->literal_specials;
     opt->cache_dir = s->cache_dir[0] ? s->cache_dir : NULL;
     opt->cache_bytes = s->cache_size;
+    opt->shared_cache = s->redis.url ? &s->redis : NULL;
 }
 
 bool rr_settings_french(const struct rr_settings *s)

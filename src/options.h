@@ -24,7 +24,8 @@ struct rr_settings {
     RR_OPTION_TYPE_##type field;
 #include "options.def"
 #undef RR_OPTION
-    void *storage; /* owns the strings, knows where each value came from */
+    struct rr_shared_cache redis; /* the redis-* settings together; url NULL: none */
+    void *storage;                /* owns the strings, knows where each value came from */
 };
 
 /* What the process ends with (sysexits.h where it has a code). */

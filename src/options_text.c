@@ -13,8 +13,9 @@
 static const struct {
     const char *section, *title;
 } titles[] = {
-    { "MODEL", "Model" },   { "DEVICE", "Device" },     { "SERVER", "Server" },
-    { "LIMITS", "Limits" }, { "SECURITY", "Security" }, { "LOG", "Log" },
+    { "MODEL", "Model" },   { "DEVICE", "Device" },       { "SERVER", "Server" },
+    { "LIMITS", "Limits" }, { "SHARED", "Shared cache" }, { "SECURITY", "Security" },
+    { "LOG", "Log" },
 };
 
 static const char *title_of(const char *section)

@@ -154,6 +154,7 @@ static int open_engine(struct bench *b, const struct rr_settings *settings, stru
 
     rr_settings_engine(settings, &opt);
     opt.cache_bytes = 0;
+    opt.shared_cache = NULL;
     rc = rr_open(&b->engine, &opt, err);
     if (rc) return rc;
     b->host.open_ms = (double)(rr_now_ns() - start) / 1e6;

@@ -251,6 +251,7 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, co
 
     rr_settings_engine(settings, &opt);
     opt.cache_bytes = 0;
+    opt.shared_cache = NULL;
     if (model) opt.model = model;
     if (v->own->exact) opt.rescore_dtype = "f32";
     rc = rr_open(&v->engines[1], &opt, err);

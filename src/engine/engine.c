@@ -152,7 +152,8 @@ static int build(struct rr_engine *e, const struct rr_options *opt, struct rr_er
 {
     int rc = copy_options(e, opt, err);
 
-    if (!rc && opt->cache_bytes) rc = rr_lru_open(&e->cache, opt->cache_bytes, err);
+    if (!rc && opt->cache_bytes) rc = rr_lru_open(&e->cache.memory, opt->cache_bytes, err);
+    if (!rc && opt->shared_cache) rc = rr_shared_open(&e->cache.shared, opt->shared_cache, err);
     if (!rc) rc = alloc_runner(e, err);
     if (!rc) rc = rr_tok_scratch_open(&e->tokenize_scratch, e->tok, err);
     if (!rc) rc = make_probe(e, err);
@@ -241,7 +242,8 @@ void rr_close(struct rr_engine *e)
     rr_tok_scratch_close(e->tokenize_scratch);
     rr_pairing_close(&e->pairing);
     rr_tok_close(e->tok);
-    rr_lru_close(e->cache);
+    rr_shared_close(e->cache.shared);
+    rr_lru_close(e->cache.memory);
     rr_free(e->probe_ids);
     rr_free(e->batch);
     rr_free(e->outcomes);

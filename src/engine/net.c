@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cache/key.h"
+#include "rerank.h"
 
 /* "cuda:1" -> "cuda", 1. */
 static int parse_device(const char *device, char name[16], uint32_t *index, struct rr_error *err)
@@ -71,6 +72,7 @@ static uint64_t fingerprint(const struct rr_net *net)
     struct rr_key key = rr_key_prefix(&c, rr_text(net->info.isa));
 
     key = rr_key_pair(key, rr_text(net->info.dtype));
+    key = rr_key_pair(key, rr_text(RR_VERSION)); /* a shared cache outlives a version */
     return rr_key_pair(key, rr_text(net->backend ? net->backend->name : "null")).lo;
 }
 

@@ -125,15 +125,25 @@ struct answer { /* of the caches, for one pair */
     struct rr_cached hit;
 };
 
-/* The one place where scores are looked up, for a slice of documents or of windows at once: in
- * memory; a shared cache is to be asked here for all keys that are left, in one round trip. */
+/* The one place where scores are looked up, for a slice of documents or of windows at once. */
 static void look_up(const struct work *k, struct answer *a, size_t n)
 {
-    size_t i;
+    struct rr_key keys[RR_SLICE];
+    struct rr_cached found[RR_SLICE];
+    bool hit[RR_SLICE];
+    size_t i, m = 0;
 
-    if (k->job->req.no_cache || !k->w->e->cache) return;
+    if (k->job->req.no_cache) return;
     for (i = 0; i < n; i++)
-        if (!a[i].skip) a[i].found = rr_lru_get(k->w->e->cache, a[i].key, &a[i].hit);
+        if (!a[i].skip) keys[m++] = a[i].key;
+    if (!m) return;
+    rr_tiers_get(&k->w->e->cache, keys, m, found, hit);
+    for (i = 0, m = 0; i < n; i++) {
+        if (a[i].skip) continue;
+        a[i].found = hit[m];
+        if (hit[m]) a[i].hit = found[m];
+        m++;
+    }
 }
 
 static int add_cached(struct work *k, const struct pair *p, const struct rr_cached *hit)
