@@ -34,7 +34,6 @@ need_library libutf8proc libutf8proc-dev
 need_library libxxhash libxxhash-dev
 need_library libpcre2-8 libpcre2-dev
 need_library hiredis libhiredis-dev
-need_library gnutls libgnutls28-dev
 if [ "$mode" = test ]; then
     need_program g++ g++
     need_program clang clang
