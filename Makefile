@@ -102,7 +102,7 @@ isa_flags = $(strip \
     $(if $(findstring i8mm,$1),-march=armv8.6-a))
 file_flags = $(if $(filter tests/%,$1),-Itests) \
     $(if $(filter tests/kern/emul/%,$1),$(EMUL_FLAGS) -Itests/kern/emul) \
-    $(if $(filter src/cpu/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
+    $(if $(filter src/cpu/% src/quant/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
 
 # ---- sources ------------------------------------------------------------------------------------
 

@@ -554,6 +554,7 @@ void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
     opt->cache_dir = s->cache_dir[0] ? s->cache_dir : NULL;
     opt->cache_bytes = s->cache_size;
     opt->shared_cache = s->redis.url ? &s->redis : NULL;
+    opt->packed_cache = s->packed_cache;
 }
 
 bool rr_settings_french(const struct rr_settings *s)

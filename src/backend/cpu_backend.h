@@ -8,6 +8,7 @@
  *   cpu_check.c    is the program sound?
  *   cpu_layout.c   where the rows of each register live
  *   cpu_load.c     sizes, memory, everything that load does
+ *   cpu_packed.c   packed weights kept in a file
  *   cpu_linear.c   weights of linear layers in f32, bf16 and int8
  *   cpu_plan.c     how a batch is cut into work
  *   cpu_exec.c     one operation on some rows and columns
@@ -20,6 +21,7 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "cpu/kern.h"
 #include "cpu/pool.h"
@@ -51,6 +53,7 @@ struct rr_device {
     struct rr_pool *pool;
     uint32_t threads;
     struct rr_cpu_tuning tuning;
+    char *packed_dirs[2]; /* of struct rr_device_options; NULL: none */
 };
 
 struct rr_cpu_tuning *rr_cpu_tuning(struct rr_device *d);
@@ -117,10 +120,12 @@ static inline void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
+    bool smoothed;     /* int8 only: inputs are multiplied by smooth before they are quantized */
     uint32_t n, k, nr; /* nr: columns of a panel */
     void *panels;      /* as kern.h packs them */
     float *bias;       /* [n rounded up to panels], zero where there is none */
     float *scale, *sum; /* [n rounded up], int8 only: of each output channel */
+    float *smooth;      /* [k] if smoothed, else NULL */
 };
 
 struct rr_cpu_table { /* an embedding table, used where it lies in the file */
@@ -208,11 +213,16 @@ struct rr_loaded {
     struct rr_cpu_room chunk_room, team_room;
     size_t chunk_floats;   /* of one worker's areas */
     size_t scratch_floats; /* of one worker's attention scratch */
-    char *weights, *workspace; /* weight_bytes and memory.workspace bytes */
+    struct rr_file packed;     /* map that holds the weights; empty: they are in block */
+    char *block, *workspace;   /* RR_PACKED_HEADER + weight_bytes, and memory.workspace bytes */
+    const char *weights;       /* behind the header of either */
     size_t weight_bytes;       /* of one copy; memory.weights counts all */
     struct rr_cpu_copy *copies; /* [nodes of the pool - 1]; the first node has weights itself */
     struct rr_memory memory;
     float *areas, *scratch; /* in workspace: all workers' */
+
+    rr_observe_fn *observe; /* NULL: nobody looks */
+    void *observe_user;
 
     /* The run in progress. */
     struct rr_cpu_plan plan;
@@ -259,10 +269,18 @@ RR_NODISCARD int rr_cpu_load(struct rr_device *d, const struct rr_program *p,
                              struct rr_error *err);
 void rr_cpu_unload(struct rr_loaded *l);
 
+/* cpu_packed.c */
+
+/* The weights of l out of a file of the device's folders, as l->packed; false: there is none that
+ * fits. */
+bool rr_cpu_packed_open(struct rr_loaded *l, const struct rr_program *p);
+/* Leaves l's packed weights for the next start, where the device was told to. */
+void rr_cpu_packed_save(struct rr_loaded *l, const struct rr_program *p);
+
 /* cpu_linear.c */
 size_t rr_cpu_row_bytes(const struct rr_tensor *t);
-void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d, enum rr_rows rows,
-                        uint32_t n, uint32_t k);
+void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
+                        const struct rr_program *p, const struct rr_op *op);
 void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b);
 size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that multiply needs */
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
@@ -320,6 +338,7 @@ RR_NODISCARD int rr_cpu_relative_fill(struct rr_cpu_step *s, const struct rr_ker
                                       struct rr_error *err);
 
 /* cpu_run.c */
+void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user);
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,
                struct rr_error *err);
 

@@ -73,6 +73,8 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
         a.residual = rr_cpu_at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
+    if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
+        l->observe(l->observe_user, (uint32_t)(s - l->steps), a.x, a.ldx, a.m);
     rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
 }
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cpu/numa.h"
+#include "quant/packed.h"
 
 #define PIECE_SEQUENCES 256   /* most in a piece of work: rows of one per sequence are few */
 #define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
@@ -35,7 +36,7 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
     s->rows = p->registers[op->dst].rows;
     s->width = rr_cpu_width(p, op->dst);
     if (op->kind == RR_OP_LINEAR) {
-        rr_cpu_linear_init(&s->linear, d, s->rows, s->width, rr_cpu_width(p, op->src));
+        rr_cpu_linear_init(&s->linear, d, p, op);
     } else if (op->kind == RR_OP_EMBED) {
         s->word = table_of(p, op->u.embed.word);
         if (op->u.embed.position != RR_NONE) s->position = table_of(p, op->u.embed.position);
@@ -271,17 +272,17 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
     return RR_OK;
 }
 
-/* Room for one copy of the weights, near to a node if there is more than one. */
+/* Room for one copy of the weights and a header, near to a node if there is more than one. */
 static int alloc_weights(const struct rr_loaded *l, char **out, uint32_t node, struct rr_error *err)
 {
     const struct rr_pool *pool = l->device->pool;
 
-    *out = rr_pages_alloc(RR_MEM_WEIGHTS, l->weight_bytes);
+    *out = rr_pages_alloc(RR_MEM_WEIGHTS, RR_PACKED_HEADER + l->weight_bytes);
     if (!*out)
         return rr_fail(err, RR_ENOMEM, "out of memory for %zu MB of weights",
                        l->weight_bytes / 1000000);
     if (rr_pool_nodes(pool) > 1 &&
-        !rr_numa_prefer(*out, l->weight_bytes, rr_pool_node_id(pool, node)))
+        !rr_numa_prefer(*out, RR_PACKED_HEADER + l->weight_bytes, rr_pool_node_id(pool, node)))
         rr_log(RR_DEBUG, "memory node %" PRIu32 " cannot be asked for: weights may be far away",
                rr_pool_node_id(pool, node));
     return RR_OK;
@@ -315,7 +316,7 @@ static int copy_weights(struct rr_loaded *l, struct rr_error *err)
 static void free_copies(struct rr_loaded *l)
 {
     for (uint32_t i = 0; l->copies && i + 1 < rr_pool_nodes(l->device->pool); i++) {
-        rr_pages_free(RR_MEM_WEIGHTS, l->copies[i].weights, l->weight_bytes);
+        rr_pages_free(RR_MEM_WEIGHTS, l->copies[i].weights, RR_PACKED_HEADER + l->weight_bytes);
         rr_free(l->copies[i].steps);
     }
     rr_free(l->copies);
@@ -324,17 +325,20 @@ static void free_copies(struct rr_loaded *l)
 static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
 {
     struct rr_cpu_bump weights = { 0 }, workspace = { 0 };
-    int rc = alloc_weights(l, &l->weights, 0, err);
+    bool kept = rr_cpu_packed_open(l, p);
+    int rc = kept ? RR_OK : alloc_weights(l, &l->block, 0, err);
 
     if (rc) return rc;
+    l->weights = (kept ? l->packed.data : l->block) + RR_PACKED_HEADER;
     l->workspace = rr_pages_alloc(RR_MEM_WORKSPACE, l->memory.workspace);
     if (!l->workspace)
         return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu64 " MB of workspace",
                        l->memory.workspace / 1000000);
-    weights.base = l->weights;
+    weights.base = (char *)(uintptr_t)l->weights; /* nothing writes there when it is a map */
     workspace.base = l->workspace;
     place_weights(l, l->steps, &weights);
     place_workspace(l, &workspace);
+    if (kept) return copy_weights(l, err);
     copy_vectors(l, p);
     for (uint32_t i = 0; i < l->n_steps; i++) {
         struct rr_cpu_step *s = &l->steps[i];
@@ -344,6 +348,7 @@ static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error
         if (rc) return rc;
     }
     rr_cpu_pack(l, p);
+    rr_cpu_packed_save(l, p);
     return copy_weights(l, err);
 }
 
@@ -401,8 +406,9 @@ void rr_cpu_unload(struct rr_loaded *l)
 {
     if (!l) return;
     rr_pages_free(RR_MEM_WORKSPACE, l->workspace, l->memory.workspace);
-    rr_pages_free(RR_MEM_WEIGHTS, l->weights, l->weight_bytes);
     free_copies(l);
+    rr_pages_free(RR_MEM_WEIGHTS, l->block, RR_PACKED_HEADER + l->weight_bytes);
+    rr_file_unmap(&l->packed);
     rr_free(l->team.places);
     rr_free(l->chunk.places);
     rr_free(l->segments);

@@ -289,6 +289,12 @@ static int check_rows(const int32_t *rows, uint32_t n, const struct rr_cpu_table
     return RR_OK;
 }
 
+void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user)
+{
+    l->observe = fn;
+    l->observe_user = user;
+}
+
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,
                struct rr_error *err)
 {

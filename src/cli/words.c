@@ -21,6 +21,8 @@ static const struct {
       "mesurer latence et débit d'un modèle sur cette machine" },
     { "compare a precision with f32 on your own queries and documents",
       "comparer une précision à f32 sur vos requêtes et documents" },
+    { "write a model folder in int8, bf16, f16 or f32",
+      "écrire un dossier de modèle en int8, bf16, f16 ou f32" },
     { "say what this machine and model allow", "examiner cette machine et le modèle" },
     { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
     { "make, remove and list API keys", "faire, retirer et lister des clés d'API" },

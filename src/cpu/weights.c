@@ -126,6 +126,18 @@ static float most_in_sets(const float *w, uint32_t k)
     return most;
 }
 
+bool rr_weights_within(const int8_t *q, uint32_t k, uint32_t wtop)
+{
+    float t[8];
+
+    for (uint32_t j = 0; j < k && wtop < RR_I8_WFREE; j += 8) {
+        for (uint32_t i = 0; i < 8; i++) t[i] = j + i < k ? (float)q[j + i] : 0;
+        for (int s = 0; s < 2; s++)
+            if (set_sum(t, s, 1) > (float)wtop || set_sum(t, s, -1) > (float)wtop) return false;
+    }
+    return true;
+}
+
 /* ---- quantizing ---------------------------------------------------------------------------- */
 
 /* r = w / scale, rounded and within the limits, for n <= BLOCK elements; zeros after them. */
@@ -163,26 +175,32 @@ static float row_error(const float *w, uint32_t k, float scale, uint32_t wtop)
     return sum;
 }
 
-/* The scale with the least error: from the one that clips nothing down, until it got worse
- * twice. */
+static inline float step_down(float first, int steps)
+{
+    return first * (1.0f - 0.04f * (float)steps);
+}
+
+/* The scale with the least error: from the one that clips nothing down in strides until it gets
+ * worse, then the steps beside the best one. */
 static float best_scale(const float *w, uint32_t k, float first, uint32_t wtop)
 {
-    float best = first, least = row_error(w, k, best, wtop);
-    int worse = 0;
+    float least = row_error(w, k, first, wtop), error;
+    int best = 0, coarse;
 
-    for (int i = 1; i < 16 && worse < 2; i++) {
-        float scale = first * (1.0f - 0.04f * (float)i);
-        float error = row_error(w, k, scale, wtop);
-
-        if (error < least) {
-            least = error;
-            best = scale;
-            worse = 0;
-        } else {
-            worse++;
-        }
+    for (int i = 3; i < 18; i += 3) {
+        error = row_error(w, k, step_down(first, i), wtop);
+        if (!(error < least)) break;
+        least = error;
+        best = i;
     }
-    return best;
+    coarse = best;
+    for (int i = RR_MAX(coarse - 1, 1); i <= coarse + 1; i += 2) {
+        error = row_error(w, k, step_down(first, i), wtop);
+        if (!(error < least)) continue;
+        least = error;
+        best = i;
+    }
+    return step_down(first, best);
 }
 
 float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop)
@@ -228,13 +246,32 @@ void rr_weights_pack_i8(int8_t *panels, uint32_t nr, float *w_sum, const int8_t 
     }
 }
 
-static inline uint16_t round_bf16(float v)
+uint16_t rr_weights_round_bf16(float v)
 {
     uint32_t bits;
 
     memcpy(&bits, &v, 4);
     if (v != v) return (uint16_t)(bits >> 16 | 0x40); /* stays NaN, quiet */
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+uint16_t rr_weights_round_f16(float v)
+{
+    uint32_t bits, sign;
+
+    memcpy(&bits, &v, 4);
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7FFFFFFF;
+    if (bits > 0x7F800000) return (uint16_t)(sign | 0x7E00);
+    if (bits >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* 65520 and more */
+    if (bits < 0x38800000) {                                  /* below 2^-14: steps of 2^-24 */
+        float a;
+
+        memcpy(&a, &bits, 4);
+        return (uint16_t)(sign | (uint32_t)nearest(a * 0x1p24f));
+    }
+    bits -= 0x38000000; /* exponents of f16 begin 112 later */
+    return (uint16_t)(sign | ((bits + 0xFFF + (bits >> 13 & 1)) >> 13));
 }
 
 void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_t row0,
@@ -247,6 +284,6 @@ void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_
         uint16_t *column = panels + o / nr * panel + o % nr * 2;
 
         for (uint32_t j = 0; j < k; j++)
-            column[(size_t)(j / 2) * nr * 2 + j % 2] = round_bf16(w[j]);
+            column[(size_t)(j / 2) * nr * 2 + j % 2] = rr_weights_round_bf16(w[j]);
     }
 }

@@ -18,6 +18,13 @@ float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wt
 void rr_weights_pack_i8(int8_t *panels, uint32_t nr, float *w_sum, const int8_t *q, uint32_t row0,
                         uint32_t rows, uint32_t k);
 
+/* To nearest even, NaN stays NaN; a value too large for f16 becomes infinite. */
+uint16_t rr_weights_round_bf16(float v);
+uint16_t rr_weights_round_f16(float v);
+
+/* Whether the sets of four of q[k] keep to wtop. */
+bool rr_weights_within(const int8_t *q, uint32_t k, uint32_t wtop);
+
 /* The same in bf16: w is [rows, k], rounded to nearest even. */
 void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_t row0,
                           uint32_t rows, uint32_t k);

@@ -43,12 +43,16 @@ static int open_backend(struct rr_net *net, const struct rr_net_config *config,
         .threads = config->threads,
         .isa = config->isa && strcmp(config->isa, "auto") ? config->isa : NULL,
         .dtype = config->dtype ? config->dtype : "auto",
+        .packed_dirs = { config->folder, config->packed_dir },
     };
+    const char *made_for = net->model ? rr_model_info(net->model)->dtype : "f32";
     const char *why = "";
     char name[16];
     uint32_t count;
     int rc = parse_device(config->device, name, &dev.index, err);
 
+    /* A folder that was made for a precision is computed in it. */
+    if (strcmp(dev.dtype, "auto") == 0 && strcmp(made_for, "f32")) dev.dtype = made_for;
     if (!rc) rc = rr_backend_find(&net->backend, name, err);
     if (rc) return rc;
     count = net->backend->device_count(&why);

@@ -14,6 +14,7 @@ struct rr_net_config { /* strings live as long as whoever opens */
     const char *device; /* "cpu", "cuda:0", "null:..." */
     const char *dtype, *isa;
     uint32_t threads;
+    const char *packed_dir; /* where packed weights are kept, beside the folder; NULL: nowhere */
     const struct rr_pairing *pairing; /* NULL: not known yet */
 };
 

@@ -43,7 +43,8 @@ void rr_setup_close(struct rr_setup *s)
 static struct rr_net_config config_of(const struct rr_options *opt, const char *device)
 {
     return (struct rr_net_config){ .folder = opt->model, .device = device, .dtype = opt->dtype,
-                                   .isa = opt->isa, .threads = opt->threads };
+                                   .isa = opt->isa, .threads = opt->threads,
+                                   .packed_dir = opt->packed_cache ? opt->cache_dir : NULL };
 }
 
 /* The model files are open.  A GPU that cannot be used is a warning and the CPU serves, unless the

@@ -25,6 +25,7 @@ struct rr_model {
     struct rr_weights weights;
     struct rr_program program;
     bool judged;
+    const struct rr_program *replaced; /* NULL: program is loaded */
 
     const struct rr_backend *backend; /* of loaded */
     struct rr_loaded *loaded;
@@ -63,7 +64,7 @@ static const char *dtype_name(unsigned seen)
     case 1u << RR_F32: return "f32";
     case 1u << RR_F16: return "f16";
     case 1u << RR_BF16: return "bf16";
-    default: return "mixed";
+    default: return seen & 1u << RR_I8 ? "int8" : "mixed";
     }
 }
 
@@ -74,6 +75,11 @@ static void fill_info(struct rr_model *m)
 
     memcpy(i->architecture, c->architecture, sizeof(i->architecture));
     snprintf(i->weights_dtype, sizeof(i->weights_dtype), "%s", dtype_name(m->weights.dtypes));
+    m->program.mixed = m->weights.dtypes & 1u << RR_I8;
+    snprintf(i->dtype, sizeof(i->dtype), "%s",
+             m->program.mixed                                                    ? "int8"
+             : strcmp(rr_checkpoint_made_for(m->checkpoint), "bf16") == 0 ? "bf16"
+                                                                          : "f32");
     i->layers = c->layers;
     i->hidden = c->hidden;
     i->heads = c->heads;
@@ -85,6 +91,7 @@ static void fill_info(struct rr_model *m)
     i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
+    m->program.fingerprint = i->fingerprint;
 }
 
 int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *err)
@@ -183,7 +190,7 @@ int rr_model_load(struct rr_model *m, const struct rr_backend *backend, struct r
                      limits->max_tokens);
         goto fail;
     }
-    rc = backend->load(device, &m->program, limits, &m->loaded, err);
+    rc = backend->load(device, m->replaced ? m->replaced : &m->program, limits, &m->loaded, err);
     if (rc) goto fail;
     m->backend = backend;
     return RR_OK;
@@ -201,6 +208,20 @@ void rr_model_unload(struct rr_model *m)
     rr_free(m->types);
     m->positions = NULL;
     m->types = NULL;
+}
+
+void rr_model_replace(struct rr_model *m, const struct rr_program *p)
+{
+    m->replaced = p;
+}
+
+int rr_model_observe(struct rr_model *m, rr_observe_fn *fn, void *user, struct rr_error *err)
+{
+    if (!m->loaded || !m->backend->observe)
+        return rr_fail(err, RR_ENOTSUP, "backend %s does not show the inputs of its layers",
+                       m->loaded ? m->backend->name : "none");
+    m->backend->observe(m->loaded, fn, user);
+    return RR_OK;
 }
 
 /* ---- forward ------------------------------------------------------------------------------ */

@@ -14,7 +14,8 @@ struct rr_model;
 
 struct rr_model_info {
     char architecture[64];
-    char weights_dtype[16]; /* "f32", "f16", "bf16" or "mixed" */
+    char weights_dtype[16]; /* "f32", "f16", "bf16", "int8" (the linear layers') or "mixed" */
+    char dtype[8]; /* the arithmetic that the folder was made for: "int8", "bf16", else "f32" */
     uint32_t layers, hidden, heads, intermediate, vocab, types;
     uint32_t max_length; /* longest sequence the position table allows */
     uint64_t parameters;
@@ -41,6 +42,14 @@ RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *back
                                struct rr_device *device, const struct rr_limits *limits,
                                struct rr_error *err);
 void rr_model_unload(struct rr_model *m);
+
+/* From now on p, which must stay as it is, is loaded instead of the model's own program: a copy of
+ * it with other tensors.  NULL: the own one again. */
+void rr_model_replace(struct rr_model *m, const struct rr_program *p);
+
+/* As rr_backend.observe of what is loaded; RR_ENOTSUP if the backend has none. */
+RR_NODISCARD int rr_model_observe(struct rr_model *m, rr_observe_fn *fn, void *user,
+                                  struct rr_error *err);
 
 /* Sequences to score: ids and types as the tokenizer made them, back to back. */
 struct rr_sequences {
