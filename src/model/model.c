@@ -251,12 +251,15 @@ static int check_shape(const struct rr_model *m, const struct rr_sequences *s, s
     return RR_OK;
 }
 
-/* A network without types takes none.  The tokenizer of a RoBERTa-like model returns no token types
- * to the reference, which then takes zeros, whatever types the template in tokenizer.json writes
- * down.  With a table of one row there is no other valid reading. */
+/* A network without types takes none.  The tokenizer of a RoBERTa-like model, or of GTE, returns no
+ * token types to the reference, which then takes zeros, whatever types the template in
+ * tokenizer.json writes down.  With a table of one row there is no other valid reading. */
 static bool ignores_types(const struct rr_model *m)
 {
-    return m->config.types == 0 || (m->config.family == RR_FAMILY_ROBERTA && m->config.types == 1);
+    enum rr_family f = m->config.family;
+
+    return m->config.types == 0 ||
+           (m->config.types == 1 && (f == RR_FAMILY_ROBERTA || f == RR_FAMILY_GTE));
 }
 
 static int check_values(const struct rr_model *m, const struct rr_sequences *s,
