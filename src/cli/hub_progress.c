@@ -74,7 +74,7 @@ static void say_waiting(struct rr_cli_hub *h, const char *why)
 {
     if (strncmp(h->waiting, why, sizeof(h->waiting) - 1) == 0) return;
     snprintf(h->waiting, sizeof(h->waiting), "%s", why);
-    fprintf(stderr, "%s: %s %s\n", h->id, rr_tr(h->french, "waiting:"), rr_tr(h->french, why));
+    fprintf(stderr, "%s %s\n", rr_tr(h->french, "waiting:"), rr_tr(h->french, why));
 }
 
 static void update(void *user, const struct rr_hub_progress *p)

@@ -152,11 +152,6 @@ int rr_cache_lock(struct rr_hub *hub, const struct rr_hub_repo *repo, const char
         if (hub->progress) hub->progress(hub->user, &waiting);
         (void)nanosleep(&pause, NULL);
     }
-    /* A file system without locks: the rename at the end still keeps halves out of sight. */
-    if (e == ENOLCK || e == ENOSYS || e == EOPNOTSUPP) {
-        *fd = -1;
-        return RR_OK;
-    }
     return e ? fail_errno(err, path, "cannot lock", e) : RR_OK;
 }
 

@@ -88,7 +88,7 @@ static bool sink(void *user, const char *data, size_t len)
     struct run *r = s->run;
     struct rr_part *part = &r->p->parts[s->part];
 
-    if (!s->checked && !check_reply(s)) return false;
+    if (r->restart || (!s->checked && !check_reply(s))) return false;
     s->checked = true;
     if (len > part->end - part->next) return wrong_size(r, part->next + len);
     if (rr_partial_write(r->p, s->part, data, len, &r->err)) return false;
@@ -110,7 +110,10 @@ static int start(struct slot *s, struct rr_error *err)
 
     if (!s->url[0])
         snprintf(s->url, sizeof(s->url), "%s", r->location[0] ? r->location : r->f->url);
-    if (r->whole) part->next = part->begin; /* from the start, each time */
+    if (r->whole) { /* from the start, each time */
+        part->next = part->begin;
+        r->p->etag[0] = 0;
+    }
     s->checked = false;
     rc = rr_hub_http_prepare(&s->http, s->url, part->next, r->whole ? 0 : part->end,
                              part->next > part->begin || part->begin ? r->p->etag : "", err);
@@ -229,6 +232,7 @@ static int begin_again(struct run *r, struct rr_error *err)
 
     for (i = 0; i < r->p->n; i++) stop(&r->slots[i]);
     r->restart = false;
+    r->err.code = 0;
     /* More than that is a server that changes its mind all the time. */
     if (r->slots[0].tries++ >= r->f->hub->retries)
         return rr_fail(err, RR_EIO, "%s: the server sends other bytes each time; try again later",

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* find.c - looks for a complete snapshot in the cache, without network.  Layer: hub (L5).
  * Threads: any. */
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -17,17 +17,15 @@
 
 static const char *const needed[] = { "config.json", "tokenizer.json" };
 
-/* Whether dir/name is there and leads to a file inside root. */
+/* Whether dir/name is there and leads to a place inside root. */
 static int check_entry(const char *root, const char *dir, const char *name, struct rr_error *err)
 {
     char path[RR_HUB_PATH], real[PATH_MAX];
     size_t len = strlen(root);
-    struct stat st;
 
     if (!rr_path_join(path, sizeof(path), dir, name))
         return rr_fail(err, RR_EINVAL, "%.200s...: path is too long", dir);
-    if (!realpath(path, real) || stat(real, &st) || !S_ISREG(st.st_mode))
-        return rr_fail(err, RR_ENOENT, "%s: not there", path);
+    if (!realpath(path, real)) return rr_fail(err, RR_ENOENT, "%s: not there", path);
     if (strncmp(real, root, len) != 0 || real[len] != '/')
         return rr_fail(
             err, RR_EFORMAT,
@@ -89,14 +87,31 @@ static int check_weights(const char *root, const char *dir, struct rr_error *err
     return rc;
 }
 
+/* No link in the snapshot leads out, whether the file is needed or not. */
+static int check_links(const char *root, const char *dir, struct rr_error *err)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int rc = RR_OK;
+
+    if (!d) return rr_fail(err, RR_ENOENT, "%s: not there", dir);
+    while (!rc && (e = readdir(d))) {
+        rc = check_entry(root, dir, e->d_name, err);
+        if (rc == RR_ENOENT) rc = RR_OK; /* leads nowhere */
+    }
+    closedir(d);
+    return rc;
+}
+
 int rr_cache_check(const struct rr_hub *hub, const char *dir, struct rr_error *err)
 {
     char root[PATH_MAX];
     size_t i;
-    int rc = RR_OK;
+    int rc;
 
     if (!realpath(hub->cache, root)) return rr_fail(err, RR_ENOENT, "%s: not there", hub->cache);
     if (strcmp(root, "/") == 0) root[0] = 0;
+    rc = check_links(root, dir, err);
     for (i = 0; !rc && i < RR_COUNT(needed); i++) rc = check_entry(root, dir, needed[i], err);
     return rc ? rc : check_weights(root, dir, err);
 }

@@ -285,6 +285,14 @@ static enum rr_hub_http_outcome of_curl(const struct rr_hub_http *h, CURLcode re
     return RR_HUB_HTTP_RETRY;
 }
 
+static enum rr_hub_http_outcome unexpected(const struct rr_hub_http_reply *r, const char *what,
+                                           const char *host, struct rr_error *err)
+{
+    rr_fail(err, RR_EIO, "%s: %s answers %ld, expected 200; is HF_ENDPOINT a hub?", what, host,
+            r->status);
+    return RR_HUB_HTTP_FATAL;
+}
+
 static void say_denied(const struct rr_hub_http *h, struct rr_hub *hub, const char *what,
                        const char *host, struct rr_error *err)
 {
@@ -317,7 +325,11 @@ static enum rr_hub_http_outcome of_status(const struct rr_hub_http *h, struct rr
     shown(url, host);
     switch (r->status) {
     case 401:
-    case 403: say_denied(h, hub, what, host, err); return RR_HUB_HTTP_FATAL;
+    case 403:
+        /* A storage that the hub led to knows no tokens. */
+        if (!rr_hub_http_same_origin(url, hub->endpoint)) return unexpected(r, what, host, err);
+        say_denied(h, hub, what, host, err);
+        return RR_HUB_HTTP_FATAL;
     case 404:
     case 410:
         if (strcmp(r->error_code, "RevisionNotFound") == 0)
@@ -341,18 +353,15 @@ static enum rr_hub_http_outcome of_status(const struct rr_hub_http *h, struct rr
             return RR_HUB_HTTP_FATAL;
         }
         return RR_HUB_HTTP_RETRY;
-    default:
-        rr_fail(err, RR_EIO, "%s: %s answers %ld, expected 200; is HF_ENDPOINT a hub?", what, host,
-                r->status);
-        return RR_HUB_HTTP_FATAL;
+    default: return unexpected(r, what, host, err);
     }
 }
 
-enum rr_hub_http_outcome rr_hub_http_outcome(const struct rr_hub_http *h, CURLcode result,
+enum rr_hub_http_outcome rr_hub_http_outcome(struct rr_hub_http *h, CURLcode result,
                                              struct rr_hub *hub, const char *what, const char *url,
                                              struct rr_error *err)
 {
-    struct rr_hub_http_reply *r = (struct rr_hub_http_reply *)(uintptr_t)&h->reply;
+    struct rr_hub_http_reply *r = &h->reply;
     char *location = NULL;
 
     hub->temporary = hub->denied = false;

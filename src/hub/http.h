@@ -56,7 +56,7 @@ RR_NODISCARD int rr_hub_http_prepare(struct rr_hub_http *h, const char *url, uin
 
 /* What came of it; err is filled in for RETRY and FATAL.  what: "ORG/NAME" or "ORG/NAME: FILE".
  * hub gets its denied and temporary. */
-enum rr_hub_http_outcome rr_hub_http_outcome(const struct rr_hub_http *h, CURLcode result,
+enum rr_hub_http_outcome rr_hub_http_outcome(struct rr_hub_http *h, CURLcode result,
                                              struct rr_hub *hub, const char *what, const char *url,
                                              struct rr_error *err);
 

@@ -187,7 +187,7 @@ static int fetch_file(struct pull *p, struct rr_hub_file *file, struct rr_error 
     else
         rc = fetch_blob(p, file, err);
     if (!rc) rc = rr_cache_link(p->hub, p->repo, p->listing->commit, file, err);
-    if (fd >= 0) close(fd);
+    close(fd);
     if (!rc) file->have = file->size;
     return rc;
 }

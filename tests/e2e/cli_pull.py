@@ -370,6 +370,19 @@ def test_pull_etag_changes():
         assert "Range" not in hub.asked("storage")[-1].headers
 
 
+def test_pull_etag_differs_between_parts():
+    """The first part that comes has another ETag than the rest, in no matter what order."""
+    for odd in range(4):
+        with hub_and_cache() as (hub, home):
+            big_hub(hub)
+            first = len(BIG) // 4 * odd
+            hub.fault = lambda q, first=first: {"etag": '"odd"' if (
+                q.headers.get("Range", "").startswith("bytes=%d-" % first)) else '"even"'} if (
+                    q.kind == "storage") else None
+            r = pull(hub, home)
+            assert r.code == 0 and big_is_here(home), r
+
+
 def test_pull_expired_address():
     """403 of the storage: its address is asked for once more."""
     with hub_and_cache() as (hub, home):
@@ -378,6 +391,11 @@ def test_pull_expired_address():
         r = pull(hub, home)
         assert r.code == 0 and complete(home, SMALL), r
         assert len(hub.asked("file", "model.safetensors")) == 2
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", SMALL, {"model.safetensors"})
+        hub.fault = lambda q: {"status": 403} if q.kind == "storage" else None
+        r = pull(hub, home, "--retries", "1")
+        assert r.code == 71 and "answers 403, expected 200" in r.err, r
 
 
 def test_pull_wrong_bytes():
@@ -532,6 +550,9 @@ def test_pull_links():
         r = run("score", "--query", "x", "--model", "org/name", stdin="a\n", env=env(hub, home))
         assert r.code == 78 and "leads out of the cache" in r.err, r
         assert pull(hub, home).code == 0 and os.readlink(target).startswith("../../blobs/")
+        os.symlink(os.path.join(outside, "config.json"), os.path.join(snapshot(home), "other"))
+        r = run("score", "--query", "x", "--model", "org/name", stdin="a\n", env=env(hub, home))
+        assert r.code == 78 and "other: leads out of the cache" in r.err, "not needed, refused too"
     with hub_and_cache() as (hub, home), folder() as outside:  # the cache itself may be one
         hub.add("org/name", SMALL)
         os.symlink(outside, os.path.join(home, "hub"))
