@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """cli_pull.py - tests of "rerankd pull" and --model ORG/NAME against a hub of our own; run by
 run.py."""
+import concurrent.futures
 import contextlib
 import fcntl
 import hashlib
@@ -9,6 +10,7 @@ import os
 import random
 import re
 import signal
+import ssl
 import struct
 import subprocess
 import sys
@@ -36,6 +38,13 @@ def env(hub, home, **extra):
 
 def pull(hub, home, *words, name="org/name", **extra):
     return run("pull", name, "--retries", "2", *words, env=env(hub, home, **extra))
+
+
+def at_once(function, items):
+    """Most of these tests wait: for pauses, for a slow server."""
+    with concurrent.futures.ThreadPoolExecutor(len(items)) as pool:
+        for future in [pool.submit(function, item) for item in items]:
+            future.result()
 
 
 def repo_folder(home, name="org/name"):
@@ -272,6 +281,65 @@ def test_pull_silence():
         assert time.monotonic() - started < 10
 
 
+def certificate(place):
+    """A self-signed certificate for 127.0.0.1 and its key, in one file."""
+    path = os.path.join(place, "cert.pem")
+    try:
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
+                        path + ".key", "-out", path, "-days", "2", "-subj", "/CN=hub", "-addext",
+                        "subjectAltName=IP:127.0.0.1"], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        raise Skip("no openssl to make a certificate with")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, path + ".key")
+    return path, context
+
+
+def test_pull_tls():
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", SMALL, {"model.safetensors"})
+        path, context = certificate(home)
+        hub.use_tls(context)
+        r = pull(hub, home)
+        assert r.code == 71 and "certificate is not accepted" in r.err and "--ca-file" in r.err, r
+        r = pull(hub, home, "--ca-file", path)
+        assert r.code == 71 and "from https to http" in r.err, "the storage has no TLS"
+        hub.repos["org/name"].lfs.clear()
+        for extra in ({"SSL_CERT_FILE": path}, {"CURL_CA_BUNDLE": path},
+                      {"REQUESTS_CA_BUNDLE": path}):
+            assert pull(hub, home, **extra).code == 0, extra
+
+
+def test_pull_full_disk():
+    """On a disk of its own, which fills up behind our back."""
+    code = ("mount -t tmpfs -o size=12m hub \"$HF_HOME\" && \"$0\" pull org/name; code=$?; "
+            "ls \"$HF_HOME\"/hub/models--org--name/blobs; exit $code")
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", dict(SMALL, **{"model.safetensors": BIG[:10 << 20]}),
+                {"model.safetensors"})
+
+        def fill(q):
+            if q.kind == "storage":
+                write("/proc/%d/root%s/filler" % (child(p.pid), home), b"x" * (6 << 20))
+
+        p = subprocess.Popen(["unshare", "-rm", "sh", "-c", code, RERANKD], env=env(hub, home),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        hub.fault = fill
+        out, err = p.communicate(timeout=TIMEOUT)
+        if not hub.requests:
+            raise Skip("no name spaces here: %s" % err.decode()[:80])
+        assert p.returncode == 71 and b"the disk is full; make room" in err, (out, err)
+        assert b".rerankd.incomplete" in out, out
+
+
+def child(pid):
+    """sh runs rerankd as its child, or has become it."""
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as f:
+        children = f.read().split()
+    return int(children[0]) if children else pid
+
+
 def test_pull_proxy():
     """http_proxy is used, and the hub's name is asked for through it."""
     with hub_and_cache() as (hub, home):
@@ -284,16 +352,15 @@ def test_pull_proxy():
 # ---- retries and damage -------------------------------------------------------------------------
 
 def test_pull_retries():
-    for status in (408, 429, 500, 502, 503, 504):
+    def once(status):
         with hub_and_cache() as (hub, home):
             hub.add("org/name", SMALL)
-            hub.fault = lambda q, s=status: {"status": s} if q.number == 0 and q.name in (
+            hub.fault = lambda q: {"status": status} if q.number == 0 and q.name in (
                 "main", "config.json") else None
-            if status not in (429, 504):  # the others take the same path: one failure will do
-                hub.fault = lambda q, s=status: {"status": s} if not q.number and (
-                    q.kind == "api") else None
             r = pull(hub, home)
             assert r.code == 0 and complete(home, SMALL) and "answers %d" % status in r.err, r
+
+    at_once(once, (408, 429, 500, 502, 503, 504))
     with hub_and_cache() as (hub, home):
         hub.add("org/name", SMALL)
         hub.fault = lambda q: {"status": 500}
@@ -458,11 +525,11 @@ def interrupt(hub, home, number):
 
 
 def test_pull_interrupted():
-    for number, code in [(signal.SIGINT, 130), (signal.SIGTERM, 143),
-                         (signal.SIGKILL, -signal.SIGKILL)]:
+    def once(number):
         with hub_and_cache() as (hub, home):
             big_hub(hub)
-            assert interrupt(hub, home, number) == code
+            code = interrupt(hub, home, number)
+            assert code == (-number if number == signal.SIGKILL else 128 + number), code
             assert len([b for b in blobs(home) if b.endswith(".rerankd.incomplete")]) == 1
             assert not os.path.exists(os.path.join(snapshot(home), "model.safetensors"))
             r = pull(hub, home, "--dry-run")
@@ -475,6 +542,8 @@ def test_pull_interrupted():
                 q.headers["Range"][6:].split("-") for q in hub.asked("storage")))
             assert 0 < sent < len(BIG) * 0.97, sent
             assert not [b for b in blobs(home) if "incomplete" in b]
+
+    at_once(once, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 
 
 def record(size, there):

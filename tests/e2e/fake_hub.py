@@ -193,6 +193,12 @@ class FakeHub:
         threading.Thread(target=s.serve_forever, args=(0.05,), daemon=True).start()
         return s
 
+    def use_tls(self, context):
+        """From now on the hub, not its storage, is reached by https."""
+        s = self.servers[0]
+        s.socket = context.wrap_socket(s.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
+
     def add(self, repo_id, files, lfs=(), commit="c" * 40, gated=False):
         self.repos[repo_id] = Repo(dict(files), set(lfs), commit, gated)
         return self.repos[repo_id]
