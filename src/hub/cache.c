@@ -47,8 +47,8 @@ int rr_cache_path(const struct rr_hub *hub, const struct rr_hub_repo *repo, cons
     return rr_fail(err, RR_EINVAL, "%.200s...: the cache's path is too long", hub->cache);
 }
 
-static int blob_path(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *blob,
-                     char out[RR_HUB_PATH], struct rr_error *err)
+int rr_cache_blob(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *blob,
+                  char out[RR_HUB_PATH], struct rr_error *err)
 {
     char rest[80];
 
@@ -163,7 +163,7 @@ bool rr_cache_complete(const struct rr_hub *hub, const struct rr_hub_repo *repo,
     char path[RR_HUB_PATH];
     struct stat st;
 
-    return !blob_path(hub, repo, file->blob, path, NULL) && !stat(path, &st) &&
+    return !rr_cache_blob(hub, repo, file->blob, path, NULL) && !stat(path, &st) &&
            S_ISREG(st.st_mode) && (uint64_t)st.st_size == file->size;
 }
 
@@ -173,7 +173,7 @@ uint64_t rr_cache_have(const struct rr_hub *hub, const struct rr_hub_repo *repo,
     char path[RR_HUB_PATH];
 
     if (rr_cache_complete(hub, repo, file)) return file->size;
-    if (blob_path(hub, repo, file->blob, path, NULL)) return 0;
+    if (rr_cache_blob(hub, repo, file->blob, path, NULL)) return 0;
     return rr_partial_have(path, file->size);
 }
 

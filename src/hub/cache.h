@@ -15,6 +15,10 @@
 RR_NODISCARD int rr_cache_path(const struct rr_hub *hub, const struct rr_hub_repo *repo,
                                const char *rest, char out[RR_HUB_PATH], struct rr_error *err);
 
+/* The path of a blob. */
+RR_NODISCARD int rr_cache_blob(const struct rr_hub *hub, const struct rr_hub_repo *repo,
+                               const char *blob, char out[RR_HUB_PATH], struct rr_error *err);
+
 /* Makes the folders of the repository: blobs, the snapshot, its locks.  A link among them is
  * refused. */
 RR_NODISCARD int rr_cache_prepare(const struct rr_hub *hub, const struct rr_hub_repo *repo,

@@ -183,3 +183,10 @@ uint64_t rr_partial_have(const char *blob, uint64_t size)
     close(fd);
     return sum;
 }
+
+void rr_partial_drop(const char *blob)
+{
+    char path[RR_HUB_PATH + 32];
+
+    if (name_of(blob, path, sizeof(path))) (void)unlink(path);
+}

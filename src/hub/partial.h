@@ -42,6 +42,9 @@ uint64_t rr_partial_done(const struct rr_partial *p); /* bytes of all parts */
 /* Complete and checked: becomes the blob, in one step. */
 RR_NODISCARD int rr_partial_publish(struct rr_partial *p, struct rr_error *err);
 
+/* Removes what a former run has left, if anything: somebody else has finished the blob. */
+void rr_partial_drop(const char *blob);
+
 /* Bytes that an unfinished file at blob's path has; 0: there is none. */
 uint64_t rr_partial_have(const char *blob, uint64_t size);
 

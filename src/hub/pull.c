@@ -146,17 +146,14 @@ static int bring(struct pull *p, const struct rr_hub_file *file, struct rr_parti
 }
 
 /* Under the blob's lock. */
-static int fetch_blob(struct pull *p, const struct rr_hub_file *file, struct rr_error *err)
+static int fetch_blob(struct pull *p, const struct rr_hub_file *file, const char *path,
+                      struct rr_error *err)
 {
-    char path[RR_HUB_PATH], rest[80];
     struct rr_partial partial;
     uint64_t before = p->progress.done;
     bool same = false;
-    int rc, tries;
+    int tries, rc = rr_partial_open(&partial, path, file->size, p->hub->connections, err);
 
-    snprintf(rest, sizeof(rest), "blobs/%s", file->blob);
-    rc = rr_cache_path(p->hub, p->repo, rest, path, err);
-    if (!rc) rc = rr_partial_open(&partial, path, file->size, p->hub->connections, err);
     if (rc) return rc;
     for (tries = 0; !rc && !same && tries < 2; tries++) {
         p->progress.done = before + rr_partial_done(&partial);
@@ -178,14 +175,18 @@ static int fetch_blob(struct pull *p, const struct rr_hub_file *file, struct rr_
 
 static int fetch_file(struct pull *p, struct rr_hub_file *file, struct rr_error *err)
 {
-    int fd, rc = rr_cache_lock(p->hub, p->repo, file->blob, &fd, err);
+    char path[RR_HUB_PATH];
+    int fd, rc = rr_cache_blob(p->hub, p->repo, file->blob, path, err);
 
+    if (!rc) rc = rr_cache_lock(p->hub, p->repo, file->blob, &fd, err);
     if (rc) return rc;
     p->progress.file = file->name;
-    if (rr_cache_complete(p->hub, p->repo, file))
+    if (rr_cache_complete(p->hub, p->repo, file)) {
         p->progress.done += file->size;
-    else
-        rc = fetch_blob(p, file, err);
+        rr_partial_drop(path);
+    } else {
+        rc = fetch_blob(p, file, path, err);
+    }
     if (!rc) rc = rr_cache_link(p->hub, p->repo, p->listing->commit, file, err);
     close(fd);
     if (!rc) file->have = file->size;

@@ -564,6 +564,9 @@ def test_pull_damaged_record():
             os.makedirs(os.path.join(repo_folder(home), "blobs"))
             write(os.path.join(repo_folder(home), "blobs", name), text)
             assert pull(hub, home).code == 0 and complete(home, SMALL)
+            # Another program finished the file: what we had begun is of no use.
+            write(os.path.join(repo_folder(home), "blobs", name), text)
+            assert pull(hub, home).code == 0 and name not in blobs(home)
 
 
 def test_pull_two_at_once():
