@@ -20,6 +20,7 @@ import time
 from cli_support import (RERANKD, ROOT, TIMEOUT, Skip, environment, folder, model, one_line, run,
                          terminal, write)
 from fake_hub import FakeHub, git_sha1
+from server_support import Server
 
 SMALL = {"config.json": b"{}", "tokenizer.json": b"{}\n", "model.safetensors": b"weights" * 5000}
 COMMIT = "c" * 40
@@ -707,6 +708,25 @@ def test_model_by_name():
         assert r.code == 66 and "not complete in the cache" in r.err, r
         r = run(*words[:-1], "org/other", stdin="a\n", env=env(hub, home, HF_HUB_OFFLINE="1"))
         assert r.code == 66 and "model org/other is no folder here" in r.err, r
+
+
+def test_model_by_name_served():
+    """In the sandbox, whose files are those of the snapshot and of the blobs; SIGHUP changes
+    nothing about the model."""
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", tiny_model(), {"model.safetensors"})
+        assert pull(hub, home, "--no-check").code == 0
+        hub.requests.clear()
+        conf = write(os.path.join(home, "conf"), "max-documents = 5\n")
+        with Server("--config", conf, model_folder="org/name", env=env(hub, home)) as s:
+            assert s.ask("GET", "/info").json()["model_id"] == "org/name"
+            write(conf, "max-documents = 6\n")
+            s.process.send_signal(signal.SIGHUP)
+            s.log("configuration reloaded")
+            body = {"query": "x", "documents": ["a"] * 6}
+            assert s.post(body, path="/v1/rerank").status == 200
+            assert not [line for line in s.lines if "restart" in line], s.lines
+        assert not hub.requests
 
 
 # ---- huggingface_hub ----------------------------------------------------------------------------
