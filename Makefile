@@ -23,7 +23,7 @@ HOST_ARCH := $(shell uname -m)
 ARCH := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(HOST_ARCH))
 DEBUG ?=
 SAN ?=
-LAYERS ?= $(filter-out server cli,$(notdir $(patsubst %/,%,$(wildcard src/*/))))
+LAYERS ?= $(filter-out server cli hub,$(notdir $(patsubst %/,%,$(wildcard src/*/))))
 FUZZ_SECONDS ?= 60
 T ?=
 V ?=
@@ -113,7 +113,7 @@ LIB_SRC := $(sort $(foreach l,$(filter-out cpu,$(LAYERS)),$(wildcard src/$(l)/*.
 ifneq ($(ARCH),$(HOST_ARCH))
 LIB_SRC := $(CPU_SRC) $(filter-out src/base/json.c,$(wildcard src/base/*.c))
 endif
-APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/server/*.c))
+APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/hub/*.c src/server/*.c))
 SUPPORT_SRC := $(filter-out tests/support/fake_backend.c,$(wildcard tests/support/*.c))
 KERN_SUPPORT_SRC := $(wildcard tests/kern/*/*.c)
 
@@ -203,7 +203,7 @@ $(OUT)/rerankd.1: $(RERANKD)
 
 # Tests of the server, the options and the command line, and fuzz targets, get those objects too;
 # the others cannot even link against them.
-needs_app = $(filter test_server% test_options% test_cli% replay_body% replay_gate% replay_http%,$(notdir $1))
+needs_app = $(filter test_server% test_options% test_cli% test_hub% replay_body% replay_hub% replay_gate% replay_http%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 

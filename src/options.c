@@ -536,7 +536,9 @@ void rr_settings_free(struct rr_settings *s)
 void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
 {
     rr_options_init(opt);
-    opt->model = s->model[0] ? s->model : rr_starter_dir();
+    opt->model = s->model_dir  ? s->model_dir
+                 : s->model[0] ? s->model
+                               : rr_starter_dir();
     opt->device = s->device;
     opt->dtype = s->dtype;
     opt->rescore_dtype = s->rescore_dtype;

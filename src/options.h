@@ -25,7 +25,8 @@ struct rr_settings {
 #include "options.def"
 #undef RR_OPTION
     struct rr_shared_cache redis; /* the redis-* settings together; url NULL: none */
-    void *storage;                /* owns the strings, knows where each value came from */
+    const char *model_dir; /* where model is ORG/NAME of a hub: its folder; else NULL.  A view */
+    void *storage;         /* owns the strings, knows where each value came from */
 };
 
 /* What the process ends with (sysexits.h where it has a code). */
@@ -39,6 +40,8 @@ enum rr_exit {
     RR_EXIT_SOFTWARE = 70,    /* an internal error */
     RR_EXIT_OSERR = 71,       /* out of memory, no threads */
     RR_EXIT_IOERR = 74,       /* output cannot be written */
+    RR_EXIT_TEMPFAIL = 75,    /* may work later */
+    RR_EXIT_NOPERM = 77,      /* a token, or the right one, is missing */
     RR_EXIT_CONFIG = 78       /* bad configuration or model files */
 };
 

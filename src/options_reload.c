@@ -53,5 +53,6 @@ bool rr_settings_keep(struct rr_settings *s, const struct rr_settings *old, cons
         if (ignored) ignored(user, table[i].name);
         memcpy(ours, theirs, size_of(table[i].type));
     }
+    s->model_dir = old->model_dir; /* was found at start */
     return changed;
 }

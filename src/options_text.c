@@ -15,7 +15,7 @@ static const struct {
 } titles[] = {
     { "MODEL", "Model" },   { "DEVICE", "Device" },       { "SERVER", "Server" },
     { "LIMITS", "Limits" }, { "SHARED", "Shared cache" }, { "SECURITY", "Security" },
-    { "LOG", "Log" },
+    { "LOG", "Log" },       { "HUB", "Model hub" },
 };
 
 static const char *title_of(const char *section)

@@ -138,8 +138,7 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
     case RR_ENOENT:
     case RR_EIO:
         if (stat(f->model, &st) != 0 && f->model[0] != '/' && strchr(f->model, '/'))
-            return "a name on a model hub is not enough: download the model, then set --model to "
-                   "its folder";
+            return "if it is the name of a model on the hub, fetch it: rerankd pull ORG/NAME";
         return "set --model to a folder with config.json, tokenizer.json and model.safetensors";
     case RR_EFORMAT: return "the file is damaged, or not complete: fetch it again";
     case RR_ENOTSUP:

@@ -26,6 +26,7 @@ static const struct {
     { "say what this machine and model allow", "examiner cette machine et le modèle" },
     { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
     { "make, remove and list API keys", "faire, retirer et lister des clés d'API" },
+    { "fetch a model from the Hugging Face hub", "télécharger un modèle du hub Hugging Face" },
     { "print version, compiler and instruction sets",
       "afficher version, compilateur et jeux d'instructions" },
     { "show help about a sub-command", "expliquer une sous-commande" },
@@ -37,6 +38,14 @@ static const struct {
     { "line", "ligne" },
     { "pairs", "paires" },
     { "left", "restant" },
+    /* pull */
+    { "in the cache", "dans le cache" },
+    { "to fetch", "à télécharger" },
+    { "in all", "en tout" },
+    { "checking", "vérification" },
+    { "checked", "vérifié" },
+    { "waiting:", "en attente :" },
+    { "another download", "un autre téléchargement" },
     /* doctor */
     { "Machine", "Machine" },
     { "Processor", "Processeur" },

@@ -140,8 +140,8 @@ row(93, "Hostile shard names", "unit: test_safetensors/test_shards_lookup")
 row(94, "Weights with NaN, wrong layer count, labels", "unit: test_model/test_damaged, "
     "test_engine_faults/test_not_a_number")
 row(95, "Weight file changes while serving", "missing: not written")
-row(96, "Model download", "missing: no such feature yet")
-row(97, "Hostile model names", "missing: no download yet")
+row(96, "Model download", "e2e: cli_pull (a hub that fails in every way)")
+row(97, "Hostile model names", "unit: test_hub", "e2e: cli_pull/test_pull_names", "fuzz: tests/fuzz/fuzz_hub.c")
 row(98, "Suite in a sandbox", "missing: not written")
 row(99, "CPU quota, cpuset, affinity", "unit: test_topology")
 row(100, "Other platforms", "check: make test-arm (kernels under emulation)",
