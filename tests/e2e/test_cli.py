@@ -18,6 +18,7 @@ import traceback
 import cli_bench
 import cli_doctor
 import cli_healthcheck
+import cli_mcp
 import cli_score
 from cli_support import RERANKD, ROOT, Skip, environment, folder, one_line, run, terminal, write
 
@@ -213,7 +214,8 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_bench]
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_mcp,
+               cli_bench]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]
