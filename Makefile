@@ -311,6 +311,16 @@ test-kern: $(KERN)
 # installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
 test-api: $(RERANKD)
 	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/e2e/api.py
+# Other projects' clients from PyPI against a server, and the Python package; see docs/CLIENTS.md and
+# docs/PYTHON.md.  By hand: they install into build/, and are skipped when PyPI cannot be reached.
+CLIENTS ?=
+test-clients: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/clients/run.py $(CLIENTS)
+wheel: $(RERANKD) $(OUT)/librerank.so
+	$(Q)$(PYTHON) tools/make_wheel.py $(OUT) $(VERSION)
+test-python: wheel
+	$(Q)CC='$(CC)' $(PYTHON) python/tests/run.py $(OUT)
+.PHONY: test-clients wheel test-python
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -461,6 +471,8 @@ help:
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make test-load  faults and load against a running server (T=r79: some)"
+	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
+	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
