@@ -22,6 +22,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STORED = os.path.join(ROOT, "tests", "abi", "librerank.%s.txt" % os.uname().machine)
 
 
+def field_names(declaration):
+    """Of "int a, b[3]" or of a pointer to a function."""
+    function = re.search(r"\(\*(\w+)\)", declaration)
+    if function:
+        return [function.group(1)]
+    return [re.search(r"(\w+)\s*(?:\[\w*\])?$", part.strip()).group(1)
+            for part in declaration.split(",")]
+
+
 def declarations():
     """({struct: [field]}, [enumerator]) of the public headers."""
     structs, constants = {}, []
@@ -29,9 +38,8 @@ def declarations():
         with open(os.path.join(ROOT, "include", name), encoding="utf-8") as f:
             text = re.sub(r"/\*.*?\*/", " ", f.read(), flags=re.S)
         for struct, body in re.findall(r"^struct (\w+) \{(.*?)^\};", text, re.M | re.S):
-            structs[struct] = [re.search(r"(\w+)\s*(?:\[\w*\])?$", part.strip()).group(1)
-                               for line in body.split(";") for part in line.split(",")
-                               if part.strip()]
+            structs[struct] = [name for line in body.split(";") if line.strip()
+                               for name in field_names(line)]
         for body in re.findall(r"^enum \w+ \{(.*?)\};", text, re.M | re.S):
             constants += re.findall(r"\b(RR_\w+)", body)
     return structs, constants

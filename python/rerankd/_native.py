@@ -146,9 +146,14 @@ class Engine:
     def __init__(self, model: str, *, device: Optional[str] = None, dtype: Optional[str] = None,
                  max_length: Optional[int] = None, threads: Optional[int] = None,
                  cache_bytes: int = 0, rescore_dtype: Optional[str] = None) -> None:
-        lib, err, options = library(), s.rr_error(), s.rr_options()
-        handle = c.c_void_p()
+        lib, err, handle = library(), s.rr_error(), c.c_void_p()
+        # A library of another version may write more than this package knows: there is room for it.
+        options = s.rr_options.from_buffer(bytearray(4096))
         lib.rr_options_init(c.byref(options))
+        if options.struct_size != c.sizeof(s.rr_options):
+            raise ImportError("librerank %s does not fit this package: rr_options has %d bytes, "
+                              "expected %d" % (version(), options.struct_size,
+                                               c.sizeof(s.rr_options)))
         options.model = os.fsencode(model)
         for name, value in (("device", device), ("dtype", dtype), ("rescore_dtype", rescore_dtype)):
             if value is not None:
