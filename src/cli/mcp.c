@@ -12,7 +12,13 @@
 #include "base/text.h"
 #include "cli/mcp_tool.h"
 
-enum { PARSE_ERROR = -32700, INVALID_REQUEST = -32600, NO_METHOD = -32601, BAD_PARAMS = -32602 };
+enum {
+    PARSE_ERROR = -32700,
+    INVALID_REQUEST = -32600,
+    NO_METHOD = -32601,
+    BAD_PARAMS = -32602,
+    INTERNAL = -32603
+};
 
 /* The last is what is offered to a client that asks for another one. */
 static const char *const revisions[] = { "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25" };
@@ -150,7 +156,7 @@ static void answer_batch(const struct rr_mcp *mcp, const json_t *batch, struct r
     if (n)
         rr_buf_putc(out, ']');
     else
-        rr_buf_clear(out);
+        out->len = 0; /* rr_buf_clear would forget that memory was short */
 }
 
 void rr_mcp_answer(const struct rr_mcp *mcp, struct rr_text line, struct rr_buf *reply)
@@ -161,7 +167,7 @@ void rr_mcp_answer(const struct rr_mcp *mcp, struct rr_text line, struct rr_buf 
     rr_buf_clear(reply);
     if (rr_text_blank(line)) return;
     if (rr_json_parse(&message, line, mcp->max_depth, RR_JSON_DUP_REJECT, &err))
-        put_error(reply, NULL, PARSE_ERROR, err.msg);
+        put_error(reply, NULL, err.code == RR_ENOMEM ? INTERNAL : PARSE_ERROR, err.msg);
     else if (json_is_array(message))
         answer_batch(mcp, message, reply);
     else
