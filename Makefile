@@ -187,9 +187,9 @@ $(OBJ)/%.list: force
 	@mkdir -p $(@D)
 	@echo '$(LIST)' | cmp -s - $@ || echo '$(LIST)' > $@
 
-$(SO): $(LIB)
+$(SO): $(LIB) src/librerank.map
 	$(call say,LD)$(CC) -shared -Wl,-soname,$(@F) -o $@ $(call objects,$(LIB_SRC)) $(ALL_LDFLAGS) \
-	    -Wl,--no-undefined $(LIBS)
+	    -Wl,--version-script=src/librerank.map -Wl,--no-undefined $(LIBS)
 $(OUT)/librerank.so: $(SO)
 	ln -sf $(<F) $@
 
@@ -198,6 +198,8 @@ $(RERANKD): $(OBJ)/src/main.o $(APP) $(LIB)
 
 $(OUT)/rerankd.1: $(RERANKD)
 	$< --man > $@
+$(OUT)/rerank.h.3: include/rerank.h tools/make_man3.py
+	$(PYTHON) tools/make_man3.py > $@
 
 # ---- tests --------------------------------------------------------------------------------------
 
@@ -241,7 +243,7 @@ SELECT_REPLAY = $(foreach f,$(FUZZERS),$(if $(call matches,replay_$f),\
 E2E := 'env RERANKD=$(RERANKD) $(PYTHON) tests/e2e/run.py'
 CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_layers.py' \
     '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
-    '$(MAKE) -s check-spills' '$(MAKE) -s test-arm'
+    '$(MAKE) -s check-spills' '$(MAKE) -s test-arm' '$(MAKE) -s check-abi' '$(MAKE) -s check-bindings'
 
 # A plugin is looked for beside the program that wants it; rerankd finds this one by
 # LD_LIBRARY_PATH.
@@ -309,6 +311,16 @@ test-kern: $(KERN)
 # installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
 test-api: $(RERANKD)
 	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/e2e/api.py
+# Other projects' clients from PyPI against a server, and the Python package; see docs/CLIENTS.md and
+# docs/PYTHON.md.  By hand: they install into build/, and are skipped when PyPI cannot be reached.
+CLIENTS ?=
+test-clients: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/clients/run.py $(CLIENTS)
+wheel: $(RERANKD) $(OUT)/librerank.so
+	$(Q)$(PYTHON) tools/make_wheel.py $(OUT) $(VERSION)
+test-python: wheel
+	$(Q)CC='$(CC)' $(PYTHON) python/tests/run.py $(OUT)
+.PHONY: test-clients wheel test-python
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -350,7 +362,7 @@ $(OUT)/tests/fuzz/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(SUPPORT) $(LIB) $(APP)
 
 # ---- checks of the sources ----------------------------------------------------------------------
 
-check: check-layers check-headers check-exports check-docs
+check: check-layers check-headers check-exports check-docs check-abi
 
 check-layers:
 	$(PYTHON) tools/check_layers.py --self-test
@@ -358,10 +370,14 @@ check-layers:
 
 # Every header compiles alone; the public ones also as C++.  Alone, nobody uses its inline functions.
 HEADERS := $(wildcard include/*.h)
+CXX_HEADERS := $(wildcard include/*.hpp)
 INNER_HEADERS := $(filter-out src/cpu/body_%,$(wildcard src/*.h src/*/*.h))
 check-headers:
 	@for h in $(HEADERS); do \
 	    $(CC) -std=c11 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c $$h && \
+	    $(CXX) -std=c++17 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c++ $$h || exit 1; \
+	done
+	@for h in $(CXX_HEADERS); do \
 	    $(CXX) -std=c++17 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c++ $$h || exit 1; \
 	done
 	@for h in $(INNER_HEADERS); do \
@@ -371,7 +387,7 @@ check-headers:
 
 # The shared library exports what rerank.h marks as public, nothing else, and C++ can use it.
 check-exports: $(OUT)/librerank.so
-	@nm -D --defined-only $< | awk '$$2 != "A" { print $$3 }' | sort > $(OBJ)/exported
+	@nm -D --defined-only $< | awk '$$2 != "A" { sub(/@.*/, "", $$3); print $$3 }' | sort > $(OBJ)/exported
 	@grep -o 'RR_PUBLIC[A-Z_]* .*' include/rerank.h | grep -v define | \
 	    grep -o 'rr_[a-z_]*(' | tr -d '(' | sort > $(OBJ)/declared
 	@diff -u $(OBJ)/declared $(OBJ)/exported
@@ -379,6 +395,16 @@ check-exports: $(OUT)/librerank.so
 	@$(CXX) -std=c++17 -Wall -Wextra -Werror -Iinclude -o $(OUT)/tests/header/use_cxx \
 	    tests/header/use_cxx.cc $< -Wl,-rpath,'$$ORIGIN/../..'
 	@$(OUT)/tests/header/use_cxx
+
+# What compiled callers rely on, against what is stored; ABI_BASE=an older librerank.so also asks abidiff.
+check-abi: $(OUT)/librerank.so
+	@CC='$(CC)' $(PYTHON) tools/abi.py --check $<
+abi: $(OUT)/librerank.so
+	$(PYTHON) tools/abi.py --store $<
+# The library from C++, Go and Rust, with the compilers that are there.
+check-bindings: $(RERANKD) $(OUT)/librerank.so
+	@CXX='$(CXX)' $(PYTHON) tests/abi/bindings.py $(OUT)
+.PHONY: check-abi abi check-bindings
 
 docs: $(RERANKD)
 	@mkdir -p docs
@@ -407,16 +433,18 @@ run:
 	$(MAKE) -j$$(nproc) all
 	exec $(RERANKD) serve --model models/starter --port 8002
 
-install: all $(OBJ)/rerank.pc
+install: all $(OBJ)/rerank.pc $(OUT)/rerank.h.3
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
-	    $(DESTDIR)$(DATADIR)/man/man1 $(DESTDIR)$(DATADIR)/rerankd/models/starter
+	    $(DESTDIR)$(DATADIR)/man/man1 $(DESTDIR)$(DATADIR)/man/man3 \
+	    $(DESTDIR)$(DATADIR)/rerankd/models/starter
 	install -m 755 $(RERANKD) $(DESTDIR)$(BINDIR)/rerankd
 	install -m 644 $(LIB) $(DESTDIR)$(LIBDIR)/librerank.a
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/$(notdir $(SO))
 	ln -sf $(notdir $(SO)) $(DESTDIR)$(LIBDIR)/librerank.so
-	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 $(HEADERS) $(CXX_HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	install -m 644 $(OBJ)/rerank.pc $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc
 	install -m 644 $(OUT)/rerankd.1 $(DESTDIR)$(DATADIR)/man/man1/rerankd.1
+	install -m 644 $(OUT)/rerank.h.3 $(DESTDIR)$(DATADIR)/man/man3/rerank.h.3
 	install -m 644 $(wildcard models/starter/*) $(DESTDIR)$(DATADIR)/rerankd/models/starter
 
 $(OBJ)/rerank.pc: tools/rerank.pc.in force
@@ -427,8 +455,9 @@ $(OBJ)/rerank.pc: tools/rerank.pc.in force
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/rerankd $(DESTDIR)$(LIBDIR)/librerank.a \
 	    $(DESTDIR)$(LIBDIR)/librerank.so $(DESTDIR)$(LIBDIR)/$(notdir $(SO)) \
-	    $(HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) \
-	    $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc $(DESTDIR)$(DATADIR)/man/man1/rerankd.1
+	    $(HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) $(CXX_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) \
+	    $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc $(DESTDIR)$(DATADIR)/man/man1/rerankd.1 \
+	    $(DESTDIR)$(DATADIR)/man/man3/rerank.h.3
 	rm -rf $(DESTDIR)$(DATADIR)/rerankd
 
 clean:
@@ -442,11 +471,14 @@ help:
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make test-load  faults and load against a running server (T=r79: some)"
+	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
+	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
-	@echo "make check      layers, headers, exported symbols, generated docs"
+	@echo "make check      layers, headers, exported symbols, binary interface, generated docs"
+	@echo "make abi        store the binary interface of librerank.so after a deliberate change"
 	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="

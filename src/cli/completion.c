@@ -238,6 +238,9 @@ static void fish_script(FILE *out)
           "complete -c rerankd -l print-config -d 'Print the settings in force'\n"
           "complete -c rerankd -n __fish_use_subcommand -a help -d 'Show help'\n",
           out);
+    fputs("complete -c rerankd -n '__fish_seen_subcommand_from help' -x -a '", out);
+    for (i = 0; i < n; i++) fprintf(out, i ? " %s" : "%s", commands[i]->name);
+    fputs("'\n", out);
     for (i = 0; i < n; i++) {
         fprintf(out, "complete -c rerankd -n __fish_use_subcommand -a %s -d ", commands[i]->name);
         fish_text(out, commands[i]->summary);

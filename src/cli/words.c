@@ -27,6 +27,8 @@ static const struct {
     { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
     { "make, remove and list API keys", "faire, retirer et lister des clés d'API" },
     { "fetch a model from the Hugging Face hub", "télécharger un modèle du hub Hugging Face" },
+    { "offer the tool rerank to assistants (Model Context Protocol)",
+      "offrir l'outil rerank aux assistants (Model Context Protocol)" },
     { "print version, compiler and instruction sets",
       "afficher version, compilateur et jeux d'instructions" },
     { "show help about a sub-command", "expliquer une sous-commande" },

@@ -9,17 +9,22 @@ Environment: RERANKD, the program (build/rerankd).  Prints a line per test and, 
 "N passed, N failed, N skipped"; exit status 1 if any failed.
 """
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 
 import cli_bench
 import cli_doctor
 import cli_healthcheck
+import cli_mcp
 import cli_score
-from cli_support import RERANKD, ROOT, Skip, environment, folder, one_line, run, terminal, write
+from cli_support import (RERANKD, ROOT, TIMEOUT, Skip, environment, folder, one_line, run, terminal,
+                         write)
 
 COMMANDS = ["serve", "score", "doctor", "healthcheck", "version"]  # at least
 
@@ -167,6 +172,62 @@ def test_completion_bash():
         assert p.stdout.decode().strip() == answer, (words, p)
 
 
+def test_completion_fish():
+    if not shutil.which("fish"):
+        raise Skip("no fish")
+    with folder() as d:
+        script = write(os.path.join(d, "rerankd.fish"), run("--completion", "fish").out)
+        for line, answer in [
+                ("rerankd s", ["score", "serve"]), ("rerankd score --fo", ["--format"]),
+                ("rerankd score --format ", ["auto", "jsonl", "lines"]),
+                ("rerankd serve --device c", ["cpu", "cuda"]),
+                ("rerankd serve --no-f", ["--no-fallback"]), ("rerankd help d", ["doctor"]),
+                ("rerankd --completion z", ["zsh"])]:
+            p = subprocess.run(["fish", "--no-config", "-c",
+                                "source $argv[1]; complete -C $argv[2]", script, line], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env={**os.environ, "HOME": d}, timeout=TIMEOUT)
+            found = [x.split("\t")[0] for x in p.stdout.decode().splitlines()]
+            assert found == answer and not p.stderr, (line, p)
+
+
+def test_completion_zsh():
+    """On a terminal, since zsh completes nowhere else: what a tab makes of a line."""
+    if not shutil.which("zsh"):
+        raise Skip("no zsh")
+    with folder() as d:
+        script = write(os.path.join(d, "_rerankd"), run("--completion", "zsh").out)
+        ours, theirs = pty.openpty()
+        shell = subprocess.Popen(["zsh", "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs,
+                                 start_new_session=True, cwd=d,
+                                 env={"PATH": os.environ["PATH"], "HOME": d, "TERM": "dumb"})
+        os.close(theirs)
+        try:
+            os.write(ours, b"autoload -Uz compinit; compinit -u -d dump; source %s; "
+                     b"bindkey '^I' complete-word; echo READ''Y\n" % script.encode())
+            read_until(ours, b"READY")
+            for line, answer in [
+                    (b"rerankd serv", b"rerankd serve "), (b"rerankd help doc", b"doctor "),
+                    (b"rerankd score --form", b"--format="),
+                    (b"rerankd score --format=jso", b"--format=jsonl "),
+                    (b"rerankd serve --no-fal", b"--no-fallback ")]:
+                os.write(ours, line + b"\t")
+                read_until(ours, answer)
+                os.write(ours, b"\x15")  # clears the line
+        finally:
+            os.close(ours)
+            shell.kill()
+            shell.wait()
+
+
+def read_until(terminal_fd, text):
+    """Reads until the terminal shows text; zsh redraws by going back with ^H."""
+    seen, end = b"", time.monotonic() + TIMEOUT
+    while text not in re.sub(rb".\x08|\x07|\x1b\[[?0-9;]*[a-zA-Z]", b"", seen):
+        ready = select.select([terminal_fd], [], [], max(0, end - time.monotonic()))[0]
+        assert ready, (text, seen)
+        seen += os.read(terminal_fd, 4096)
+
+
 def test_man():
     r = run("--man")
     assert r.code == 0 and r.out.startswith(".\\\"") and ".TH RERANKD 1" in r.out, r
@@ -213,7 +274,8 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_bench]
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_mcp,
+               cli_bench]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]

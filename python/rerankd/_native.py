@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""_native.py - librerank through ctypes.  ctypes lets go of the GIL during every call."""
+import asyncio
+import ctypes as c
+import itertools
+import os
+import re
+import threading
+import weakref
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from . import _structs as s
+from .errors import RerankError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_POOLING = {"max": 0, "mean": 1, "first": 2}
+
+
+class Score(NamedTuple):
+    """One document: probability, logit, length in tokens, whether it was cut."""
+
+    score: float
+    logit: float
+    tokens: int
+    truncated: bool
+
+
+class Scores(NamedTuple):
+    """Of one request: documents in the order of the input, and their indices best first."""
+
+    scores: List[Score]
+    order: List[int]
+    tokens: int
+    cached: int
+
+
+def _find_library() -> str:
+    """RERANK_LIBRARY, else the one in this package, else the system's."""
+    asked = os.environ.get("RERANK_LIBRARY")
+    if asked:
+        return asked
+    own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "librerank.so.0")
+    return own if os.path.exists(own) else "librerank.so.0"
+
+
+def _load() -> c.CDLL:
+    path = _find_library()
+    try:
+        lib = c.CDLL(path)
+    except OSError as e:
+        raise ImportError("cannot load %s: %s (set RERANK_LIBRARY to the file, or install librerank "
+                          "and its libraries: jansson, utf8proc, xxhash, pcre2, hiredis)"
+                          % (path, e)) from e
+    engine, err = c.c_void_p, c.POINTER(s.rr_error)
+    for name, result, arguments in [
+            ("rr_options_init", None, [c.POINTER(s.rr_options)]),
+            ("rr_open", c.c_int, [c.POINTER(c.c_void_p), c.POINTER(s.rr_options), err]),
+            ("rr_close", None, [engine]),
+            ("rr_submit", c.c_int, [engine, c.POINTER(s.rr_request), s.rr_done_fn, c.c_void_p,
+                                    c.POINTER(c.c_void_p), err]),
+            ("rr_result_free", None, [c.c_void_p]),
+            ("rr_engine_info", c.POINTER(s.rr_info), [engine]),
+            ("rr_status_name", c.c_char_p, [c.c_int]),
+            ("rr_version", c.c_char_p, [])]:
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+_lib: Optional[c.CDLL] = None
+_lib_lock = threading.Lock()
+
+
+def library() -> c.CDLL:
+    """Loaded at the first use, so that the client works without it."""
+    global _lib
+    with _lib_lock:
+        if _lib is None:
+            _lib = _load()
+        return _lib
+
+
+def version() -> str:
+    """Of the library."""
+    return str(library().rr_version().decode())
+
+
+def _error(err: s.rr_error) -> RerankError:
+    return RerankError(err.msg.decode("utf-8", "replace"), library().rr_status_name(err.code).decode())
+
+
+def _encode(text: str) -> bytes:
+    """UTF-8; halves of surrogate pairs become U+FFFD, as the server does it."""
+    if not isinstance(text, str):
+        raise TypeError("found %s, expected a text" % type(text).__name__)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text).encode()
+
+
+class _Job:
+    """A request with what it points to, which has to stay until it is done."""
+
+    def __init__(self, query: str, documents: Sequence[str], done: Callable[..., None]) -> None:
+        self.done = done
+        self.texts = [_encode(query), *map(_encode, documents)]
+        views = [s.rr_text(c.cast(c.c_char_p(t), c.c_void_p), len(t)) for t in self.texts]
+        self.array = (s.rr_text * len(documents))(*views[1:])
+        self.request = s.rr_request(query=views[0], documents=self.array, n_documents=len(documents))
+
+
+def _choose(request: s.rr_request, choices: Dict[str, Any]) -> None:
+    """The keyword arguments of Engine.score."""
+    for name, value in choices.items():
+        if value is None:
+            continue
+        if name == "truncate":
+            request.no_truncate = not value
+        elif name == "timeout":
+            request.timeout_ns = max(1, int(value * 1e9))
+        elif name == "window":
+            size, stride, pooling = (*value, 0, "max")[:3] if len(value) < 3 else value
+            request.window = s.rr_window(size, stride, _POOLING[pooling])
+        elif name in ("max_length", "truncate_left", "no_cache", "priority", "exact_top_k"):
+            setattr(request, name, value)
+        else:
+            raise TypeError("unknown argument %s; known are truncate, timeout, window, max_length, "
+                            "truncate_left, no_cache, priority and exact_top_k" % name)
+
+
+def _take(address: int) -> Scores:
+    """The result as Python objects; frees it."""
+    try:
+        r = s.rr_result.from_address(address)
+        n = r.n_documents
+        return Scores([Score(x.score, x.logit, x.tokens, x.truncated) for x in r.scores[:n]],
+                      r.order[:n], r.tokens, r.n_cached)
+    finally:
+        library().rr_result_free(address)
+
+
+class Engine:
+    """A model that is open.  Any thread may use it; close it, or use it in a with statement."""
+
+    def __init__(self, model: str, *, device: Optional[str] = None, dtype: Optional[str] = None,
+                 max_length: Optional[int] = None, threads: Optional[int] = None,
+                 cache_bytes: int = 0, rescore_dtype: Optional[str] = None) -> None:
+        lib, err, handle = library(), s.rr_error(), c.c_void_p()
+        # A library of another version may write more than this package knows: there is room for it.
+        options = s.rr_options.from_buffer(bytearray(4096))
+        lib.rr_options_init(c.byref(options))
+        if options.struct_size != c.sizeof(s.rr_options):
+            raise ImportError("librerank %s does not fit this package: rr_options has %d bytes, "
+                              "expected %d" % (version(), options.struct_size,
+                                               c.sizeof(s.rr_options)))
+        options.model = os.fsencode(model)
+        for name, value in (("device", device), ("dtype", dtype), ("rescore_dtype", rescore_dtype)):
+            if value is not None:
+                setattr(options, name, value.encode())
+        options.max_length, options.threads = max_length or 0, threads or 0
+        options.cache_bytes = cache_bytes
+        # Who calls is in this process and waits: there is nobody to be refused.
+        options.queue_tokens = options.queue_bytes = 1 << 62
+        options.queue_requests = 1 << 30
+        if lib.rr_open(c.byref(handle), c.byref(options), c.byref(err)):
+            raise _error(err)
+        self._handle: Optional[c.c_void_p] = handle
+        self._jobs: Dict[int, _Job] = {}
+        self._serial = itertools.count(1)
+        jobs = self._jobs  # not self: the callback must not keep the engine alive
+
+        def on_done(user: int, result: Optional[int], error: Any) -> None:
+            job = jobs.pop(user)
+            job.done(result, None if result else _error(error.contents))
+
+        self._callback = s.rr_done_fn(on_done)
+        callback = self._callback  # outlives the engine: closing finishes what was accepted
+        self._finalizer = weakref.finalize(self, lambda h, keep: lib.rr_close(h), handle, callback)
+
+    def close(self) -> None:
+        """Finishes what was accepted and frees the model.  May be called twice."""
+        self._handle = None
+        self._finalizer()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def info(self) -> Dict[str, Any]:
+        """Model, device, limits, memory: the fields of struct rr_info."""
+        raw = library().rr_engine_info(self._open()).contents
+        values = {name: getattr(raw, name) for name, *_ in s.rr_info._fields_}
+        return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+
+    def score(self, query: str, documents: Sequence[str], **choices: Any) -> Scores:
+        """Scores documents and waits.  choices: truncate=False, timeout=seconds, max_length,
+        window=(size, stride, pooling), truncate_left, no_cache, priority, exact_top_k."""
+        return self.score_many([(query, documents)], **choices)[0]
+
+    def score_many(self, requests: Sequence[Tuple[str, Sequence[str]]],
+                   **choices: Any) -> List[Scores]:
+        """Several requests at once, in the same batches; their results in the same order."""
+        finished = threading.Semaphore(0)
+        outcomes: List[Any] = [None] * len(requests)
+
+        def done_for(i: int) -> Callable[..., None]:
+            def done(result: Optional[int], error: Optional[RerankError]) -> None:
+                outcomes[i] = result if error is None else error
+                finished.release()
+            return done
+
+        failure: Optional[BaseException] = None
+        submitted = 0
+        for i, (query, documents) in enumerate(requests):
+            try:
+                self._submit(query, documents, done_for(i), choices)
+                submitted += 1
+            except BaseException as e:  # those before it have to be waited for
+                failure = e
+                break
+        for _ in range(submitted):
+            finished.acquire()
+        results = [_take(x) if isinstance(x, int) else x for x in outcomes[:submitted]]
+        failure = failure or next((x for x in results if isinstance(x, RerankError)), None)
+        if failure is not None:
+            raise failure
+        return results
+
+    async def ascore(self, query: str, documents: Sequence[str], **choices: Any) -> Scores:
+        """As score, without holding up the event loop or a thread."""
+        loop = asyncio.get_running_loop()
+        future: "asyncio.Future[Scores]" = loop.create_future()
+
+        def settle(result: Optional[int], error: Optional[RerankError]) -> None:
+            scores = _take(result) if result else None  # also when nobody waits any more
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            elif scores is not None:
+                future.set_result(scores)
+
+        def done(result: Optional[int], error: Optional[RerankError]) -> None:
+            try:
+                loop.call_soon_threadsafe(settle, result, error)
+            except RuntimeError:  # the loop is closed
+                if result:
+                    library().rr_result_free(result)
+
+        self._submit(query, documents, done, choices)
+        return await future
+
+    def _open(self) -> c.c_void_p:
+        if self._handle is None:
+            raise RerankError("the engine is closed", "RR_ECLOSED")
+        return self._handle
+
+    def _submit(self, query: str, documents: Sequence[str], done: Callable[..., None],
+                choices: Dict[str, Any]) -> None:
+        err = s.rr_error()
+        job = _Job(query, documents, done)
+        _choose(job.request, choices)
+        handle, serial = self._open(), next(self._serial)
+        self._jobs[serial] = job
+        if library().rr_submit(handle, c.byref(job.request), self._callback, serial, None,
+                               c.byref(err)):
+            del self._jobs[serial]
+            raise _error(err)
