@@ -309,6 +309,15 @@ test-kern: $(KERN)
 # installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
 test-api: $(RERANKD)
 	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/e2e/api.py
+
+# What deploy/ and the package promise, with the real programs (Prometheus, HAProxy, dpkg...); what is
+# not installed is skipped.  About eight minutes.
+DEPLOY_TESTS := $(filter-out tests/deploy/support.py tests/deploy/%_cases.py,$(wildcard tests/deploy/*.py))
+test-deploy: all
+	$(Q)tools/run_tests.sh $(foreach t,$(DEPLOY_TESTS),$(call deploy_test,$t))
+deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
+.PHONY: test-deploy
+
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -442,6 +451,7 @@ help:
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make test-load  faults and load against a running server (T=r79: some)"
+	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
