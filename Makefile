@@ -318,6 +318,11 @@ test-deploy: all
 deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
 .PHONY: test-deploy
 
+# A Debian package of the server in build/deb; the same sources give the same bits.
+deb:
+	$(Q)MAKE='$(MAKE)' deploy/debian/build.sh
+.PHONY: deb
+
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -460,6 +465,7 @@ help:
 	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
+	@echo "make deb        a Debian package in build/deb"
 	@echo "make uninstall, clean, deps"
 	@echo "with: CC=gcc|clang DEBUG=1 SAN=address,undefined|thread OUT=folder"
 
