@@ -212,7 +212,7 @@ def a_rolling_restart_loses_nothing():
 
 def busy_gpu_servers_overflow_to_the_cpu():
     with Cluster((r"maxconn 16", "maxconn 1"), (r"slowstart 10s", "")) as c:
-        bodies = [body_of(n, documents=60, words=200) for n in range(24)]
+        bodies = [body_of(n, documents=20, words=40) for n in range(24)]
         answers = []
 
         def one(n):
