@@ -78,7 +78,7 @@ class Cluster:
             text = f.read()
         for name, port in self.ports.items():
             text, n = re.subn(r"server %s \S+" % name, "server %s 127.0.0.1:%d" % (name, port), text)
-            assert n == 1, name
+            assert n, name
         for pattern, new in ((r"bind :8080", "bind 127.0.0.1:%d" % self.port),
                              (r"/run/haproxy/admin.sock", self.folder + "/admin.sock"),
                              (r"  log /dev/log local0\n", "")) + self.changes:
