@@ -28,4 +28,5 @@ printf 'hosts: files dns\n' > "$dest/etc/nsswitch.conf"
 if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
     install -m 644 /etc/ssl/certs/ca-certificates.crt "$dest/etc/ssl/certs/ca-certificates.crt"
 fi
-chown 65532:65532 "$dest/data"
+# A new volume takes its owner from the image: models are downloaded into it.
+chown 65532:65532 "$dest/data" "$dest/models"

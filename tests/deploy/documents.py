@@ -50,7 +50,7 @@ def settings_exist():
     """Every --option and RERANKD_ variable that the guides and files mention."""
     config = read("docs", "CONFIG.md")
     known = set(re.findall(r"`([\w-]+)`", config))
-    help_of_others = {"print-config", "data", "url"}
+    help_of_others = {"print-config", "data", "url", "dry-run"}
     for name in TEXTS:
         for word in re.findall(r"`--([a-z-]+)", read(name)):
             bare = re.sub("^no-", "", word)
