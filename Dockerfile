@@ -4,7 +4,8 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make pkg-config \
         libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libutf8proc-dev libxxhash-dev \
-        libpcre2-dev libgnutls28-dev libseccomp-dev libhiredis-dev ca-certificates && rm -rf /var/lib/apt/lists/*
+        libpcre2-dev libgnutls28-dev libseccomp-dev libhiredis-dev \
+        ca-certificates && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Makefile ./
 COPY include include

@@ -314,7 +314,7 @@ test-api: $(RERANKD)
 # not installed is skipped.  About eight minutes.
 DEPLOY_TESTS := $(filter-out tests/deploy/support.py tests/deploy/%_cases.py,$(wildcard tests/deploy/*.py))
 test-deploy: all
-	$(Q)tools/run_tests.sh $(foreach t,$(DEPLOY_TESTS),$(call deploy_test,$t))
+	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach t,$(DEPLOY_TESTS),$(call deploy_test,$t))
 deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
 .PHONY: test-deploy
 
