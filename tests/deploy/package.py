@@ -18,11 +18,14 @@ from support import ROOT, run
 support.need("dpkg-deb", "dpkg-shlibdeps", "make")
 CHROOT_TAR = os.environ.get("DEPLOY_CHROOT", os.path.join(ROOT, "build", "deb", "debian.tar"))
 STATE = {}
+# One time for all builds of this run, whatever is committed meanwhile.
+EPOCH = run("git", "-C", ROOT, "log", "-1", "--format=%ct", check=False)[1].strip()
+BUILD_ENV = dict(os.environ, SOURCE_DATE_EPOCH=EPOCH if EPOCH.isdigit() else "1700000000")
 
 
 def package():
     if "deb" not in STATE:
-        run("make", "-C", ROOT, "deb", timeout=900)
+        run("make", "-C", ROOT, "deb", timeout=900, env=BUILD_ENV)
         STATE["deb"] = glob.glob(os.path.join(ROOT, "build", "deb", "rerankd_*.deb"))[0]
     return STATE["deb"]
 
@@ -55,12 +58,10 @@ def lintian_is_content():
 
 def twice_the_same_bits():
     """From a copy of the sources in another folder, later."""
-    _, epoch = run("git", "-C", ROOT, "log", "-1", "--format=%ct", check=False)
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "another-place")
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("build", ".git"), symlinks=True)
-        env = dict(os.environ, SOURCE_DATE_EPOCH=epoch.strip())
-        run("make", "-C", copy, "deb", timeout=900, env=env)
+        run("make", "-C", copy, "deb", timeout=900, env=BUILD_ENV)
         other = glob.glob(os.path.join(copy, "build", "deb", "rerankd_*.deb"))[0]
         with open(package(), "rb") as a, open(other, "rb") as b:
             assert a.read() == b.read(), "two builds differ: diffoscope %s %s" % (package(), other)
