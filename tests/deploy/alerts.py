@@ -126,7 +126,7 @@ def mutants(recording, alerts):
 
 def rules_are_valid():
     _, out = support.run(PROMTOOL, "check", "rules", RULES)
-    assert "30 rules found" in out, out
+    assert "SUCCESS" in out, out
     support.run(PROMTOOL, "check", "config", "--syntax-only",
                 os.path.join(support.DEPLOY, "prometheus", "prometheus.yml"))
 
@@ -149,8 +149,6 @@ def every_metric_is_documented():
     recording, alerts = load()
     for rule in recording + list(alerts.values()):
         for name in re.findall(r"\b(?:rerank|process)_\w+(?=[{\[ )]|$)", rule["expr"]):
-            if ":" in rule["expr"] and "job:" + name in rule["expr"]:
-                continue
             base = re.sub("_(bucket|sum|count)$", "", name)
             assert name in known or base in known, "%s is not in docs/METRICS.md" % name
 
