@@ -23,7 +23,7 @@ maintainer="${DEBFULLNAME:-The rerankd developers} <${DEBEMAIL:-rerankd@example.
 root=$out/root
 rm -rf "$root"
 
-${MAKE:-make} OUT="$out" CC="${CC:-gcc}" PREFIX=/usr SAN= DEBUG= T= \
+${MAKE:-make} -j"$(nproc)" OUT="$out" CC="${CC:-gcc}" PREFIX=/usr SAN= DEBUG= T= \
     CFLAGS="-ffile-prefix-map=$here=." all
 install -d "$root/DEBIAN" "$root/usr/share/doc/rerankd"
 install -D -m 755 "$out/rerankd" "$root/usr/bin/rerankd"

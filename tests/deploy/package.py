@@ -3,9 +3,11 @@
 """package.py - the Debian package: clean, the same bits twice, and installed, upgraded, removed and
 purged in a small Debian of its own.
 
-DEPLOY_CHROOT=FILE.tar keeps that Debian for the next run; it is made with debootstrap otherwise.
+debootstrap makes that Debian; build/deb/debian-HASH.tar keeps it for the next run, as long as the
+package depends on the same others.
 """
 import glob
+import hashlib
 import os
 import re
 import shutil
@@ -16,7 +18,6 @@ import support
 from support import ROOT, run
 
 support.need("dpkg-deb", "dpkg-shlibdeps", "make")
-CHROOT_TAR = os.environ.get("DEPLOY_CHROOT", os.path.join(ROOT, "build", "deb", "debian.tar"))
 STATE = {}
 # One time for all builds of this run, whatever is committed meanwhile.
 EPOCH = run("git", "-C", ROOT, "log", "-1", "--format=%ct", check=False)[1].strip()
@@ -70,9 +71,13 @@ def twice_the_same_bits():
 class Chroot:
     def __init__(self, folder):
         self.root = os.path.join(folder, "debian")
-        if os.path.exists(CHROOT_TAR):
+        depends = run("dpkg-deb", "--field", package(), "Depends")[1].strip()
+        self.names = [d.split(" ")[0] for d in depends.split(", ")]
+        self.tar = os.path.join(ROOT, "build", "deb", "debian-%s.tar" %
+                                hashlib.sha256(depends.encode()).hexdigest()[:12])
+        if os.path.exists(self.tar):
             os.mkdir(self.root)
-            run("tar", "-C", self.root, "-xf", CHROOT_TAR)
+            run("tar", "-C", self.root, "-xf", self.tar)
         else:
             self.make()
         shutil.copy("/etc/resolv.conf", os.path.join(self.root, "etc", "resolv.conf"))
@@ -83,17 +88,14 @@ class Chroot:
         _, out = run("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages",
                      "Release: bookworm", check=False)
         mirror = next((x for x in out.split() if "debian" in x), "http://deb.debian.org/debian")
-        _, depends = run("dpkg-deb", "--field", package(), "Depends")
-        names = [d.split(" ")[0] for d in depends.strip().split(", ")]
-        code, out = run("debootstrap", "--variant=minbase", "--include=" + ",".join(names),
+        code, out = run("debootstrap", "--variant=minbase", "--include=" + ",".join(self.names),
                         "bookworm", self.root, mirror, check=False, timeout=480)
         if code:
             raise support.Missing("debootstrap: %s" % out[-300:])
         run("sh", "-c", "rm -rf %s/var/cache/apt/archives/*.deb %s/var/lib/apt/lists/*" %
             (self.root, self.root))
-        os.makedirs(os.path.dirname(CHROOT_TAR), exist_ok=True)
-        run("tar", "-C", self.root, "-cf", CHROOT_TAR + ".new", ".")
-        os.rename(CHROOT_TAR + ".new", CHROOT_TAR)
+        run("tar", "-C", self.root, "-cf", self.tar + ".new", ".")
+        os.rename(self.tar + ".new", self.tar)
 
     def path(self, name):
         return os.path.join(self.root, name.lstrip("/"))
