@@ -321,6 +321,20 @@ wheel: $(RERANKD) $(OUT)/librerank.so
 test-python: wheel
 	$(Q)CC='$(CC)' $(PYTHON) python/tests/run.py $(OUT)
 .PHONY: test-clients wheel test-python
+
+# What deploy/ and the package promise, with the real programs (Prometheus, HAProxy, dpkg...); what is
+# not installed is skipped.  About eight minutes.
+DEPLOY_TESTS := $(filter-out tests/deploy/support.py tests/deploy/%_cases.py,$(wildcard tests/deploy/*.py))
+test-deploy: all
+	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach t,$(DEPLOY_TESTS),$(call deploy_test,$t))
+deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
+.PHONY: test-deploy
+
+# A Debian package of the server in build/deb; the same sources give the same bits.
+deb:
+	$(Q)MAKE='$(MAKE)' deploy/debian/build.sh
+.PHONY: deb
+
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -473,6 +487,7 @@ help:
 	@echo "make test-load  faults and load against a running server (T=r79: some)"
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"
+	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
@@ -482,6 +497,7 @@ help:
 	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
+	@echo "make deb        a Debian package in build/deb"
 	@echo "make uninstall, clean, deps"
 	@echo "with: CC=gcc|clang DEBUG=1 SAN=address,undefined|thread OUT=folder"
 

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""nginx.py - deploy/nginx/rerankd.conf with a real nginx: it is valid, and killed servers cost nothing."""
+import json
+import os
+import re
+import signal
+import tempfile
+import urllib.error
+import urllib.request
+
+import support
+from support import DEPLOY, free_port, until
+
+NGINX = support.need("nginx")
+from server_support import Server, starter  # noqa: E402 - only found once support is loaded
+
+
+def config(folder, port, ports):
+    """The shipped file inside the least that nginx needs around it."""
+    with open(os.path.join(DEPLOY, "nginx", "rerankd.conf"), encoding="utf-8") as f:
+        text = f.read()
+    for address, to in zip(("10.0.0.11:8002", "10.0.0.12:8002", "10.0.0.21:8002"), ports):
+        assert address in text
+        text = text.replace(address, "127.0.0.1:%d" % to)
+    text, n = re.subn(r"listen 8080", "listen 127.0.0.1:%d" % port, text)
+    assert n == 1
+    temp = "".join("%s_temp_path %s/%s;" % (x, folder, x) for x in
+                   ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    path = os.path.join(folder, "nginx.conf")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("daemon off; master_process off; pid %s/pid; error_log %s/log;\nevents {}\n"
+                "http { access_log off; %s\n%s}\n" % (folder, folder, temp, text))
+    return path
+
+
+def ask(port, n):
+    body = {"query": "q%d" % n, "model": "m", "documents": ["text %d" % i for i in range(3)]}
+    request = urllib.request.Request("http://127.0.0.1:%d/v1/rerank" % port,
+                                     json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert len(json.load(answer)["results"]) == 3
+
+
+def killed_servers_lose_nothing():
+    with tempfile.TemporaryDirectory() as folder:
+        servers = [Server(model_folder=starter()) for _ in range(3)]
+        port = free_port()
+        path = config(folder, port, [s.port for s in servers])
+        support.run(NGINX, "-t", "-c", path)
+        try:
+            with support.program(NGINX, "-c", path):
+                def listens():
+                    try:
+                        ask(port, 0)
+                        return True
+                    except OSError:
+                        return False
+                until(listens, "nginx")
+                with support.Load(lambda n: ask(port, n), 3, pause=0.01) as load:
+                    for server in servers[:2]:
+                        until(lambda: load.done > 30, "some answers")
+                        server.process.send_signal(signal.SIGKILL)
+                        server.wait()
+                        load.done = 0
+                    until(lambda: load.done > 30 or load.failures, "answers of the CPU server")
+                try:
+                    urllib.request.urlopen("http://127.0.0.1:%d/metrics" % port, timeout=10)
+                    raise AssertionError("/metrics is open")
+                except urllib.error.HTTPError as e:
+                    assert e.code == 403, e.code
+        finally:
+            for server in servers:
+                server.process.kill()
+                server.wait()
+        assert not load.failures, load.failures[:3]
+        assert any("reranking" in x for x in servers[2].lines), "the CPU server got nothing"
+
+
+support.main([killed_servers_lose_nothing])
