@@ -294,13 +294,14 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
                         const struct rr_program *p, const struct rr_op *op);
 void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b);
 size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that multiply needs */
-size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w);  /* bytes of a converted row; 0: none */
+/* Bytes of a converted row; 0: inputs are not converted. */
+size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w);
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
 /* As linear_f32 with w's panels and bias, which need not be in a. */
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                             struct rr_linear_f32 *a, float *scratch);
-/* The two halves of it where inputs are narrow: m rows of x become rows [row, row + m) of `to`; rows
- * [row, row + a->m) of `from` are multiplied, a->x is not used. */
+/* The two halves of it where inputs are narrow: m rows of x become rows [row, row + m) of `to`;
+ * rows [row, row + a->m) of `from` are multiplied, a->x is not used. */
 void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                            const struct rr_cpu_narrow *to, uint32_t row, const float *x, size_t ldx,
                            uint32_t m);
