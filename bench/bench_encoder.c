@@ -88,8 +88,9 @@ static uint32_t tensor(struct builder *b, uint32_t rows, uint32_t columns)
     struct rr_tensor *t = &b->tensors[b->p.n_tensors];
 
     check(b->used + bytes > b->size, "the weights file is too small");
-    *t = (struct rr_tensor){ "random", RR_F16, rows ? 2 : 1, { rows ? rows : columns, columns },
-                             b->file + b->used, true };
+    *t = (struct rr_tensor){ .name = "random", .dtype = RR_F16, .rank = rows ? 2 : 1,
+                             .shape = { rows ? rows : columns, columns },
+                             .data = b->file + b->used, .in_file = true };
     b->used += (bytes + 63) / 64 * 64;
     return b->p.n_tensors++;
 }

@@ -121,6 +121,7 @@ static inline void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
     bool smoothed;     /* int8 only: inputs are multiplied by smooth before they are quantized */
+    bool narrow;       /* inputs are converted, to int8 or bf16, before they are multiplied */
     uint32_t n, k, nr; /* nr: columns of a panel */
     void *panels;      /* as kern.h packs them */
     float *bias;       /* [n rounded up to panels], zero where there is none */
@@ -177,6 +178,12 @@ struct rr_cpu_plan {
     bool alone;                  /* too little work to wake anybody */
 };
 
+/* Room for converted inputs of a LINEAR: int8 rows with their scales and offsets, or bf16 rows. */
+struct rr_cpu_narrow {
+    float *base;   /* 64-byte aligned; NULL: none */
+    uint32_t rows; /* fit in */
+};
+
 /* Rows that the areas of a worker, or of the team, have room for. */
 struct rr_cpu_room {
     uint32_t rows[RR_CPU_AREAS];
@@ -187,6 +194,7 @@ struct rr_cpu_frame { /* one piece on its way through the program */
     const struct rr_cpu_step *steps; /* with the weights of the worker's node */
     float *area[RR_CPU_AREAS];
     struct rr_cpu_room room;
+    struct rr_cpu_narrow narrow; /* of the team, converted once for all its shares */
     uint32_t block0;         /* token that is row 0 of the block */
     const uint32_t *order;   /* [n_sequences] numbers of the sequences in the batch */
     const uint32_t *starts;  /* [n_sequences + 1]; minus starts[0]: token row in this piece */
@@ -220,6 +228,8 @@ struct rr_loaded {
     struct rr_cpu_copy *copies; /* [nodes of the pool - 1]; the first node has weights itself */
     struct rr_memory memory;
     float *areas, *scratch; /* in workspace: all workers' */
+    struct rr_cpu_narrow narrow; /* in workspace: the team's */
+    size_t narrow_bytes;         /* of one of its rows */
 
     rr_observe_fn *observe; /* NULL: nobody looks */
     void *observe_user;
@@ -229,7 +239,8 @@ struct rr_loaded {
     const struct rr_batch *batch;
     float *logits;
     _Atomic uint32_t next_piece;
-    _Atomic uint32_t *tickets; /* [n_steps] next share of an operation, team only */
+    /* Team only: [n_steps] next share of an operation, [n_steps] of its inputs' conversion. */
+    _Atomic uint32_t *tickets;
 };
 
 /* ---- functions of the files ------------------------------------------------------------------ */
@@ -283,10 +294,20 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
                         const struct rr_program *p, const struct rr_op *op);
 void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b);
 size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that multiply needs */
+/* Bytes of a converted row; 0: inputs are not converted. */
+size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w);
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
 /* As linear_f32 with w's panels and bias, which need not be in a. */
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                             struct rr_linear_f32 *a, float *scratch);
+/* The two halves of it where inputs are narrow: m rows of x become rows [row, row + m) of `to`;
+ * rows [row, row + a->m) of `from` are multiplied, a->x is not used. */
+void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                           const struct rr_cpu_narrow *to, uint32_t row, const float *x, size_t ldx,
+                           uint32_t m);
+void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                           const struct rr_linear_f32 *a, const struct rr_cpu_narrow *from,
+                           uint32_t row);
 
 /* cpu_plan.c */
 void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch);
@@ -300,6 +321,9 @@ struct rr_cpu_share {
 };
 void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                  const struct rr_cpu_share *share, float *scratch);
+/* The rows of share of a LINEAR's input become rows of f->narrow. */
+void rr_cpu_exec_convert(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                         const struct rr_cpu_share *share);
 
 /* A value's row: of a token or a sequence of the piece. */
 static inline float *rr_cpu_at(const struct rr_cpu_frame *f, const struct rr_cpu_place *p,

@@ -75,7 +75,19 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
     }
     if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
         l->observe(l->observe_user, (uint32_t)(s - l->steps), a.x, a.ldx, a.m);
-    rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
+    if (s->linear.narrow && f->narrow.base)
+        rr_cpu_linear_product(l->device->kern, &s->linear, &a, &f->narrow, share->row0);
+    else
+        rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
+}
+
+void rr_cpu_exec_convert(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                         const struct rr_cpu_share *share)
+{
+    const struct rr_cpu_place *src = &f->layout->places[step][RR_CPU_SRC];
+
+    rr_cpu_linear_convert(l->device->kern, &f->steps[step].linear, &f->narrow, share->row0,
+                          rr_cpu_at(f, src, share->row0), src->ld, share->row1 - share->row0);
 }
 
 static void norm(const struct rr_loaded *l, const struct rr_cpu_step *s,

@@ -13,7 +13,7 @@
 
 #define PACK_BYTES (1u << 20) /* of f32 weights: a share of the packing work */
 #define DROP_BYTES (1u << 20) /* smaller tensors may stay resident */
-#define BLOCK_ROWS 96         /* rows in a narrower type at once: they stay in the L2 cache */
+#define BLOCK_ROWS 96         /* rows converted at once by a worker alone: they stay in its cache */
 
 size_t rr_cpu_row_bytes(const struct rr_tensor *t)
 {
@@ -53,6 +53,8 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
     w->n = rr_cpu_width(p, op->dst);
     w->k = rr_cpu_width(p, op->src);
     w->smoothed = w->packing == RR_CPU_PACK_I8 && smooth_of(p, op);
+    w->narrow = w->packing == RR_CPU_PACK_I8 ||
+                (w->packing == RR_CPU_PACK_BF16 && d->kern->bf16_x == RR_BF16);
     w->nr = w->packing == RR_CPU_PACK_I8     ? d->kern->i8_nr
             : w->packing == RR_CPU_PACK_BF16 ? d->kern->bf16_nr
                                         : d->kern->f32_nr;
@@ -207,28 +209,57 @@ static size_t bf16_stride(uint32_t k)
     return ((size_t)k + 31) / 32 * 32 + 32; /* not a multiple of 4096 bytes */
 }
 
+size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w)
+{
+    if (!w->narrow) return 0;
+    return w->packing == RR_CPU_PACK_I8 ? rr_i8_stride(w->k) + 2 * sizeof(float)
+                                        : bf16_stride(w->k) * sizeof(uint16_t);
+}
+
 size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w)
 {
     size_t pack = (size_t)w->k + w->k / 4 + 32;
 
-    if (w->packing == RR_CPU_PACK_I8)
-        return RR_MAX(BLOCK_ROWS * (rr_i8_stride(w->k) / 4 + 2) + 32, pack);
-    if (w->packing == RR_CPU_PACK_BF16) return RR_MAX(BLOCK_ROWS * bf16_stride(w->k) / 2, pack);
-    return pack;
+    return RR_MAX(BLOCK_ROWS * rr_cpu_linear_narrow(w) / sizeof(float), pack);
 }
 
-static void multiply_bf16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                          const struct rr_linear_f32 *a, uint16_t *scratch)
+/* Rows from `row` on: all bytes first, then the scales, then the offsets. */
+static struct rr_rows_i8 rows_i8(const struct rr_cpu_narrow *n, uint32_t row, uint32_t k)
 {
-    struct rr_linear_bf16 b = {
+    size_t ld = rr_i8_stride(k);
+    float *scale = n->base + n->rows * ld / sizeof(float);
+
+    return (struct rr_rows_i8){ (int8_t *)n->base + row * ld, scale + row, scale + n->rows + row,
+                                ld };
+}
+
+void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                           const struct rr_cpu_narrow *to, uint32_t row, const float *x, size_t ldx,
+                           uint32_t m)
+{
+    if (w->packing == RR_CPU_PACK_I8) {
+        struct rr_rows_i8 rows = rows_i8(to, row, w->k);
+
+        kern->quantize_i8(&rows, x, ldx, w->smooth, m, w->k);
+    } else {
+        size_t ld = bf16_stride(w->k);
+
+        kern->round_bf16((uint16_t *)to->base + row * ld, ld, x, ldx, m, w->k);
+    }
+}
+
+static void product_i8(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                       const struct rr_linear_f32 *a, const struct rr_rows_i8 *x)
+{
+    struct rr_linear_i8 b = {
         .y = a->y,
-        .x = a->x,
-        .x_dtype = kern->bf16_x,
+        .x = *x,
         .panels = w->panels,
+        .w_scale = w->scale,
+        .w_sum = w->sum,
         .bias = w->bias,
         .residual = a->residual,
         .ldy = a->ldy,
-        .ldx = a->ldx,
         .ldr = a->ldr,
         .m = a->m,
         .n = a->n,
@@ -238,36 +269,24 @@ static void multiply_bf16(const struct rr_kern *kern, const struct rr_cpu_linear
         .act = a->act,
     };
 
-    if (kern->bf16_x == RR_F32) {
-        kern->linear_bf16(&b);
-        return;
-    }
-    b.x = scratch;
-    b.ldx = bf16_stride(a->k);
-    for (uint32_t row = 0; row < a->m; row += BLOCK_ROWS) {
-        b.m = RR_MIN(a->m - row, BLOCK_ROWS);
-        b.y = a->y + row * a->ldy;
-        b.residual = a->residual ? a->residual + row * a->ldr : NULL;
-        kern->round_bf16(scratch, b.ldx, a->x + row * a->ldx, a->ldx, b.m, a->k);
-        kern->linear_bf16(&b);
-    }
+    kern->linear_i8(&b);
 }
 
-static void multiply_i8(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                        const struct rr_linear_f32 *a, float *scratch)
+/* x: of type bf16_x. */
+static void product_bf16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                         const struct rr_linear_f32 *a, const void *x, size_t ldx)
 {
-    size_t stride = rr_i8_stride(a->k);
-    struct rr_linear_i8 b = {
-        .x = { .q = (int8_t *)scratch,
-               .scale = scratch + BLOCK_ROWS * stride / 4,
-               .offset = scratch + BLOCK_ROWS * stride / 4 + BLOCK_ROWS,
-               .ld = stride },
+    struct rr_linear_bf16 b = {
+        .y = a->y,
+        .x = x,
+        .x_dtype = kern->bf16_x,
         .panels = w->panels,
-        .w_scale = w->scale,
-        .w_sum = w->sum,
         .bias = w->bias,
+        .residual = a->residual,
         .ldy = a->ldy,
+        .ldx = ldx,
         .ldr = a->ldr,
+        .m = a->m,
         .n = a->n,
         .k = a->k,
         .n_begin = a->n_begin,
@@ -275,29 +294,50 @@ static void multiply_i8(const struct rr_kern *kern, const struct rr_cpu_linear *
         .act = a->act,
     };
 
+    kern->linear_bf16(&b);
+}
+
+void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                           const struct rr_linear_f32 *a, const struct rr_cpu_narrow *from,
+                           uint32_t row)
+{
+    if (w->packing == RR_CPU_PACK_I8) {
+        struct rr_rows_i8 x = rows_i8(from, row, w->k);
+
+        product_i8(kern, w, a, &x);
+    } else {
+        size_t ld = bf16_stride(w->k);
+
+        product_bf16(kern, w, a, (const uint16_t *)from->base + row * ld, ld);
+    }
+}
+
+/* Block by block: converts rows and multiplies them. */
+static void multiply_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                            const struct rr_linear_f32 *a, float *scratch)
+{
+    const struct rr_cpu_narrow block = { scratch, BLOCK_ROWS };
+    struct rr_linear_f32 b = *a;
+
     for (uint32_t row = 0; row < a->m; row += BLOCK_ROWS) {
         b.m = RR_MIN(a->m - row, BLOCK_ROWS);
         b.y = a->y + row * a->ldy;
         b.residual = a->residual ? a->residual + row * a->ldr : NULL;
-        kern->quantize_i8(&b.x, a->x + row * a->ldx, a->ldx, w->smooth, b.m, a->k);
-        kern->linear_i8(&b);
+        rr_cpu_linear_convert(kern, w, &block, 0, a->x + row * a->ldx, a->ldx, b.m);
+        rr_cpu_linear_product(kern, w, &b, &block, 0);
     }
 }
 
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                             struct rr_linear_f32 *a, float *scratch)
 {
-    switch (w->packing) {
-    case RR_CPU_PACK_F32:
+    if (w->narrow) {
+        multiply_narrow(kern, w, a, scratch);
+    } else if (w->packing == RR_CPU_PACK_BF16) {
+        product_bf16(kern, w, a, a->x, a->ldx);
+    } else {
         a->panels = w->panels;
         a->bias = w->bias;
         kern->linear_f32(a);
-        break;
-    case RR_CPU_PACK_BF16:
-        multiply_bf16(kern, w, a, (uint16_t *)scratch);
-        break;
-    case RR_CPU_PACK_I8:
-        multiply_i8(kern, w, a, scratch);
-        break;
     }
 }

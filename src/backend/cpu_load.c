@@ -164,10 +164,12 @@ static void choose_rooms(struct rr_loaded *l)
         const struct rr_op *op = &l->steps[i].op;
         size_t need = 0;
 
-        if (op->kind == RR_OP_ATTENTION)
+        if (op->kind == RR_OP_ATTENTION) {
             need = rr_cpu_attention_scratch(&l->steps[i], l->device->kern, length);
-        else if (op->kind == RR_OP_LINEAR)
+        } else if (op->kind == RR_OP_LINEAR) {
             need = rr_cpu_linear_scratch(&l->steps[i].linear);
+            l->narrow_bytes = RR_MAX(l->narrow_bytes, rr_cpu_linear_narrow(&l->steps[i].linear));
+        }
         l->scratch_floats = RR_MAX(l->scratch_floats, (need + 15) / 16 * 16);
     }
 }
@@ -193,11 +195,13 @@ static void place_workspace(struct rr_loaded *l, struct rr_cpu_bump *b)
     /* The team and the single workers never work at the same time. */
     l->areas = rr_cpu_take(b, RR_MAX(all, team), sizeof(float));
     l->scratch = rr_cpu_take(b, threads, l->scratch_floats * sizeof(float));
+    l->narrow.rows = l->team_room.rows[RR_CPU_TOKENS];
+    l->narrow.base = rr_cpu_take(b, l->narrow.rows, l->narrow_bytes);
     l->plan.order = rr_cpu_take(b, l->limits.max_sequences, sizeof(*l->plan.order));
     l->plan.starts = rr_cpu_take(b, (size_t)l->limits.max_sequences + 1, sizeof(*l->plan.starts));
     l->plan.pieces = rr_cpu_take(b, l->limits.max_sequences, sizeof(*l->plan.pieces));
     l->plan.load = rr_cpu_take(b, threads, sizeof(*l->plan.load));
-    l->tickets = rr_cpu_take(b, l->n_steps, sizeof(*l->tickets));
+    l->tickets = rr_cpu_take(b, (size_t)l->n_steps * 2, sizeof(*l->tickets));
 }
 
 static void estimate_cost(struct rr_loaded *l)

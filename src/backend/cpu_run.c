@@ -9,7 +9,6 @@
 
 #define ROW_STEP 24          /* blocks are multiples of it: whole register tiles of every kernel */
 #define SHARES_PER_WORKER 4  /* of an operation of the team: evens out workers of unequal speed */
-#define NARROW_SHARES 2      /* ... of a linear not in f32: each share converts all rows again */
 #define LEAST_ROWS 24        /* in a share of a linear */
 #define LEAST_LINEAR 200000  /* multiply-adds in a share of a linear: a few microseconds */
 #define LEAST_QUERIES 32     /* in a share of attention: K and V are repacked for each share */
@@ -142,8 +141,7 @@ static struct grid linear_grid(const struct rr_loaded *l, const struct rr_cpu_st
 {
     uint32_t nr = s->linear.nr, panels = (s->linear.n + nr - 1) / nr;
     double work = (double)m * s->linear.n * s->linear.k;
-    uint32_t each = s->linear.packing == RR_CPU_PACK_F32 ? SHARES_PER_WORKER : NARROW_SHARES;
-    double most = RR_MIN(1 + work / LEAST_LINEAR, each * l->device->threads);
+    double most = RR_MIN(1 + work / LEAST_LINEAR, SHARES_PER_WORKER * l->device->threads);
     uint32_t shares = (uint32_t)most;
     struct grid g = { 1, 1, RR_MIN(panels, shares) };
 
@@ -201,6 +199,21 @@ static bool team_share(const struct rr_cpu_step *s, const struct rr_cpu_frame *f
     return out->row0 < out->row1 && out->col0 < out->col1;
 }
 
+/* The inputs of a LINEAR are converted by rows before it is shared by columns: once, not once for
+ * each share. */
+static void team_convert(struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f)
+{
+    uint32_t rows = f->n_tokens, n = RR_MIN(rows, SHARES_PER_WORKER * l->device->threads), i;
+
+    while ((i = atomic_fetch_add_explicit(&l->tickets[l->n_steps + step], 1,
+                                          memory_order_relaxed)) < n) {
+        struct rr_cpu_share share = { cut(rows, i, n), cut(rows, i + 1, n), 0, 0 };
+
+        rr_cpu_exec_convert(l, step, f, &share);
+    }
+    rr_pool_barrier(l->device->pool);
+}
+
 static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                       uint32_t worker)
 {
@@ -209,6 +222,7 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
     uint32_t n = g.groups * g.rows * g.cols, i;
     struct rr_cpu_share share;
 
+    if (s->linear.narrow) team_convert(l, step, f);
     /* Relaxed: the barriers order everything; here only uniqueness matters. */
     while ((i = atomic_fetch_add_explicit(&l->tickets[step], 1, memory_order_relaxed)) < n)
         if (team_share(s, f, &g, i, &share))
@@ -216,13 +230,15 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
     rr_pool_barrier(l->device->pool);
     /* For the next piece.  Nobody comes back to this step before another barrier, which needs
      * us. */
-    if (worker == 0) atomic_store_explicit(&l->tickets[step], 0, memory_order_relaxed);
+    if (worker != 0) return;
+    atomic_store_explicit(&l->tickets[step], 0, memory_order_relaxed);
+    atomic_store_explicit(&l->tickets[l->n_steps + step], 0, memory_order_relaxed);
 }
 
 static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t worker)
 {
     struct rr_cpu_frame f = { .layout = &l->team, .room = l->team_room,
-                              .steps = steps_of(l, worker) };
+                              .steps = steps_of(l, worker), .narrow = l->narrow };
 
     place_areas(&f, l->areas);
     for (uint32_t i = begin; i < end; i++) {
