@@ -139,7 +139,7 @@ EXAMPLES := $(call programs,$(wildcard examples/*.c))
 
 # ---- building -----------------------------------------------------------------------------------
 
-.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm test-api bench fuzz fuzz-run \
+.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm test-api test-eval bench fuzz fuzz-run \
     install uninstall check check-layers check-headers check-docs docs format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -304,6 +304,10 @@ test-kern: $(KERN)
 # installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
 test-api: $(RERANKD)
 	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/e2e/api.py
+# Numbers of "rerankd eval" beside pytrec_eval's, GGUF files beside the package gguf: the same way, in
+# build/venv-eval.
+test-eval: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) tools/run_tests.sh '$(PYTHON) tests/e2e/eval_pytrec.py'
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -424,6 +428,7 @@ help:
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
+	@echo "make test-eval  rerankd eval beside pytrec_eval, GGUF files beside gguf (from PyPI)"
 	@echo "make bench      benchmarks"
 	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"

@@ -15,6 +15,7 @@ import sys
 import traceback
 
 import cli_doctor
+import cli_eval
 import cli_healthcheck
 import cli_score
 from cli_support import RERANKD, ROOT, Skip, environment, folder, one_line, run, terminal, write
@@ -211,7 +212,7 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor]
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_eval]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]
