@@ -65,7 +65,7 @@ RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level
 /* Fill with rr_options_init, then change what you need.  Strings are read during rr_open only. */
 struct rr_options {
     size_t struct_size;    /* set by rr_options_init; lets old callers meet newer libraries */
-    const char *model;     /* folder in Hugging Face layout; required */
+    const char *model;     /* folder in Hugging Face layout, or a GGUF file; required */
     const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N"; for tests also "null" */
     const char *dtype;     /* "auto" (default), "f32", "bf16", "int8" */
     const char *isa;       /* NULL/"auto" (default), or a level to force, e.g. "avx2" */
@@ -315,6 +315,13 @@ struct rr_host {          /* what this machine offers to this process */
 };
 
 RR_PUBLIC void rr_host_info(struct rr_host *out);
+
+/* Writes a model in another format or precision.  from: a folder or a GGUF file.  to: a name that
+ * ends with .gguf, or a folder that is made, for safetensors; neither may be there yet.  dtype:
+ * "f32", "f16", "bf16" or, in GGUF, "q8_0".  shard_bytes: most bytes of a safetensors file, 0: one
+ * file. */
+RR_PUBLIC_NODISCARD int rr_convert(const char *from, const char *to, const char *dtype,
+                                   uint64_t shard_bytes, struct rr_error *err);
 
 RR_PUBLIC const char *rr_status_name(int code); /* "RR_EBUSY"; never NULL */
 RR_PUBLIC const char *rr_version(void);

@@ -29,7 +29,7 @@ LAYERS = {
     "model": (["base/", "backend/registry.h", "rerank_types.h", "rerank_backend.h"],
               ["jansson.h", "xxhash.h"]),
     "cache": (["base/", "rerank_types.h"], ["xxhash.h"]),
-    "engine": (["base/", "tok/tok.h", "tok/prompt.h", "model/model.h", "cache/",
+    "engine": (["base/", "tok/tok.h", "tok/prompt.h", "model/model.h", "model/convert.h", "cache/",
                 "cpu/features.h", "cpu/topology.h",
                 "cpu/kern.h", "backend/registry.h", "rerank.h", "rerank_types.h",
                 "rerank_backend.h"], ["xxhash.h"]),

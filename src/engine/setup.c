@@ -12,6 +12,8 @@
 /* What the Python service that rerankd replaces cuts pairs to. */
 enum { DEFAULT_MAX_LENGTH = 512 };
 
+#define MAX_TOKENIZER ((size_t)512 << 20) /* bytes of a tokenizer.json */
+
 enum { NULL_MAX_LENGTH = 8192 }; /* what the null network takes */
 
 void rr_options_init(struct rr_options *opt)
@@ -244,6 +246,22 @@ static int check_vocab(const struct rr_setup *s, struct rr_error *err)
                    tok - 1, model);
 }
 
+/* Beside the model, or inside of its file. */
+static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    struct rr_buf inside;
+    int rc;
+
+    rr_buf_init(&inside, RR_MEM_TOKENIZER, MAX_TOKENIZER);
+    rc = rr_model_tokenizer(s->nets[RR_LANE_MAIN].model, &inside, err);
+    if (!rc && inside.len)
+        rc = rr_tok_parse(&s->tok, (struct rr_text){ inside.data, inside.len }, opt->model, err);
+    else if (!rc)
+        rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+    rr_buf_free(&inside);
+    return rc;
+}
+
 static int open_files(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
     int rc;
@@ -251,7 +269,7 @@ static int open_files(struct rr_setup *s, const struct rr_options *opt, struct r
     if (opt->device && rr_null_is(opt->device)) return open_null(s, opt, err);
     if (!opt->model || !*opt->model) return rr_fail(err, RR_EINVAL, "no model folder was given");
     rc = rr_model_open(&s->nets[RR_LANE_MAIN].model, opt->model, err);
-    if (!rc) rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+    if (!rc) rc = open_tokenizer(s, opt, err);
     if (!rc) rc = check_vocab(s, err);
     if (!rc) rc = open_device(s, opt, err);
     if (!rc) rc = open_rescore(s, opt, err);

@@ -14,6 +14,7 @@
 #include "model/arch.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/gguf_model.h"
 
 #define MAX_CONFIG (4u * 1024 * 1024) /* bytes */
 
@@ -37,11 +38,17 @@ struct rr_model {
 
 static int read_config(struct rr_model *m, const char *folder, struct rr_error *err)
 {
+    struct rr_text inside = m->checkpoint ? rr_checkpoint_config(m->checkpoint)
+                                          : (struct rr_text){ NULL, 0 };
     char path[PATH_MAX];
     char *text = NULL;
     size_t len;
     int rc;
 
+    if (inside.data) {
+        m->info.fingerprint = XXH3_64bits(inside.data, inside.len);
+        return rr_config_parse(&m->config, inside, folder, err);
+    }
     if (!rr_path_join(path, sizeof(path), folder, "config.json"))
         return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
     if (!rr_file_exists(path))
@@ -96,8 +103,13 @@ int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *er
     *out = NULL;
     if (!m) return rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
     rr_builder_init(&m->builder);
-    rc = read_config(m, folder, err);
-    if (!rc) rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+    if (rr_gguf_is(folder)) {
+        rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+        if (!rc) rc = read_config(m, folder, err);
+    } else {
+        rc = read_config(m, folder, err);
+        if (!rc) rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+    }
     if (rc) goto fail;
     m->weights.checkpoint = m->checkpoint;
     m->weights.builder = &m->builder;
@@ -126,6 +138,21 @@ void rr_model_close(struct rr_model *m)
 const struct rr_model_info *rr_model_info(const struct rr_model *m)
 {
     return &m->info;
+}
+
+const struct rr_model_config *rr_model_config(const struct rr_model *m)
+{
+    return &m->config;
+}
+
+const struct rr_checkpoint *rr_model_checkpoint(const struct rr_model *m)
+{
+    return m->checkpoint;
+}
+
+int rr_model_tokenizer(const struct rr_model *m, struct rr_buf *out, struct rr_error *err)
+{
+    return rr_checkpoint_tokenizer(m->checkpoint, out, err);
 }
 
 const struct rr_program *rr_model_program(const struct rr_model *m)

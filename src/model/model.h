@@ -8,9 +8,12 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "base/buf.h"
 #include "rerank_backend.h"
 
 struct rr_model;
+struct rr_model_config;
+struct rr_checkpoint;
 
 struct rr_model_info {
     char architecture[64];
@@ -31,6 +34,12 @@ void rr_model_close(struct rr_model *m); /* unloads first; NULL is allowed */
 
 const struct rr_model_info *rr_model_info(const struct rr_model *m);
 const struct rr_program *rr_model_program(const struct rr_model *m);
+/* What it was made from, for the converter. */
+const struct rr_model_config *rr_model_config(const struct rr_model *m);
+const struct rr_checkpoint *rr_model_checkpoint(const struct rr_model *m);
+/* Appends the tokenizer.json of a model that has it inside, a GGUF file; nothing for a folder. */
+RR_NODISCARD int rr_model_tokenizer(const struct rr_model *m, struct rr_buf *out,
+                                    struct rr_error *err);
 
 /* For causal networks: the logit is that of token yes, less that of token no unless it is
  * negative. */
