@@ -140,7 +140,8 @@ struct rr_request {
 };
 
 struct rr_score {
-    double score;         /* sigmoid(logit), computed in double precision */
+    double score;         /* sigmoid(logit), computed in double precision; the logit itself where
+                             the model's folder asks for it (rr_info.activation) */
     float logit;          /* what the model's head puts out */
     uint32_t tokens;      /* length of the pair as scored, special tokens included */
     bool truncated;       /* true: part of the query or document was cut to fit max_length */
@@ -240,6 +241,8 @@ struct rr_info {
     char dtype[16];         /* e.g. "f32" */
     char rescore_dtype[16]; /* empty: none */
     char weights_dtype[16]; /* of the file, e.g. "f16" */
+    char activation[16];    /* "sigmoid": scores are probabilities; "identity": logits, as the
+                               model's folder asks for */
     bool fallback_active;   /* a GPU was asked for and the CPU serves */
     uint32_t threads, prep_threads;
     uint32_t layers, hidden, heads, intermediate, vocab;

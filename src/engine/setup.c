@@ -114,6 +114,8 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint
     if (!wanted) {
         wanted = RR_MIN(most, DEFAULT_MAX_LENGTH);
         if (rr_tok_max_length(s->tok)) wanted = RR_MIN(wanted, rr_tok_max_length(s->tok));
+        if (model && rr_model_info(model)->preferred_length)
+            wanted = RR_MIN(wanted, rr_model_info(model)->preferred_length);
     }
     if (wanted < least || wanted > most)
         return rr_fail(err, RR_EINVAL, "max_length is %" PRIu32 ", this model allows %" PRIu32
@@ -197,6 +199,7 @@ static void describe_model(struct rr_info *i, const struct rr_options *opt,
     copy(i->path, sizeof(i->path), opt->model);
     copy(i->architecture, sizeof(i->architecture), m->architecture);
     copy(i->weights_dtype, sizeof(i->weights_dtype), m->weights_dtype);
+    copy(i->activation, sizeof(i->activation), m->identity ? "identity" : "sigmoid");
     i->layers = m->layers;
     i->hidden = m->hidden;
     i->heads = m->heads;
@@ -216,6 +219,7 @@ static void describe(struct rr_setup *s, const struct rr_options *opt)
     } else {
         copy(i->model, sizeof(i->model), "null");
         copy(i->architecture, sizeof(i->architecture), "null");
+        copy(i->activation, sizeof(i->activation), "sigmoid");
         i->vocab = rr_tok_vocab_size(s->tok);
     }
     /* One mix of both, so that either file's change shows. */

@@ -29,7 +29,7 @@ struct rr_checkpoint {
     char path[PATH_MAX]; /* of the single file or the index */
     struct shard *shards;
     size_t n_shards;
-    json_t *weight_map; /* tensor name to shard name; NULL: a single file */
+    json_t *weight_map;         /* tensor name to shard name; NULL: a single file */
     struct rr_gguf_model *gguf; /* then there are no shards; NULL: a folder */
 };
 
@@ -265,6 +265,11 @@ uint64_t rr_checkpoint_fingerprint(const struct rr_checkpoint *c, uint64_t seed)
 struct rr_text rr_checkpoint_config(const struct rr_checkpoint *c)
 {
     return c->gguf ? rr_gguf_model_config(c->gguf) : (struct rr_text){ NULL, 0 };
+}
+
+bool rr_checkpoint_identity(const struct rr_checkpoint *c)
+{
+    return c->gguf && rr_gguf_model_identity(c->gguf);
 }
 
 int rr_checkpoint_tokenizer(const struct rr_checkpoint *c, struct rr_buf *out, struct rr_error *err)

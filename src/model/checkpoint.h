@@ -5,6 +5,8 @@
 #ifndef RR_MODEL_CHECKPOINT_H
 #define RR_MODEL_CHECKPOINT_H
 
+#include <stdbool.h>
+
 #include "base/attr.h"
 #include "base/buf.h"
 #include "model/safetensors.h"
@@ -34,6 +36,8 @@ uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c); /* of all files */
 
 /* Of a GGUF file: its config.json, valid as long as c.  data is NULL for a folder. */
 struct rr_text rr_checkpoint_config(const struct rr_checkpoint *c);
+/* Of a GGUF file: its scores are logits, not their sigmoid. */
+bool rr_checkpoint_identity(const struct rr_checkpoint *c);
 /* Appends its tokenizer.json; nothing for a folder. */
 RR_NODISCARD int rr_checkpoint_tokenizer(const struct rr_checkpoint *c, struct rr_buf *out,
                                          struct rr_error *err);

@@ -146,6 +146,7 @@ static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, stru
     rr_gguf_put_text(h, "general.architecture", rr_text(arch));
     rr_gguf_put_text(h, "general.type", rr_text("model"));
     rr_gguf_put_u32(h, "general.quantization_version", 2);
+    if (rr_model_info(c->model)->identity) rr_gguf_put_bool(h, RR_GGUF_IDENTITY, true);
     put_sizes(h, config, arch);
     rr_buf_init(&tok, RR_MEM_MODEL, HEAD_LIMIT);
     rc = rr_model_tokenizer(c->model, &tok, err);

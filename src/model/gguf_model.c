@@ -323,6 +323,9 @@ static int write_config(struct rr_gguf_model *m, struct rr_error *err)
 
     rr_buf_printf(&m->config, "{\"architectures\":[\"%s\"],\"id2label\":{\"0\":\"LABEL_0\"},",
                   m->architecture);
+    if (rr_gguf_model_identity(m))
+        rr_buf_puts(&m->config, "\"sentence_transformers\":{\"activation_fn\":"
+                                "\"torch.nn.modules.linear.Identity\"},");
     rc = put_rows(m, "vocab_size", "token_embd.weight", err);
     if (!rc) rc = put_u32(m, "hidden_size", "embedding_length", 0, err);
     if (!rc) rc = put_u32(m, "num_hidden_layers", "block_count", 0, err);
@@ -378,6 +381,14 @@ void rr_gguf_model_close(struct rr_gguf_model *m)
     rr_gguf_close(m->g);
     rr_file_unmap(&m->file);
     rr_free(m);
+}
+
+bool rr_gguf_model_identity(const struct rr_gguf_model *m)
+{
+    bool identity = false;
+
+    (void)!rr_gguf_bool(m->g, RR_GGUF_IDENTITY, &identity, NULL); /* another kind says nothing */
+    return identity;
 }
 
 struct rr_text rr_gguf_model_config(const struct rr_gguf_model *m)

@@ -31,6 +31,9 @@ struct rr_gguf_names {  /* of a family of networks; both lists end with a row wi
  * convert where they are not zero: an array of f32. */
 #define RR_GGUF_FIRST_POSITIONS "rerankd.first_positions"
 
+/* In files of rerankd convert, a bool: scores are logits, not their sigmoid. */
+#define RR_GGUF_IDENTITY "rerankd.identity"
+
 /* NULL: a family that GGUF files of rerankers do not have. */
 const struct rr_gguf_names *rr_gguf_names(enum rr_family family);
 
@@ -49,6 +52,7 @@ RR_NODISCARD int rr_gguf_model_open(struct rr_gguf_model **out, const char *path
                                     struct rr_error *err);
 void rr_gguf_model_close(struct rr_gguf_model *m); /* NULL is allowed */
 
+bool rr_gguf_model_identity(const struct rr_gguf_model *m); /* RR_GGUF_IDENTITY is true */
 struct rr_text rr_gguf_model_config(const struct rr_gguf_model *m); /* of a config.json */
 const struct rr_safetensors_entry *rr_gguf_model_find(const struct rr_gguf_model *m,
                                                       const char *name);

@@ -23,6 +23,8 @@ struct rr_model_info {
     uint64_t parameters;
     uint64_t file_bytes;
     uint64_t fingerprint; /* XXH3 of config.json, the safetensors headers and a sample of data */
+    bool identity;        /* scores are logits, not their sigmoid, says the model's folder */
+    uint32_t preferred_length; /* tokens per pair that it says; 0: nothing */
     bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
 };
 

@@ -16,6 +16,7 @@ import traceback
 
 import cli_doctor
 import cli_eval
+import cli_formats
 import cli_healthcheck
 import cli_score
 from cli_support import RERANKD, ROOT, Skip, environment, folder, one_line, run, terminal, write
@@ -212,7 +213,8 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_eval]
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_eval,
+               cli_formats]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]
