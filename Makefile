@@ -307,7 +307,8 @@ test-api: $(RERANKD)
 # Numbers of "rerankd eval" beside pytrec_eval's, GGUF files beside the package gguf: the same way, in
 # build/venv-eval.
 test-eval: $(RERANKD)
-	$(Q)RERANKD=$(RERANKD) tools/run_tests.sh '$(PYTHON) tests/e2e/eval_pytrec.py'
+	$(Q)RERANKD=$(RERANKD) tools/run_tests.sh '$(PYTHON) tests/e2e/eval_pytrec.py' \
+	    '$(PYTHON) tests/e2e/gguf_package.py'
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -371,11 +372,13 @@ docs: $(RERANKD)
 	@mkdir -p docs
 	$< --markdown > docs/CONFIG.md
 	$< --markdown=metrics > docs/METRICS.md
+	$< --markdown=models > docs/MODELS.md
 	$(PYTHON) tools/make_pages.py
 check-docs: $(RERANKD)
 	@$< --markdown | diff -u docs/CONFIG.md - && \
-	    $< --markdown=metrics | diff -u docs/METRICS.md - || \
-	    { echo "docs/CONFIG.md or docs/METRICS.md is stale: run make docs" >&2; exit 1; }
+	    $< --markdown=metrics | diff -u docs/METRICS.md - && \
+	    $< --markdown=models | diff -u docs/MODELS.md - || \
+	    { echo "docs/CONFIG.md, METRICS.md or MODELS.md is stale: run make docs" >&2; exit 1; }
 	@$(PYTHON) tools/make_pages.py --check
 
 FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \

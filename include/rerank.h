@@ -319,6 +319,15 @@ struct rr_host {          /* what this machine offers to this process */
 
 RR_PUBLIC void rr_host_info(struct rr_host *out);
 
+struct rr_support { /* a network that rr_open takes */
+    const char *architecture;      /* architectures[0] of config.json */
+    const char *safetensors_types; /* of the weights, "F32, F16, BF16" */
+    const char *gguf_types;        /* ... in GGUF files; empty: not read from them */
+};
+
+/* The i-th, from 0; false: there are no more. */
+RR_PUBLIC bool rr_supported(size_t i, struct rr_support *out);
+
 /* Writes a model in another format or precision.  from: a folder or a GGUF file.  to: a name that
  * ends with .gguf, or a folder that is made, for safetensors; neither may be there yet.  dtype:
  * "f32", "f16", "bf16" or, in GGUF, "q8_0".  shard_bytes: most bytes of a safetensors file, 0: one

@@ -53,6 +53,10 @@ RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *back
                                struct rr_error *err);
 void rr_model_unload(struct rr_model *m);
 
+/* Name of the i-th network that we have, NULL at the end; *gguf_types: "" or the types of weights
+ * that are read from GGUF files of it. */
+const char *rr_model_supported(size_t i, const char **gguf_types);
+
 /* Sequences to score: ids and types as the tokenizer made them, back to back. */
 struct rr_sequences {
     uint32_t n_tokens, n_sequences;

@@ -96,7 +96,7 @@ double rr_reply_score(const struct rr_group *g, const struct rr_score *s)
     double e = exp(-fabs((double)s->logit));
 
     if (g->raw_scores) return (double)s->logit;
-    if (!g->probability) return s->score;
+    if (!g->probability || s->score != (double)s->logit) return s->score;
     return s->logit >= 0 ? 1 / (1 + e) : e / (1 + e); /* as the engine computes it */
 }
 

@@ -194,6 +194,17 @@ def test_markdown():
             assert len(re.findall(r"(?<!\\)\|", line)) == 6, line
 
 
+def test_models():
+    """The page is a row for each network, and says which are in GGUF files."""
+    r = run("--markdown=models")
+    with open(os.path.join(ROOT, "docs", "MODELS.md"), encoding="utf-8") as f:
+        assert r.code == 0 and r.out == f.read(), r
+    with open(os.path.join(ROOT, "src", "model", "arch.c"), encoding="utf-8") as f:
+        names = re.findall(r'^    \{ "(\w+)", RR_FAMILY', f.read(), re.M)
+    assert len(names) > 10 and re.findall(r"^\| `(\w+)`", r.out, re.M)[1:] == names, r
+    assert re.search("BertForSequenceClassification.*Q8_0", r.out), r
+
+
 def test_output_errors():
     for words in (["--help"], ["serve", "--help"], ["--man"], ["serve", "--print-config"]):
         with open("/dev/full", "wb") as full:
