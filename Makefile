@@ -23,7 +23,7 @@ HOST_ARCH := $(shell uname -m)
 ARCH := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(HOST_ARCH))
 DEBUG ?=
 SAN ?=
-LAYERS ?= $(filter-out server cli,$(notdir $(patsubst %/,%,$(wildcard src/*/))))
+LAYERS ?= $(filter-out server cli hub,$(notdir $(patsubst %/,%,$(wildcard src/*/))))
 FUZZ_SECONDS ?= 60
 T ?=
 V ?=
@@ -51,8 +51,8 @@ sub_out = $(if $(filter command,$(origin OUT)),OUT=$(OUT)/$1)
 
 # ---- flags --------------------------------------------------------------------------------------
 
-LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8
-APP_PACKAGES := libmicrohttpd libcurl
+LIB_PACKAGES := jansson libutf8proc libxxhash libpcre2-8 hiredis gnutls
+APP_PACKAGES := libmicrohttpd libcurl libseccomp
 PACKAGES := $(LIB_PACKAGES) $(APP_PACKAGES)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla
@@ -102,7 +102,7 @@ isa_flags = $(strip \
     $(if $(findstring i8mm,$1),-march=armv8.6-a))
 file_flags = $(if $(filter tests/%,$1),-Itests) \
     $(if $(filter tests/kern/emul/%,$1),$(EMUL_FLAGS) -Itests/kern/emul) \
-    $(if $(filter src/cpu/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
+    $(if $(filter src/cpu/% src/quant/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
 
 # ---- sources ------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ LIB_SRC := $(sort $(foreach l,$(filter-out cpu,$(LAYERS)),$(wildcard src/$(l)/*.
 ifneq ($(ARCH),$(HOST_ARCH))
 LIB_SRC := $(CPU_SRC) $(filter-out src/base/json.c,$(wildcard src/base/*.c))
 endif
-APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/server/*.c))
+APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/hub/*.c src/server/*.c))
 SUPPORT_SRC := $(filter-out tests/support/fake_backend.c,$(wildcard tests/support/*.c))
 KERN_SUPPORT_SRC := $(wildcard tests/kern/*/*.c)
 
@@ -203,7 +203,7 @@ $(OUT)/rerankd.1: $(RERANKD)
 
 # Tests of the server, the options and the command line, and fuzz targets, get those objects too;
 # the others cannot even link against them.
-needs_app = $(filter test_server% test_options% test_cli% replay_body%,$(notdir $1))
+needs_app = $(filter test_server% test_options% test_cli% test_hub% replay_body% replay_hub% replay_gate% replay_http%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 
@@ -251,6 +251,11 @@ $(FAULT): $(OBJ)/tests/support/fake_backend.o
 $(filter $(OUT)/tests/unit/test_engine%,$(UNIT)): | $(FAULT)
 
 test-programs: $(TEST_PROGRAMS) $(FAULT)
+
+# The battery's cases that need a server under load or faults; SCHEDULE=N or W for the longer ones.
+test-load: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) RESULTS=$(OUT)/load.json $(PYTHON) tests/load/run.py $(T)
+.PHONY: test-load
 
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
 test: $(if $(T),,all examples) $(TEST_WANTED)
@@ -314,9 +319,21 @@ $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -o $@ $< $(LIB) $(ALL_LDFLAGS) $(LIBS)
 
-bench: $(BENCH) $(RERANKD)
-	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
-	@if [ -f bench/run.py ]; then RERANKD=$(RERANKD) $(PYTHON) bench/run.py; fi
+bench: $(BENCH) $(RERANKD) $(OUT)/tests/kern/checkkern
+	$(Q)OUT=$(OUT) bench/run.sh
+
+# Other engines on the same weights, in an environment of their own (12 GB, hours at full size; it
+# goes on where it was stopped).  PEERS="--layers 4 --shapes 20x64" is a start; see bench/peers/run.py.
+PEERS ?=
+PEERS_DIR ?= build/peers
+PEERS_PYTHON := $(PEERS_DIR)/venv/bin/python
+bench-peers: $(RERANKD) $(PEERS_DIR)/venv/ready
+	$(Q)$(PEERS_PYTHON) bench/peers/run.py --dir $(PEERS_DIR) --rerankd $(RERANKD) $(PEERS)
+$(PEERS_DIR)/venv/ready: bench/peers/requirements.txt
+	$(Q)$(PYTHON) -m venv $(PEERS_DIR)/venv
+	$(Q)$(PEERS_PYTHON) -m pip install --quiet --requirement $<
+	$(Q)touch $@
+.PHONY: bench-peers
 
 # ---- fuzzing ------------------------------------------------------------------------------------
 
@@ -432,7 +449,9 @@ help:
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make test-eval  rerankd eval beside pytrec_eval, GGUF files beside gguf (from PyPI)"
-	@echo "make bench      benchmarks"
+	@echo "make test-load  faults and load against a running server (T=r79: some)"
+	@echo "make bench      speed of kernels and models, kept in build/bench.log"
+	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
 	@echo "make check      layers, headers, exported symbols, generated docs"

@@ -2,8 +2,9 @@
 /* bench_encoder.c - times a whole XLM-R-large shaped cross-encoder (hidden 1024, 16 heads, 4096
  * between, last layer for the first token only) with random f16 weights on the CPU backend.
  *
- *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--reps 5] [--shape 20x128]
- *                 [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N] [--block N]
+ *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--dtype f32] [--reps 5]
+ *                 [--shape 20x128] [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N]
+ *                 [--block N]
  *
  * Times are milliseconds for one run() on one batch, best and median; GFLOP/s counts what the
  * program computes, nothing for padding.  cpu is the least processor time of all threads together,
@@ -29,7 +30,7 @@ enum { HIDDEN = 1024, HEADS = 16, BETWEEN = 4096, WORDS = 5000, POSITIONS = 514,
 
 struct settings {
     uint32_t layers, threads, reps;
-    const char *isa, *shape, *mode;
+    const char *isa, *dtype, *shape, *mode;
     uint32_t chunk, solo, team, block;
 };
 
@@ -125,7 +126,8 @@ static uint32_t norm(struct builder *b, uint32_t src)
 {
     struct rr_op *o = op(b, RR_OP_NORM, src, src);
 
-    o->u.norm = (struct rr_op_norm){ tensor(b, 0, HIDDEN), tensor(b, 0, HIDDEN), 1e-5f };
+    o->u.norm = (struct rr_op_norm){ .gamma = tensor(b, 0, HIDDEN), .beta = tensor(b, 0, HIDDEN),
+                                     .eps = 1e-5f };
     return src;
 }
 
@@ -134,8 +136,9 @@ static uint32_t attention(struct builder *b, uint32_t q, uint32_t kv, uint32_t k
     uint32_t dst = reg(b, HIDDEN, b->registers[q].rows);
     struct rr_op *o = op(b, RR_OP_ATTENTION, dst, q);
 
-    o->u.attention = (struct rr_op_attention){ kv, 0, k_col, k_col + HIDDEN, HEADS, HIDDEN / HEADS,
-                                               0.125f };
+    o->u.attention = (struct rr_op_attention){ .kv = kv, .k_col = k_col, .v_col = k_col + HIDDEN,
+                                               .heads = HEADS, .head_dim = HIDDEN / HEADS,
+                                               .scale = 0.125f };
     return dst;
 }
 
@@ -180,7 +183,8 @@ static void build(struct builder *b, uint32_t layers)
 
     x = reg(b, HIDDEN, RR_ROWS_TOKENS);
     op(b, RR_OP_EMBED, x, RR_NONE)->u.embed = (struct rr_op_embed){
-        tensor(b, WORDS, HIDDEN), tensor(b, POSITIONS, HIDDEN), tensor(b, 1, HIDDEN) };
+        .word = tensor(b, WORDS, HIDDEN), .position = tensor(b, POSITIONS, HIDDEN),
+        .type = tensor(b, 1, HIDDEN) };
     norm(b, x);
     for (uint32_t i = 0; i < layers; i++) x = layer(b, x, i + 1 == layers);
     x = linear(b, x, 1, HIDDEN, RR_ACT_TANH, RR_NONE);
@@ -309,7 +313,7 @@ static void parse(struct settings *s, int argc, char **argv)
         { "layers", 1, 0, 'l' }, { "threads", 1, 0, 't' }, { "isa", 1, 0, 'i' },
         { "reps", 1, 0, 'r' },   { "shape", 1, 0, 's' },   { "mode", 1, 0, 'm' },
         { "chunk", 1, 0, 'c' },  { "solo", 1, 0, 'o' },    { "team", 1, 0, 'e' },
-        { "block", 1, 0, 'b' },  { 0, 0, 0, 0 },
+        { "block", 1, 0, 'b' },  { "dtype", 1, 0, 'd' },  { 0, 0, 0, 0 },
     };
     int c;
 
@@ -325,6 +329,7 @@ static void parse(struct settings *s, int argc, char **argv)
         case 'o': s->solo = number(optarg); break;
         case 'e': s->team = number(optarg); break;
         case 'b': s->block = number(optarg); break;
+        case 'd': s->dtype = optarg; break;
         default: exit(2);
         }
     }
@@ -345,8 +350,8 @@ static void tune(const struct settings *s, struct rr_cpu_tuning *t)
 int main(int argc, char **argv)
 {
     static const char *const shapes[] = { "20x64", "20x128", "20x512", "1x128", "ragged" };
-    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .mode = "auto" };
-    struct rr_device_options opt = { .dtype = "f32" };
+    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .dtype = "f32", .mode = "auto" };
+    struct rr_device_options opt = { 0 };
     struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 512 };
     struct rr_device_info info;
     struct rr_error err = { 0 };
@@ -362,6 +367,7 @@ int main(int argc, char **argv)
     build(&b, s.layers);
     opt.threads = s.threads;
     opt.isa = s.isa;
+    opt.dtype = s.dtype;
     begin = now_ms(CLOCK_MONOTONIC);
     check(rr_backend_cpu()->open(&d, &opt, &err), err.msg);
     printf("open %.1f ms\n", now_ms(CLOCK_MONOTONIC) - begin);
@@ -371,8 +377,8 @@ int main(int argc, char **argv)
     begin = now_ms(CLOCK_MONOTONIC);
     check(rr_backend_cpu()->load(d, &b.p, &limits, &l, &err), err.msg);
     getrusage(RUSAGE_SELF, &usage);
-    printf("%s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
-           "largest resident %.0f MB\n", info.name, info.isa, info.threads, s.layers,
+    printf("%s, %s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
+           "largest resident %.0f MB\n", info.name, info.isa, s.dtype, info.threads, s.layers,
            now_ms(CLOCK_MONOTONIC) - begin, (double)memory.weights / 1e6, (double)memory.workspace / 1e6,
            (double)usage.ru_maxrss * 1024 / 1e6);
     w = rr_calloc(RR_MEM_MISC, 1, sizeof(*w));

@@ -84,6 +84,10 @@ struct rr_options {
     const char *cache_dir; /* for compiled tokenizers; NULL: no cache is read or written */
     size_t cache_bytes;    /* scores kept in memory; 0 (default): none */
 
+    bool packed_cache; /* true: packed weights are kept in cache_dir and mapped at the next start,
+                           shared among processes; false (default): only read from the model's
+                           folder, where "quantize --cache" puts them */
+
     /* A second precision that re-scores what decides an exact top k: NULL/"none" (default): none,
      * "bf16", "f32".  Its weights are loaded beside the first ones. */
     const char *rescore_dtype;
@@ -311,13 +315,63 @@ struct rr_host {          /* what this machine offers to this process */
     uint32_t cpus_allowed; /* by the affinity mask */
     double cpu_quota;      /* by cgroup, in CPUs; 0: no limit */
     uint32_t threads;      /* what "auto" would use */
+    double waiting;        /* share of the last ten seconds in which some task waited for a
+                              processor; < 0: not known */
+    double steal;          /* share of the processors' time that other virtual machines took since
+                              the start; < 0: not known */
+    uint32_t runnable;     /* threads of the machine that run or wait for one; 0: not known */
+    uint32_t memory_nodes; /* that the allowed processors belong to */
     uint64_t memory_total; /* bytes */
     uint64_t memory_available;
     uint64_t memory_limit; /* by cgroup; 0: no limit */
     char cuda[256];        /* one line: usable, or why not */
 };
 
+/* ---- quantizing --------------------------------------------------------------------------- */
+
+struct rr_list { /* a query with its documents */
+    struct rr_text query;
+    const struct rr_text *documents; /* [n_documents] */
+    size_t n_documents;
+};
+
+struct rr_quantize {
+    const struct rr_options *engine; /* model, threads, isa, max_length, cache_dir are used */
+    const char *out;                 /* folder to write: not there yet, not in the model's */
+    const char *dtype;               /* "int8", "bf16", "f16", "f32" */
+    const char *keep; /* int8: weights whose names fit this pattern (* and ?) stay in bf16; NULL */
+    bool cache;       /* also leave the packed weights for this machine in out */
+    bool tables_f16;  /* embedding tables in f16, whatever they are in the model's folder */
+    /* int8: lists that show what the inputs of the layers look like; 0: rounded without. */
+    const struct rr_list *calibration;
+    size_t n_calibration;
+    /* int8: other lists, scored in f32 and as quantized; 0: no check. */
+    const struct rr_list *check;
+    size_t n_check;
+    bool gate; /* until judge is content, the layers that logits depend on most go back to bf16 */
+    /* Logits of all documents of check, list by list: in f32, and of a candidate with so many
+     * layers in int8.  true: good enough. */
+    bool (*judge)(void *user, const float *reference, const float *candidate, size_t n_int8);
+    void (*progress)(void *user, const char *step, size_t done, size_t total); /* may be NULL */
+    void *user;
+};
+
+struct rr_quantize_report {
+    size_t n_layers, n_int8; /* linear layers on tokens, and those of them in int8 */
+    bool passed;             /* judge was content with what was written, or there was no check */
+};
+
+/* Writes a model folder in another precision; out appears whole or not at all.  RR_ENOTSUP: gate
+ * was asked for and no choice of layers satisfies judge; nothing is written then. */
+RR_PUBLIC_NODISCARD int rr_quantize(const struct rr_quantize *q, struct rr_quantize_report *report,
+                                    struct rr_error *err);
+
 RR_PUBLIC void rr_host_info(struct rr_host *out);
+
+/* Multiplications and additions a second that the instructions of a level (rr_info.isa) reach on so
+ * many threads out of registers: the ceiling of what rr_info.dtype can do on this CPU, measured
+ * within about 50 ms.  0: not known. */
+RR_PUBLIC double rr_host_peak(const char *isa, const char *dtype, uint32_t threads);
 
 struct rr_support { /* a network that rr_open takes */
     const char *architecture;      /* architectures[0] of config.json */

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define RR_BACKEND_ABI 2 /* raised by every change of this file */
+#define RR_BACKEND_ABI 3 /* raised by every change of this file */
 
 #define RR_NONE UINT32_MAX /* "no register", "no tensor" */
 
@@ -39,6 +39,11 @@ struct rr_tensor {
     uint32_t rank;
     uint32_t shape[4];
     const void *data;
+    /* RR_I8, weights of LINEAR only: w[o, i] = data[o, i] * scale[o] * smooth[i].  The factors
+     * smooth belong to the inputs: an integer product takes (src[i] * smooth[i]) and data. */
+    const float *scale;  /* [shape[0]] */
+    const float *smooth; /* [shape[1]], or NULL: 1; the same values in all parts of a LINEAR */
+    bool derived; /* made at open from other tensors, or a part of one: in no file by this name */
     bool in_file; /* data are in the map of a file: the backend may have their pages dropped once it
                    * has its own copy, which would empty any other memory */
 };
@@ -179,6 +184,9 @@ struct rr_program {
     const struct rr_op *ops;
     uint32_t n_ops;
     uint32_t output; /* register, one row per sequence, width 1: the logits */
+    bool mixed; /* on an int8 device, the weights' types choose the arithmetic of each LINEAR: I8
+                 * in int8, BF16 in bf16, others in f32.  false: all as the device was opened */
+    uint64_t fingerprint; /* of the weights' content; 0: unknown, nothing of it may be kept */
 };
 
 /* ---- batch -------------------------------------------------------------------------------- */
@@ -208,6 +216,9 @@ struct rr_device_options {
     uint32_t threads;  /* CPU: compute threads including the caller's; 0: automatic */
     const char *isa;   /* CPU: level to force; NULL: the best */
     const char *dtype; /* "auto", "f32", ... */
+    /* CPU: folders with files of packed weights, NULL: none.  One that fits is mapped instead of
+     * packing again, from the first or the second; the second gets a file that it lacks. */
+    const char *packed_dirs[2];
 };
 
 struct rr_device_info {
@@ -224,6 +235,9 @@ struct rr_memory {      /* bytes */
     uint64_t mapped;    /* used in place from the model files */
     uint64_t workspace; /* reserved for limits */
 };
+
+/* The inputs of LINEAR number op of the program: x is [rows, width of its src]. */
+typedef void rr_observe_fn(void *user, uint32_t op, const float *x, size_t ldx, uint32_t rows);
 
 struct rr_backend {
     uint32_t abi; /* RR_BACKEND_ABI */
@@ -247,6 +261,11 @@ struct rr_backend {
     /* logits[s] for each sequence of batch, which must be within the limits given to load. */
     int (*run)(struct rr_loaded *loaded, const struct rr_batch *batch, float *logits,
                struct rr_error *err);
+
+    /* Optional (may be NULL), for calibration: from now on fn sees the inputs of every LINEAR, each
+     * row once, from any of the device's threads and several at a time.  fn NULL: no more.  (The
+     * one exception to "never calls back".) */
+    void (*observe)(struct rr_loaded *loaded, rr_observe_fn *fn, void *user);
 };
 
 /* The one symbol that a plugin exports. */

@@ -46,11 +46,13 @@ struct rr_text {
 /* Where scores are shared between servers (Redis, Valkey).  It never makes a request fail or wait
  * longer than its deadline. */
 struct rr_shared_cache {
-    const char *url;      /* redis://[user:password@]host[:port][/db], rediss://, unix:/path */
-    const char *password; /* overrides the URL's; NULL: none given here */
-    const char *ca_file;  /* for rediss://; NULL: the system's */
-    uint32_t ttl_seconds; /* 0: 3600 */
-    uint64_t deadline_ns; /* for one look-up of a request; 0: 5 ms */
+    const char *url;           /* redis://[[user:]password@]host[:port][/db], rediss://..., or
+                                  unix:/path[?db=N] */
+    const char *password_file; /* its first line replaces the URL's password; read again at each
+                                  connection; NULL: none */
+    const char *ca_file;       /* PEM, for rediss://; NULL: the system's authorities */
+    uint32_t ttl_seconds;      /* 0: 3600 */
+    uint64_t deadline_ns;      /* for one look-up of a request; 0: 5 ms */
 };
 
 #ifdef __cplusplus

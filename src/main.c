@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/hub.h"
 #include "rerank.h"
 #include "server/serve.h"
 
@@ -73,8 +74,9 @@ const struct rr_command rr_cmd_version = {
 };
 
 static const struct rr_command *const commands[] = {
-    &rr_cmd_serve,       &rr_cmd_score,   &rr_cmd_bench, &rr_cmd_verify, &rr_cmd_doctor,
-    &rr_cmd_healthcheck, &rr_cmd_version, &rr_cmd_eval,  &rr_cmd_rank,   &rr_cmd_convert,
+    &rr_cmd_serve,  &rr_cmd_score, &rr_cmd_bench,       &rr_cmd_verify, &rr_cmd_quantize,
+    &rr_cmd_doctor, &rr_cmd_pull,  &rr_cmd_healthcheck, &rr_cmd_keys,   &rr_cmd_version,
+    &rr_cmd_eval,   &rr_cmd_rank,  &rr_cmd_convert,
 };
 
 const struct rr_command *const *rr_commands(size_t *n)
@@ -118,9 +120,11 @@ static int finish(int exit_code)
 }
 
 /* With the settings read: what was asked for. */
-static int run(const struct rr_command *c, const struct rr_settings *settings,
-               const struct rr_load *load)
+static int run(const struct rr_command *c, struct rr_settings *settings, const struct rr_load *load)
 {
+    char model_dir[RR_HUB_PATH];
+    int code;
+
     if (load->help) {
         rr_cli_command_help(stdout, c);
         return finish(RR_EXIT_OK);
@@ -134,6 +138,8 @@ static int run(const struct rr_command *c, const struct rr_settings *settings,
                         load->rest[c->max_words], c->name);
         return RR_EXIT_USAGE;
     }
+    code = rr_cli_hub_model(c, settings, model_dir);
+    if (code) return finish(code);
     return finish(c->run(settings, load->own_fields, load->rest, load->n_rest));
 }
 

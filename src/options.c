@@ -46,8 +46,9 @@ struct origin {
 struct store { /* behind rr_settings.storage */
     struct rr_arena arena;
     struct origin origins[N_TABLE];
-    const char *config; /* --config, RERANKD_CONFIG or NULL */
-    struct rr_load load; /* as it was asked, with copies of the words: for rr_settings_again */
+    const char *config;      /* --config, RERANKD_CONFIG or NULL */
+    const char *config_read; /* the file that was read; NULL: none */
+    struct rr_load load;     /* as it was asked, with copies of the words: for rr_settings_again */
 };
 
 struct reader {
@@ -379,6 +380,7 @@ static int read_config(struct reader *r)
 
     if (!path && rr_file_exists(DEFAULT_CONFIG)) path = DEFAULT_CONFIG;
     if (!path || strcmp(path, "none") == 0) return RR_OK;
+    r->store->config_read = path;
     rc = rr_file_read(&text, &len, path, MAX_CONFIG_BYTES, RR_MEM_MISC, r->err);
     if (rc) {
         rr_fail_prefix(r->err, "configuration file");
@@ -438,8 +440,20 @@ static const char *cache_of_environment(struct rr_arena *arena)
     return rr_arena_strndup(arena, path, strlen(path));
 }
 
+static const char *or_null(const char *s)
+{
+    return s[0] ? s : NULL;
+}
+
 static int resolve(struct reader *r)
 {
+    r->s->redis = (struct rr_shared_cache){
+        .url = or_null(r->s->redis_url),
+        .password_file = or_null(r->s->redis_password_file),
+        .ca_file = or_null(r->s->redis_ca),
+        .ttl_seconds = (uint32_t)r->s->redis_ttl,
+        .deadline_ns = (uint64_t)(r->s->redis_timeout * 1e9),
+    };
     if (strcmp(r->s->lang, "auto") == 0) r->s->lang = language_of_environment();
     if (strcmp(r->s->cache_dir, "auto") == 0)
         r->s->cache_dir = cache_of_environment(&r->store->arena);
@@ -522,9 +536,13 @@ void rr_settings_free(struct rr_settings *s)
 void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
 {
     rr_options_init(opt);
-    opt->model = s->model[0] ? s->model : rr_starter_dir();
+    opt->model = s->model_dir  ? s->model_dir
+                 : s->model[0] ? s->model
+                               : rr_starter_dir();
     opt->device = s->device;
     opt->dtype = s->dtype;
+    opt->rescore_dtype = s->rescore_dtype;
+    opt->stall_ns = (uint64_t)(s->stall_timeout * 1e9);
     opt->isa = s->isa;
     opt->fallback = s->fallback;
     opt->threads = s->threads;
@@ -533,14 +551,22 @@ void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
     opt->batch_tokens = s->batch_tokens;
     opt->queue_tokens = s->queue_tokens;
     opt->queue_requests = s->queue_requests;
+    opt->queue_bytes = s->queue_bytes;
     opt->literal_specials = s->literal_specials;
     opt->cache_dir = s->cache_dir[0] ? s->cache_dir : NULL;
     opt->cache_bytes = s->cache_size;
+    opt->shared_cache = s->redis.url ? &s->redis : NULL;
+    opt->packed_cache = s->packed_cache;
 }
 
 bool rr_settings_french(const struct rr_settings *s)
 {
     return s->lang && strcmp(s->lang, "fr") == 0;
+}
+
+const char *rr_settings_config(const struct rr_settings *s)
+{
+    return s->storage ? ((const struct store *)s->storage)->config_read : NULL;
 }
 
 const char *rr_settings_origin(const struct rr_settings *s, size_t i)

@@ -13,6 +13,7 @@
 #include "rerank_types.h"
 
 #define RR_OPTION_TYPE_STR const char *
+#define RR_OPTION_TYPE_SECRET const char *
 #define RR_OPTION_TYPE_U32 uint32_t
 #define RR_OPTION_TYPE_SIZE size_t
 #define RR_OPTION_TYPE_BOOL bool
@@ -23,7 +24,9 @@ struct rr_settings {
     RR_OPTION_TYPE_##type field;
 #include "options.def"
 #undef RR_OPTION
-    void *storage; /* owns the strings, knows where each value came from */
+    struct rr_shared_cache redis; /* the redis-* settings together; url NULL: none */
+    const char *model_dir; /* where model is ORG/NAME of a hub: its folder; else NULL.  A view */
+    void *storage;         /* owns the strings, knows where each value came from */
 };
 
 /* What the process ends with (sysexits.h where it has a code). */
@@ -37,12 +40,15 @@ enum rr_exit {
     RR_EXIT_SOFTWARE = 70,    /* an internal error */
     RR_EXIT_OSERR = 71,       /* out of memory, no threads */
     RR_EXIT_IOERR = 74,       /* output cannot be written */
+    RR_EXIT_TEMPFAIL = 75,    /* may work later */
+    RR_EXIT_NOPERM = 77,      /* a token, or the right one, is missing */
     RR_EXIT_CONFIG = 78       /* bad configuration or model files */
 };
 
 /* One option as the table describes it.  Sub-commands have options of their own in such tables. */
 enum rr_option_type {
     RR_OPTION_STR,
+    RR_OPTION_SECRET, /* text that is never shown */
     RR_OPTION_U32,
     RR_OPTION_SIZE,
     RR_OPTION_BOOL,
@@ -120,6 +126,9 @@ void rr_settings_help(FILE *out, const char *sections);
 void rr_settings_print(FILE *out, const struct rr_settings *s);
 void rr_settings_markdown(FILE *out);
 void rr_settings_man(FILE *out);
+
+/* The configuration file that was read; NULL: none. */
+const char *rr_settings_config(const struct rr_settings *s);
 
 /* Where the value of row i of the table came from: "--port", "environment PORT", "FILE:LINE",
  * "default". */

@@ -13,8 +13,9 @@
 static const struct {
     const char *section, *title;
 } titles[] = {
-    { "MODEL", "Model" },   { "DEVICE", "Device" }, { "SERVER", "Server" },
-    { "LIMITS", "Limits" }, { "LOG", "Log" },
+    { "MODEL", "Model" },   { "DEVICE", "Device" },       { "SERVER", "Server" },
+    { "LIMITS", "Limits" }, { "SHARED", "Shared cache" }, { "SECURITY", "Security" },
+    { "LOG", "Log" },       { "HUB", "Model hub" },
 };
 
 static const char *title_of(const char *section)
@@ -120,7 +121,8 @@ static void print_value(FILE *out, const struct rr_option *o, const char *value)
 {
     const char *v;
 
-    if (o->type != RR_OPTION_STR || (*value && !strpbrk(value, " \t#\"'\\"))) {
+    if ((o->type != RR_OPTION_STR && o->type != RR_OPTION_SECRET) ||
+        (*value && !strpbrk(value, " \t#\"'\\"))) {
         fputs(value, out);
         return;
     }
@@ -143,7 +145,7 @@ static void redact(const struct rr_option *o, char *value, size_t cap)
     char *host = strstr(value, "://"), *at = host ? strrchr(host, '@') : NULL, *colon;
     char tail[1024];
 
-    if (*value && (ends_with(o->name, "-key") || ends_with(o->name, "-token") ||
+    if (*value && (o->type == RR_OPTION_SECRET || ends_with(o->name, "-token") ||
                    ends_with(o->name, "-password"))) {
         snprintf(value, cap, "%s", stars);
         return;
@@ -195,7 +197,7 @@ static void markdown_row(FILE *out, const struct rr_option *o)
     fprintf(out, "| `%s` | `%s` | ", o->name, env);
     if (*o->def) fprintf(out, "`%s`", o->def);
     fputs(" | ", out);
-    if (o->type == RR_OPTION_STR && !strchr(o->arg, '|'))
+    if ((o->type == RR_OPTION_STR || o->type == RR_OPTION_SECRET) && !strchr(o->arg, '|'))
         fputs("text", out);
     else
         markdown_cell(out, allowed);

@@ -185,7 +185,8 @@ void rr_option_allowed(const struct rr_option *o, char *out, size_t cap)
         return;
     }
     switch (o->type) {
-    case RR_OPTION_STR: snprintf(out, cap, "text without line breaks, in UTF-8"); break;
+    case RR_OPTION_STR:
+    case RR_OPTION_SECRET: snprintf(out, cap, "text without line breaks, in UTF-8"); break;
     case RR_OPTION_BOOL: snprintf(out, cap, "true or false"); break;
     case RR_OPTION_U32:
         if (o->max > 0.0)
@@ -232,7 +233,10 @@ static int refuse(const struct rr_option *o, const char *text, int code, const c
     const char *list[MAX_WORDS], *near = NULL;
     size_t n, i;
 
-    show_found(text, found);
+    if (o->type == RR_OPTION_SECRET)
+        snprintf(found, sizeof(found), "something else");
+    else
+        show_found(text, found);
     rr_option_allowed(o, allowed, sizeof(allowed));
     if (o->type != RR_OPTION_BOOL && strchr(o->arg, '|')) {
         n = split_words(o->arg, words);
@@ -279,10 +283,11 @@ int rr_option_parse(const struct rr_option *o, const char *text, void *fields,
     size_t n, i;
     bool ok = false;
 
-    if (o->type == RR_OPTION_STR)
+    if (o->type == RR_OPTION_STR || o->type == RR_OPTION_SECRET)
         return store_string(o, text, (const char **)(void *)field, arena, code, where, err);
     switch (o->type) {
-    case RR_OPTION_STR: break;
+    case RR_OPTION_STR:
+    case RR_OPTION_SECRET: break;
     case RR_OPTION_U32: ok = parse_u32(o, text, (uint32_t *)(void *)field); break;
     case RR_OPTION_SIZE: ok = parse_size(o, text, (size_t *)(void *)field); break;
     case RR_OPTION_BOOL: ok = parse_bool(text, (bool *)(void *)field); break;
@@ -302,7 +307,10 @@ void rr_option_value(const struct rr_option *o, const void *fields, char *out, s
     size_t v, i;
 
     switch (o->type) {
-    case RR_OPTION_STR: snprintf(out, cap, "%s", *(const char *const *)(const void *)field); break;
+    case RR_OPTION_STR:
+    case RR_OPTION_SECRET:
+        snprintf(out, cap, "%s", *(const char *const *)(const void *)field);
+        break;
     case RR_OPTION_U32: snprintf(out, cap, "%u", *(const uint32_t *)(const void *)field); break;
     case RR_OPTION_BOOL:
         snprintf(out, cap, "%s", *(const bool *)(const void *)field ? "true" : "false");

@@ -17,25 +17,29 @@ import tempfile
 MAX_FILE, MAX_FUNCTION, MAX_COLUMNS = 600, 60, 100
 
 # Libraries that only some layers may see.  Any other <header> is the C library's or the system's.
-LIBRARIES = {"jansson.h", "microhttpd.h", "utf8proc.h", "xxhash.h", "pcre2.h", "cmocka.h",
-             "curl/curl.h"}
+LIBRARIES = {"jansson.h", "microhttpd.h", "gnutls/gnutls.h", "gnutls/crypto.h", "gnutls/x509.h",
+             "gnutls/abstract.h", "seccomp.h", "utf8proc.h", "xxhash.h", "pcre2.h", "cmocka.h",
+             "curl/curl.h", "hiredis/read.h"}
 
 # layer: (quoted includes as regular expressions, libraries).  A layer may always include itself.
 LAYERS = {
     "base": (["rerank_types.h"], []),
     "cpu": (["base/", "rerank_types.h", "rerank_backend.h"], []),
     "tok": (["base/", "rerank_types.h"], ["jansson.h", "xxhash.h", "utf8proc.h", "pcre2.h"]),
-    "backend": (["base/", "cpu/", "rerank_types.h", "rerank_backend.h"], []),
+    "quant": (["base/", "cpu/", "rerank_types.h"], ["xxhash.h"]),
+    "backend": (["base/", "cpu/", "quant/packed.h", "rerank_types.h", "rerank_backend.h"], []),
     "model": (["base/", "backend/registry.h", "rerank_types.h", "rerank_backend.h"],
               ["jansson.h", "xxhash.h"]),
     "cache": (["base/", "rerank_types.h"], ["xxhash.h"]),
-    "engine": (["base/", "tok/tok.h", "tok/prompt.h", "model/model.h", "model/convert.h", "cache/",
-                "cpu/features.h", "cpu/topology.h",
-                "cpu/kern.h", "backend/registry.h", "rerank.h", "rerank_types.h",
+    "engine": (["base/", "tok/tok.h", "tok/prompt.h", "model/model.h", "model/convert.h", "model/export.h", "quant/",
+                "cache/", "cpu/features.h", "cpu/topology.h", "cpu/kern.h", "cpu/numa.h",
+                "cpu/peak.h", "cpu/pool.h", "cpu/pressure.h", "cpu/weights.h",
+                "backend/registry.h", "rerank.h", "rerank_types.h",
                 "rerank_backend.h"], ["xxhash.h"]),
+    "hub": (["base/", "rerank_types.h"], ["jansson.h"]),
     "server": (["base/", "options.h", "options.def", "rerank.h", "rerank_types.h"], ["jansson.h"]),
-    "cli": (["base/", "options.h", "options.def", "server/serve.h", "rerank.h", "rerank_types.h"],
-            ["jansson.h"]),
+    "cli": (["base/", "options.h", "options.def", "hub/hub.h", "server/serve.h", "server/keys.h",
+             "rerank.h", "rerank_types.h"], ["jansson.h"]),
     "top": (["base/", "cli/", "server/serve.h", "options", "rerank.h", "rerank_types.h"], []),
     "public": (["rerank_types.h"], []),
 }
@@ -44,7 +48,14 @@ LIBRARIES_OF = {
     r"src/base/json\.[ch]": ["jansson.h"],
     r"src/base/text\.[ch]": ["utf8proc.h"],
     r"src/server/http_mhd\.c": ["jansson.h", "microhttpd.h"],
+    r"src/hub/(http\.[ch]|fetch\.c|pull\.c)": ["curl/curl.h"],
+    r"src/hub/digest\.c": ["gnutls/crypto.h"],
     r"src/server/otlp\.c": ["jansson.h", "curl/curl.h"],
+    r"src/server/(tls|secret)\.c": ["gnutls/gnutls.h", "gnutls/crypto.h", "gnutls/x509.h",
+                                   "gnutls/abstract.h"],
+    r"src/server/sandbox_calls\.c": ["seccomp.h"],
+    r"src/cache/replies\.c": ["hiredis/read.h"],
+    r"src/cache/wire\.c": ["gnutls/gnutls.h"],
 }
 
 # Files that may include more than their layer.
@@ -185,6 +196,9 @@ BAD = [  # path, text, part of the message that must appear (None: must be accep
     ("src/server/d.c", HEAD + '#include "engine/job.h"\n', "server may not include"),
     ("src/server/e.c", HEAD + "#include <microhttpd.h>\n", "<microhttpd.h>"),
     ("src/tok/f.c", HEAD + '#include "model/model.h"\n', "tok may not include"),
+    ("src/hub/e2.c", HEAD + "#include <curl/curl.h>\n", "<curl/curl.h>"),
+    ("src/hub/http.c", HEAD + "#include <curl/curl.h>\n", None),
+    ("src/server/e3.c", HEAD + '#include "hub/hub.h"\n', "server may not include"),
     ("src/odd/g.c", HEAD, "not in the table"),
     ("src/tok/h.c", HEAD + "void *p = malloc(3);\n", "malloc()"),
     ("src/tok/i.c", HEAD + "/* malloc(3) */\nconst char *s = \"free(p)\";\n", None),

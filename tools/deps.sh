@@ -28,14 +28,18 @@ need_program pkg-config pkg-config
 need_library jansson libjansson-dev
 need_library libmicrohttpd libmicrohttpd-dev
 need_library libcurl libcurl4-openssl-dev
+need_library gnutls libgnutls28-dev
+need_library libseccomp libseccomp-dev
 need_library libutf8proc libutf8proc-dev
 need_library libxxhash libxxhash-dev
 need_library libpcre2-8 libpcre2-dev
+need_library hiredis libhiredis-dev
 if [ "$mode" = test ]; then
     need_program g++ g++
     need_program clang clang
     need_program python3 python3
     need_library cmocka libcmocka-dev
+    need_program redis-server redis-server
     need_program qemu-aarch64 qemu-user
     need_program aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     need_file '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' clang-runtime

@@ -29,6 +29,8 @@ static void close_device(struct rr_device *d)
 {
     if (!d) return;
     rr_pool_close(d->pool);
+    rr_free(d->packed_dirs[0]);
+    rr_free(d->packed_dirs[1]);
     rr_free(d);
 }
 
@@ -50,6 +52,17 @@ static int check_options(const struct rr_device_options *opt, enum rr_cpu_packin
     return rr_fail(err, RR_ENOTSUP,
                    "the CPU backend does not compute in '%s', it has: auto, f32, bf16, int8",
                    opt->dtype);
+}
+
+static int keep_dirs(struct rr_device *d, const struct rr_device_options *opt,
+                     struct rr_error *err)
+{
+    for (int i = 0; i < 2; i++) {
+        if (!opt->packed_dirs[i]) continue;
+        d->packed_dirs[i] = rr_strdup(RR_MEM_MISC, opt->packed_dirs[i]);
+        if (!d->packed_dirs[i]) return rr_fail(err, RR_ENOMEM, "out of memory for a device");
+    }
+    return RR_OK;
 }
 
 static int open_device(struct rr_device **out, const struct rr_device_options *opt,
@@ -76,7 +89,8 @@ static int open_device(struct rr_device **out, const struct rr_device_options *o
         d->threads = RR_MIN(topo.threads, RR_POOL_MAX);
     }
     levels = rr_kern_levels(&n_levels);
-    rc = rr_cpu_isa(&d->kern, levels, n_levels, rr_cpu_flags(), opt->isa, err);
+    rc = keep_dirs(d, opt, err);
+    if (!rc) rc = rr_cpu_isa(&d->kern, levels, n_levels, rr_cpu_flags(), opt->isa, err);
     if (!rc) rc = rr_pool_open(&d->pool, d->threads, err);
     if (rc) {
         close_device(d);
@@ -120,6 +134,7 @@ const struct rr_backend *rr_backend_cpu(void)
         .load = rr_cpu_load,
         .unload = rr_cpu_unload,
         .run = rr_cpu_run,
+        .observe = rr_cpu_observe,
     };
 
     return &backend;

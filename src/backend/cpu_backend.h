@@ -3,10 +3,12 @@
  * Layer: backend (L3).
  *
  *   cpu_backend.c  the table of functions, devices
- *   cpu_isa.c      which kernel level, and a check that it computes what it should
+ *   cpu_isa.c      which kernel level
+ *   cpu_selfcheck.c  does it compute what it should?
  *   cpu_check.c    is the program sound?
  *   cpu_layout.c   where the rows of each register live
  *   cpu_load.c     sizes, memory, everything that load does
+ *   cpu_packed.c   packed weights kept in a file
  *   cpu_linear.c   weights of linear layers in f32, bf16 and int8
  *   cpu_plan.c     how a batch is cut into work
  *   cpu_exec.c     one operation on some rows and columns
@@ -19,6 +21,7 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "cpu/kern.h"
 #include "cpu/pool.h"
@@ -50,6 +53,7 @@ struct rr_device {
     struct rr_pool *pool;
     uint32_t threads;
     struct rr_cpu_tuning tuning;
+    char *packed_dirs[2]; /* of struct rr_device_options; NULL: none */
 };
 
 struct rr_cpu_tuning *rr_cpu_tuning(struct rr_device *d);
@@ -116,10 +120,12 @@ static inline void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
+    bool smoothed;     /* int8 only: inputs are multiplied by smooth before they are quantized */
     uint32_t n, k, nr; /* nr: columns of a panel */
     void *panels;      /* as kern.h packs them */
     float *bias;       /* [n rounded up to panels], zero where there is none */
     float *scale, *sum; /* [n rounded up], int8 only: of each output channel */
+    float *smooth;      /* [k] if smoothed, else NULL */
 };
 
 struct rr_cpu_table { /* an embedding table, used where it lies in the file */
@@ -178,12 +184,19 @@ struct rr_cpu_room {
 
 struct rr_cpu_frame { /* one piece on its way through the program */
     const struct rr_cpu_layout *layout;
+    const struct rr_cpu_step *steps; /* with the weights of the worker's node */
     float *area[RR_CPU_AREAS];
     struct rr_cpu_room room;
     uint32_t block0;         /* token that is row 0 of the block */
     const uint32_t *order;   /* [n_sequences] numbers of the sequences in the batch */
     const uint32_t *starts;  /* [n_sequences + 1]; minus starts[0]: token row in this piece */
     uint32_t n_sequences, n_tokens;
+};
+
+/* The weights once more, for the workers of another memory node. */
+struct rr_cpu_copy {
+    char *weights;
+    struct rr_cpu_step *steps; /* [n_steps] as rr_loaded.steps, but for where the weights lie */
 };
 
 struct rr_loaded {
@@ -200,9 +213,16 @@ struct rr_loaded {
     struct rr_cpu_room chunk_room, team_room;
     size_t chunk_floats;   /* of one worker's areas */
     size_t scratch_floats; /* of one worker's attention scratch */
-    char *weights, *workspace; /* memory.weights and memory.workspace bytes */
+    struct rr_file packed;     /* map that holds the weights; empty: they are in block */
+    char *block, *workspace;   /* RR_PACKED_HEADER + weight_bytes, and memory.workspace bytes */
+    const char *weights;       /* behind the header of either */
+    size_t weight_bytes;       /* of one copy; memory.weights counts all */
+    struct rr_cpu_copy *copies; /* [nodes of the pool - 1]; the first node has weights itself */
     struct rr_memory memory;
     float *areas, *scratch; /* in workspace: all workers' */
+
+    rr_observe_fn *observe; /* NULL: nobody looks */
+    void *observe_user;
 
     /* The run in progress. */
     struct rr_cpu_plan plan;
@@ -222,6 +242,12 @@ struct rr_loaded {
 RR_NODISCARD int rr_cpu_isa(const struct rr_kern **out, const struct rr_kern *const *levels,
                             uint32_t n_levels, uint32_t flags, const char *name,
                             struct rr_error *err);
+
+/* cpu_selfcheck.c */
+
+/* *wrong = NULL if the level agrees with ref on small random data, else which kernel does not. */
+RR_NODISCARD int rr_cpu_self_check(const char **wrong, const struct rr_kern *level,
+                                   const struct rr_kern *ref, struct rr_error *err);
 
 /* cpu_check.c */
 RR_NODISCARD int rr_cpu_check(const struct rr_program *p, const struct rr_limits *limits,
@@ -243,10 +269,18 @@ RR_NODISCARD int rr_cpu_load(struct rr_device *d, const struct rr_program *p,
                              struct rr_error *err);
 void rr_cpu_unload(struct rr_loaded *l);
 
+/* cpu_packed.c */
+
+/* The weights of l out of a file of the device's folders, as l->packed; false: there is none that
+ * fits. */
+bool rr_cpu_packed_open(struct rr_loaded *l, const struct rr_program *p);
+/* Leaves l's packed weights for the next start, where the device was told to. */
+void rr_cpu_packed_save(struct rr_loaded *l, const struct rr_program *p);
+
 /* cpu_linear.c */
 size_t rr_cpu_row_bytes(const struct rr_tensor *t);
-void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d, enum rr_rows rows,
-                        uint32_t n, uint32_t k);
+void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
+                        const struct rr_program *p, const struct rr_op *op);
 void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b);
 size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that multiply needs */
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
@@ -304,6 +338,7 @@ RR_NODISCARD int rr_cpu_relative_fill(struct rr_cpu_step *s, const struct rr_ker
                                       struct rr_error *err);
 
 /* cpu_run.c */
+void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user);
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,
                struct rr_error *err);
 

@@ -81,9 +81,10 @@ static int check_rows(const struct check *c, const char *what, uint32_t reg, enu
     return RR_OK;
 }
 
-/* A tensor of shape [rows, columns], or [columns] when rank is 1; rows 0: any number. */
-static int check_tensor(const struct check *c, const char *what, uint32_t tensor, uint32_t rank,
-                        uint32_t rows, uint32_t columns)
+/* A tensor of shape [rows, columns], or [columns] when rank is 1; rows 0: any number.  int8: may it
+ * be in I8? */
+static int check_any(const struct check *c, const char *what, uint32_t tensor, uint32_t rank,
+                     uint32_t rows, uint32_t columns, bool int8)
 {
     const struct rr_tensor *t;
     char found[64] = "", expected[64];
@@ -93,7 +94,8 @@ static int check_tensor(const struct check *c, const char *what, uint32_t tensor
         return rr_fail(c->err, RR_EINVAL, "%s is tensor %" PRIu32 ", there are %" PRIu32, what,
                        tensor, c->p->n_tensors);
     t = &c->p->tensors[tensor];
-    if (t->dtype != RR_F32 && t->dtype != RR_F16 && t->dtype != RR_BF16)
+    if (t->dtype != RR_F32 && t->dtype != RR_F16 && t->dtype != RR_BF16 &&
+        !(t->dtype == RR_I8 && int8))
         return rr_fail(c->err, RR_ENOTSUP,
                        "%s %s has a type that this backend cannot read, expected F32, F16 or BF16",
                        what, t->name);
@@ -105,7 +107,7 @@ static int check_tensor(const struct check *c, const char *what, uint32_t tensor
         snprintf(expected, sizeof(expected), "[any, %" PRIu32 "]", columns);
     if (t->rank == rank && t->shape[rank - 1] == columns &&
         (rank == 1 || (t->shape[0] >= 1 && (rows == 0 || t->shape[0] == rows)))) {
-        size = t->dtype == RR_F32 ? 4 : 2;
+        size = t->dtype == RR_F32 ? 4 : t->dtype == RR_I8 ? 1 : 2;
         if (!t->data || (uintptr_t)t->data % size != 0)
             return rr_fail(c->err, RR_EFORMAT, "%s %s: data are not aligned to %zu bytes", what,
                            t->name, size);
@@ -116,6 +118,12 @@ static int check_tensor(const struct check *c, const char *what, uint32_t tensor
                                 t->shape[i]);
     return rr_fail(c->err, RR_EFORMAT, "%s %s has shape [%s], expected %s", what, t->name, found,
                    expected);
+}
+
+static int check_tensor(const struct check *c, const char *what, uint32_t tensor, uint32_t rank,
+                        uint32_t rows, uint32_t columns)
+{
+    return check_any(c, what, tensor, rank, rows, columns, false);
 }
 
 static int check_embed(const struct check *c)
@@ -157,6 +165,22 @@ static int check_residual(const struct check *c)
     return rc;
 }
 
+/* An int8 weight comes with its scales, and all parts see the same inputs. */
+static int check_factors(const struct check *c, const struct rr_tensor *t)
+{
+    const struct rr_tensor *first = &c->p->tensors[c->op->u.linear.weight[0]];
+    const float *smooth = first->dtype == RR_I8 ? first->smooth : NULL;
+
+    if (t->dtype != RR_I8) return RR_OK;
+    if (!t->scale)
+        return rr_fail(c->err, RR_EFORMAT, "weight %s is in I8 and has no scales", t->name);
+    if (first->dtype != RR_I8 || t->smooth == smooth) return RR_OK;
+    if (t->smooth && smooth && !memcmp(t->smooth, smooth, t->shape[1] * sizeof(*smooth)))
+        return RR_OK;
+    return rr_fail(c->err, RR_EFORMAT, "weights %s and %s have different factors for their inputs",
+                   first->name, t->name);
+}
+
 static int check_linear(const struct check *c)
 {
     const struct rr_op_linear *l = &c->op->u.linear;
@@ -174,7 +198,8 @@ static int check_linear(const struct check *c)
                        c->op->src);
     rc = check_rows(c, "source", c->op->src, c->p->registers[c->op->dst].rows);
     for (uint32_t i = 0; i < l->n_parts && !rc; i++) {
-        rc = check_tensor(c, "weight", l->weight[i], 2, 0, in);
+        rc = check_any(c, "weight", l->weight[i], 2, 0, in, true);
+        if (!rc) rc = check_factors(c, &c->p->tensors[l->weight[i]]);
         if (rc) break;
         out = c->p->tensors[l->weight[i]].shape[0];
         total += out;

@@ -73,6 +73,8 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
         a.residual = rr_cpu_at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
+    if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
+        l->observe(l->observe_user, (uint32_t)(s - l->steps), a.x, a.ldx, a.m);
     rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
 }
 
@@ -180,7 +182,7 @@ static void attention(const struct rr_loaded *l, const struct rr_cpu_step *s,
 void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                  const struct rr_cpu_share *share, float *scratch)
 {
-    const struct rr_cpu_step *s = &l->steps[step];
+    const struct rr_cpu_step *s = &f->steps[step];
     const struct rr_cpu_place *place = f->layout->places[step];
     const struct rr_cpu_place *dst = &place[RR_CPU_DST];
 

@@ -17,15 +17,42 @@
 
 size_t rr_cpu_row_bytes(const struct rr_tensor *t)
 {
-    return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : 2);
+    return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : t->dtype == RR_I8 ? 1 : 2);
 }
 
-void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d, enum rr_rows rows,
-                        uint32_t n, uint32_t k)
+/* The arithmetic of a LINEAR: what the device was opened with, but where the program is mixed. */
+static enum rr_cpu_packing choose_packing(const struct rr_device *d, const struct rr_program *p,
+                                          const struct rr_op *op)
 {
-    w->packing = rows == RR_ROWS_TOKENS ? d->packing : RR_CPU_PACK_F32;
-    w->n = n;
-    w->k = k;
+    const struct rr_op_linear *l = &op->u.linear;
+    uint32_t i8 = 0, bf16 = 0;
+
+    if (p->registers[op->dst].rows != RR_ROWS_TOKENS) return RR_CPU_PACK_F32;
+    if (d->packing != RR_CPU_PACK_I8 || !p->mixed) return d->packing;
+    for (uint32_t j = 0; j < l->n_parts; j++) {
+        i8 += p->tensors[l->weight[j]].dtype == RR_I8;
+        bf16 += p->tensors[l->weight[j]].dtype == RR_BF16;
+    }
+    return i8 == l->n_parts     ? RR_CPU_PACK_I8
+           : bf16 == l->n_parts ? RR_CPU_PACK_BF16
+                                : RR_CPU_PACK_F32;
+}
+
+/* The factors of the inputs; NULL: none.  cpu_check has seen that all parts agree. */
+static const float *smooth_of(const struct rr_program *p, const struct rr_op *op)
+{
+    const struct rr_tensor *t = &p->tensors[op->u.linear.weight[0]];
+
+    return t->dtype == RR_I8 ? t->smooth : NULL;
+}
+
+void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
+                        const struct rr_program *p, const struct rr_op *op)
+{
+    w->packing = choose_packing(d, p, op);
+    w->n = rr_cpu_width(p, op->dst);
+    w->k = rr_cpu_width(p, op->src);
+    w->smoothed = w->packing == RR_CPU_PACK_I8 && smooth_of(p, op);
     w->nr = w->packing == RR_CPU_PACK_I8     ? d->kern->i8_nr
             : w->packing == RR_CPU_PACK_BF16 ? d->kern->bf16_nr
                                         : d->kern->f32_nr;
@@ -47,6 +74,7 @@ void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b)
     if (w->packing != RR_CPU_PACK_I8) return;
     w->scale = rr_cpu_take(b, n, sizeof(float));
     w->sum = rr_cpu_take(b, n, sizeof(float));
+    if (w->smoothed) w->smooth = rr_cpu_take(b, w->k, sizeof(float));
 }
 
 /* ---- packing -------------------------------------------------------------------------------- */
@@ -64,21 +92,46 @@ static uint32_t share_rows(const struct rr_cpu_linear *w)
     return (uint32_t)RR_MAX(panels, 1) * w->nr;
 }
 
-/* Packs rows of a tensor as columns first ... of the matrix.  A row is widened, then rounded. */
-static void pack_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *w, const char *src,
-                        enum rr_dtype dtype, size_t row_bytes, uint32_t first, uint32_t rows,
-                        float *scratch)
+/* Row `row` of a tensor in f32. */
+static void widen_row(const struct rr_kern *kern, float *out, const struct rr_tensor *t,
+                      uint32_t row, uint32_t k)
+{
+    const char *src = (const char *)t->data + row * rr_cpu_row_bytes(t);
+
+    if (t->dtype != RR_I8) {
+        kern->convert(out, src, t->dtype, k);
+        return;
+    }
+    for (uint32_t j = 0; j < k; j++)
+        out[j] = (float)((const int8_t *)src)[j] * t->scale[row] * (t->smooth ? t->smooth[j] : 1);
+}
+
+/* Packs row `row` of a tensor as column o of the matrix. */
+static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                     const struct rr_tensor *t, uint32_t row, uint32_t o, float *scratch)
 {
     int8_t *q = (int8_t *)(scratch + w->k);
 
-    for (uint32_t i = 0; i < rows; i++, src += row_bytes) {
-        kern->convert(scratch, src, dtype, w->k);
-        if (w->packing == RR_CPU_PACK_BF16) {
-            rr_weights_pack_bf16(w->panels, w->nr, scratch, first + i, 1, w->k);
-            continue;
+    if (w->packing == RR_CPU_PACK_I8 && t->dtype == RR_I8) {
+        const int8_t *stored = (const int8_t *)t->data + (size_t)row * w->k;
+
+        if (rr_weights_within(stored, w->k, kern->i8_wtop)) {
+            w->scale[o] = t->scale[row];
+            rr_weights_pack_i8(w->panels, w->nr, w->sum, stored, o, 1, w->k);
+            return;
         }
-        w->scale[first + i] = rr_weights_quantize_row(q, scratch, w->k);
-        rr_weights_pack_i8(w->panels, w->nr, w->sum, q, first + i, 1, w->k);
+        /* Made for another level: quantized again, within the limits of this one. */
+        for (uint32_t j = 0; j < w->k; j++) scratch[j] = (float)stored[j] * t->scale[row];
+    } else {
+        widen_row(kern, scratch, t, row, w->k);
+    }
+    if (w->packing == RR_CPU_PACK_F32) {
+        kern->pack_f32(w->panels, scratch, RR_F32, o, 1, w->k);
+    } else if (w->packing == RR_CPU_PACK_BF16) {
+        rr_weights_pack_bf16(w->panels, w->nr, scratch, o, 1, w->k);
+    } else {
+        w->scale[o] = rr_weights_quantize_row(q, scratch, w->k, kern->i8_wtop);
+        rr_weights_pack_i8(w->panels, w->nr, w->sum, q, o, 1, w->k);
     }
 }
 
@@ -99,10 +152,11 @@ static void pack_columns(const struct packing *work, const struct rr_cpu_step *s
         if (a < b) {
             const char *src = (const char *)t->data + (a - first) * row;
 
-            if (s->linear.packing == RR_CPU_PACK_F32)
+            if (s->linear.packing == RR_CPU_PACK_F32 && t->dtype != RR_I8)
                 kern->pack_f32(s->linear.panels, src, t->dtype, a, b - a, s->linear.k);
             else
-                pack_narrow(kern, &s->linear, src, t->dtype, row, a, b - a, scratch);
+                for (uint32_t o = a; o < b; o++)
+                    pack_row(kern, &s->linear, t, o - first, o, scratch);
             /* Not needed again: without this the file would stay resident beside the copy. */
             if (t->in_file && t->shape[0] * row >= DROP_BYTES) rr_file_drop(src, (b - a) * row);
         }
@@ -138,6 +192,11 @@ void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p)
 {
     struct packing packing = { .l = l, .p = p };
 
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        struct rr_cpu_linear *w = &l->steps[i].linear;
+
+        if (w->smoothed) memcpy(w->smooth, smooth_of(p, &l->steps[i].op), w->k * sizeof(float));
+    }
     rr_pool_run(l->device->pool, pack_worker, &packing);
 }
 
@@ -155,7 +214,7 @@ size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w)
     if (w->packing == RR_CPU_PACK_I8)
         return RR_MAX(BLOCK_ROWS * (rr_i8_stride(w->k) / 4 + 2) + 32, pack);
     if (w->packing == RR_CPU_PACK_BF16) return RR_MAX(BLOCK_ROWS * bf16_stride(w->k) / 2, pack);
-    return 0;
+    return pack;
 }
 
 static void multiply_bf16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
@@ -220,7 +279,7 @@ static void multiply_i8(const struct rr_kern *kern, const struct rr_cpu_linear *
         b.m = RR_MIN(a->m - row, BLOCK_ROWS);
         b.y = a->y + row * a->ldy;
         b.residual = a->residual ? a->residual + row * a->ldr : NULL;
-        kern->quantize_i8(&b.x, a->x + row * a->ldx, a->ldx, NULL, b.m, a->k);
+        kern->quantize_i8(&b.x, a->x + row * a->ldx, a->ldx, w->smooth, b.m, a->k);
         kern->linear_i8(&b);
     }
 }

@@ -11,7 +11,10 @@
 #include "backend/cpu_backend.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "cpu/numa.h"
+#include "quant/packed.h"
 
 #define PIECE_SEQUENCES 256   /* most in a piece of work: rows of one per sequence are few */
 #define ATTENTION_PRICE 3.0   /* its flop are dearer: short sums, exp, repacking */
@@ -33,7 +36,7 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
     s->rows = p->registers[op->dst].rows;
     s->width = rr_cpu_width(p, op->dst);
     if (op->kind == RR_OP_LINEAR) {
-        rr_cpu_linear_init(&s->linear, d, s->rows, s->width, rr_cpu_width(p, op->src));
+        rr_cpu_linear_init(&s->linear, d, p, op);
     } else if (op->kind == RR_OP_EMBED) {
         s->word = table_of(p, op->u.embed.word);
         if (op->u.embed.position != RR_NONE) s->position = table_of(p, op->u.embed.position);
@@ -44,15 +47,16 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
 }
 
 /* Angles of all positions, unless an earlier step has the same. */
-static void place_angles(struct rr_loaded *l, uint32_t step, struct rr_cpu_bump *b)
+static void place_angles(const struct rr_loaded *l, struct rr_cpu_step *steps, uint32_t step,
+                         struct rr_cpu_bump *b)
 {
-    struct rr_cpu_step *s = &l->steps[step];
+    struct rr_cpu_step *s = &steps[step];
     size_t n = (size_t)l->limits.max_length * s->angles;
 
     if (s->op.u.rotary.gamma != RR_NONE)
         s->gamma = rr_cpu_take(b, s->op.u.rotary.head_dim, sizeof(float));
     for (uint32_t i = 0; i < step; i++) {
-        const struct rr_cpu_step *t = &l->steps[i];
+        const struct rr_cpu_step *t = &steps[i];
 
         if (t->op.kind != RR_OP_ROTARY ||
             t->op.u.rotary.frequencies != s->op.u.rotary.frequencies)
@@ -89,10 +93,12 @@ static void fill_angles(const struct rr_loaded *l, struct rr_cpu_step *s,
     }
 }
 
-static void place_weights(struct rr_loaded *l, struct rr_cpu_bump *b)
+/* steps: l's, or a copy of them for another memory node. */
+static void place_weights(const struct rr_loaded *l, struct rr_cpu_step *steps,
+                          struct rr_cpu_bump *b)
 {
     for (uint32_t i = 0; i < l->n_steps; i++) {
-        struct rr_cpu_step *s = &l->steps[i];
+        struct rr_cpu_step *s = &steps[i];
 
         if (s->op.kind == RR_OP_LINEAR) {
             rr_cpu_linear_place(&s->linear, b);
@@ -100,7 +106,7 @@ static void place_weights(struct rr_loaded *l, struct rr_cpu_bump *b)
             s->gamma = rr_cpu_take(b, s->width, sizeof(float));
             if (s->op.u.norm.beta != RR_NONE) s->beta = rr_cpu_take(b, s->width, sizeof(float));
         } else if (s->op.kind == RR_OP_ROTARY) {
-            place_angles(l, i, b);
+            place_angles(l, steps, i, b);
         } else if (s->op.kind == RR_OP_ATTENTION) {
             rr_cpu_relative_place(s, l->device->kern, l->limits.max_length, b);
         }
@@ -235,6 +241,7 @@ static uint64_t mapped_bytes(const struct rr_program *p)
 static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
 {
     struct rr_cpu_bump weights = { 0 }, workspace = { 0 };
+    size_t all;
     int rc;
 
     l->n_steps = p->n_ops;
@@ -252,43 +259,97 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
     if (rc) return rc;
     estimate_cost(l);
     choose_rooms(l);
-    place_weights(l, &weights);
+    place_weights(l, l->steps, &weights);
     place_workspace(l, &workspace);
     if (weights.overflow || workspace.overflow)
         return rr_fail(err, RR_ENOMEM, "the program needs more memory than can be addressed");
-    l->memory.weights = weights.used;
+    l->weight_bytes = weights.used;
+    if (!rr_mul(weights.used, rr_pool_nodes(l->device->pool), &all))
+        return rr_fail(err, RR_ENOMEM, "the weights of all nodes are more than can be addressed");
+    l->memory.weights = all;
     l->memory.workspace = workspace.used;
     l->memory.mapped = mapped_bytes(p);
     return RR_OK;
 }
 
+/* Room for one copy of the weights and a header, near to a node if there is more than one. */
+static int alloc_weights(const struct rr_loaded *l, char **out, uint32_t node, struct rr_error *err)
+{
+    const struct rr_pool *pool = l->device->pool;
+
+    *out = rr_pages_alloc(RR_MEM_WEIGHTS, RR_PACKED_HEADER + l->weight_bytes);
+    if (!*out)
+        return rr_fail(err, RR_ENOMEM, "out of memory for %zu MB of weights",
+                       l->weight_bytes / 1000000);
+    if (rr_pool_nodes(pool) > 1 &&
+        !rr_numa_prefer(*out, RR_PACKED_HEADER + l->weight_bytes, rr_pool_node_id(pool, node)))
+        rr_log(RR_DEBUG, "memory node %" PRIu32 " cannot be asked for: weights may be far away",
+               rr_pool_node_id(pool, node));
+    return RR_OK;
+}
+
+/* What the first node has, for the others. */
+static int copy_weights(struct rr_loaded *l, struct rr_error *err)
+{
+    uint32_t n = rr_pool_nodes(l->device->pool) - 1;
+
+    if (n == 0) return RR_OK;
+    l->copies = rr_calloc(RR_MEM_MODEL, n, sizeof(*l->copies));
+    if (!l->copies) return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " nodes", n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct rr_cpu_copy *c = &l->copies[i];
+        struct rr_cpu_bump bump = { 0 };
+        int rc;
+
+        c->steps = rr_alloc(RR_MEM_MODEL, l->n_steps, sizeof(*c->steps));
+        if (!c->steps) return rr_fail(err, RR_ENOMEM, "out of memory for a copy of the program");
+        rc = alloc_weights(l, &c->weights, i + 1, err);
+        if (rc) return rc;
+        memcpy(c->weights, l->weights, l->weight_bytes);
+        memcpy(c->steps, l->steps, l->n_steps * sizeof(*c->steps));
+        bump.base = c->weights;
+        place_weights(l, c->steps, &bump);
+    }
+    return RR_OK;
+}
+
+static void free_copies(struct rr_loaded *l)
+{
+    for (uint32_t i = 0; l->copies && i + 1 < rr_pool_nodes(l->device->pool); i++) {
+        rr_pages_free(RR_MEM_WEIGHTS, l->copies[i].weights, RR_PACKED_HEADER + l->weight_bytes);
+        rr_free(l->copies[i].steps);
+    }
+    rr_free(l->copies);
+}
+
 static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
 {
     struct rr_cpu_bump weights = { 0 }, workspace = { 0 };
+    bool kept = rr_cpu_packed_open(l, p);
+    int rc = kept ? RR_OK : alloc_weights(l, &l->block, 0, err);
 
-    l->weights = rr_pages_alloc(RR_MEM_WEIGHTS, l->memory.weights);
-    if (!l->weights)
-        return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu64 " MB of weights",
-                       l->memory.weights / 1000000);
+    if (rc) return rc;
+    l->weights = (kept ? l->packed.data : l->block) + RR_PACKED_HEADER;
     l->workspace = rr_pages_alloc(RR_MEM_WORKSPACE, l->memory.workspace);
     if (!l->workspace)
         return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu64 " MB of workspace",
                        l->memory.workspace / 1000000);
-    weights.base = l->weights;
+    weights.base = (char *)(uintptr_t)l->weights; /* nothing writes there when it is a map */
     workspace.base = l->workspace;
-    place_weights(l, &weights);
+    place_weights(l, l->steps, &weights);
     place_workspace(l, &workspace);
+    if (kept) return copy_weights(l, err);
     copy_vectors(l, p);
     for (uint32_t i = 0; i < l->n_steps; i++) {
         struct rr_cpu_step *s = &l->steps[i];
-        int rc;
 
         if (s->op.kind != RR_OP_ATTENTION || !s->op.u.attention.relative.on) continue;
         rc = rr_cpu_relative_fill(s, l->device->kern, p->tensors, l->limits.max_length, err);
         if (rc) return rc;
     }
     rr_cpu_pack(l, p);
-    return RR_OK;
+    rr_cpu_packed_save(l, p);
+    return copy_weights(l, err);
 }
 
 static int create(struct rr_loaded **out, const struct rr_device *d, const struct rr_program *p,
@@ -345,7 +406,9 @@ void rr_cpu_unload(struct rr_loaded *l)
 {
     if (!l) return;
     rr_pages_free(RR_MEM_WORKSPACE, l->workspace, l->memory.workspace);
-    rr_pages_free(RR_MEM_WEIGHTS, l->weights, l->memory.weights);
+    free_copies(l);
+    rr_pages_free(RR_MEM_WEIGHTS, l->block, RR_PACKED_HEADER + l->weight_bytes);
+    rr_file_unmap(&l->packed);
     rr_free(l->team.places);
     rr_free(l->chunk.places);
     rr_free(l->segments);

@@ -68,7 +68,7 @@ static double team_ns(const struct rr_loaded *l, double work)
 {
     return work == 0 ? 0
                      : work * TEAM_PRICE / l->device->threads + l->n_steps * BARRIER_NS +
-                           (double)l->memory.weights * WEIGHT_NS / l->device->threads;
+                           (double)l->weight_bytes * WEIGHT_NS / l->device->threads;
 }
 
 /* Cuts sequences [begin, end) into pieces for the team, as large as there is room. */
@@ -120,7 +120,7 @@ static void add_chunks(struct rr_loaded *l, uint32_t begin, uint32_t end, double
 static uint32_t chunks_before_team(const struct rr_loaded *l, uint32_t first, double work)
 {
     const struct rr_cpu_plan *p = &l->plan;
-    double overhead = (double)l->memory.weights * WEIGHT_NS, end = 0;
+    double overhead = (double)l->weight_bytes * WEIGHT_NS, end = 0;
     double best = team_ns(l, work);
     uint32_t best_count = 0;
 

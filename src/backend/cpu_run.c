@@ -9,6 +9,7 @@
 
 #define ROW_STEP 24          /* blocks are multiples of it: whole register tiles of every kernel */
 #define SHARES_PER_WORKER 4  /* of an operation of the team: evens out workers of unequal speed */
+#define NARROW_SHARES 2      /* ... of a linear not in f32: each share converts all rows again */
 #define LEAST_ROWS 24        /* in a share of a linear */
 #define LEAST_LINEAR 200000  /* multiply-adds in a share of a linear: a few microseconds */
 #define LEAST_QUERIES 32     /* in a share of attention: K and V are repacked for each share */
@@ -21,6 +22,14 @@ static void place_areas(struct rr_cpu_frame *f, float *base)
         f->area[a] = base;
         base += f->layout->row_floats[a] * f->room.rows[a];
     }
+}
+
+/* The steps whose weights are on the worker's node. */
+static const struct rr_cpu_step *steps_of(const struct rr_loaded *l, uint32_t worker)
+{
+    uint32_t node = rr_pool_node(l->device->pool, worker);
+
+    return node ? l->copies[node - 1].steps : l->steps;
 }
 
 static void take_piece(struct rr_cpu_frame *f, const struct rr_cpu_plan *p,
@@ -101,7 +110,8 @@ static void run_whole(const struct rr_loaded *l, uint32_t step, const struct rr_
 
 static void run_chunks(struct rr_loaded *l, uint32_t worker)
 {
-    struct rr_cpu_frame f = { .layout = &l->chunk, .room = l->chunk_room };
+    struct rr_cpu_frame f = { .layout = &l->chunk, .room = l->chunk_room,
+                              .steps = steps_of(l, worker) };
     float *scratch = l->scratch + worker * l->scratch_floats;
     uint32_t i;
 
@@ -132,7 +142,8 @@ static struct grid linear_grid(const struct rr_loaded *l, const struct rr_cpu_st
 {
     uint32_t nr = s->linear.nr, panels = (s->linear.n + nr - 1) / nr;
     double work = (double)m * s->linear.n * s->linear.k;
-    double most = RR_MIN(1 + work / LEAST_LINEAR, SHARES_PER_WORKER * l->device->threads);
+    uint32_t each = s->linear.packing == RR_CPU_PACK_F32 ? SHARES_PER_WORKER : NARROW_SHARES;
+    double most = RR_MIN(1 + work / LEAST_LINEAR, each * l->device->threads);
     uint32_t shares = (uint32_t)most;
     struct grid g = { 1, 1, RR_MIN(panels, shares) };
 
@@ -210,7 +221,8 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
 
 static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t worker)
 {
-    struct rr_cpu_frame f = { .layout = &l->team, .room = l->team_room };
+    struct rr_cpu_frame f = { .layout = &l->team, .room = l->team_room,
+                              .steps = steps_of(l, worker) };
 
     place_areas(&f, l->areas);
     for (uint32_t i = begin; i < end; i++) {
@@ -275,6 +287,12 @@ static int check_rows(const int32_t *rows, uint32_t n, const struct rr_cpu_table
                            "token %" PRIu32 " of the batch is outside the %s table of %" PRIu32
                            " rows", i, what, t->rows);
     return RR_OK;
+}
+
+void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user)
+{
+    l->observe = fn;
+    l->observe_user = user;
 }
 
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,

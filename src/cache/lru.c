@@ -3,11 +3,16 @@
  *
  * A shard is two arrays: slots with the entries, doubly linked in order of use, and buckets with
  * the first slot of each hash chain.  Indices are 32-bit, 0 means none (slot 0 is the list's head).
- * Nothing is allocated after open. */
+ * Nothing is allocated after open.
+ *
+ * Keys are hashes that a client can compute, so it could choose texts whose keys agree in some
+ * bits.  Shard and bucket come from the key mixed with random numbers that nobody outside knows. */
 #include "cache/lru.h"
 
 #include <pthread.h>
+#include <sys/random.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -30,7 +35,8 @@ struct shard {
 
 struct rr_lru {
     struct shard shards[SHARDS];
-    uint32_t n_open; /* shards whose lock exists */
+    uint32_t n_open;    /* shards whose lock exists */
+    uint64_t secret[2]; /* odd */
 };
 
 static size_t slots_bytes(const struct shard *s)
@@ -75,6 +81,10 @@ int rr_lru_open(struct rr_lru **out, size_t bytes, struct rr_error *err)
                        least);
     c = rr_calloc(RR_MEM_CACHE, 1, sizeof(*c));
     if (!c) return rr_fail(err, RR_ENOMEM, "out of memory for the cache");
+    if (getrandom(c->secret, sizeof(c->secret), GRND_NONBLOCK) != sizeof(c->secret))
+        c->secret[0] = c->secret[1] = rr_now_ns(); /* early at boot: better than nothing */
+    c->secret[0] |= 1;
+    c->secret[1] |= 1;
     for (c->n_open = 0; c->n_open < SHARDS;) {
         struct shard *s = &c->shards[c->n_open++];
 
@@ -95,9 +105,23 @@ void rr_lru_close(struct rr_lru *c)
     rr_free(c);
 }
 
-static struct shard *shard_of(struct rr_lru *c, struct rr_key key)
+/* Both halves of the 128-bit product of the key's halves, each under a secret. */
+static uint64_t mix(const struct rr_lru *c, struct rr_key key)
 {
-    return &c->shards[key.hi % SHARDS];
+    unsigned __int128 p = (unsigned __int128)(key.lo ^ c->secret[0]) * (key.hi ^ c->secret[1]);
+    uint64_t folded = (uint64_t)p ^ (uint64_t)(p >> 64);
+
+    return (folded ^ folded >> 32) * c->secret[0];
+}
+
+static struct shard *shard_of(struct rr_lru *c, uint64_t hash)
+{
+    return &c->shards[hash >> 60];
+}
+
+static uint32_t *bucket_of(const struct shard *s, uint64_t hash)
+{
+    return &s->buckets[hash >> 24 & s->mask];
 }
 
 static void list_remove(struct shard *s, uint32_t i)
@@ -117,17 +141,17 @@ static void list_add(struct shard *s, uint32_t i)
     head->older = i;
 }
 
-static uint32_t find(const struct shard *s, struct rr_key key)
+static uint32_t find(const struct shard *s, struct rr_key key, uint64_t hash)
 {
-    uint32_t i = s->buckets[key.lo & s->mask];
+    uint32_t i = *bucket_of(s, hash);
 
     while (i && !rr_key_eq(s->slots[i].key, key)) i = s->slots[i].chain;
     return i;
 }
 
-static void unchain(struct shard *s, uint32_t victim)
+static void unchain(const struct rr_lru *c, struct shard *s, uint32_t victim)
 {
-    uint32_t *at = &s->buckets[s->slots[victim].key.lo & s->mask];
+    uint32_t *at = bucket_of(s, mix(c, s->slots[victim].key));
 
     while (*at != victim) at = &s->slots[*at].chain;
     *at = s->slots[victim].chain;
@@ -135,11 +159,12 @@ static void unchain(struct shard *s, uint32_t victim)
 
 bool rr_lru_get(struct rr_lru *c, struct rr_key key, struct rr_cached *out)
 {
-    struct shard *s = shard_of(c, key);
+    uint64_t hash = mix(c, key);
+    struct shard *s = shard_of(c, hash);
     uint32_t i;
 
     pthread_mutex_lock(&s->lock);
-    i = find(s, key);
+    i = find(s, key, hash);
     if (i) {
         *out = s->slots[i].value;
         list_remove(s, i);
@@ -153,13 +178,13 @@ bool rr_lru_get(struct rr_lru *c, struct rr_key key, struct rr_cached *out)
 }
 
 /* A free slot, or the one of the least recently used entry. */
-static uint32_t take_slot(struct shard *s)
+static uint32_t take_slot(const struct rr_lru *c, struct shard *s)
 {
     uint32_t i;
 
     if (s->used < s->n_slots) return ++s->used;
     i = s->slots[0].newer;
-    unchain(s, i);
+    unchain(c, s, i);
     list_remove(s, i);
     s->evictions++;
     return i;
@@ -167,17 +192,18 @@ static uint32_t take_slot(struct shard *s)
 
 void rr_lru_put(struct rr_lru *c, struct rr_key key, struct rr_cached value)
 {
-    struct shard *s = shard_of(c, key);
+    uint64_t hash = mix(c, key);
+    struct shard *s = shard_of(c, hash);
     uint32_t i, *bucket;
 
     pthread_mutex_lock(&s->lock);
-    i = find(s, key);
+    i = find(s, key, hash);
     if (i) {
         list_remove(s, i);
     } else {
-        i = take_slot(s);
+        i = take_slot(c, s);
         s->slots[i].key = key;
-        bucket = &s->buckets[key.lo & s->mask];
+        bucket = bucket_of(s, hash);
         s->slots[i].chain = *bucket;
         *bucket = i;
     }

@@ -3,15 +3,20 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
+#include "base/mem.h"
 #include "cli/bench.h"
+
+#define MIB 1048576.0
 
 bool rr_bench_format_parse(const char *word, enum rr_bench_format *out)
 {
-    static const char *const names[] = { "table", "csv", "jsonl" };
-    int i;
+    static const char *const names[] = { "table", "csv", "json", "jsonl" };
+    size_t i;
 
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < RR_COUNT(names); i++) {
         if (strcmp(word, names[i])) continue;
         *out = (enum rr_bench_format)i;
         return true;
@@ -19,40 +24,130 @@ bool rr_bench_format_parse(const char *word, enum rr_bench_format *out)
     return false;
 }
 
-void rr_bench_head(enum rr_bench_format format, const struct rr_info *info)
+uint64_t rr_bench_rss(void)
 {
-    if (format == RR_BENCH_CSV)
-        printf("version,model,device,isa,dtype,threads,shape,pairs,tokens,runs,best_ms,median_ms,"
-               "p95_ms,pairs_per_s,tokens_per_s,gop_per_s\n");
-    if (format != RR_BENCH_TABLE) return;
-    printf("rerankd %s, %s, %s %s, %s, %" PRIu32 " threads\n", rr_version(), info->model,
-           info->dtype, info->isa, info->device_name, info->threads);
-    printf("%-10s %7s %9s %9s %9s %9s %9s %10s %8s\n", "shape", "tokens", "runs", "best ms",
-           "median", "p95", "pairs/s", "tokens/s", "GOP/s");
+    struct rr_error err;
+    uint64_t size = 0, resident = 0;
+    char *text;
+    size_t len;
+
+    if (rr_file_read(&text, &len, "/proc/self/statm", 4096, RR_MEM_MISC, &err)) return 0;
+    if (sscanf(text, "%" SCNu64 " %" SCNu64, &size, &resident) != 2) resident = 0;
+    rr_free(text);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void rr_bench_row(enum rr_bench_format format, const struct rr_info *info, const struct rr_shape *s)
+struct rates { /* of the median */
+    double pairs, tokens, gops, percent;
+};
+
+static struct rates rates_of(const struct rr_bench_host *h, const struct rr_shape *s)
 {
-    double seconds = s->median_ms / 1e3;
-    double pairs = s->n / seconds, tokens = (double)s->total_tokens / seconds;
-    double gops = s->ops / seconds / 1e9;
+    double seconds = s->times.median / 1e3;
+
+    return (struct rates){ s->n / seconds, (double)s->total_tokens / seconds,
+                           s->ops / seconds / 1e9,
+                           h->peak > 0 ? 100 * s->ops / seconds / h->peak : 0 };
+}
+
+static void table_head(const struct rr_bench_host *h)
+{
+    const struct rr_info *m = h->info;
+
+    printf("rerankd %s, %s, %s %s, %s, %" PRIu32 " threads\n", rr_version(), m->model, m->dtype,
+           m->isa, m->device_name, m->threads);
+    if (h->peak > 0)
+        printf("peak %.1f GOP/s, measured: %s on %" PRIu32 " threads, registers only\n",
+               h->peak / 1e9, m->dtype, m->threads);
+    printf("%-10s %7s %5s %9s %9s %9s %9s %9s %8s %6s\n", "shape", "tokens", "runs", "best ms",
+           "median", "p95", "pairs/s", "tokens/s", "GOP/s", "peak");
+}
+
+static void json_host(const struct rr_bench_host *h)
+{
+    const struct rr_info *m = h->info;
+
+    printf("{\"version\": \"%s\", \"model\": \"%s\", \"device\": \"%s\", \"device_name\": \"%s\", "
+           "\"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %" PRIu32
+           ", \"peak_gop_per_s\": %.2f, \"shapes\": [",
+           rr_version(), m->model, m->device, m->device_name, m->isa, m->dtype, m->threads,
+           h->peak / 1e9);
+}
+
+void rr_bench_head(enum rr_bench_format format, const struct rr_bench_host *h)
+{
+    if (format == RR_BENCH_TABLE)
+        table_head(h);
+    else if (format == RR_BENCH_JSON)
+        json_host(h);
+    else if (format == RR_BENCH_CSV)
+        printf("version,model,device,isa,dtype,threads,shape,pairs,tokens,runs,best_ms,median_ms,"
+               "p95_ms,pairs_per_s,tokens_per_s,gop_per_s,peak_percent,rss_bytes\n");
+    fflush(stdout);
+}
+
+static void json_row(const struct rr_bench_host *h, const struct rr_shape *s, bool whole)
+{
+    const struct rr_info *m = h->info;
+    struct rates r = rates_of(h, s);
+
+    printf("{\"shape\": \"%s\", \"pairs\": %" PRIu32 ", \"tokens\": %" PRIu64 ", \"runs\": %" PRIu32
+           ", \"best_ms\": %.3f, \"median_ms\": %.3f, \"p95_ms\": %.3f, "
+           "\"pairs_per_s\": %.2f, \"tokens_per_s\": %.1f, \"gop_per_s\": %.2f, "
+           "\"peak_percent\": %.2f",
+           s->name, s->n, s->total_tokens, s->times.runs, s->times.best, s->times.median,
+           s->times.p95, r.pairs, r.tokens, r.gops, r.percent);
+    if (whole)
+        printf(", \"device\": \"%s\", \"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %" PRIu32,
+               m->device, m->isa, m->dtype, m->threads);
+    printf("}");
+}
+
+void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
+                  const struct rr_shape *s, bool first)
+{
+    const struct rr_info *m = h->info;
+    struct rates r = rates_of(h, s);
+
+    switch (format) {
+    case RR_BENCH_TABLE:
+        printf("%-10s %7" PRIu64 " %5" PRIu32 " %9.2f %9.2f %9.2f %9.1f %9.0f %8.1f", s->name,
+               s->total_tokens, s->times.runs, s->times.best, s->times.median, s->times.p95,
+               r.pairs, r.tokens, r.gops);
+        printf(h->peak > 0 ? " %4.0f %%\n" : "\n", r.percent);
+        break;
+    case RR_BENCH_CSV:
+        printf("%s,%s,%s,%s,%s,%" PRIu32 ",%s,%" PRIu32 ",%" PRIu64 ",%" PRIu32
+               ",%.3f,%.3f,%.3f,%.2f,%.1f,%.2f,%.2f,%" PRIu64 "\n",
+               rr_version(), m->model, m->device, m->isa, m->dtype, m->threads, s->name, s->n,
+               s->total_tokens, s->times.runs, s->times.best, s->times.median, s->times.p95,
+               r.pairs, r.tokens, r.gops, r.percent, rr_bench_rss());
+        break;
+    case RR_BENCH_JSON:
+        if (!first) printf(", ");
+        json_row(h, s, false);
+        break;
+    case RR_BENCH_JSONL:
+        json_row(h, s, true);
+        printf("\n");
+        break;
+    }
+    fflush(stdout);
+}
+
+void rr_bench_tail(enum rr_bench_format format, const struct rr_bench_host *h)
+{
+    const struct rr_info *m = h->info;
 
     if (format == RR_BENCH_TABLE)
-        printf("%-10s %7" PRIu64 " %9" PRIu32 " %9.2f %9.2f %9.2f %9.1f %10.0f %8.1f\n", s->name,
-               s->total_tokens, s->runs, s->best_ms, s->median_ms, s->p95_ms, pairs, tokens, gops);
-    else if (format == RR_BENCH_CSV)
-        printf("%s,%s,%s,%s,%s,%" PRIu32 ",%s,%" PRIu32 ",%" PRIu64 ",%" PRIu32
-               ",%.3f,%.3f,%.3f,%.2f,%.1f,%.2f\n",
-               rr_version(), info->model, info->device, info->isa, info->dtype, info->threads,
-               s->name, s->n, s->total_tokens, s->runs, s->best_ms, s->median_ms, s->p95_ms, pairs,
-               tokens, gops);
-    else
-        printf("{\"shape\": \"%s\", \"pairs\": %" PRIu32 ", \"tokens\": %" PRIu64
-               ", \"runs\": %" PRIu32 ", \"best_ms\": %.3f, \"median_ms\": %.3f, \"p95_ms\": %.3f, "
-               "\"pairs_per_s\": %.2f, \"tokens_per_s\": %.1f, \"gop_per_s\": %.2f, "
-               "\"device\": \"%s\", \"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %" PRIu32
-               "}\n",
-               s->name, s->n, s->total_tokens, s->runs, s->best_ms, s->median_ms, s->p95_ms, pairs,
-               tokens, gops, info->device, info->isa, info->dtype, info->threads);
+        printf("memory: resident %.1f MiB, of it weights %.1f, workspace %.1f; mapped from the "
+               "model's files %.1f; open in %.0f ms\n",
+               (double)rr_bench_rss() / MIB, (double)m->weights_bytes / MIB,
+               (double)m->workspace_bytes / MIB, (double)m->mapped_bytes / MIB, h->open_ms);
+    else if (format == RR_BENCH_JSON)
+        printf("], \"memory\": {\"rss_bytes\": %" PRIu64 ", \"weights_bytes\": %" PRIu64
+               ", \"workspace_bytes\": %" PRIu64 ", \"mapped_bytes\": %" PRIu64
+               "}, \"open_ms\": %.1f}\n",
+               rr_bench_rss(), m->weights_bytes, m->workspace_bytes, m->mapped_bytes, h->open_ms);
     fflush(stdout);
 }

@@ -18,6 +18,8 @@
 #include "cli/cli.h"
 #include "cli/doctor.h"
 
+#define CROWDED 0.1 /* shares of time that are worth a remark */
+#define STOLEN 0.02
 #define RESERVED_FILES 64 /* descriptors that the server needs besides its connections */
 
 struct own {
@@ -136,8 +138,7 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
     case RR_ENOENT:
     case RR_EIO:
         if (stat(f->model, &st) != 0 && f->model[0] != '/' && strchr(f->model, '/'))
-            return "a name on a model hub is not enough: download the model, then set --model to "
-                   "its folder";
+            return "if it is the name of a model on the hub, fetch it: rerankd pull ORG/NAME";
         return "set --model to a folder with config.json, tokenizer.json and model.safetensors";
     case RR_EFORMAT: return "the file is damaged, or not complete: fetch it again";
     case RR_ENOTSUP:
@@ -232,6 +233,22 @@ static void look_at_limits(struct rr_findings *f)
                f->settings->threads, f->host.threads);
 }
 
+/* Other programs on the same processors, or other virtual machines on the same hardware. */
+static void look_at_load(struct rr_findings *f)
+{
+    const struct rr_host *h = &f->host;
+
+    if (h->runnable > h->cpus_online && h->waiting > CROWDED)
+        remark(f, false, "stop other programs, or give rerankd processors of its own (cpuset)",
+               "%u threads compete for %u processors; in the last ten seconds one had to wait "
+               "%.0f %% of the time",
+               h->runnable, h->cpus_online, 100 * h->waiting);
+    if (h->steal > STOLEN)
+        remark(f, false, "move to a machine whose processors are not shared",
+               "other virtual machines took %.1f %% of the processors' time since the start",
+               100 * h->steal);
+}
+
 /* ---- the sub-command ------------------------------------------------------------------------ */
 
 bool rr_doctor_ready(const struct rr_findings *f)
@@ -262,6 +279,7 @@ static int run_doctor(const struct rr_settings *settings, const void *own_fields
     look_at_model(&f, &opt);
     look_at_port(&f);
     look_at_limits(&f);
+    look_at_load(&f);
     if (own->json)
         rr_doctor_json(stdout, &f);
     else

@@ -299,7 +299,7 @@ static int compare(struct eval *e, struct rr_eval_report *r, size_t other, struc
         const struct rr_eval_query *q = &e->data.queries[i];
 
         if (q->n <= MAX_AGREEMENT)
-            rc = rr_verify_add(&agreement, a->scores + q->first, b->scores + q->first, q->n, -1,
+            rc = rr_verify_add(&agreement, a->scores + q->first, b->scores + q->first, q->n, NULL,
                                err);
     }
     rr_verify_report(&agreement, &r->agreement[other]);

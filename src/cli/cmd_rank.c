@@ -61,7 +61,7 @@ static int take(void *user, struct rr_pump_job *job, struct rr_error *err)
 static int skip_done(struct rank *r, struct rr_error *err)
 {
     struct rr_arena arena;
-    struct rr_list list;
+    struct rr_rank_list list;
     const char *id;
     bool got;
     int rc;
@@ -88,7 +88,7 @@ static int skip_done(struct rank *r, struct rr_error *err)
 static int submit_next(struct rank *r, struct rr_pump *pump, bool *got, struct rr_error *err)
 {
     struct rr_pump_job *job;
-    struct rr_list *list;
+    struct rr_rank_list *list;
     int rc = rr_pump_next(pump, &job, err);
 
     if (rc) return rc;

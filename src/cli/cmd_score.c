@@ -328,7 +328,7 @@ static int run_reference(const struct rr_settings *settings, const struct own *o
     }
     code = open_engine(settings, &engine);
     if (code) return code;
-    code = rr_score_reference(engine, own->reference, tolerance, own->json);
+    code = rr_score_reference("score", engine, own->reference, tolerance, own->json);
     rr_close(engine);
     return code;
 }

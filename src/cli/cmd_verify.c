@@ -13,16 +13,19 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/sample.h"
+#include "cli/score.h"
 #include "cli/verify.h"
 #include "rerank.h"
 
 #define MAX_FILE_BYTES ((size_t)1 << 30)
 #define MAX_DOCUMENTS 10000
+#define MAX_GRADE 100
 
 struct own {
-    const char *data, *gate;
-    bool json;
-    uint32_t limit;
+    const char *data, *top5, *tau, *tolerance;
+    bool json, gate, write, golden;
+    uint32_t limit, exact;
 };
 
 #define OWN(name, def, type, field, arg, help) \
@@ -32,11 +35,24 @@ struct own {
 
 static const struct rr_option own_options[] = {
     OWN("data", "", STR, data, "FILE",
-        "JSONL: {\"query\", \"documents\": [...], \"positive\": index of the relevant one, "
-        "optional}; empty: the model folder's reference.jsonl."),
-    OWN("limit", "0", U32, limit, "N", "Use the first N lists only; 0: all."),
-    OWN("gate", "0", STR, gate, "SHARE",
-        "Fail when the five best differ in more than 1 - SHARE of the lists; 0.99 is a good gate."),
+        "JSONL: {\"query\", \"documents\": [...]}, and, where known, \"positive\": index of the "
+        "relevant one, or \"labels\": a grade for each; empty: built-in lists."),
+    { "limit", "", "0", RR_OPTION_U32, offsetof(struct own, limit), 0, UINT32_MAX, "VERIFY", "N",
+      "Use the first N lists only; 0: all." },
+    OWN("gate", "false", BOOL, gate, "",
+        "Exit with 1 unless the precision is good enough: see --gate-top5 and --gate-tau."),
+    OWN("gate-top5", "0.99", STR, top5, "SHARE",
+        "With --gate: least share of lists whose five best are the same."),
+    OWN("gate-tau", "0", STR, tau, "TAU", "With --gate: least Kendall's tau."),
+    { "exact-top-k", "", "0", RR_OPTION_U32, offsetof(struct own, exact), 0, MAX_DOCUMENTS,
+      "VERIFY", "K",
+      "Also ask for an exact top K, re-scored in f32, and say whether it was; 0: no." },
+    OWN("write", "false", BOOL, write, "",
+        "Store the report as verify.json in the model's folder; re-scoring takes its bound, "
+        "\"drift\", from there."),
+    OWN("golden", "false", BOOL, golden, "",
+        "Instead: score the model folder's reference.jsonl and compare with the scores in it."),
+    OWN("tolerance", "2e-4", STR, tolerance, "X", "With --golden: larger differences fail."),
     OWN("json", "false", BOOL, json, "", "Print one JSON object."),
 };
 
@@ -46,6 +62,7 @@ struct verify {
     struct rr_verify sums;
     const char *path;
     uint64_t line; /* from 1 */
+    bool progress;
 };
 
 static int bad_line(const struct verify *v, struct rr_error *err, const char *what)
@@ -53,12 +70,31 @@ static int bad_line(const struct verify *v, struct rr_error *err, const char *wh
     return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": %s", v->path, v->line, what);
 }
 
-static int score_both(struct verify *v, const struct rr_request *req, long relevant,
+/* ---- one list ------------------------------------------------------------------------------- */
+
+static int score_exact(struct verify *v, const struct rr_request *req, const float *reference,
+                       struct rr_error *err)
+{
+    struct rr_request exact = *req;
+    struct rr_result *result;
+    int rc;
+
+    exact.exact_top_k = v->own->exact;
+    rc = rr_score(v->engines[1], &exact, &result, err);
+    if (rc) return rc;
+    rr_verify_add_exact(&v->sums, reference, result->order, req->n_documents, v->own->exact,
+                        result->n_rescored, result->exact);
+    rr_result_free(result);
+    return RR_OK;
+}
+
+/* grades: NULL when not known. */
+static int score_both(struct verify *v, const struct rr_request *req, const float *grades,
                       struct rr_error *err)
 {
-    float *logits = rr_alloc(RR_MEM_MISC, req->n_documents, 2 * sizeof(*logits));
+    size_t n = req->n_documents, i;
+    float *logits = rr_alloc(RR_MEM_MISC, n, 2 * sizeof(*logits));
     int rc = RR_OK, s;
-    size_t i;
 
     if (!logits) return rr_fail(err, RR_ENOMEM, "out of memory");
     for (s = 0; s < 2 && !rc; s++) {
@@ -66,56 +102,96 @@ static int score_both(struct verify *v, const struct rr_request *req, long relev
 
         rc = rr_score(v->engines[s], req, &result, err);
         if (rc) break;
-        for (i = 0; i < req->n_documents; i++)
-            logits[(size_t)s * req->n_documents + i] = result->scores[i].logit;
+        for (i = 0; i < n; i++) logits[(size_t)s * n + i] = result->scores[i].logit;
         rr_result_free(result);
     }
-    if (!rc)
-        rc = rr_verify_add(&v->sums, logits, logits + req->n_documents, req->n_documents, relevant,
-                           err);
+    if (!rc) rc = rr_verify_add(&v->sums, logits, logits + n, n, grades, err);
+    if (!rc && v->own->exact) rc = score_exact(v, req, logits, err);
     rr_free(logits);
+    if (!v->progress) return rc;
+    fprintf(stderr, "\r%zu lists, %zu pairs\033[K", v->sums.n_lists, v->sums.n_pairs);
+    fflush(stderr);
     return rc;
+}
+
+/* What the list says about relevance, into grades[n]; *known: it says something. */
+static int read_grades(const struct verify *v, const json_t *list, float *grades, size_t n,
+                       bool *known, struct rr_error *err)
+{
+    const json_t *positive = json_object_get(list, "positive");
+    const json_t *labels = json_object_get(list, "labels");
+    size_t i;
+
+    *known = true;
+    for (i = 0; i < n; i++) grades[i] = 0;
+    if (labels) {
+        if (json_array_size(labels) != n)
+            return bad_line(v, err, "\"labels\" has not as many members as \"documents\"");
+        for (i = 0; i < n; i++) {
+            const json_t *label = json_array_get(labels, i);
+            double grade = json_number_value(label);
+
+            if (!json_is_number(label) || grade < 0 || grade > MAX_GRADE)
+                return bad_line(v, err, "a label is not a number from 0 to 100");
+            grades[i] = (float)grade;
+        }
+    } else if (json_is_integer(positive) && json_integer_value(positive) >= 0 &&
+               (size_t)json_integer_value(positive) < n) {
+        grades[json_integer_value(positive)] = 1;
+    } else {
+        *known = false;
+    }
+    return RR_OK;
 }
 
 static int verify_list(struct verify *v, const json_t *list, struct rr_error *err)
 {
     const json_t *query = json_object_get(list, "query"),
                  *docs = json_object_get(list, "documents");
-    const json_t *positive = json_object_get(list, "positive");
     size_t n = json_array_size(docs), i;
     struct rr_request req = { .no_cache = true };
     struct rr_text *texts;
-    int rc;
+    float *grades;
+    bool known;
+    int rc = RR_OK;
 
     if (!json_is_string(query) || n == 0 || n > MAX_DOCUMENTS)
         return bad_line(v, err,
                         "expected an object with \"query\", a string, and \"documents\", an "
                         "array of 1 to 10000 strings");
     texts = rr_alloc(RR_MEM_MISC, n, sizeof(*texts));
-    if (!texts) return rr_fail(err, RR_ENOMEM, "out of memory");
-    for (i = 0; i < n; i++) {
+    grades = rr_alloc(RR_MEM_MISC, n, sizeof(*grades));
+    if (!texts || !grades) rc = rr_fail(err, RR_ENOMEM, "out of memory");
+    for (i = 0; i < n && !rc; i++) {
         const json_t *doc = json_array_get(docs, i);
 
-        if (!json_is_string(doc)) {
-            rr_free(texts);
-            return bad_line(v, err, "a document is not a string");
-        }
-        texts[i] = (struct rr_text){ json_string_value(doc), json_string_length(doc) };
+        if (!json_is_string(doc))
+            rc = bad_line(v, err, "a document is not a string");
+        else
+            texts[i] = (struct rr_text){ json_string_value(doc), json_string_length(doc) };
     }
     req.query = (struct rr_text){ json_string_value(query), json_string_length(query) };
     req.documents = texts;
     req.n_documents = n;
-    rc = score_both(v, &req, json_is_integer(positive) ? (long)json_integer_value(positive) : -1,
-                    err);
+    if (!rc) rc = read_grades(v, list, grades, n, &known, err);
+    if (!rc) rc = score_both(v, &req, known ? grades : NULL, err);
+    rr_free(grades);
     rr_free(texts);
     return rc;
+}
+
+/* ---- all lists ------------------------------------------------------------------------------ */
+
+static bool enough(const struct verify *v)
+{
+    return v->own->limit && v->sums.n_lists >= v->own->limit;
 }
 
 static int verify_lines(struct verify *v, const char *data, size_t len, struct rr_error *err)
 {
     const char *end = data + len;
 
-    while (data < end && !(v->own->limit && v->sums.n_lists >= v->own->limit)) {
+    while (data < end && !enough(v)) {
         const char *newline = memchr(data, '\n', (size_t)(end - data));
         struct rr_text line = { data, (size_t)((newline ? newline : end) - data) };
         struct rr_error why = { 0 };
@@ -134,121 +210,133 @@ static int verify_lines(struct verify *v, const char *data, size_t len, struct r
     return rr_fail(err, RR_EFORMAT, "%s: no lists in it", v->path);
 }
 
-static int open_engines(struct verify *v, const struct rr_settings *settings, struct rr_error *err)
+static int verify_file(struct verify *v, const char *path, struct rr_error *err)
+{
+    char *data;
+    size_t len;
+    int rc = rr_file_read(&data, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, err);
+
+    if (rc) return rc;
+    v->path = path;
+    rc = verify_lines(v, data, len, err);
+    rr_free(data);
+    return rc;
+}
+
+static int verify_sample(struct verify *v, struct rr_error *err)
+{
+    struct rr_text docs[RR_SAMPLE_DOCS];
+    struct rr_request req = { .documents = docs, .n_documents = RR_SAMPLE_DOCS, .no_cache = true };
+    int rc = RR_OK;
+    uint32_t i;
+
+    for (i = 0; i < RR_SAMPLE_LISTS && !rc && !enough(v); i++) {
+        float grades[RR_SAMPLE_DOCS] = { 0 };
+        long relevant;
+
+        rr_sample_list(i, &req.query, docs, &relevant);
+        grades[relevant] = 1;
+        rc = score_both(v, &req, grades, err);
+    }
+    return rc;
+}
+
+/* ---- command -------------------------------------------------------------------------------- */
+
+static int open_engines(struct verify *v, const struct rr_settings *settings, const char *model,
+                        struct rr_error *err)
 {
     struct rr_options opt;
     int rc;
 
     rr_settings_engine(settings, &opt);
     opt.cache_bytes = 0;
+    opt.shared_cache = NULL;
+    if (model) opt.model = model;
+    if (v->own->exact) opt.rescore_dtype = "f32";
     rc = rr_open(&v->engines[1], &opt, err);
-    if (rc) return rc;
+    if (rc || v->own->golden) return rc;
     opt.dtype = "f32";
+    opt.rescore_dtype = NULL;
     return rr_open(&v->engines[0], &opt, err);
 }
 
-/* ---- output --------------------------------------------------------------------------------- */
-
-static void print_json(const struct verify *v, const struct rr_verify_report *r)
+static bool parse_share(const char *option, const char *text, double least, double most,
+                        double *out)
 {
-    const struct rr_info *info = rr_engine_info(v->engines[1]);
+    char *end;
 
-    printf(
-        "{\"model\": \"%s\", \"dtype\": \"%s\", \"isa\": \"%s\", \"lists\": %zu, \"pairs\": %zu, "
-        "\"max_logit_difference\": %.6g, \"p99_logit_difference\": %.6g, "
-        "\"mean_logit_difference\": %.6g, \"kendall_tau\": %.6f, \"top1_equal\": %.6f, "
-        "\"top5_equal\": %.6f, \"top10_equal\": %.6f",
-        info->model, info->dtype, info->isa, r->lists, r->pairs, r->max_diff, r->p99_diff,
-        r->mean_diff, r->tau, r->top_equal[0], r->top_equal[1], r->top_equal[2]);
-    if (r->labelled)
-        printf(", \"labelled\": %zu, \"ndcg10\": [%.5f, %.5f], \"mrr10\": [%.5f, %.5f]",
-               r->labelled, r->ndcg[0], r->ndcg[1], r->mrr[0], r->mrr[1]);
-    printf("}\n");
+    *out = strtod(text, &end);
+    if (!*end && end != text && *out >= least && *out <= most) return true;
+    rr_cli_complain("verify", "--%s: found \"%.40s\", expected a number from %g to %g", option,
+                    text, least, most);
+    return false;
 }
 
-static void print_table(const struct verify *v, const struct rr_verify_report *r)
-{
-    const struct rr_info *info = rr_engine_info(v->engines[1]);
-    static const char *const names[RR_VERIFY_TOPS] = { "best equal", "5 best equal",
-                                                       "10 best equal" };
-    int i;
-
-    printf("%s, %s (%s) against f32\n", info->model, info->dtype, info->isa);
-    printf("%-22s %zu, %zu pairs\n", "lists", r->lists, r->pairs);
-    printf("%-22s max %.4g, 99 %% below %.4g, mean %.4g\n", "logit difference", r->max_diff,
-           r->p99_diff, r->mean_diff);
-    printf("%-22s %.4f\n", "Kendall's tau", r->tau);
-    for (i = 0; i < RR_VERIFY_TOPS; i++)
-        if (r->top_lists[i])
-            printf("%-22s %.2f %% of %zu lists\n", names[i], 100 * r->top_equal[i],
-                   r->top_lists[i]);
-    if (!r->labelled) return;
-    printf("%-22s %.4f, f32 %.4f (%zu labelled lists)\n", "nDCG@10", r->ndcg[1], r->ndcg[0],
-           r->labelled);
-    printf("%-22s %.4f, f32 %.4f\n", "MRR@10", r->mrr[1], r->mrr[0]);
-}
-
-/* ---- command -------------------------------------------------------------------------------- */
-
-static int run_data(struct verify *v, const struct rr_settings *settings, struct rr_error *err)
+static int run_golden(struct verify *v, double tolerance)
 {
     char path[4096];
-    char *data;
-    size_t len;
-    int rc = open_engines(v, settings, err);
 
-    if (rc) return rc;
-    v->path = v->own->data;
-    if (!*v->path) {
-        if (!rr_path_join(path, sizeof(path), rr_engine_info(v->engines[1])->path,
-                          "reference.jsonl"))
-            return rr_fail(err, RR_EINVAL, "the model's path is too long");
-        v->path = path;
-        if (!rr_file_exists(path))
-            return rr_fail(err, RR_ENOENT, "%s is not there: give --data FILE", path);
+    if (rr_path_join(path, sizeof(path), rr_engine_info(v->engines[1])->path, "reference.jsonl"))
+        return rr_score_reference("verify", v->engines[1], path, tolerance, v->own->json);
+    rr_cli_complain("verify", "the model's path is too long");
+    return RR_EXIT_FAILURE;
+}
+
+/* Prints, stores, judges: an exit code. */
+static int report(struct verify *v, double top5, double tau)
+{
+    const struct rr_info *info = rr_engine_info(v->engines[1]);
+    struct rr_verify_report r;
+    struct rr_error err = { 0 };
+    char line[160];
+    const char *why;
+
+    if (v->progress) fputs("\r\033[K", stderr);
+    rr_verify_report(&v->sums, &r);
+    if (v->own->json)
+        rr_verify_json(stdout, info, &r);
+    else
+        rr_verify_text(stdout, info, &r);
+    if (v->own->write) {
+        int rc = rr_verify_write(info, &r, &err);
+
+        if (rc) {
+            rr_cli_complain("verify", "%s", err.msg);
+            return rr_exit_code(rc);
+        }
     }
-    rc = rr_file_read(&data, &len, v->path, MAX_FILE_BYTES, RR_MEM_MISC, err);
-    if (rc) return rc;
-    rc = verify_lines(v, data, len, err);
-    rr_free(data);
-    return rc;
+    why = v->own->gate ? rr_verify_gate(&r, top5, tau, line, sizeof(line)) : NULL;
+    if (!why) return RR_EXIT_OK;
+    rr_cli_complain("verify", "%s", why);
+    return RR_EXIT_FAILURE;
 }
 
 static int run_verify(const struct rr_settings *settings, const void *fields, char **words,
                       int n_words)
 {
-    struct verify v = { .own = fields };
-    struct rr_verify_report report;
+    struct verify v = { .own = fields, .progress = rr_cli_is_terminal(stderr) };
     struct rr_error err = { 0 };
-    char *end;
-    double gate = strtod(v.own->gate, &end);
-    int rc, code = RR_EXIT_OK;
+    double top5, tau, tolerance;
+    int rc, code;
 
-    (void)words;
-    (void)n_words;
-    if (*end || end == v.own->gate || !(gate >= 0 && gate <= 1)) {
-        rr_cli_complain("verify", "--gate: found \"%.40s\", expected a share from 0 to 1",
-                        v.own->gate);
+    if (!parse_share("gate-top5", v.own->top5, 0, 1, &top5) ||
+        !parse_share("gate-tau", v.own->tau, -1, 1, &tau) ||
+        !parse_share("tolerance", v.own->tolerance, 0, 1e6, &tolerance))
         return RR_EXIT_USAGE;
-    }
     rr_verify_init(&v.sums);
-    rc = run_data(&v, settings, &err);
+    rc = open_engines(&v, settings, n_words ? words[0] : NULL, &err);
+    code = rr_exit_code(rc);
+    if (!rc && !v.own->golden) {
+        rc = *v.own->data ? verify_file(&v, v.own->data, &err) : verify_sample(&v, &err);
+        code = rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+    }
     if (rc) {
         rr_cli_complain("verify", "%s", err.msg);
-        code = rr_exit_code(rc);
+    } else if (v.own->golden) {
+        code = run_golden(&v, tolerance);
     } else {
-        rr_verify_report(&v.sums, &report);
-        if (v.own->json)
-            print_json(&v, &report);
-        else
-            print_table(&v, &report);
-        if (report.top_equal[1] < gate) {
-            rr_cli_complain("verify",
-                            "the five best are equal in %.2f %% of the lists, asked for "
-                            "are %.2f %%",
-                            100 * report.top_equal[1], 100 * gate);
-            code = RR_EXIT_FAILURE;
-        }
+        code = report(&v, top5, tau);
     }
     rr_verify_free(&v.sums);
     rr_close(v.engines[0]);
@@ -258,13 +346,15 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
 
 const struct rr_command rr_cmd_verify = {
     .name = "verify",
-    .args = "",
+    .args = "[MODEL]",
     .summary = "compare a precision with f32 on your own queries and documents",
     .about = "Scores lists at --dtype and in f32 and prints how far logits, orders and, where the\n"
-             "relevant document is known, nDCG and MRR are apart.",
+             "relevant documents are known, nDCG and MRR are apart. MODEL is a folder; without\n"
+             "it --model counts.",
     .sections = "MODEL DEVICE",
     .own = own_options,
     .n_own = RR_COUNT(own_options),
+    .max_words = 1,
     .run = run_verify,
 };
 

@@ -49,6 +49,10 @@ static void print_machine(FILE *out, const struct rr_findings *f, bool fr)
     fprintf(out, "%u  (online %u, affinity %u", h->threads, h->cpus_online, h->cpus_allowed);
     if (h->cpu_quota > 0.0) fprintf(out, ", cgroup %.2f", h->cpu_quota);
     fputs(")\n", out);
+    if (h->memory_nodes > 1) {
+        label(out, fr, "Memory nodes");
+        fprintf(out, "%u\n", h->memory_nodes);
+    }
     label(out, fr, "Memory");
     fprintf(out, "%s, %s %s", size_text(h->memory_total, a), size_text(h->memory_available, b),
             rr_tr(fr, "available"));
@@ -143,6 +147,13 @@ static void put_number(struct rr_buf *b, const char *key, uint64_t v)
     rr_buf_printf(b, "\"%s\":%llu,", key, (unsigned long long)v);
 }
 
+static void put_double(struct rr_buf *b, const char *key, double v)
+{
+    rr_buf_printf(b, "\"%s\":", key);
+    rr_buf_json_double(b, v);
+    rr_buf_putc(b, ',');
+}
+
 static void put_bool(struct rr_buf *b, const char *key, bool v)
 {
     rr_buf_printf(b, "\"%s\":%s,", key, v ? "true" : "false");
@@ -171,10 +182,12 @@ static void json_machine(struct rr_buf *b, const struct rr_findings *f)
     put_text(b, "isas", h->isas);
     put_number(b, "cpus_online", h->cpus_online);
     put_number(b, "cpus_allowed", h->cpus_allowed);
-    rr_buf_puts(b, "\"cpu_quota\":");
-    rr_buf_json_double(b, h->cpu_quota);
-    rr_buf_putc(b, ',');
+    put_double(b, "cpu_quota", h->cpu_quota);
     put_number(b, "threads", h->threads);
+    put_number(b, "runnable", h->runnable);
+    if (h->waiting >= 0) put_double(b, "waiting", h->waiting);
+    if (h->steal >= 0) put_double(b, "steal", h->steal);
+    put_number(b, "memory_nodes", h->memory_nodes);
     put_number(b, "memory_total", h->memory_total);
     put_number(b, "memory_available", h->memory_available);
     put_number(b, "memory_limit", h->memory_limit);

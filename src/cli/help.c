@@ -36,6 +36,8 @@ static const struct {
     { RR_EXIT_SOFTWARE, "An internal error." },
     { RR_EXIT_OSERR, "Out of memory or another refusal of the operating system." },
     { RR_EXIT_IOERR, "Output cannot be written." },
+    { RR_EXIT_TEMPFAIL, "A model cannot be fetched now; it may work later." },
+    { RR_EXIT_NOPERM, "A model cannot be fetched without a token, or with this one." },
     { RR_EXIT_CONFIG, "Bad environment, configuration file or model files." },
 };
 
@@ -178,7 +180,9 @@ void rr_cli_man(FILE *out)
           out);
     man_sources(out);
     fputs(".SH FILES\n.TP\n.I /etc/rerankd/rerankd.conf\nThe configuration file.\n"
-          ".TP\n.I \\(ti/.cache/rerankd\nCompiled tokenizers.\n.SH EXIT STATUS\n",
+          ".TP\n.I \\(ti/.cache/rerankd\nCompiled tokenizers.\n"
+          ".TP\n.I \\(ti/.cache/huggingface/hub\nModels of the hub; see HF_HOME.\n"
+          ".SH EXIT STATUS\n",
           out);
     for (i = 0; i < RR_COUNT(exit_codes); i++)
         fprintf(out, ".TP\n%d\n%s\n", exit_codes[i].code, exit_codes[i].meaning);

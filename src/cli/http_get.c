@@ -85,8 +85,7 @@ int rr_url_parse(struct rr_url *out, const char *text, struct rr_error *err)
 
 /* ---- exchange ------------------------------------------------------------------------------- */
 
-/* Waits until fd is ready for events; false when the deadline has passed. */
-static bool wait_for(int fd, short events, uint64_t deadline_ns)
+bool rr_http_wait(int fd, short events, uint64_t deadline_ns)
 {
     struct pollfd p = { .fd = fd, .events = events };
     uint64_t now, left_ms;
@@ -113,7 +112,7 @@ static int connect_to(const struct addrinfo *a, uint64_t deadline_ns)
     e = errno;
     if (e == EINPROGRESS) {
         e = ETIMEDOUT;
-        if (wait_for(fd, POLLOUT, deadline_ns) &&
+        if (rr_http_wait(fd, POLLOUT, deadline_ns) &&
             getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &size) != 0)
             e = errno;
     }
@@ -123,8 +122,7 @@ static int connect_to(const struct addrinfo *a, uint64_t deadline_ns)
     return -1;
 }
 
-static int open_connection(const struct rr_url *url, uint64_t deadline_ns, int *fd,
-                           struct rr_error *err)
+int rr_http_connect(const struct rr_url *url, uint64_t deadline_ns, int *fd, struct rr_error *err)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *a;
     int rc = getaddrinfo(url->host, url->port, &hints, &list);
@@ -143,30 +141,37 @@ static int open_connection(const struct rr_url *url, uint64_t deadline_ns, int *
     return rr_fail(err, RR_EIO, "%s", strerror_r(e, text, sizeof(text)));
 }
 
-static int send_request(int fd, const struct rr_url *url, uint64_t deadline_ns,
-                        struct rr_error *err)
+int rr_http_send(int fd, const char *data, size_t len, uint64_t deadline_ns, struct rr_error *err)
 {
-    char text[1600], reason[128];
-    bool v6 = strchr(url->host, ':') != NULL;
+    char reason[128];
     size_t at = 0;
-    size_t len = (size_t)snprintf(text, sizeof(text),
-                                  "GET %s HTTP/1.1\r\nHost: %s%s%s:%s\r\n"
-                                  "User-Agent: rerankd-healthcheck\r\nConnection: close\r\n\r\n",
-                                  url->path, v6 ? "[" : "", url->host, v6 ? "]" : "", url->port);
 
     while (at < len) {
-        ssize_t n = send(fd, text + at, len - at, MSG_NOSIGNAL);
+        ssize_t n = send(fd, data + at, len - at, MSG_NOSIGNAL);
 
         if (n > 0) {
             at += (size_t)n;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
-            if (!wait_for(fd, POLLOUT, deadline_ns))
+            if (!rr_http_wait(fd, POLLOUT, deadline_ns))
                 return rr_fail(err, RR_ETIMEDOUT, "the request was not taken in time");
         } else {
             return rr_fail(err, RR_EIO, "%s", strerror_r(errno, reason, sizeof(reason)));
         }
     }
     return RR_OK;
+}
+
+static int send_request(int fd, const struct rr_url *url, uint64_t deadline_ns,
+                        struct rr_error *err)
+{
+    char text[1600];
+    bool v6 = strchr(url->host, ':') != NULL;
+    size_t len = (size_t)snprintf(text, sizeof(text),
+                                  "GET %s HTTP/1.1\r\nHost: %s%s%s:%s\r\n"
+                                  "User-Agent: rerankd-healthcheck\r\nConnection: close\r\n\r\n",
+                                  url->path, v6 ? "[" : "", url->host, v6 ? "]" : "", url->port);
+
+    return rr_http_send(fd, text, len, deadline_ns, err);
 }
 
 /* "HTTP/1.1 200 OK". */
@@ -199,7 +204,7 @@ static int read_status(int fd, uint64_t deadline_ns, int *status, struct rr_erro
                            len ? "the answer is not HTTP/1.1"
                                : "the connection was closed without an answer");
         } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
-            if (!wait_for(fd, POLLIN, deadline_ns))
+            if (!rr_http_wait(fd, POLLIN, deadline_ns))
                 return rr_fail(err, RR_ETIMEDOUT, "no answer in time");
         } else {
             return rr_fail(err, RR_EIO, "%s", strerror_r(errno, reason, sizeof(reason)));
@@ -209,7 +214,7 @@ static int read_status(int fd, uint64_t deadline_ns, int *status, struct rr_erro
 
 int rr_http_get(const struct rr_url *url, uint64_t deadline_ns, int *status, struct rr_error *err)
 {
-    int fd, rc = open_connection(url, deadline_ns, &fd, err);
+    int fd, rc = rr_http_connect(url, deadline_ns, &fd, err);
 
     *status = 0;
     if (!rc) rc = send_request(fd, url, deadline_ns, err);

@@ -12,7 +12,7 @@
 #include "cli/score.h"
 #include "cli/texts.h"
 
-struct rr_list {       /* a query and what is to be ranked for it; all in the arena given to next */
+struct rr_rank_list { /* a query and what is ranked for it; all in the arena given to next */
     uint64_t line;     /* where it begins, from 1 */
     struct rr_text id; /* of the query; its line's number where the input has none */
     struct rr_text query;        /* text */
@@ -43,7 +43,7 @@ void rr_lists_close(struct rr_lists *l);
 
 /* The next list; *got is false at the end.  skip: neither texts nor documents are wanted. */
 RR_NODISCARD int rr_lists_next(struct rr_lists *l, bool skip, struct rr_arena *arena,
-                               struct rr_list *out, bool *got, struct rr_error *err);
+                               struct rr_rank_list *out, bool *got, struct rr_error *err);
 
 /* ---- output (rank_output.c) ----------------------------------------------------------------- */
 
@@ -68,7 +68,7 @@ RR_NODISCARD int rr_ranking_close(struct rr_ranking *r, struct rr_error *err);
 /* The query of the next list that the file has already; *id is NULL when there are no more, else
  * valid until the next call. */
 RR_NODISCARD int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err);
-RR_NODISCARD int rr_ranking_add(struct rr_ranking *r, const struct rr_list *list,
+RR_NODISCARD int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
                                 const struct rr_result *result, struct rr_error *err);
 
 #endif

@@ -89,7 +89,7 @@ static int keep_all(const struct rr_lists *l, struct rr_arena *arena, const json
 }
 
 static int take_json(const struct rr_lists *l, const json_t *v, bool skip, struct rr_arena *arena,
-                     struct rr_list *out, struct rr_error *err)
+                     struct rr_rank_list *out, struct rr_error *err)
 {
     const json_t *id = json_object_get(v, "id"), *ids = json_object_get(v, "ids");
     const json_t *query = json_object_get(v, "query"), *docs = json_object_get(v, "documents");
@@ -119,8 +119,8 @@ static int take_json(const struct rr_lists *l, const json_t *v, bool skip, struc
     return rc;
 }
 
-static int next_json(struct rr_lists *l, bool skip, struct rr_arena *arena, struct rr_list *out,
-                     bool *got, struct rr_error *err)
+static int next_json(struct rr_lists *l, bool skip, struct rr_arena *arena,
+                     struct rr_rank_list *out, bool *got, struct rr_error *err)
 {
     struct rr_text line;
     json_t *v;
@@ -205,7 +205,7 @@ static int check_new(struct rr_lists *l, struct rr_text id, struct rr_error *err
 
 /* The documents of the query whose first line was read ahead. */
 static int read_documents(struct rr_lists *l, bool skip, struct rr_arena *arena,
-                          struct rr_list *out, struct rr_error *err)
+                          struct rr_rank_list *out, struct rr_error *err)
 {
     struct rr_text *ids = NULL;
     size_t cap = 0;
@@ -239,8 +239,8 @@ static int read_documents(struct rr_lists *l, bool skip, struct rr_arena *arena,
     return rc;
 }
 
-static int next_trec(struct rr_lists *l, bool skip, struct rr_arena *arena, struct rr_list *out,
-                     bool *got, struct rr_error *err)
+static int next_trec(struct rr_lists *l, bool skip, struct rr_arena *arena,
+                     struct rr_rank_list *out, bool *got, struct rr_error *err)
 {
     struct rr_text *texts;
     size_t i;
@@ -263,7 +263,7 @@ static int next_trec(struct rr_lists *l, bool skip, struct rr_arena *arena, stru
     return rc;
 }
 
-int rr_lists_next(struct rr_lists *l, bool skip, struct rr_arena *arena, struct rr_list *out,
+int rr_lists_next(struct rr_lists *l, bool skip, struct rr_arena *arena, struct rr_rank_list *out,
                   bool *got, struct rr_error *err)
 {
     memset(out, 0, sizeof(*out));

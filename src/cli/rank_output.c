@@ -164,7 +164,7 @@ int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static void put_id(struct rr_buf *b, const struct rr_list *list, uint32_t document)
+static void put_id(struct rr_buf *b, const struct rr_rank_list *list, uint32_t document)
 {
     if (list->ids)
         rr_buf_put(b, list->ids[document].data, list->ids[document].len);
@@ -172,7 +172,7 @@ static void put_id(struct rr_buf *b, const struct rr_list *list, uint32_t docume
         rr_buf_printf(b, "%" PRIu32, document);
 }
 
-static void put_trec(struct rr_buf *b, const struct rr_ranking *r, const struct rr_list *list,
+static void put_trec(struct rr_buf *b, const struct rr_ranking *r, const struct rr_rank_list *list,
                      const struct rr_result *result, size_t n)
 {
     size_t i;
@@ -187,8 +187,8 @@ static void put_trec(struct rr_buf *b, const struct rr_ranking *r, const struct 
     }
 }
 
-static void put_json(struct rr_buf *b, const struct rr_list *list, const struct rr_result *result,
-                     size_t n)
+static void put_json(struct rr_buf *b, const struct rr_rank_list *list,
+                     const struct rr_result *result, size_t n)
 {
     size_t i;
 
@@ -211,8 +211,8 @@ static void put_json(struct rr_buf *b, const struct rr_list *list, const struct 
     rr_buf_puts(b, "]}\n");
 }
 
-int rr_ranking_add(struct rr_ranking *r, const struct rr_list *list, const struct rr_result *result,
-                   struct rr_error *err)
+int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
+                   const struct rr_result *result, struct rr_error *err)
 {
     size_t n = r->top ? RR_MIN(result->n_documents, (size_t)r->top) : result->n_documents;
 

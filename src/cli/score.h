@@ -98,7 +98,18 @@ void rr_progress_clear(struct rr_progress *p); /* before other output, and at th
 
 /* ---- re-scoring a reference ----------------------------------------------------------------- */
 
-/* Scores every line of a reference.jsonl and prints the largest differences.  Exit code. */
-int rr_score_reference(struct rr_engine *engine, const char *path, double tolerance, bool json);
+struct rr_reference_report {
+    uint64_t requests, pairs;
+    double logit, score; /* largest differences */
+};
+
+/* Scores every line of a reference.jsonl. */
+RR_NODISCARD int rr_reference_compare(struct rr_engine *engine, const char *path,
+                                      struct rr_reference_report *out, struct rr_error *err);
+
+/* Scores every line of a reference.jsonl and prints the largest differences.  Exit code; complains
+ * in the name of command. */
+int rr_score_reference(const char *command, struct rr_engine *engine, const char *path,
+                       double tolerance, bool json);
 
 #endif

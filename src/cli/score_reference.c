@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* score_reference.c - "rerankd score --reference": how far are our scores from known ones?
- * Layer: cli (L6).  Threads: one.
+/* score_reference.c - "rerankd score --reference" and "rerankd verify --golden": how far are our
+ * scores from known ones?  Layer: cli (L6).  Threads: one.
  *
  * Each line of the file: {"query", "documents": [...], "max_length", "logits": [...],
  * "scores": [...]}; other members are ignored. */
@@ -153,24 +153,44 @@ static void print_report(const struct comparison *c, double tolerance, bool ok, 
            ok ? "ok" : "too far from the reference");
 }
 
-int rr_score_reference(struct rr_engine *engine, const char *path, double tolerance, bool json)
+static int compare_file(struct comparison *c, struct rr_error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    int rc = rr_file_read(&text, &len, c->path, MAX_FILE_BYTES, RR_MEM_MISC, err);
+
+    if (rc) return rc;
+    rc = compare_text(c, text, len, err);
+    rr_free(text);
+    if (!rc && c->n_pairs == 0) rc = rr_fail(err, RR_EFORMAT, "%s: holds no pairs", c->path);
+    return rc;
+}
+
+int rr_reference_compare(struct rr_engine *engine, const char *path,
+                         struct rr_reference_report *out, struct rr_error *err)
+{
+    struct comparison c = { .engine = engine, .path = path };
+    int rc = compare_file(&c, err);
+
+    *out = (struct rr_reference_report){ c.n_requests, c.n_pairs, c.logit.difference,
+                                         c.score.difference };
+    return rc;
+}
+
+int rr_score_reference(const char *command, struct rr_engine *engine, const char *path,
+                       double tolerance, bool json)
 {
     struct comparison c = { .engine = engine, .path = path };
     struct rr_error err = { 0 };
-    char *text = NULL;
-    size_t len = 0;
     bool ok;
-    int rc = rr_file_read(&text, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, &err);
+    int rc = compare_file(&c, &err);
 
-    if (rc) {
-        rr_cli_complain("score", "%s", err.msg);
+    if (rc == RR_EIO || rc == RR_ENOENT || rc == RR_ETOOBIG) {
+        rr_cli_complain(command, "%s", err.msg);
         return RR_EXIT_NOINPUT;
     }
-    rc = compare_text(&c, text, len, &err);
-    rr_free(text);
-    if (!rc && c.n_pairs == 0) rc = rr_fail(&err, RR_EFORMAT, "%s: holds no pairs", path);
     if (rc) {
-        rr_cli_complain("score", "%s", err.msg);
+        rr_cli_complain(command, "%s", err.msg);
         return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
     }
     ok = c.logit.difference <= tolerance && c.score.difference <= tolerance;

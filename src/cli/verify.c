@@ -3,6 +3,7 @@
 #include "cli/verify.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,11 +79,37 @@ static int keep_diffs(struct rr_verify *v, const float *a, const float *b, size_
     return RR_OK;
 }
 
+/* Discounted gain of the ten best (Jarvelin and Kekalainen 2002), gains 2^grade - 1; and one by the
+ * rank of the first that is relevant at all. */
+static void rank_gains(const float *logits, const float *grades, size_t n, double *dcg, double *rr)
+{
+    size_t i;
+
+    *dcg = *rr = 0;
+    for (i = 0; i < n; i++) {
+        size_t rank = grades[i] > 0 ? rank_of(logits, n, i) : 10;
+
+        if (rank >= 10) continue;
+        *dcg += (exp2((double)grades[i]) - 1) / log2((double)rank + 2);
+        *rr = fmax(*rr, 1 / ((double)rank + 1));
+    }
+}
+
+static bool any_relevant(const float *grades, size_t n)
+{
+    size_t i;
+
+    for (i = 0; grades && i < n; i++)
+        if (grades[i] > 0) return true;
+    return false;
+}
+
 int rr_verify_add(struct rr_verify *v, const float *reference, const float *candidate, size_t n,
-                  long relevant, struct rr_error *err)
+                  const float *grades, struct rr_error *err)
 {
     const float *sides[2] = { reference, candidate };
     int rc = keep_diffs(v, reference, candidate, n, err);
+    double ideal, unused;
     size_t k, s;
 
     if (rc) return rc;
@@ -96,16 +123,31 @@ int rr_verify_add(struct rr_verify *v, const float *reference, const float *cand
         v->n_tops[k]++;
         v->tops[k] += same_top(reference, candidate, n, tops[k]);
     }
-    if (relevant < 0 || (size_t)relevant >= n) return RR_OK;
+    if (!any_relevant(grades, n)) return RR_OK;
     v->n_labelled++;
-    for (s = 0; s < 2; s++) { /* one relevant document: the ideal gain is 1 */
-        size_t rank = rank_of(sides[s], n, (size_t)relevant);
+    rank_gains(grades, grades, n, &ideal, &unused); /* the grades themselves are the best order */
+    for (s = 0; s < 2; s++) {
+        double dcg, rr;
 
-        if (rank >= 10) continue;
-        v->ndcg[s] += 1 / log2((double)rank + 2);
-        v->mrr[s] += 1 / ((double)rank + 1);
+        rank_gains(sides[s], grades, n, &dcg, &rr);
+        v->ndcg[s] += dcg / ideal;
+        v->mrr[s] += rr;
     }
     return RR_OK;
+}
+
+void rr_verify_add_exact(struct rr_verify *v, const float *reference, const uint32_t *order,
+                         size_t n, size_t k, size_t n_rescored, bool promised)
+{
+    bool equal = true;
+    size_t i;
+
+    for (i = 0; i < k && i < n; i++) equal = equal && rank_of(reference, n, order[i]) == i;
+    v->exact_k = k;
+    v->n_exact += equal;
+    v->n_promised += promised;
+    v->n_rescored += n_rescored;
+    v->n_considered += n;
 }
 
 static int by_value(const void *pa, const void *pb)
@@ -139,4 +181,33 @@ void rr_verify_report(struct rr_verify *v, struct rr_verify_report *out)
         out->ndcg[i] = v->ndcg[i] / (double)v->n_labelled;
         out->mrr[i] = v->mrr[i] / (double)v->n_labelled;
     }
+    out->exact_k = v->exact_k;
+    if (!v->exact_k) return;
+    out->exact_equal = (double)v->n_exact / (double)v->n_lists;
+    out->exact_promised = (double)v->n_promised / (double)v->n_lists;
+    out->rescored = (double)v->n_rescored / (double)v->n_considered;
+}
+
+double rr_verify_drift(const struct rr_verify_report *r)
+{
+    return 1.5 * r->max_diff;
+}
+
+const char *rr_verify_gate(const struct rr_verify_report *r, double least_top5, double least_tau,
+                           char *line, size_t cap)
+{
+    if (r->top_lists[1] == 0)
+        snprintf(line, cap, "no list has more than five documents: the five best prove nothing");
+    else if (r->top_equal[1] < least_top5)
+        snprintf(line, cap,
+                 "the five best are equal in %.2f %% of the lists, asked for are %.2f %%",
+                 100 * r->top_equal[1], 100 * least_top5);
+    else if (r->tau < least_tau)
+        snprintf(line, cap, "Kendall's tau is %.4f, asked for is %.4f", r->tau, least_tau);
+    else if (r->exact_k && r->exact_equal < 1)
+        snprintf(line, cap, "with exact top %zu the order was f32's in %.2f %% of the lists only",
+                 r->exact_k, 100 * r->exact_equal);
+    else
+        return NULL;
+    return line;
 }

@@ -2,7 +2,7 @@
 /* body_attention_f32.h - one head of one sequence in f32.
  * Layer: cpu (L1).  Included by one level file, after body_linear_f32.h.
  *
- * K is packed like weights (its rows are output columns), V too (its columns are); then for MR
+ * K is packed like weights (its rows are output columns), V too (its columns are); then for QUERIES
  * queries at a time: a full row of scores each, softmax, and the product with V.  A row of scores
  * is short enough for the cache at the lengths that encoders have, so no online softmax is needed,
  * and the order of every sum depends on n_kv and head_dim alone. */
@@ -12,6 +12,11 @@
 #include <float.h>
 
 #include "cpu/body_linear_f32.h"
+
+#if !defined(QUERIES)
+#define QUERIES 12 /* at most 16: rows of scores that the scratch has room for */
+#endif
+_Static_assert(NR % (2 * VW) == 0, "softmax_row takes two vectors at a time");
 
 /* V, [n_kv, head_dim], into panels [ceil(head_dim / NR)][n_kv][NR]. */
 static void pack_values(float *dst, const float *src, size_t ld, uint32_t n_kv, uint32_t head_dim)
@@ -30,53 +35,83 @@ static void pack_values(float *dst, const float *src, size_t ld, uint32_t n_kv, 
         }
 }
 
-/* s[0 .. padded): scores, already scaled, with -FLT_MAX past the keys; becomes e^(s - max).
- * Returns 1 / sum. */
-static float softmax_row(float *s, uint32_t padded)
+/* s[0 .. padded): products, with anything past the n_kv keys; becomes e^(scale (s - max)), about 0
+ * past the keys.  Returns 1 / sum. */
+static float softmax_row(float *s, uint32_t n_kv, uint32_t padded, float scale)
 {
-    v m = v_set(-FLT_MAX), sum = v_set(0.0f);
+    v factor = v_set(scale * LOG2E), most = v_set(-FLT_MAX), sum0 = v_set(0.0f), sum1 = sum0;
 
+    for (uint32_t j = n_kv; j < padded; j++)
+        s[j] = scale < 0 ? FLT_MAX : -FLT_MAX;
     for (uint32_t j = 0; j < padded; j += VW)
-        m = v_max(m, v_load(s + j));
-    m = v_set(v_max_lane(m));
-    for (uint32_t j = 0; j < padded; j += VW) {
-        v e = v_exp_neg(v_sub(v_load(s + j), m));
+        most = v_max(most, v_mul(v_load(s + j), factor));
+    most = v_set(-v_max_lane(most));
+    for (uint32_t j = 0; j < padded; j += 2 * VW) { /* NR is a multiple of 2 VW */
+        v e0 = v_exp2_neg(v_fma(v_load(s + j), factor, most));
+        v e1 = v_exp2_neg(v_fma(v_load(s + j + VW), factor, most));
 
-        v_store(s + j, e);
-        sum = v_add(sum, e);
+        v_store(s + j, e0);
+        v_store(s + j + VW, e1);
+        sum0 = v_add(sum0, e0);
+        sum1 = v_add(sum1, e1);
     }
-    return 1.0f / v_sum(sum);
+    return 1.0f / v_sum(v_add(sum0, sum1));
 }
 
-static void add_bias(float *s, const float *bias, uint32_t n)
+/* s = scale s + bias, n of each. */
+static void add_bias(float *s, float scale, const float *bias, uint32_t n)
 {
+    v factor = v_set(scale);
     uint32_t j = 0;
 
     for (; j + VW <= n; j += VW)
-        v_store(s + j, v_add(v_load(s + j), v_load(bias + j)));
-    if (j < n) v_store_n(s + j, v_add(v_load_n(s + j, n - j), v_load_n(bias + j, n - j)), n - j);
+        v_store(s + j, v_fma(v_load(s + j), factor, v_load(bias + j)));
+    if (j < n)
+        v_store_n(s + j, v_fma(v_load_n(s + j, n - j), factor, v_load_n(bias + j, n - j)), n - j);
 }
 
 /* Scores of rows queries against all keys, softmax: s[rows][padded], inv[rows]. */
 static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint32_t row,
                        uint32_t rows, float *s, uint32_t padded, float *inv)
 {
-    float acc[MR * NR] RR_ALIGNED(64);
-    v scale = v_set(a->scale);
+    struct tile_f32 t = { .acc = s, .lda = padded, .x = a->q + row * a->ldq, .ldx = a->ldq,
+                          .b = keys, .k = a->head_dim };
 
     for (uint32_t o = 0; o < padded; o += NR) {
-        memset(acc, 0, rows * NR * sizeof(*acc));
-        tiles_f32(acc, a->q + row * a->ldq, a->ldq, keys + (size_t)o * a->head_dim, a->head_dim,
-                  rows);
-        for (uint32_t i = 0; i < rows; i++)
-            for (uint32_t c = 0; c < NR; c += VW)
-                v_store(s + (size_t)i * padded + o + c, v_mul(v_load(acc + i * NR + c), scale));
+        const float *after = t.b + (size_t)NR * a->head_dim;
+
+        tiles_f32(t, rows, after);
+        t.acc += NR;
+        t.b = after;
     }
-    for (uint32_t i = 0; i < rows; i++) {
-        if (a->bias) add_bias(s + (size_t)i * padded, a->bias + (row + i) * a->ldb, a->n_kv);
-        for (uint32_t j = a->n_kv; j < padded; j++)
-            s[(size_t)i * padded + j] = -FLT_MAX;
-        inv[i] = softmax_row(s + (size_t)i * padded, padded);
+    for (uint32_t i = 0; i < rows; i++, s += padded) {
+        if (a->bias) add_bias(s, a->scale, a->bias + (row + i) * a->ldb, a->n_kv);
+        inv[i] = softmax_row(s, a->n_kv, padded, a->bias ? 1.0f : a->scale);
+    }
+}
+
+/* y = inv s V for rows queries. */
+static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint32_t row,
+                     uint32_t rows, const float *s, uint32_t padded, const float *inv)
+{
+    float acc[QUERIES * NR] RR_ALIGNED(64);
+    struct tile_f32 t = { .acc = acc, .lda = NR, .x = s, .ldx = padded, .b = values, .k = a->n_kv };
+
+    for (uint32_t d = 0; d < a->head_dim; d += NR) {
+        const float *after = t.b + (size_t)NR * a->n_kv;
+        uint32_t end = RR_MIN(d + NR, a->head_dim);
+
+        tiles_f32(t, rows, after);
+        t.b = after;
+        for (uint32_t i = 0; i < rows; i++) {
+            float *y = a->y + (row + i) * a->ldy;
+            uint32_t c = d;
+
+            for (; c + VW <= end; c += VW)
+                v_store(y + c, v_mul(v_load(acc + i * NR + (c - d)), v_set(inv[i])));
+            if (c < end)
+                v_store_n(y + c, v_mul(v_load(acc + i * NR + (c - d)), v_set(inv[i])), end - c);
+        }
     }
 }
 
@@ -84,30 +119,17 @@ static void attention_f32(const struct rr_attention_f32 *a)
 {
     uint32_t padded = (a->n_kv + NR - 1) / NR * NR, width = (a->head_dim + NR - 1) / NR * NR;
     float *keys = a->scratch, *values = keys + (size_t)padded * a->head_dim;
-    float *s = values + (size_t)a->n_kv * width;
-    float acc[MR * NR] RR_ALIGNED(64), inv[MR];
+    float *s = values + (size_t)a->n_kv * width, inv[QUERIES];
 
-    memset(keys, 0, (size_t)padded * a->head_dim * sizeof(*keys));
+    memset(keys + (size_t)(padded - NR) * a->head_dim, 0, (size_t)NR * a->head_dim * sizeof(*keys));
     pack_rows(keys, a->k, a->ldk * sizeof(float), RR_F32, 0, a->n_kv, a->head_dim);
     pack_values(values, a->v, a->ldv, a->n_kv, a->head_dim);
 
-    for (uint32_t row = 0; row < a->n_q; row += MR) {
-        uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)MR);
+    for (uint32_t row = 0; row < a->n_q; row += QUERIES) {
+        uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)QUERIES);
 
         score_rows(a, keys, row, rows, s, padded, inv);
-        for (uint32_t d = 0; d < a->head_dim; d += NR) {
-            memset(acc, 0, rows * NR * sizeof(*acc));
-            tiles_f32(acc, s, padded, values + (size_t)d * a->n_kv, a->n_kv, rows);
-            for (uint32_t i = 0; i < rows; i++) {
-                float *y = a->y + (row + i) * a->ldy;
-                uint32_t end = RR_MIN(d + NR, a->head_dim), c = d;
-
-                for (; c + VW <= end; c += VW)
-                    v_store(y + c, v_mul(v_load(acc + i * NR + (c - d)), v_set(inv[i])));
-                if (c < end)
-                    v_store_n(y + c, v_mul(v_load(acc + i * NR + (c - d)), v_set(inv[i])), end - c);
-            }
-        }
+        mix_rows(a, values, row, rows, s, padded, inv);
     }
 }
 

@@ -150,10 +150,10 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
             memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
             tiles_bf16(acc, x, a->ldx, a->panels + o * panel, a->k, rows);
             switch (a->act) {
-            case RR_ACT_NONE: finish_f32(&f, acc, row, rows, o, RR_ACT_NONE); break;
-            case RR_ACT_GELU: finish_f32(&f, acc, row, rows, o, RR_ACT_GELU); break;
-            case RR_ACT_RELU: finish_f32(&f, acc, row, rows, o, RR_ACT_RELU); break;
-            case RR_ACT_TANH: finish_f32(&f, acc, row, rows, o, RR_ACT_TANH); break;
+            case RR_ACT_NONE: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_NONE); break;
+            case RR_ACT_GELU: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_GELU); break;
+            case RR_ACT_RELU: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_RELU); break;
+            case RR_ACT_TANH: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_TANH); break;
             case RR_ACT_SILU:
             case RR_ACT_GELU_TANH: break; /* of gated units only */
             }

@@ -3,10 +3,11 @@
  * Layer: cpu (L1).  Included by one level file, after body_rows.h; needs NR, the panel width (a
  * multiple of VW), MR, the rows of a full tile, and KC, the depth of a block along k.
  *
- * A tile is mr x NR sums in registers.  It starts from and ends in a small buffer, so that the
- * inner loop is alone in its function: compilers keep every sum in a register (check_spills), a row
- * of sums is the same chain of multiply-adds along k whatever mr and KC are, and the epilogue is
- * ordinary code.  The buffer's traffic is one load and store per KC multiply-adds. */
+ * A tile is mr x NR sums in registers.  It starts from 0 or from where it left off in memory, and
+ * ends there, so that the inner loop is alone in its function: compilers keep every sum in a
+ * register (check_spills), a row of sums is the same chain of multiply-adds along k whatever mr and
+ * KC are, and the epilogue is ordinary code.  The traffic is one load and store per KC
+ * multiply-adds. */
 #ifndef RR_CPU_BODY_LINEAR_F32_H
 #define RR_CPU_BODY_LINEAR_F32_H
 
@@ -15,8 +16,9 @@
 
 #define NV (NR / VW) /* vectors in a row of a tile */
 #if !defined(MB)
-#define MB (8 * MR) /* rows that share a panel's block while it is in the cache */
+#define MB 144 /* rows that share a block of weights while it is in the caches */
 #endif
+#define GROUP (128 / NR) /* panels that share a block of rows while it is in the L2 cache */
 
 /* What the tiles fetch ahead: the weights after the block at hand, spread evenly over all its
  * tiles. Without it the first tile of each block waits for memory while the others wait for
@@ -26,18 +28,30 @@ struct ahead {
     size_t step; /* bytes per turn of the inner loop */
 };
 
-/* acc[i][c] += sum over j < k of x[i][j] * b[j][c], in the order of j. */
-RR_INLINE void tile_f32(float *acc, const float *x, size_t ldx, const float *b, uint32_t k,
-                        struct ahead next, const int mr)
+struct tile_f32 {
+    float *acc; /* [rows, lda]: NR sums in each row */
+    size_t lda;
+    bool add;       /* go on with acc; otherwise it is written only */
+    const float *x; /* [rows, ldx], k of each */
+    size_t ldx;
+    const float *b; /* [k, NR] */
+    uint32_t k;
+    struct ahead next;
+};
+
+/* acc[i][c] = or += sum over j < k of x[i][j] * b[j][c], in the order of j. */
+RR_INLINE void tile_f32(const struct tile_f32 *t, const int mr)
 {
+    const float *x = t->x, *b = t->b;
+    struct ahead next = t->next;
     v s[MR][NV];
 
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
         for (int c = 0; c < NV; c++)
-            s[i][c] = v_load(acc + i * NR + c * VW);
-    for (uint32_t j = 0; j < k; j++) {
+            s[i][c] = t->add ? v_load(t->acc + i * t->lda + c * VW) : v_set(0.0f);
+    for (uint32_t j = 0; j < t->k; j++) {
         v w[NV];
 
         RR_UNROLL
@@ -45,7 +59,7 @@ RR_INLINE void tile_f32(float *acc, const float *x, size_t ldx, const float *b, 
             w[c] = v_load(b + c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
-            v a = v_set(x[(size_t)i * ldx + j]);
+            v a = v_set(x[(size_t)i * t->ldx + j]);
 
             RR_UNROLL
             for (int c = 0; c < NV; c++)
@@ -59,36 +73,42 @@ RR_INLINE void tile_f32(float *acc, const float *x, size_t ldx, const float *b, 
     for (int i = 0; i < mr; i++)
         RR_UNROLL
         for (int c = 0; c < NV; c++)
-            v_store(acc + i * NR + c * VW, s[i][c]);
+            v_store(t->acc + i * t->lda + c * VW, s[i][c]);
 }
 
 #define TILE(mr)                                                                                   \
-    static RR_NOINLINE void tile_f32_##mr(float *acc, const float *x, size_t ldx, const float *b,  \
-                                          uint32_t k, struct ahead next)                           \
-    {                                                                                              \
-        tile_f32(acc, x, ldx, b, k, next, mr);                                                     \
-    }
+    static RR_NOINLINE void tile_f32_##mr(const struct tile_f32 *t) { tile_f32(t, mr); }
 TILE(6)
+TILE(5)
 TILE(4)
+TILE(3)
 TILE(2)
 TILE(1)
 #undef TILE
 
-/* The same for any number of rows. */
-static void tiles_f32(float *acc, const float *x, size_t ldx, const float *b, uint32_t k,
-                      uint32_t rows)
+/* Rows of the next tile: six, unless that would leave one or two, which cost as much as four. */
+RR_INLINE uint32_t tile_rows(uint32_t left)
 {
-    uint32_t turns = rows / 6 + rows % 6 / 4 + rows % 6 % 4 / 2 + rows % 2; /* tiles */
-    struct ahead next = { (const char *)(b + (size_t)k * NR), NR * sizeof(float) / turns };
-    size_t tile = next.step * k;
+    return left > 9 ? 6 : left > 6 ? (left + 1) / 2 : left;
+}
 
-    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
-        tile_f32_6(acc, x, ldx, b, k, next);
-    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
-        tile_f32_4(acc, x, ldx, b, k, next);
-    for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
-        tile_f32_2(acc, x, ldx, b, k, next);
-    if (rows) tile_f32_1(acc, x, ldx, b, k, next);
+/* Any number of rows; after is the block of weights that will be needed next. */
+static void tiles_f32(struct tile_f32 t, uint32_t rows, const float *after)
+{
+    static void (*const tile[])(const struct tile_f32 *t) = {
+        tile_f32_1, tile_f32_2, tile_f32_3, tile_f32_4, tile_f32_5, tile_f32_6,
+    };
+
+    t.next = (struct ahead){ (const char *)after, NR * sizeof(float) / ((rows + 5) / 6) };
+    while (rows > 0) {
+        uint32_t n = tile_rows(rows);
+
+        tile[n - 1](&t);
+        t.acc += n * t.lda;
+        t.x += n * t.ldx;
+        t.next.at += t.next.step * t.k;
+        rows -= n;
+    }
 }
 
 RR_INLINE v activate(v a, enum rr_act act)
@@ -106,56 +126,77 @@ RR_INLINE v activate(v a, enum rr_act act)
     return a;
 }
 
-/* Rows of a finished tile become rows of y: columns [o, o + NR), the last cols < NR past n. */
-RR_INLINE void finish_f32(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
-                          uint32_t rows, uint32_t o, enum rr_act act)
+/* One row of finished sums becomes NR columns of row i of y from o on, fewer at the end. */
+RR_INLINE void finish_row(const struct rr_linear_f32 *a, const float *acc, uint32_t i, uint32_t o,
+                          enum rr_act act)
 {
-    uint32_t end = RR_MIN(o + NR, a->n_end);
+    float *y = a->y + i * a->ldy;
+    const float *res = a->residual ? a->residual + i * a->ldr : NULL;
+    uint32_t end = RR_MIN(o + NR, a->n_end), c = o;
 
-    for (uint32_t i = 0; i < rows; i++, acc += NR) {
-        float *y = a->y + (row + i) * a->ldy;
-        const float *res = a->residual ? a->residual + (row + i) * a->ldr : NULL;
-        uint32_t c = o;
+    for (; c + VW <= end; c += VW) {
+        v s = activate(v_add(v_load(acc + (c - o)), v_load(a->bias + c)), act);
 
-        for (; c + VW <= end; c += VW) {
-            v s = activate(v_add(v_load(acc + (c - o)), v_load(a->bias + c)), act);
+        if (res) s = v_add(s, v_load(res + c));
+        v_store(y + c, s);
+    }
+    if (c < end) {
+        v s = activate(v_add(v_load(acc + (c - o)), v_load_n(a->bias + c, end - c)), act);
 
-            if (res) s = v_add(s, v_load(res + c));
-            v_store(y + c, s);
+        if (res) s = v_add(s, v_load_n(res + c, end - c));
+        v_store_n(y + c, s, end - c);
+    }
+}
+
+/* The same for rows [row, row + rows) and panels [o, end), whose sums lie rows x NR apart. */
+RR_INLINE void finish_f32(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
+                          uint32_t rows, uint32_t o, uint32_t end, enum rr_act act)
+{
+    for (uint32_t i = 0; i < rows; i++)
+        for (uint32_t c = o; c < end; c += NR)
+            finish_row(a, acc + (size_t)(c - o) * rows + (size_t)i * NR, row + i, c, act);
+}
+
+/* Rows [row, row + rows), at most MB, times columns [o, end), at most GROUP panels.  A block of
+ * rows, KC deep, comes from the L2 cache for each panel and from memory once a group; a block of
+ * weights is read once for all rows. */
+static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows, uint32_t o,
+                      uint32_t end)
+{
+    float acc[GROUP * MB * NR] RR_ALIGNED(64);
+    uint32_t panels = (end - o + NR - 1) / NR;
+    size_t panel = (size_t)a->k * NR;
+
+    for (uint32_t k = 0; k < a->k; k += KC) {
+        uint32_t depth = RR_MIN(a->k - k, (uint32_t)KC);
+        const float *first = a->panels + (size_t)o * a->k + (size_t)k * NR;
+        struct tile_f32 t = { .acc = acc, .lda = NR, .add = k > 0, .x = a->x + row * a->ldx + k,
+                              .ldx = a->ldx, .b = first, .k = depth };
+
+        for (uint32_t p = 1; p <= panels; p++) {
+            const float *after = p < panels ? t.b + panel : first + (size_t)depth * NR;
+
+            tiles_f32(t, rows, after);
+            t.acc += rows * NR;
+            t.b = after;
         }
-        if (c < end) {
-            v s = activate(v_add(v_load(acc + (c - o)), v_load_n(a->bias + c, end - c)), act);
-
-            if (res) s = v_add(s, v_load_n(res + c, end - c));
-            v_store_n(y + c, s, end - c);
-        }
+    }
+    switch (a->act) {
+    case RR_ACT_NONE: finish_f32(a, acc, row, rows, o, end, RR_ACT_NONE); break;
+    case RR_ACT_GELU: finish_f32(a, acc, row, rows, o, end, RR_ACT_GELU); break;
+    case RR_ACT_RELU: finish_f32(a, acc, row, rows, o, end, RR_ACT_RELU); break;
+    case RR_ACT_TANH: finish_f32(a, acc, row, rows, o, end, RR_ACT_TANH); break;
+    case RR_ACT_SILU:
+    case RR_ACT_GELU_TANH: break; /* of gated units only */
     }
 }
 
 static void linear_f32(const struct rr_linear_f32 *a)
 {
-    float acc[MB * NR] RR_ALIGNED(64);
-
-    for (uint32_t row = 0; row < a->m; row += MB) {
-        uint32_t rows = RR_MIN(a->m - row, (uint32_t)MB);
-
-        for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
-            const float *panel = a->panels + (size_t)o * a->k;
-
-            memset(acc, 0, rows * NR * sizeof(*acc));
-            for (uint32_t k = 0; k < a->k; k += KC)
-                tiles_f32(acc, a->x + row * a->ldx + k, a->ldx, panel + (size_t)k * NR,
-                          RR_MIN(a->k - k, (uint32_t)KC), rows);
-            switch (a->act) {
-            case RR_ACT_NONE: finish_f32(a, acc, row, rows, o, RR_ACT_NONE); break;
-            case RR_ACT_GELU: finish_f32(a, acc, row, rows, o, RR_ACT_GELU); break;
-            case RR_ACT_RELU: finish_f32(a, acc, row, rows, o, RR_ACT_RELU); break;
-            case RR_ACT_TANH: finish_f32(a, acc, row, rows, o, RR_ACT_TANH); break;
-            case RR_ACT_SILU:
-            case RR_ACT_GELU_TANH: break; /* of gated units only */
-            }
-        }
-    }
+    for (uint32_t row = 0; row < a->m; row += MB)
+        for (uint32_t o = a->n_begin; o < a->n_end; o += GROUP * NR)
+            group_f32(a, row, RR_MIN(a->m - row, (uint32_t)MB), o,
+                      RR_MIN(o + GROUP * NR, a->n_end));
 }
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* body_linear_i8.h - packed int8 matrix product with its epilogue.
  * Layer: cpu (L1).  Included by one level file, after body_linear_f32.h and a dot_*.h, which gives:
- *   I8_TOP, I8_ZERO          as in struct rr_kern
+ *   I8_TOP, I8_WTOP, I8_ZERO as in struct rr_kern
  *   I8_MR                    rows of a full tile: 4 or 6
- *   dot_w, dot_w_load(p)     VW columns x 4 bytes of weights, made ready
- *   dot_x, dot_x_load(p)     4 bytes of a row, in every lane
- *   dot(sum, x, w)           sum plus the products of the four bytes in each lane, exactly
+ *   I8_STEP                  groups of four bytes that a turn takes: 1 or 2 (the second group is
+ *                            4 NR bytes further in the panel)
+ *   dot_w, dot_w_load(p)     VW columns x 4 I8_STEP bytes of weights, made ready
+ *   dot_x, dot_x_load(p)     4 I8_STEP bytes of a row, in every lane
+ *   dot(sum, x, w)           sum plus the products of the bytes in each lane, exactly
  * or, if the level has tiles of its own, defines tiles_i8 and I8_OWN_TILES.
  *
  * Same shape as the f32 product: see there.  Integer sums are exact, so their order is free. */
@@ -14,6 +16,8 @@
 
 #include "cpu/body_linear_f32.h"
 #include "cpu/body_rows_i8.h"
+
+_Static_assert(I8_WTOP == RR_I8_WFREE || I8_TOP * I8_WTOP <= INT16_MAX, "sums of four saturate");
 
 #if !defined(I8_OWN_TILES)
 
@@ -27,7 +31,7 @@ RR_INLINE void tile_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *
         RR_UNROLL
         for (int c = 0; c < NV; c++)
             s[i][c] = vi_load(acc + i * NR + c * VW);
-    for (uint32_t j = 0; j < groups; j++) {
+    for (uint32_t j = 0; j < groups; j += I8_STEP) {
         dot_w w[NV];
 
         RR_UNROLL
@@ -43,8 +47,8 @@ RR_INLINE void tile_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
-        b += 4 * NR;
-        x += 4;
+        b += 4 * NR * I8_STEP;
+        x += 4 * I8_STEP;
     }
     RR_UNROLL
     for (int i = 0; i < mr; i++)
@@ -73,8 +77,8 @@ static void tiles_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b,
 {
     uint32_t groups = depth / 4;
     struct ahead next = { (const char *)(b + (size_t)depth * NR),
-                          (size_t)4 * NR * I8_MR / (rows + I8_MR - 1) };
-    size_t tile = next.step * groups;
+                          (size_t)4 * NR * I8_STEP * I8_MR / (rows + I8_MR - 1) };
+    size_t tile = next.step * (groups / I8_STEP);
 
 #if I8_MR >= 6
     for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)

@@ -10,7 +10,7 @@
  * positive and e / (1 + e) for negative u, so nothing overflows. */
 RR_INLINE v v_gate(v x, v u)
 {
-    v zero = v_set(0.0f), e = v_exp_neg(v_sub(zero, v_abs(u)));
+    v zero = v_set(0.0f), e = v_exp2_neg(v_mul(v_abs(u), v_set(-LOG2E)));
 
     return v_div(v_fma(v_min(zero, x), e, v_max(zero, x)), v_add(v_set(1.0f), e));
 }

@@ -27,6 +27,7 @@
         .add_convert = add_convert,                                                                \
         .i8_nr = NR,                                                                               \
         .i8_top = I8_TOP,                                                                          \
+        .i8_wtop = I8_WTOP,                                                                        \
         .i8_zero = I8_ZERO,                                                                        \
         .quantize_i8 = quantize_i8,                                                                \
         .layernorm_i8 = layernorm_i8,                                                              \

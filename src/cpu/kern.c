@@ -13,7 +13,6 @@
 static const struct rr_kern *const levels[] = {
     &rr_kern_ref,
 #if defined(__x86_64__)
-    &rr_kern_avx2_u7,
     &rr_kern_avx2,
     &rr_kern_avxvnni,
     &rr_kern_avx512,

@@ -98,10 +98,11 @@ typedef void rr_add_convert_fn(float *y, const void *src, enum rr_dtype dtype, s
 /* ---- int8 ------------------------------------------------------------------------------------
  * Activations: one byte per value, one scale and one offset per row, found from the row alone:
  *     x[j] = offset + scale * q[j],  0 <= q[j] <= i8_top
- * Weights: one scale per output channel, w[o, j] = w_scale[o] * p[o, j], -127 <= p <= 127.  Then
+ * Weights: one scale per output channel, w[o, j] = w_scale[o] * p[o, j], -127 <= p <= 127, and no
+ * four of them that i8_wtop speaks of add up to more.  Then
  *     sum_j x[j] w[o, j] = w_scale[o] * (scale * sum_j q[j] p[o, j] + offset * sum_j p[o, j])
  * with an exact integer sum.  The rest is a fixed chain of roundings (kern_ref.c, finish_i8), so
- * that without an activation function all levels of one i8_top give the same bits.
+ * that without an activation function all levels give the same bits for the same weights.
  *
  * A byte of a row holds q - i8_zero: 0 for levels whose instruction takes unsigned activations, 127
  * for those that take signed ones.  Rows are only exchanged between kernels of one level.
@@ -112,6 +113,12 @@ typedef void rr_add_convert_fn(float *y, const void *src, enum rr_dtype dtype, s
  * stride of 4 nr, TDPBUSD; SMMLA after one interleave. */
 
 #define RR_I8_DEPTH 64 /* bytes of k that one step of the deepest instruction takes */
+
+/* i8_wtop: the most that the positive weights of a set of four of one channel may add up to, and
+ * the negative ones without their signs.  The sets are j, j + 1, j + 4 and j + 5 for every j that
+ * is a multiple of 8, or one plus 2: what an instruction set without VPDPBUSD adds in 16 bits,
+ * where i8_top * i8_wtop must fit. */
+#define RR_I8_WFREE 508 /* 4 * 127: no limit */
 
 static inline uint32_t rr_i8_depth(uint32_t k)
 {
@@ -207,9 +214,10 @@ struct rr_kern {
     rr_convert_fn *convert;
     rr_add_convert_fn *add_convert;
 
-    uint32_t i8_nr;  /* columns per panel */
-    uint32_t i8_top; /* largest q: 254, or 127 where products of full bytes would saturate */
-    int32_t i8_zero; /* what is taken off q to make a byte */
+    uint32_t i8_nr;   /* columns per panel */
+    uint32_t i8_top;  /* largest q */
+    uint32_t i8_wtop; /* what sets of four weights may add up to; RR_I8_WFREE: anything */
+    int32_t i8_zero;  /* what is taken off q to make a byte */
     rr_quantize_i8_fn *quantize_i8;
     rr_layernorm_i8_fn *layernorm_i8;
     rr_linear_i8_fn *linear_i8;

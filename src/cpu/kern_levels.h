@@ -7,7 +7,6 @@
 
 extern const struct rr_kern rr_kern_ref;
 #if defined(__x86_64__)
-extern const struct rr_kern rr_kern_avx2_u7;
 extern const struct rr_kern rr_kern_avx2;
 extern const struct rr_kern rr_kern_avxvnni;
 extern const struct rr_kern rr_kern_avx512;

@@ -313,6 +313,7 @@ const struct rr_kern rr_kern_ref = {
     .add_convert = add_convert,
     .i8_nr = NR,
     .i8_top = I8_TOP,
+    .i8_wtop = RR_I8_WFREE,
     .i8_zero = 0,
     .quantize_i8 = quantize_i8,
     .layernorm_i8 = layernorm_i8,

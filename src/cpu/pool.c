@@ -22,10 +22,14 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "cpu/numa.h"
+#include "cpu/pressure.h"
 #include "cpu/topology.h"
 
 #define SPIN_NS 40000       /* about what a sleep and a wake-up cost together */
+#define LOOK_NS 1000000000u /* between two looks at whether there are processors enough */
 #define SPINS_PER_LOOK 32   /* pauses between two looks at the clock */
 #define STACK_BYTES 1048576 /* kernels keep their scratch elsewhere */
 #define LINE 64
@@ -39,6 +43,7 @@ struct word {
 struct worker {
     struct rr_pool *pool;
     uint32_t index;
+    _Atomic int tid; /* 0 until the thread runs */
     pthread_t thread;
 };
 
@@ -51,7 +56,16 @@ struct rr_pool {
     void *user;
     uint32_t size;
     uint32_t started; /* workers that exist, without the owner */
-    bool pin;
+    /* Relaxed: whoever reads an old value spins once too long or too short. */
+    _Atomic uint32_t spin_ns;
+    bool pin;       /* each worker to its processor */
+    bool too_large; /* more threads than may run at once */
+    bool said;      /* that there are too few processors */
+    uint64_t looked_ns;
+    struct rr_crowd crowd;
+    struct rr_numa numa;
+    struct rr_numa_plan plan;
+    uint8_t node[RR_POOL_MAX]; /* of each worker, index into plan.ids */
     struct worker workers[]; /* [size], the first is unused: it is the owner */
 };
 
@@ -79,8 +93,9 @@ static void futex(struct word *w, int op, uint32_t arg)
     syscall(SYS_futex, (uint32_t *)&w->value, op, arg, NULL, NULL, 0);
 }
 
-/* Waits while w has the value old.  Acquire: what was written before the change is visible. */
-static uint32_t word_wait(struct word *w, uint32_t old)
+/* Waits while w has the value old, at first for spin_ns without sleeping.  Acquire: what was
+ * written before the change is visible. */
+static uint32_t word_wait(struct word *w, uint32_t old, uint64_t spin_ns)
 {
     uint64_t until = 0;
     uint32_t v;
@@ -92,7 +107,7 @@ static uint32_t word_wait(struct word *w, uint32_t old)
             if (v != old) return v;
             relax();
         }
-        if (until == 0) until = now_ns() + SPIN_NS;
+        if (until == 0) until = now_ns() + spin_ns;
     } while (now_ns() < until);
 
     /* Sequentially consistent on both sides: either the waker sees our count, or we (here or in the
@@ -111,7 +126,18 @@ static void word_wake(struct word *w)
         futex(w, FUTEX_WAKE_PRIVATE, INT32_MAX);
 }
 
-static void pin_to(uint32_t index)
+static uint64_t spin_of(const struct rr_pool *p)
+{
+    return atomic_load_explicit(&p->spin_ns, memory_order_relaxed);
+}
+
+/* tid 0: the calling thread.  A refusal costs some speed at most. */
+static void bind_to(int tid, size_t size, const cpu_set_t *set)
+{
+    (void)sched_setaffinity(tid, size, set);
+}
+
+static void pin_to(int tid, uint32_t index)
 {
     int cpu = rr_topology_cpu(index);
     cpu_set_t set;
@@ -119,8 +145,43 @@ static void pin_to(uint32_t index)
     if (cpu < 0 || cpu >= CPU_SETSIZE) return;
     CPU_ZERO(&set);
     CPU_SET((unsigned)cpu, &set);
-    /* A refusal costs some speed at most. */
-    (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+    bind_to(tid, sizeof(set), &set);
+}
+
+/* Called by the owner, whose own mask is the process's.  A worker that is pinned beside somebody
+ * else's work gets half a processor while another may be free; the scheduler does better then. */
+static void set_pins(struct rr_pool *p, bool pinned)
+{
+    cpu_set_t part[RR_NUMA_CPUS / CPU_SETSIZE];
+
+    if (sched_getaffinity(0, sizeof(part), part) != 0) return;
+    for (uint32_t i = 1; i < p->size; i++) {
+        int tid = atomic_load_explicit(&p->workers[i].tid, memory_order_relaxed);
+
+        if (pinned)
+            pin_to(tid, i);
+        else
+            bind_to(tid, sizeof(part), part);
+    }
+}
+
+/* To those of the processors of its node that the process may use. */
+static void keep_on_node(const struct rr_pool *p, uint32_t index)
+{
+    cpu_set_t part[RR_NUMA_CPUS / CPU_SETSIZE];
+    uint8_t id = p->plan.ids[p->node[index]];
+
+    if (sched_getaffinity(0, sizeof(part), part) != 0) return;
+    for (unsigned cpu = 0; cpu < RR_NUMA_CPUS; cpu++)
+        if (p->numa.node[cpu] != id) CPU_CLR_S(cpu, sizeof(part), part);
+    if (CPU_COUNT_S(sizeof(part), part)) bind_to(0, sizeof(part), part);
+}
+
+static bool one_node_only(const struct rr_numa *numa)
+{
+    for (unsigned cpu = 1; cpu < RR_NUMA_CPUS; cpu++)
+        if (numa->node[cpu] != numa->node[0]) return false;
+    return true;
 }
 
 static void *worker_main(void *arg)
@@ -132,10 +193,14 @@ static void *worker_main(void *arg)
 
     snprintf(name, sizeof(name), "rr-cpu-%u", w->index % 10000);
     pthread_setname_np(pthread_self(), name);
-    if (p->pin) pin_to(w->index);
+    atomic_store_explicit(&w->tid, (int)syscall(SYS_gettid), memory_order_relaxed);
+    if (p->pin)
+        pin_to(0, w->index);
+    else if (!one_node_only(&p->numa))
+        keep_on_node(p, w->index);
     for (;;) {
         /* The owner raises job once for each run and waits for all of us, so we never miss one. */
-        seen = word_wait(&p->job, seen);
+        seen = word_wait(&p->job, seen, spin_of(p));
         if (!p->fn) return NULL;
         p->fn(p->user, w->index);
         /* Release (part of seq_cst): the results are visible to the owner that sees zero. */
@@ -161,6 +226,20 @@ static int start(struct worker *w)
     return rc;
 }
 
+/* Who works where, before the first worker starts. */
+static int plan_nodes(struct rr_pool *p, uint32_t allowed, struct rr_error *err)
+{
+    uint32_t n = RR_MIN(allowed, RR_NUMA_CPUS);
+    int *cpus = rr_alloc(RR_MEM_MISC, n, sizeof(*cpus));
+
+    if (!cpus) return rr_fail(err, RR_ENOMEM, "out of memory for %u processors", n);
+    for (uint32_t i = 0; i < n; i++) cpus[i] = rr_topology_cpu(i);
+    rr_numa_read(&p->numa);
+    rr_numa_spread(&p->plan, p->node, p->size, &p->numa, cpus, n, sched_getcpu());
+    rr_free(cpus);
+    return RR_OK;
+}
+
 int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err)
 {
     struct rr_topology topo;
@@ -179,6 +258,13 @@ int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err)
     p->size = n_threads;
     rr_topology_get(&topo);
     p->pin = n_threads == topo.allowed && n_threads > 1;
+    p->too_large = n_threads > topo.threads;
+    atomic_store_explicit(&p->spin_ns, p->too_large ? 0 : SPIN_NS, memory_order_relaxed);
+    rc = plan_nodes(p, topo.allowed, err);
+    if (rc) {
+        rr_pool_close(p);
+        return rc;
+    }
     for (uint32_t i = 1; i < n_threads; i++) {
         p->workers[i].pool = p;
         p->workers[i].index = i;
@@ -210,10 +296,70 @@ uint32_t rr_pool_size(const struct rr_pool *p)
     return p->size;
 }
 
+uint32_t rr_pool_spin_ns(const struct rr_pool *p)
+{
+    return (uint32_t)spin_of(p);
+}
+
+uint32_t rr_pool_nodes(const struct rr_pool *p)
+{
+    return p->plan.n_nodes;
+}
+
+uint32_t rr_pool_node(const struct rr_pool *p, uint32_t worker)
+{
+    return p->node[worker];
+}
+
+uint32_t rr_pool_node_id(const struct rr_pool *p, uint32_t node)
+{
+    return p->plan.ids[node];
+}
+
+/* The owner is not bound: it is where it is. */
+static void find_owner(struct rr_pool *p)
+{
+    int cpu;
+
+    if (p->plan.n_nodes < 2) return;
+    cpu = sched_getcpu();
+    for (uint32_t i = 0; cpu >= 0 && cpu < RR_NUMA_CPUS && i < p->plan.n_nodes; i++)
+        if (p->plan.ids[i] == p->numa.node[cpu]) p->node[0] = (uint8_t)i;
+}
+
+/* Do our threads wait for processors?  Then nobody spins. */
+static void look_around(struct rr_pool *p)
+{
+    uint64_t now = now_ns(), run = 0, wait = 0;
+
+    if (p->too_large || now - p->looked_ns < LOOK_NS) return;
+    p->looked_ns = now;
+    atomic_store_explicit(&p->workers[0].tid, (int)syscall(SYS_gettid), memory_order_relaxed);
+    for (uint32_t i = 0; i < p->size; i++) {
+        int tid = atomic_load_explicit(&p->workers[i].tid, memory_order_relaxed);
+        uint64_t r, w;
+
+        if (tid == 0 || !rr_pressure_thread(tid, &r, &w)) return;
+        run += r;
+        wait += w;
+    }
+    rr_crowd_look(&p->crowd, run, wait);
+    if (p->crowd.crowded == (spin_of(p) == 0)) return;
+    atomic_store_explicit(&p->spin_ns, p->crowd.crowded ? 0 : SPIN_NS, memory_order_relaxed);
+    if (p->pin) set_pins(p, !p->crowd.crowded);
+    if (!p->crowd.crowded || p->said) return;
+    p->said = true;
+    rr_log(RR_INFO, /* no fault of ours, and nothing is wrong with any answer */
+           "compute threads waited %.0f %% of their time for a processor: other programs use them "
+           "too; fewer --threads, or more processors, would make answers faster",
+           100 * p->crowd.share);
+}
+
 void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user)
 {
     uint32_t left;
 
+    find_owner(p);
     if (p->size > 1) {
         p->fn = fn;
         p->user = user;
@@ -225,7 +371,8 @@ void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user)
     fn(user, 0);
     if (p->size > 1) {
         left = atomic_load_explicit(&p->busy.value, memory_order_acquire);
-        while (left != 0) left = word_wait(&p->busy, left);
+        while (left != 0) left = word_wait(&p->busy, left, spin_of(p));
+        look_around(p);
     }
 }
 
@@ -243,6 +390,6 @@ void rr_pool_barrier(struct rr_pool *p)
         atomic_fetch_add_explicit(&p->turn.value, 1, memory_order_seq_cst);
         word_wake(&p->turn);
     } else {
-        word_wait(&p->turn, turn);
+        word_wait(&p->turn, turn, spin_of(p));
     }
 }

@@ -18,10 +18,22 @@ struct rr_pool;
  * When the team has one thread for each processor of the affinity mask, the workers are pinned,
  * one to each but the first; the owner, a thread of the caller's, is left alone and finds the free
  * one.  A smaller team is never pinned: any choice of processors would be worse than the
- * scheduler's, which knows who else runs and which of them share a core. */
+ * scheduler's, which knows who else runs and which of them share a core.  On a machine of several
+ * memory nodes its workers are kept on the processors of their nodes, though.
+ *
+ * A team that is larger than what may run at once (affinity, quota) never spins, and neither does
+ * one whose threads turn out to wait for processors: then whoever is waited for needs ours.  Such a
+ * team is not pinned either.  This is looked at every second, and said once in the log. */
 RR_NODISCARD int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err);
 void rr_pool_close(struct rr_pool *p); /* NULL is allowed */
 uint32_t rr_pool_size(const struct rr_pool *p);
+uint32_t rr_pool_spin_ns(const struct rr_pool *p); /* how long a wait spins now */
+
+/* Memory nodes that the workers are spread over, at least 1; the node of a worker, below that,
+ * which for worker 0 is where the owner ran when the run began; the system's number of a node. */
+uint32_t rr_pool_nodes(const struct rr_pool *p);
+uint32_t rr_pool_node(const struct rr_pool *p, uint32_t worker);
+uint32_t rr_pool_node_id(const struct rr_pool *p, uint32_t node);
 
 /* Calls fn(user, worker) once on every worker (0 .. size-1) and returns when all are done. */
 typedef void rr_pool_fn(void *user, uint32_t worker);

@@ -9,7 +9,6 @@
 #include "cpu/topology.h"
 
 #include <limits.h>
-#include <math.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -283,18 +282,21 @@ void rr_topology_read(struct rr_topology *t, const char *root)
     }
 }
 
+uint32_t rr_topology_threads(uint32_t allowed, double quota)
+{
+    if (quota <= 0 || quota >= allowed) return RR_MAX(allowed, 1);
+    return quota < 1 ? 1 : (uint32_t)quota;
+}
+
 void rr_topology_get(struct rr_topology *out)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     struct mask m;
     int allowed = get_mask(&m) ? CPU_COUNT_S(sizeof(m), m.part) : 0;
-    double whole;
 
     memset(out, 0, sizeof(*out));
     out->online = online > 0 ? (uint32_t)online : 1;
     out->allowed = allowed > 0 ? (uint32_t)allowed : out->online;
     rr_topology_read(out, "");
-    out->threads = out->allowed;
-    whole = ceil(out->quota);
-    if (whole >= 1 && whole < out->threads) out->threads = (uint32_t)whole;
+    out->threads = rr_topology_threads(out->allowed, out->quota);
 }

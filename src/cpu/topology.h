@@ -10,13 +10,18 @@ struct rr_topology {
     uint32_t online;          /* processors of the machine */
     uint32_t allowed;         /* ... in our affinity mask */
     double quota;             /* CPUs by cgroup (cpu.max), 0: no limit */
-    uint32_t threads;         /* what to use: min(allowed, ceil(quota)), at least 1 */
+    uint32_t threads;         /* what to use: see rr_topology_threads */
     uint64_t memory_total;    /* bytes */
     uint64_t memory_available; /* what can still be had: MemAvailable, or less by cgroup */
     uint64_t memory_limit;    /* by cgroup, 0: none */
 };
 
 void rr_topology_get(struct rr_topology *out);
+
+/* Threads that compute: min(allowed, quota rounded down), at least 1.  Down, because a team of more
+ * threads than it may use processors is stopped by the kernel in the middle of a step, and all wait
+ * for the one that is. */
+uint32_t rr_topology_threads(uint32_t allowed, double quota);
 
 /* The i-th processor of the affinity mask (i modulo their number), or -1. */
 int rr_topology_cpu(uint32_t i);

@@ -7,15 +7,23 @@
 
 #include "cpu/kern.h"
 
-/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127; returns scale.  It is the
- * one with the least squared error among clipping points tried from the largest |w| downwards,
- * fitted to the rounded values.  Zeros give scale 0; NaN or infinity anywhere gives scale NaN. */
-float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k);
+/* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127 and sets of four within wtop
+ * (i8_wtop of the level); returns scale.  It is the one with the least squared error among those
+ * tried from the one that fits all values downwards, fitted to the rounded values.  Zeros give
+ * scale 0; NaN or infinity anywhere gives scale NaN. */
+float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop);
 
 /* Packs rows [row0, row0 + rows) of quantized weights, q is [rows, k], into panels of nr columns
  * (kern.h) and writes their sums to w_sum[row0 ...].  The caller zeroes the panels first. */
 void rr_weights_pack_i8(int8_t *panels, uint32_t nr, float *w_sum, const int8_t *q, uint32_t row0,
                         uint32_t rows, uint32_t k);
+
+/* To nearest even, NaN stays NaN; a value too large for f16 becomes infinite. */
+uint16_t rr_weights_round_bf16(float v);
+uint16_t rr_weights_round_f16(float v);
+
+/* Whether the sets of four of q[k] keep to wtop. */
+bool rr_weights_within(const int8_t *q, uint32_t k, uint32_t wtop);
 
 /* The same in bf16: w is [rows, k], rounded to nearest even. */
 void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_t row0,

@@ -40,16 +40,12 @@ static int score(struct rr_engine *e, struct rr_net *net, size_t i, float *logit
                  struct rr_error *err)
 {
     uint32_t max = e->limits.max_length, dropped, cu[2] = { 0, 0 };
-    struct rr_tok_ids a, b;
+    const struct rr_text texts[2] = { rr_text(samples[i].query), rr_text(samples[i].document) };
     struct rr_sequences seqs;
     int32_t *query = e->probe_ids + 2 * (size_t)max; /* free since the probe was made */
-    int rc = rr_tok_encode(e->tok, e->tokenize_scratch, rr_text(samples[i].query), max, 0, &a, err);
+    int rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, texts, max, query, e->ids,
+                            e->types, &cu[1], &dropped, err);
 
-    if (rc) return rc;
-    memcpy(query, a.ids, a.n * sizeof(*query));
-    a.ids = query;
-    rc = rr_tok_encode(e->tok, e->tokenize_scratch, rr_text(samples[i].document), max, 0, &b, err);
-    if (!rc) rc = rr_tok_pair(e->tok, &a, &b, max, 0, e->ids, e->types, &cu[1], &dropped, err);
     if (rc) return rc;
     seqs = (struct rr_sequences){
         .n_tokens = cu[1], .n_sequences = 1, .ids = e->ids, .types = e->types, .cu_seqlens = cu

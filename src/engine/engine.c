@@ -53,6 +53,7 @@ static void adopt(struct rr_engine *e, const struct rr_setup *s)
 
     e->info = s->info;
     e->tok = s->tok;
+    e->pairing = s->pairing;
     e->tok_fingerprint = rr_tok_fingerprint(s->tok);
     e->limits = s->limits;
     e->rescoring = s->rescoring;
@@ -104,25 +105,19 @@ static int start_threads(struct rr_engine *e, struct rr_error *err)
 
 /* ---- warm-up ------------------------------------------------------------------------------- */
 
-static const struct rr_text probe_query = { "Paris ?", 7 }, probe_document = { "Paris", 5 };
+static const struct rr_text probe_texts[2] = { { "Paris ?", 7 }, { "Paris", 5 } };
 
 /* The probe's tokens: a pair as a request would make it, cut to the shortest window. */
 static int make_probe(struct rr_engine *e, struct rr_error *err)
 {
-    struct rr_tok_ids a, b;
     uint32_t max = e->limits.max_length, dropped;
-    int32_t *ids = rr_calloc(RR_MEM_MISC, max, 3 * sizeof(*ids)), *query = ids + 2 * max;
+    int32_t *ids = rr_calloc(RR_MEM_MISC, max, 3 * sizeof(*ids));
     int rc;
 
     if (!ids) return rr_fail(err, RR_ENOMEM, "out of memory for the probe");
     e->probe_ids = ids;
-    rc = rr_tok_encode(e->tok, e->tokenize_scratch, probe_query, max, 0, &a, err);
-    if (rc) return rc;
-    memcpy(query, a.ids, a.n * sizeof(*ids)); /* the scratch is used again */
-    a.ids = query;
-    rc = rr_tok_encode(e->tok, e->tokenize_scratch, probe_document, max, 0, &b, err);
-    if (!rc)
-        rc = rr_tok_pair(e->tok, &a, &b, max, 0, ids, ids + max, &e->probe_cu[1], &dropped, err);
+    rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, probe_texts, max, ids + 2 * max,
+                        ids, ids + max, &e->probe_cu[1], &dropped, err);
     e->probe = (struct rr_sequences){ .n_tokens = e->probe_cu[1],
                                       .n_sequences = 1,
                                       .ids = ids,
@@ -157,7 +152,8 @@ static int build(struct rr_engine *e, const struct rr_options *opt, struct rr_er
 {
     int rc = copy_options(e, opt, err);
 
-    if (!rc && opt->cache_bytes) rc = rr_lru_open(&e->cache, opt->cache_bytes, err);
+    if (!rc && opt->cache_bytes) rc = rr_lru_open(&e->cache.memory, opt->cache_bytes, err);
+    if (!rc && opt->shared_cache) rc = rr_shared_open(&e->cache.shared, opt->shared_cache, err);
     if (!rc) rc = alloc_runner(e, err);
     if (!rc) rc = rr_tok_scratch_open(&e->tokenize_scratch, e->tok, err);
     if (!rc) rc = make_probe(e, err);
@@ -244,8 +240,10 @@ void rr_close(struct rr_engine *e)
         rr_net_close(&e->lanes[i].spare);
     }
     rr_tok_scratch_close(e->tokenize_scratch);
+    rr_pairing_close(&e->pairing);
     rr_tok_close(e->tok);
-    rr_lru_close(e->cache);
+    rr_shared_close(e->cache.shared);
+    rr_lru_close(e->cache.memory);
     rr_free(e->probe_ids);
     rr_free(e->batch);
     rr_free(e->outcomes);

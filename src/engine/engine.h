@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "cache/lru.h"
+#include "cache/tiers.h"
 #include "engine/batcher.h"
 #include "engine/job.h"
 #include "engine/net.h"
@@ -74,8 +74,9 @@ struct rr_engine {
     struct rr_info info;
     struct rr_tok *tok;
     uint64_t tok_fingerprint;
+    struct rr_pairing pairing;
     unsigned tok_flags;
-    struct rr_lru *cache; /* NULL: none */
+    struct rr_tiers cache;
     struct rr_limits limits;
     char *folder, *dtype, *isa; /* of the options, to open a device again */
     uint32_t option_threads;
@@ -141,6 +142,7 @@ struct rr_engine {
 struct rr_setup {
     struct rr_net nets[RR_LANES];
     struct rr_tok *tok;
+    struct rr_pairing pairing;
     struct rr_limits limits;
     struct rr_info info;
     bool rescoring;

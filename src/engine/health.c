@@ -15,6 +15,20 @@ const struct rr_info *rr_engine_info(const struct rr_engine *e)
     return &e->info;
 }
 
+static void shared_stats(struct rr_engine *e, struct rr_stats *out)
+{
+    struct rr_shared_stats shared;
+
+    if (!e->cache.shared) return;
+    rr_shared_stats(e->cache.shared, &shared);
+    out->shared_configured = true;
+    out->shared_up = shared.up;
+    out->shared_hits = shared.hits;
+    out->shared_misses = shared.misses;
+    out->shared_errors = shared.errors;
+    out->shared_dropped = shared.dropped;
+}
+
 void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
 {
     struct rr_lru_stats cache;
@@ -24,8 +38,9 @@ void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
     out->queue_bytes = e->queue_text;
     out->drift = e->drift;
     pthread_mutex_unlock(&e->lock);
-    if (!e->cache) return;
-    rr_lru_stats(e->cache, &cache);
+    shared_stats(e, out);
+    if (!e->cache.memory) return;
+    rr_lru_stats(e->cache.memory, &cache);
     out->cache_hits = cache.hits;
     out->cache_misses = cache.misses;
     out->cache_evictions = cache.evictions;

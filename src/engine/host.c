@@ -7,6 +7,9 @@
 #include "base/log.h"
 #include "cpu/features.h"
 #include "cpu/kern.h"
+#include "cpu/numa.h"
+#include "cpu/peak.h"
+#include "cpu/pressure.h"
 #include "cpu/topology.h"
 #include "rerank.h"
 
@@ -54,6 +57,7 @@ static void fill_cuda(struct rr_host *out)
 
 void rr_host_info(struct rr_host *out)
 {
+    struct rr_pressure pressure;
     struct rr_topology t;
 
     memset(out, 0, sizeof(*out));
@@ -65,10 +69,20 @@ void rr_host_info(struct rr_host *out)
     out->cpus_allowed = t.allowed;
     out->cpu_quota = t.quota;
     out->threads = t.threads;
+    rr_pressure_read(&pressure, "");
+    out->waiting = pressure.waiting;
+    out->steal = pressure.steal;
+    out->runnable = pressure.runnable;
+    out->memory_nodes = rr_numa_count();
     out->memory_total = t.memory_total;
     out->memory_available = t.memory_available;
     out->memory_limit = t.memory_limit;
     fill_cuda(out);
+}
+
+double rr_host_peak(const char *isa, const char *dtype, uint32_t threads)
+{
+    return rr_peak(isa, dtype, threads);
 }
 
 /* ---- log ----------------------------------------------------------------------------------- */

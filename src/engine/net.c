@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/text.h"
 #include "cache/key.h"
+#include "rerank.h"
 
 /* "cuda:1" -> "cuda", 1. */
 static int parse_device(const char *device, char name[16], uint32_t *index, struct rr_error *err)
@@ -42,12 +43,16 @@ static int open_backend(struct rr_net *net, const struct rr_net_config *config,
         .threads = config->threads,
         .isa = config->isa && strcmp(config->isa, "auto") ? config->isa : NULL,
         .dtype = config->dtype ? config->dtype : "auto",
+        .packed_dirs = { config->folder, config->packed_dir },
     };
+    const char *made_for = net->model ? rr_model_info(net->model)->dtype : "f32";
     const char *why = "";
     char name[16];
     uint32_t count;
     int rc = parse_device(config->device, name, &dev.index, err);
 
+    /* A folder that was made for a precision is computed in it. */
+    if (strcmp(dev.dtype, "auto") == 0 && strcmp(made_for, "f32")) dev.dtype = made_for;
     if (!rc) rc = rr_backend_find(&net->backend, name, err);
     if (rc) return rc;
     count = net->backend->device_count(&why);
@@ -71,6 +76,7 @@ static uint64_t fingerprint(const struct rr_net *net)
     struct rr_key key = rr_key_prefix(&c, rr_text(net->info.isa));
 
     key = rr_key_pair(key, rr_text(net->info.dtype));
+    key = rr_key_pair(key, rr_text(RR_VERSION)); /* a shared cache outlives a version */
     return rr_key_pair(key, rr_text(net->backend ? net->backend->name : "null")).lo;
 }
 
@@ -107,6 +113,8 @@ int rr_net_open(struct rr_net *net, const struct rr_net_config *config, struct r
 
     memset(net, 0, sizeof(*net));
     if (!rr_null_is(config->device)) rc = rr_model_open(&net->model, config->folder, err);
+    if (!rc && net->model && config->pairing)
+        rc = rr_pairing_judge(config->pairing, net->model, err);
     if (!rc) rc = rr_net_device(net, config, err);
     if (rc) rr_net_close(net);
     return rc;

@@ -5,6 +5,7 @@
 #define RR_ENGINE_NET_H
 
 #include "engine/null.h"
+#include "engine/prompts.h"
 #include "model/model.h"
 #include "rerank_backend.h"
 
@@ -13,6 +14,8 @@ struct rr_net_config { /* strings live as long as whoever opens */
     const char *device; /* "cpu", "cuda:0", "null:..." */
     const char *dtype, *isa;
     uint32_t threads;
+    const char *packed_dir; /* where packed weights are kept, beside the folder; NULL: nowhere */
+    const struct rr_pairing *pairing; /* NULL: not known yet */
 };
 
 struct rr_net {

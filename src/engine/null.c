@@ -117,6 +117,7 @@ int rr_null_tokenizer(struct rr_tok **out, struct rr_error *err)
     else
         rc = rr_tok_parse(out, (struct rr_text){ json.data, json.len }, "null", err);
     rr_buf_free(&json);
+    if (!rc) rr_tok_take_bytes(*out);
     return rc;
 }
 

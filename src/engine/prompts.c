@@ -83,35 +83,68 @@ static int find_word(const struct rr_tok *tok, struct rr_tok_scratch *s, const c
     return RR_OK;
 }
 
-static int judge(struct rr_model *model, const struct rr_tok *tok, const char *yes, const char *no,
-                 struct rr_error *err)
+static int find_words(struct rr_pairing *p, const struct rr_tok *tok, const char *yes,
+                      const char *no, struct rr_error *err)
 {
     struct rr_tok_scratch *s;
-    int32_t yes_id = -1, no_id = -1;
     int rc = rr_tok_scratch_open(&s, tok, err);
 
     if (rc) return rc;
-    rc = find_word(tok, s, yes, &yes_id, err);
-    if (!rc && no) rc = find_word(tok, s, no, &no_id, err);
+    rc = find_word(tok, s, yes, &p->yes, err);
+    if (!rc && no) rc = find_word(tok, s, no, &p->no, err);
     rr_tok_scratch_close(s);
-    return rc ? rc : rr_model_judge(model, yes_id, no_id, err);
+    return rc;
 }
 
-int rr_prompts_open(struct rr_prompt **out, struct rr_model *model, const struct rr_tok *tok,
-                    struct rr_error *err)
+int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
+                    const struct rr_tok *tok, struct rr_error *err)
 {
-    const struct rr_model_info *info = rr_model_info(model);
-
-    *out = NULL;
+    *p = (struct rr_pairing){ .fixed = rr_tok_pair_specials(tok), .yes = -1, .no = -1 };
     for (size_t i = 0; i < RR_COUNT(prompts); i++) {
         int rc = RR_OK;
 
-        if (strncmp(info->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
+        if (strncmp(model->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
             continue;
-        if (info->judge) rc = judge(model, tok, prompts[i].yes, prompts[i].no, err);
-        return rc ? rc : rr_prompt_open(out, tok, &prompts[i].form, err);
+        if (model->judge) rc = find_words(p, tok, prompts[i].yes, prompts[i].no, err);
+        if (!rc) rc = rr_prompt_open(&p->prompt, tok, &prompts[i].form, err);
+        if (!rc) p->fixed = rr_prompt_fixed(p->prompt);
+        return rc;
     }
-    if (!info->judge) return RR_OK;
+    if (!model->judge) return RR_OK;
     return rr_fail(err, RR_ENOTSUP, "%s: the wording that it was trained on is not known",
-                   info->architecture);
+                   model->architecture);
+}
+
+void rr_pairing_close(struct rr_pairing *p)
+{
+    rr_prompt_close(p->prompt);
+    p->prompt = NULL;
+}
+
+int rr_pairing_judge(const struct rr_pairing *p, struct rr_model *model, struct rr_error *err)
+{
+    return rr_model_info(model)->judge ? rr_model_judge(model, p->yes, p->no, err) : RR_OK;
+}
+
+int rr_pairing_ids(const struct rr_pairing *p, const struct rr_tok *tok, struct rr_tok_scratch *s,
+                   const struct rr_text texts[2], uint32_t max_length, int32_t *query,
+                   int32_t *ids, int32_t *types, uint32_t *n, uint32_t *dropped,
+                   struct rr_error *err)
+{
+    struct rr_tok_ids a, b;
+    uint32_t full = 0;
+    int rc;
+
+    if (p->prompt) {
+        rc = rr_prompt_pair(p->prompt, s, texts[0], texts[1], max_length, 0, ids, n, &full, err);
+        memset(types, 0, *n * sizeof(*types));
+        *dropped = full - *n;
+        return rc;
+    }
+    rc = rr_tok_encode(tok, s, texts[0], max_length, 0, &a, err);
+    if (rc) return rc;
+    memcpy(query, a.ids, a.n * sizeof(*query)); /* the scratch is used again */
+    a.ids = query;
+    rc = rr_tok_encode(tok, s, texts[1], max_length, 0, &b, err);
+    return rc ? rc : rr_tok_pair(tok, &a, &b, max_length, 0, ids, types, n, dropped, err);
 }

@@ -1,15 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* prompts.h - what causal rerankers are asked, and which of their words is the answer.
- * Layer: engine (L5).  Threads: any. */
+/* prompts.h - how a model wants to read a pair: by the tokenizer's template, or, for causal
+ * rerankers, inside the wording that they were trained on.  Layer: engine (L5).
+ * Threads: a pairing is immutable after open. */
 #ifndef RR_ENGINE_PROMPTS_H
 #define RR_ENGINE_PROMPTS_H
 
 #include "model/model.h"
 #include "tok/prompt.h"
 
-/* Opens the prompt of the model's architecture, and tells the model which tokens judge a pair.
- * *out is NULL for networks that read pairs by the tokenizer's template. */
-RR_NODISCARD int rr_prompts_open(struct rr_prompt **out, struct rr_model *model,
+struct rr_pairing {
+    struct rr_prompt *prompt; /* NULL: the template */
+    uint32_t fixed;           /* tokens that every pair has besides query and document */
+    int32_t yes, no;          /* tokens that judge a pair, if the model needs them; no may be < 0 */
+};
+
+/* For the model of that architecture.  RR_ENOTSUP: causal, and its wording is not known. */
+RR_NODISCARD int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
                                  const struct rr_tok *tok, struct rr_error *err);
+void rr_pairing_close(struct rr_pairing *p); /* zeros are allowed */
+
+/* Tells a causal model its words; nothing to do for others. */
+RR_NODISCARD int rr_pairing_judge(const struct rr_pairing *p, struct rr_model *model,
+                                  struct rr_error *err);
+
+/* One pair from its texts, with one scratch.  ids and types have room for max_length, query for as
+ * many.  *dropped: tokens cut, at least. */
+RR_NODISCARD int rr_pairing_ids(const struct rr_pairing *p, const struct rr_tok *tok,
+                                struct rr_tok_scratch *s, const struct rr_text texts[2],
+                                uint32_t max_length, int32_t *query, int32_t *ids, int32_t *types,
+                                uint32_t *n, uint32_t *dropped, struct rr_error *err);
 
 #endif

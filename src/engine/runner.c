@@ -59,24 +59,31 @@ int rr_forward(struct rr_engine *e, struct rr_net *net, uint32_t first, uint32_t
 
 /* ---- after a batch ------------------------------------------------------------------------- */
 
-/* Scores for the cache in memory; the shared one is given them here, too.  Lock not held: taken
- * units are ours. */
+/* Scores for the caches.  Lock not held: taken units are ours. */
 static void remember(struct rr_engine *e, uint32_t n)
 {
+    enum { AT_ONCE = 64 };
+    struct rr_key keys[AT_ONCE];
+    struct rr_cached values[AT_ONCE];
+    size_t m = 0;
     uint32_t i;
 
-    for (i = 0; i < n && e->cache; i++) {
+    for (i = 0; i < n; i++) {
         const struct rr_unit *u = e->batch[i];
         const struct rr_outcome *o = &e->outcomes[i];
 
         /* A unit whose key names another network's score was computed on a spare. */
         if (!u->cacheable || o->code || o->fingerprint != u->fingerprint) continue;
-        rr_lru_put(e->cache, u->key,
-                   (struct rr_cached){ .logit = o->logit,
-                                       .tokens = u->n_tokens & INT32_MAX,
-                                       .truncated = u->full_tokens > u->n_tokens,
-                                       .full_tokens = u->full_tokens });
+        keys[m] = u->key;
+        values[m++] = (struct rr_cached){ .logit = o->logit,
+                                          .tokens = u->n_tokens & INT32_MAX,
+                                          .truncated = u->full_tokens > u->n_tokens,
+                                          .full_tokens = u->full_tokens };
+        if (m < AT_ONCE) continue;
+        rr_tiers_put(&e->cache, keys, values, m);
+        m = 0;
     }
+    rr_tiers_put(&e->cache, keys, values, m);
 }
 
 /* Everyone who waits for the unit gets its outcome.  Their jobs are put into *touched, held. */

@@ -35,6 +35,7 @@ void rr_setup_close(struct rr_setup *s)
     int i;
 
     for (i = 0; i < RR_LANES; i++) rr_net_close(&s->nets[i]);
+    rr_pairing_close(&s->pairing);
     rr_tok_close(s->tok);
     memset(s, 0, sizeof(*s));
 }
@@ -44,7 +45,8 @@ void rr_setup_close(struct rr_setup *s)
 static struct rr_net_config config_of(const struct rr_options *opt, const char *device)
 {
     return (struct rr_net_config){ .folder = opt->model, .device = device, .dtype = opt->dtype,
-                                   .isa = opt->isa, .threads = opt->threads };
+                                   .isa = opt->isa, .threads = opt->threads,
+                                   .packed_dir = opt->packed_cache ? opt->cache_dir : NULL };
 }
 
 /* The model files are open.  A GPU that cannot be used is a warning and the CPU serves, unless the
@@ -77,7 +79,9 @@ static int open_null(struct rr_setup *s, const struct rr_options *opt, struct rr
     struct rr_net_config config = config_of(opt, opt->device);
     int rc = rr_net_open(&s->nets[RR_LANE_MAIN], &config, err);
 
-    return rc ? rc : rr_null_tokenizer(&s->tok, err);
+    if (!rc) rc = rr_null_tokenizer(&s->tok, err);
+    if (!rc) s->pairing.fixed = rr_tok_pair_specials(s->tok);
+    return rc;
 }
 
 /* The second precision: the same files on the same device.  None is needed if the first one is it
@@ -88,6 +92,8 @@ static int open_rescore(struct rr_setup *s, const struct rr_options *opt, struct
     const char *dtype = opt->rescore_dtype;
     struct rr_net_config config = config_of(opt, main->name);
     int rc;
+
+    config.pairing = &s->pairing;
 
     if (!main->model || !dtype || !*dtype || strcmp(dtype, "none") == 0 ||
         strcmp(dtype, main->info.dtype) == 0)
@@ -108,7 +114,7 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint
 {
     const struct rr_model *model = s->nets[RR_LANE_MAIN].model;
     uint32_t most = model ? rr_model_info(model)->max_length : NULL_MAX_LENGTH;
-    uint32_t least = rr_tok_pair_specials(s->tok) + 1;
+    uint32_t least = s->pairing.fixed + 1;
     uint32_t wanted = opt->max_length;
 
     if (!wanted) {
@@ -266,6 +272,14 @@ static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, stru
     return rc;
 }
 
+static int open_pairing(struct rr_setup *s, struct rr_error *err)
+{
+    struct rr_model *model = s->nets[RR_LANE_MAIN].model;
+    int rc = rr_pairing_open(&s->pairing, rr_model_info(model), s->tok, err);
+
+    return rc ? rc : rr_pairing_judge(&s->pairing, model, err);
+}
+
 static int open_files(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
     int rc;
@@ -275,6 +289,7 @@ static int open_files(struct rr_setup *s, const struct rr_options *opt, struct r
     rc = rr_model_open(&s->nets[RR_LANE_MAIN].model, opt->model, err);
     if (!rc) rc = open_tokenizer(s, opt, err);
     if (!rc) rc = check_vocab(s, err);
+    if (!rc) rc = open_pairing(s, err);
     if (!rc) rc = open_device(s, opt, err);
     if (!rc) rc = open_rescore(s, opt, err);
     return rc;

@@ -69,7 +69,8 @@ struct work {
 /* What is being added: one want and what its pair reads. */
 struct pair {
     struct rr_key key;
-    struct rr_tok_ids ids; /* of the document, or of the window */
+    struct rr_tok_ids ids; /* of the document, or of the window; unused with a prompt */
+    struct rr_text text;   /* the same as text */
     uint32_t doc, start, end;
     uint32_t full_tokens; /* 0: what the pair has, cut or not, is all that is known */
     bool window, cut;
@@ -124,15 +125,25 @@ struct answer { /* of the caches, for one pair */
     struct rr_cached hit;
 };
 
-/* The one place where scores are looked up, for a slice of documents or of windows at once: in
- * memory; a shared cache is to be asked here for all keys that are left, in one round trip. */
+/* The one place where scores are looked up, for a slice of documents or of windows at once. */
 static void look_up(const struct work *k, struct answer *a, size_t n)
 {
-    size_t i;
+    struct rr_key keys[RR_SLICE];
+    struct rr_cached found[RR_SLICE];
+    bool hit[RR_SLICE];
+    size_t i, m = 0;
 
-    if (k->job->req.no_cache || !k->w->e->cache) return;
+    if (k->job->req.no_cache) return;
     for (i = 0; i < n; i++)
-        if (!a[i].skip) a[i].found = rr_lru_get(k->w->e->cache, a[i].key, &a[i].hit);
+        if (!a[i].skip) keys[m++] = a[i].key;
+    if (!m) return;
+    rr_tiers_get(&k->w->e->cache, keys, m, found, hit);
+    for (i = 0, m = 0; i < n; i++) {
+        if (a[i].skip) continue;
+        a[i].found = hit[m];
+        if (hit[m]) a[i].hit = found[m];
+        m++;
+    }
 }
 
 static int add_cached(struct work *k, const struct pair *p, const struct rr_cached *hit)
@@ -156,7 +167,26 @@ static int add_cached(struct work *k, const struct pair *p, const struct rr_cach
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
-/* Puts query and p->ids together and adds the want with its unit. */
+/* Query and document as the model reads them, in w->ids and w->types.  With a prompt of the query's
+ * encoding only its length counts, so its scratch is free. */
+static int make_ids(const struct work *k, const struct pair *p, uint32_t *n, uint32_t *dropped)
+{
+    const struct rr_engine *e = k->w->e;
+    struct rr_worker *w = k->w;
+    uint32_t full = 0;
+    int rc;
+
+    if (!e->pairing.prompt)
+        return rr_tok_pair(e->tok, &k->query, &p->ids, k->job->max_length, k->flags, w->ids,
+                           w->types, n, dropped, k->err);
+    rc = rr_prompt_pair(e->pairing.prompt, w->query_scratch, k->job->req.query, p->text,
+                        k->job->max_length, k->flags, w->ids, n, &full, k->err);
+    memset(w->types, 0, *n * sizeof(*w->types));
+    *dropped = full - *n;
+    return rc;
+}
+
+/* Adds the want with its unit. */
 static int add_pair(struct work *k, const struct pair *p)
 {
     struct rr_worker *w = k->w;
@@ -164,8 +194,7 @@ static int add_pair(struct work *k, const struct pair *p)
     uint32_t n = 0, dropped = 0;
     struct rr_want *want;
     struct rr_unit *unit;
-    int rc = rr_tok_pair(w->e->tok, &k->query, &p->ids, job->max_length, k->flags, w->ids, w->types,
-                         &n, &dropped, k->err);
+    int rc = make_ids(k, p, &n, &dropped);
 
     if (rc) return rc;
     if (dropped && job->req.no_truncate) return too_long(k, p->doc);
@@ -253,6 +282,8 @@ static int add_some_windows(struct work *k, const struct rr_tok_ids *ids, struct
         p->ids = (struct rr_tok_ids){ .ids = ids->ids + start, .n = c->size };
         p->start = ids->starts[start];
         p->end = ids->ends[start + c->size - 1];
+        p->text = (struct rr_text){ k->job->req.documents[p->doc].data + p->start,
+                                    p->end - p->start };
         rc = a->found ? add_cached(k, p, &a->hit) : add_pair(k, p);
     }
     return rc;
@@ -263,8 +294,8 @@ static int add_windows(struct work *k, uint32_t doc, struct rr_key key)
 {
     const struct rr_text text = k->job->req.documents[doc];
     struct rr_tok *tok = k->w->e->tok;
-    uint32_t specials = rr_tok_pair_specials(tok), room = 0, i;
-    struct pair p = { .key = key, .doc = doc };
+    uint32_t specials = k->w->e->pairing.fixed, room = 0, i;
+    struct pair p = { .key = key, .doc = doc, .text = text };
     struct rr_tok_ids ids;
     struct cut c;
     int rc =
@@ -318,7 +349,7 @@ static void name_documents(struct work *k, struct answer *answers)
 static int add_document(struct work *k, uint32_t doc, const struct answer *a)
 {
     rr_job *job = k->job;
-    struct pair p = { .key = a->key, .doc = doc };
+    struct pair p = { .key = a->key, .doc = doc, .text = job->req.documents[doc] };
     bool windows = job->req.window.size > 0;
     int rc;
 
@@ -330,6 +361,7 @@ static int add_document(struct work *k, uint32_t doc, const struct answer *a)
     rc = need_query(k);
     if (rc) return rc;
     if (windows) return add_windows(k, doc, a->key);
+    if (k->w->e->pairing.prompt) return add_pair(k, &p);
     /* Longest-first truncation asks which side is longer and what fits the window, no more. */
     rc = rr_tok_encode(k->w->e->tok, k->w->doc_scratch, job->req.documents[doc],
                        FULL_FACTOR * RR_MAX(k->query.n, job->max_length) + 1, k->flags, &p.ids,

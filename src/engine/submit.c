@@ -111,7 +111,7 @@ static void estimate(rr_job *job)
 static int check_request(const struct rr_engine *e, const struct rr_request *req,
                          struct rr_error *err)
 {
-    uint32_t min = rr_tok_pair_specials(e->tok) + 1;
+    uint32_t min = e->pairing.fixed + 1;
 
     if (!req->documents || !req->n_documents)
         return rr_fail(err, RR_EINVAL, "a request needs at least one document");
@@ -122,6 +122,10 @@ static int check_request(const struct rr_engine *e, const struct rr_request *req
         return rr_fail(err, RR_EINVAL,
                        "max_length is %" PRIu32 ", allowed are %" PRIu32 " to %" PRIu32,
                        req->max_length, min, e->info.max_length);
+    if (req->truncate_left && e->pairing.prompt)
+        return rr_fail(err, RR_EINVAL,
+                       "texts cannot be cut from the left with this model: its prompt is cut at "
+                       "the end of the document");
     if (req->window.size && req->window.stride > req->window.size)
         return rr_fail(err, RR_EINVAL,
                        "window.stride is %" PRIu32 ", expected at most the size, "

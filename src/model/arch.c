@@ -7,6 +7,7 @@
 #include "model/arch_bert.h"
 #include "model/arch_deberta.h"
 #include "model/arch_decoder.h"
+#include "model/arch_gte.h"
 #include "model/arch_modernbert.h"
 #include "model/gguf_model.h"
 #include "model/model.h"
@@ -14,6 +15,7 @@
 #define BERT rr_arch_bert_read, rr_arch_bert_build, false
 #define MODERNBERT rr_arch_modernbert_read, rr_arch_modernbert_build, false
 #define DEBERTA rr_arch_deberta_read, rr_arch_deberta_build, false
+#define GTE rr_arch_gte_read, rr_arch_gte_build, false
 #define DECODER rr_arch_decoder_read, rr_arch_decoder_build
 
 const struct rr_arch rr_archs[] = {
@@ -24,6 +26,7 @@ const struct rr_arch rr_archs[] = {
     { "ElectraForSequenceClassification", RR_FAMILY_ELECTRA, 0, BERT },
     { "ModernBertForSequenceClassification", RR_FAMILY_MODERNBERT, 50283, MODERNBERT },
     { "DebertaV2ForSequenceClassification", RR_FAMILY_DEBERTA, 0, DEBERTA },
+    { "NewForSequenceClassification", RR_FAMILY_GTE, 0, GTE },
     { "Qwen3ForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true },
     { "Qwen2ForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true },
     { "GemmaForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true },

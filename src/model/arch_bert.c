@@ -83,6 +83,7 @@ struct embeddings {
 
 struct layer {
     struct rr_weight query, key, value, out; /* attention */
+    struct rr_weight qkv;                    /* flash: the first three stacked */
     struct norm attention_norm;
     struct rr_weight up, down; /* feed-forward */
     struct norm norm;
@@ -98,6 +99,8 @@ static const struct rr_weight_row embedding_rows[] = {
     ROW(embeddings, word, "word_embeddings.weight", RR_DIM_VOCAB, RR_DIM_EMBEDDING),
     ROW(embeddings, position, "position_embeddings.weight", RR_DIM_POSITIONS, RR_DIM_EMBEDDING),
     ROW(embeddings, type, "token_type_embeddings.weight", RR_DIM_TYPES, RR_DIM_EMBEDDING),
+};
+static const struct rr_weight_row embedding_norm_rows[] = {
     ROW(embeddings, norm.gamma, "LayerNorm.weight", RR_DIM_EMBEDDING),
     ROW(embeddings, norm.beta, "LayerNorm.bias", RR_DIM_EMBEDDING),
 };
@@ -125,6 +128,26 @@ static const struct rr_weight_row layer_rows[] = {
     ROW(layer, down.bias, "output.dense.bias", RR_DIM_HIDDEN),
     ROW(layer, norm.gamma, "output.LayerNorm.weight", RR_DIM_HIDDEN),
     ROW(layer, norm.beta, "output.LayerNorm.bias", RR_DIM_HIDDEN),
+};
+
+/* The same layers as "flash" implementations store them: queries, keys and values in one. */
+static const struct rr_weight_row flash_rows[] = {
+    ROW(layer, qkv.weight, "mixer.Wqkv.weight", RR_DIM_QKV, RR_DIM_HIDDEN),
+    ROW(layer, qkv.bias, "mixer.Wqkv.bias", RR_DIM_QKV),
+    ROW(layer, out.weight, "mixer.out_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, out.bias, "mixer.out_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, attention_norm.gamma, "norm1.weight", RR_DIM_HIDDEN),
+    ROW(layer, attention_norm.beta, "norm1.bias", RR_DIM_HIDDEN),
+    ROW(layer, up.weight, "mlp.fc1.weight", RR_DIM_INTERMEDIATE, RR_DIM_HIDDEN),
+    ROW(layer, up.bias, "mlp.fc1.bias", RR_DIM_INTERMEDIATE),
+    ROW(layer, down.weight, "mlp.fc2.weight", RR_DIM_HIDDEN, RR_DIM_INTERMEDIATE),
+    ROW(layer, down.bias, "mlp.fc2.bias", RR_DIM_HIDDEN),
+    ROW(layer, norm.gamma, "norm2.weight", RR_DIM_HIDDEN),
+    ROW(layer, norm.beta, "norm2.bias", RR_DIM_HIDDEN),
+};
+static const struct rr_weight_row flash_norm_rows[] = {
+    ROW(embeddings, norm.gamma, "emb_ln.weight", RR_DIM_EMBEDDING),
+    ROW(embeddings, norm.beta, "emb_ln.bias", RR_DIM_EMBEDDING),
 };
 
 /* The heads compute the same, under other names: BERT's first layer belongs to the network. */
@@ -231,13 +254,34 @@ static void add_last_layer(const struct build *s, const struct layer *l)
     add_after_attention(s, l, s->last.x, s->last.context, s->last.inner);
 }
 
+/* jinaai/jina-reranker-v2 and others of its implementation. */
+static bool is_flash(const struct rr_weights *w, const char *prefix)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "%sencoder.layers.0.mixer.Wqkv.weight", prefix);
+    return rr_checkpoint_find(w->checkpoint, name) != NULL;
+}
+
 static int bind_layer(struct rr_weights *w, const char *prefix, uint32_t i, struct layer *l,
                       struct rr_error *err)
 {
+    uint32_t h = w->dim[RR_DIM_HIDDEN];
+    struct rr_weight *parts[3] = { &l->query, &l->key, &l->value };
     char scope[48];
+    int rc;
 
-    snprintf(scope, sizeof(scope), "encoder.layer.%" PRIu32 ".", i);
-    return rr_weights_bind(w, prefix, scope, layer_rows, RR_COUNT(layer_rows), l, err);
+    if (!is_flash(w, prefix)) {
+        snprintf(scope, sizeof(scope), "encoder.layer.%" PRIu32 ".", i);
+        return rr_weights_bind(w, prefix, scope, layer_rows, RR_COUNT(layer_rows), l, err);
+    }
+    snprintf(scope, sizeof(scope), "encoder.layers.%" PRIu32 ".", i);
+    rc = rr_weights_bind(w, prefix, scope, flash_rows, RR_COUNT(flash_rows), l, err);
+    for (uint32_t k = 0; k < 3 && !rc; k++) {
+        parts[k]->weight = rr_weights_rows(w, l->qkv.weight, k * h, h);
+        parts[k]->bias = rr_weights_rows(w, l->qkv.bias, k * h, h);
+    }
+    return rc;
 }
 
 static int bind_head(struct rr_weights *w, const char *prefix, enum rr_family family,
@@ -261,6 +305,7 @@ static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
     w->dim[RR_DIM_TYPES] = c->types;
     w->dim[RR_DIM_HIDDEN] = c->hidden;
     w->dim[RR_DIM_EMBEDDING] = c->embedding;
+    w->dim[RR_DIM_QKV] = 3 * c->hidden;
     w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
 }
 
@@ -283,6 +328,11 @@ static int add_embeddings(const struct build *s, struct rr_weights *w, const cha
     int rc = rr_weights_bind(w, prefix, "embeddings.", embedding_rows, RR_COUNT(embedding_rows), &e,
                              err);
 
+    if (!rc && is_flash(w, prefix))
+        rc = rr_weights_bind(w, prefix, "", flash_norm_rows, RR_COUNT(flash_norm_rows), &e, err);
+    else if (!rc)
+        rc = rr_weights_bind(w, prefix, "embeddings.", embedding_norm_rows,
+                             RR_COUNT(embedding_norm_rows), &e, err);
     if (!rc && narrow)
         rc = rr_weights_bind(w, prefix, "", projection_rows, RR_COUNT(projection_rows), &e, err);
     if (rc) return rc;

@@ -311,7 +311,7 @@ int rr_arch_decoder_build(struct rr_weights *w, const struct rr_model_config *c,
 
     set_dims(&s);
     add_registers(&s);
-    rc = rr_rotary_tensor(w, c->theta, c->head_dim, &s.frequencies, err);
+    rc = rr_rotary_tensor(w, c->theta, c->head_dim, 0, &s.frequencies, err);
     if (!rc) rc = rr_weights_bind(w, "model.", "", end_rows, RR_COUNT(end_rows), &e, err);
     if (!rc) rc = one_more(&s, &e.norm, err);
     if (rc) return rc;

@@ -330,8 +330,8 @@ int rr_arch_modernbert_build(struct rr_weights *w, const struct rr_model_config 
 
     set_dims(w, c);
     add_registers(&s);
-    rc = rr_rotary_tensor(w, c->theta, c->head_dim, &s.frequencies[0], err);
-    if (!rc) rc = rr_rotary_tensor(w, c->local_theta, c->head_dim, &s.frequencies[1], err);
+    rc = rr_rotary_tensor(w, c->theta, c->head_dim, 0, &s.frequencies[0], err);
+    if (!rc) rc = rr_rotary_tensor(w, c->local_theta, c->head_dim, 0, &s.frequencies[1], err);
     if (!rc)
         rc = rr_weights_bind(w, "model.", "embeddings.", embedding_rows, RR_COUNT(embedding_rows),
                              &e, err);

@@ -230,6 +230,12 @@ const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint
     return s ? rr_safetensors_find(s->st, name) : NULL;
 }
 
+const char *rr_checkpoint_made_for(const struct rr_checkpoint *c)
+{
+    if (c->gguf) return ""; /* GGUF files do not say */
+    return rr_safetensors_made_for(c->shards[0].st);
+}
+
 uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c)
 {
     uint64_t sum = c->gguf ? rr_gguf_model_bytes(c->gguf) : 0;

@@ -32,6 +32,9 @@ const char *rr_checkpoint_path(const struct rr_checkpoint *c);
 const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint *c,
                                                       const char *name);
 
+/* As rr_safetensors_made_for, of the first file. */
+const char *rr_checkpoint_made_for(const struct rr_checkpoint *c);
+
 uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c); /* of all files */
 
 /* Of a GGUF file: its config.json, valid as long as c.  data is NULL for a folder. */

@@ -20,6 +20,7 @@ enum rr_family {                       /* networks that differ in more than size
                  RR_FAMILY_ELECTRA,    /* BERT with narrower embeddings and a head with GELU */
                  RR_FAMILY_MODERNBERT, /* rotary, local and global attention, gated units */
                  RR_FAMILY_DEBERTA,    /* attention by content and by distance */
+                 RR_FAMILY_GTE,        /* BERT with rotary positions and gated units */
                  RR_FAMILY_DECODER     /* causal, RMSNorm, shared keys: Qwen2, Qwen3, Gemma */
 };
 
@@ -40,6 +41,7 @@ struct rr_model_config {
     /* rotary networks */
     uint32_t kv_heads, head_dim;
     float theta, local_theta;     /* base of the angles, of layers that see all and of others */
+    float rotary_divisor;         /* of all frequencies; 0: 1 */
     uint32_t window;              /* local layers: tokens that one sees to each side */
     bool is_local[RR_MAX_LAYERS]; /* [layers] */
     enum rr_op_kind pool;         /* FIRST, MEAN or LAST: what the head reads */

@@ -29,6 +29,7 @@ struct rr_model {
     struct rr_weights weights;
     struct rr_program program;
     bool judged;
+    const struct rr_program *replaced; /* NULL: program is loaded */
 
     const struct rr_backend *backend; /* of loaded */
     struct rr_loaded *loaded;
@@ -123,7 +124,7 @@ static const char *dtype_name(unsigned seen)
     case 1u << RR_F32: return "f32";
     case 1u << RR_F16: return "f16";
     case 1u << RR_BF16: return "bf16";
-    default: return "mixed";
+    default: return seen & 1u << RR_I8 ? "int8" : "mixed";
     }
 }
 
@@ -149,6 +150,11 @@ static void fill_info(struct rr_model *m)
 
     memcpy(i->architecture, c->architecture, sizeof(i->architecture));
     snprintf(i->weights_dtype, sizeof(i->weights_dtype), "%s", dtype_name(m->weights.dtypes));
+    m->program.mixed = m->weights.dtypes & 1u << RR_I8;
+    snprintf(i->dtype, sizeof(i->dtype), "%s",
+             m->program.mixed                                                    ? "int8"
+             : strcmp(rr_checkpoint_made_for(m->checkpoint), "bf16") == 0 ? "bf16"
+                                                                          : "f32");
     i->layers = c->layers;
     i->hidden = c->hidden;
     i->heads = c->heads;
@@ -160,6 +166,7 @@ static void fill_info(struct rr_model *m)
     i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
+    m->program.fingerprint = i->fingerprint;
 }
 
 int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *err)
@@ -279,7 +286,7 @@ int rr_model_load(struct rr_model *m, const struct rr_backend *backend, struct r
                      limits->max_tokens);
         goto fail;
     }
-    rc = backend->load(device, &m->program, limits, &m->loaded, err);
+    rc = backend->load(device, m->replaced ? m->replaced : &m->program, limits, &m->loaded, err);
     if (rc) goto fail;
     m->backend = backend;
     return RR_OK;
@@ -297,6 +304,20 @@ void rr_model_unload(struct rr_model *m)
     rr_free(m->types);
     m->positions = NULL;
     m->types = NULL;
+}
+
+void rr_model_replace(struct rr_model *m, const struct rr_program *p)
+{
+    m->replaced = p;
+}
+
+int rr_model_observe(struct rr_model *m, rr_observe_fn *fn, void *user, struct rr_error *err)
+{
+    if (!m->loaded || !m->backend->observe)
+        return rr_fail(err, RR_ENOTSUP, "backend %s does not show the inputs of its layers",
+                       m->loaded ? m->backend->name : "none");
+    m->backend->observe(m->loaded, fn, user);
+    return RR_OK;
 }
 
 /* ---- forward ------------------------------------------------------------------------------ */
@@ -326,12 +347,15 @@ static int check_shape(const struct rr_model *m, const struct rr_sequences *s, s
     return RR_OK;
 }
 
-/* A network without types takes none.  The tokenizer of a RoBERTa-like model returns no token types
- * to the reference, which then takes zeros, whatever types the template in tokenizer.json writes
- * down.  With a table of one row there is no other valid reading. */
+/* A network without types takes none.  The tokenizer of a RoBERTa-like model, or of GTE, returns no
+ * token types to the reference, which then takes zeros, whatever types the template in
+ * tokenizer.json writes down.  With a table of one row there is no other valid reading. */
 static bool ignores_types(const struct rr_model *m)
 {
-    return m->config.types == 0 || (m->config.family == RR_FAMILY_ROBERTA && m->config.types == 1);
+    enum rr_family f = m->config.family;
+
+    return m->config.types == 0 ||
+           (m->config.types == 1 && (f == RR_FAMILY_ROBERTA || f == RR_FAMILY_GTE));
 }
 
 static int check_values(const struct rr_model *m, const struct rr_sequences *s,

@@ -17,7 +17,8 @@ struct rr_checkpoint;
 
 struct rr_model_info {
     char architecture[64];
-    char weights_dtype[16]; /* "f32", "f16", "bf16" or "mixed" */
+    char weights_dtype[16]; /* "f32", "f16", "bf16", "int8" (the linear layers') or "mixed" */
+    char dtype[8]; /* the arithmetic that the folder was made for: "int8", "bf16", else "f32" */
     uint32_t layers, hidden, heads, intermediate, vocab, types;
     uint32_t max_length; /* longest sequence the position table allows */
     uint64_t parameters;
@@ -56,6 +57,14 @@ void rr_model_unload(struct rr_model *m);
 /* Name of the i-th network that we have, NULL at the end; *gguf_types: "" or the types of weights
  * that are read from GGUF files of it. */
 const char *rr_model_supported(size_t i, const char **gguf_types);
+
+/* From now on p, which must stay as it is, is loaded instead of the model's own program: a copy of
+ * it with other tensors.  NULL: the own one again. */
+void rr_model_replace(struct rr_model *m, const struct rr_program *p);
+
+/* As rr_backend.observe of what is loaded; RR_ENOTSUP if the backend has none. */
+RR_NODISCARD int rr_model_observe(struct rr_model *m, rr_observe_fn *fn, void *user,
+                                  struct rr_error *err);
 
 /* Sequences to score: ids and types as the tokenizer made them, back to back. */
 struct rr_sequences {

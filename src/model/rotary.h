@@ -14,8 +14,14 @@
 RR_NODISCARD int rr_rotary_read(float *theta, const json_t *root, const char *where,
                                 const char *kind, const char *key, struct rr_error *err);
 
-/* f32 [head_dim / 2]: theta^(-2 j / head_dim), rounded as the reference rounds it. */
+/* rope_theta and rope_scaling of type "ntk" with its factor f (Su 2023, kexue.fm/archives/9706):
+ * theta f, and all frequencies divided by f^(2 / head_dim).  Into c->theta, c->rotary_divisor. */
+RR_NODISCARD int rr_rotary_read_ntk(struct rr_model_config *c, const json_t *root,
+                                    const char *where, struct rr_error *err);
+
+/* f32 [head_dim / 2]: theta^(-2 j / head_dim) / divisor, rounded as the reference rounds it.
+ * divisor 0: 1. */
 RR_NODISCARD int rr_rotary_tensor(struct rr_weights *w, float theta, uint32_t head_dim,
-                                  uint32_t *index, struct rr_error *err);
+                                  float divisor, uint32_t *index, struct rr_error *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include "model/safetensors.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -23,6 +24,7 @@ struct rr_safetensors {
     size_t n_slots;  /* a power of two */
     char *names;     /* all names, zero-terminated, one after the other */
     size_t header_bytes;
+    char made_for[8]; /* "" if no precision is written down */
 };
 
 struct parse { /* what the steps of one parse share */
@@ -39,7 +41,7 @@ static const struct rr_safetensors_dtype dtypes[] = {
     { "I64", 64, false, RR_F32 },    { "U64", 64, false, RR_F32 },
     { "I32", 32, false, RR_F32 },    { "U32", 32, false, RR_F32 },
     { "I16", 16, false, RR_F32 },    { "U16", 16, false, RR_F32 },
-    { "I8", 8, false, RR_F32 },      { "U8", 8, false, RR_F32 },
+    { "I8", 8, true, RR_I8 },        { "U8", 8, false, RR_F32 },
     { "BOOL", 8, false, RR_F32 },    { "C64", 64, false, RR_F32 },
     { "F8_E4M3", 8, false, RR_F32 }, { "F8_E5M2", 8, false, RR_F32 },
     { "F8_E8M0", 8, false, RR_F32 }, { "F6_E2M3", 6, false, RR_F32 },
@@ -179,6 +181,8 @@ static int check_metadata(const struct parse *p, const json_t *v)
                        rr_json_type_name(v));
     json_object_foreach((json_t *)v, key, x)
     {
+        if (json_is_string(x) && strcmp(key, RR_SAFETENSORS_MADE_FOR) == 0)
+            snprintf(p->st->made_for, sizeof(p->st->made_for), "%s", json_string_value(x));
         if (!json_is_string(x))
             return rr_fail(p->err, RR_EFORMAT,
                            "%s: __metadata__ has %s as a value, expected strings", p->where,
@@ -367,4 +371,9 @@ const struct rr_safetensors_entry *rr_safetensors_entries(const struct rr_safete
 size_t rr_safetensors_header_bytes(const struct rr_safetensors *st)
 {
     return st->header_bytes;
+}
+
+const char *rr_safetensors_made_for(const struct rr_safetensors *st)
+{
+    return st->made_for;
 }

@@ -52,6 +52,11 @@ const struct rr_safetensors_entry *rr_safetensors_find(const struct rr_safetenso
 const struct rr_safetensors_entry *rr_safetensors_entries(const struct rr_safetensors *st,
                                                           size_t *n);
 
+/* The precision ("int8", "bf16", "f16", "f32") that "rerankd quantize" wrote into __metadata__
+ * under RR_SAFETENSORS_MADE_FOR; "" in other files. */
+#define RR_SAFETENSORS_MADE_FOR "rerankd.dtype"
+const char *rr_safetensors_made_for(const struct rr_safetensors *st);
+
 /* Bytes before the data: the length field and the JSON. */
 size_t rr_safetensors_header_bytes(const struct rr_safetensors *st);
 

@@ -3,6 +3,7 @@
 #include "model/weights.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,12 +70,21 @@ static uint32_t row_shape(const struct rr_weights *w, const struct rr_weight_row
     return rank;
 }
 
-static int check_entry(const struct rr_weights *w, const struct rr_safetensors_entry *e,
-                       const uint32_t *shape, uint32_t rank, struct rr_error *err)
+/* A matrix that multiplies, not a table of rows. */
+static bool multiplies(const struct rr_weight_row *row)
+{
+    return row->dim[1] != RR_DIM_END && row->dim[0] != RR_DIM_VOCAB &&
+           row->dim[0] != RR_DIM_POSITIONS && row->dim[0] != RR_DIM_TYPES;
+}
+
+/* row: NULL for factors. */
+static int check_entry(const struct rr_weights *w, const struct rr_weight_row *row,
+                       const struct rr_safetensors_entry *e, const uint32_t *shape, uint32_t rank,
+                       struct rr_error *err)
 {
     char found[64], expected[64];
 
-    if (!e->type->usable)
+    if (!e->type->usable || (e->type->dtype == RR_I8 && !(row && multiplies(row))))
         return rr_fail(err, RR_ENOTSUP, "%s: tensor %s: dtype is %s, expected F32, F16 or BF16",
                        rr_checkpoint_path(w->checkpoint), e->name, e->type->name);
     if (e->rank == rank && memcmp(e->shape, shape, rank * sizeof(*shape)) == 0) return RR_OK;
@@ -112,6 +122,46 @@ static int copy_aligned(struct rr_weights *w, const struct rr_safetensors_entry 
     return RR_OK;
 }
 
+/* F32 factors of an I8 weight, in a tensor named after it; NULL if there is none. */
+static int bind_factors(struct rr_weights *w, const char *weight, const char *suffix, uint32_t n,
+                        const float **out, struct rr_error *err)
+{
+    const struct rr_safetensors_entry *e;
+    const void *data;
+    char name[NAME_BYTES + 16];
+    int rc;
+
+    *out = NULL;
+    snprintf(name, sizeof(name), "%.*s%s", NAME_BYTES - 1, weight, suffix);
+    e = rr_checkpoint_find(w->checkpoint, name);
+    if (!e) return RR_OK;
+    if (e->type->dtype != RR_F32 || !e->type->usable)
+        return rr_fail(err, RR_ENOTSUP, "%s: tensor %s: dtype is %s, expected F32",
+                       rr_checkpoint_path(w->checkpoint), e->name, e->type->name);
+    rc = check_entry(w, NULL, e, &n, 1, err);
+    data = e->data;
+    if (!rc && (uintptr_t)data % sizeof(float) != 0) rc = copy_aligned(w, e, &data, err);
+    if (rc) return rc;
+    *out = data;
+    for (uint32_t i = 0; i < n; i++)
+        if (!((*out)[i] >= 0 && (*out)[i] < 1e30f))
+            return rr_fail(err, RR_EFORMAT, "%s: tensor %s: value %" PRIu32 " is %g, expected a "
+                           "factor of 0 or more", rr_checkpoint_path(w->checkpoint), e->name, i,
+                           (double)(*out)[i]);
+    return RR_OK;
+}
+
+static int bind_i8(struct rr_weights *w, struct rr_tensor *t, struct rr_error *err)
+{
+    int rc = bind_factors(w, t->name, "_scale", t->shape[0], &t->scale, err);
+
+    if (!rc) rc = bind_factors(w, t->name, "_smooth", t->shape[1], &t->smooth, err);
+    if (!rc && !t->scale)
+        rc = rr_fail(err, RR_EFORMAT, "%s: tensor %s is I8, but there is no %s_scale",
+                     rr_checkpoint_path(w->checkpoint), t->name, t->name);
+    return rc;
+}
+
 static int bind(struct rr_weights *w, const struct rr_safetensors_entry *e, const uint32_t *shape,
                 uint32_t rank, uint32_t *index, struct rr_error *err)
 {
@@ -129,6 +179,11 @@ static int bind(struct rr_weights *w, const struct rr_safetensors_entry *e, cons
     for (uint32_t i = 0; i < rank; i++) {
         t.shape[i] = shape[i];
         elements *= shape[i];
+    }
+    if (t.dtype == RR_I8) {
+        int rc = bind_i8(w, &t, err);
+
+        if (rc) return rc;
     }
     w->parameters += elements;
     w->dtypes |= 1u << t.dtype;
@@ -157,7 +212,7 @@ int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
                            rr_checkpoint_path(w->checkpoint), prefix, scope, rows[i].name,
                            expected);
         }
-        rc = check_entry(w, e, shape, rank, err);
+        rc = check_entry(w, &rows[i], e, shape, rank, err);
         if (!rc) rc = bind(w, e, shape, rank, index, err);
         if (rc) return rc;
     }
@@ -166,7 +221,7 @@ int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
 
 static size_t element_bytes(const struct rr_tensor *t)
 {
-    return t->dtype == RR_F32 ? 4 : 2;
+    return t->dtype == RR_F32 ? 4 : t->dtype == RR_I8 ? 1 : 2;
 }
 
 uint32_t rr_weights_rows(struct rr_weights *w, uint32_t tensor, uint32_t row0, uint32_t rows)
@@ -177,14 +232,17 @@ uint32_t rr_weights_rows(struct rr_weights *w, uint32_t tensor, uint32_t row0, u
     t = w->builder->tensors[tensor];
     t.data =
         (const char *)t.data + (size_t)row0 * (t.rank == 2 ? t.shape[1] : 1) * element_bytes(&t);
+    if (t.scale) t.scale += row0;
     t.shape[0] = rows;
+    t.derived = true;
     return rr_builder_tensor(w->builder, &t);
 }
 
 int rr_weights_make(struct rr_weights *w, const char *name, uint32_t rows, uint32_t columns,
                     uint32_t *index, float **data, struct rr_error *err)
 {
-    struct rr_tensor t = { .name = name, .dtype = RR_F32, .rank = rows ? 2 : 1 };
+    struct rr_tensor t = { .name = name, .dtype = RR_F32, .rank = rows ? 2 : 1,
+                           .derived = true };
 
     t.shape[0] = rows ? rows : columns;
     t.shape[1] = rows ? columns : 0;

@@ -15,53 +15,6 @@
 #include "server/loader.h"
 #include "server/models.h"
 
-#define MAX_KEY_FILE 4096
-
-/* ---- the key ------------------------------------------------------------------------------ */
-
-/* The time it takes says nothing about where the two differ. */
-static bool same_key(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    unsigned char difference = a_len != b_len;
-    size_t i;
-
-    for (i = 0; i < b_len; i++) difference |= (unsigned char)(b[i] ^ (a_len ? a[i % a_len] : 0));
-    return difference == 0;
-}
-
-/* What follows "Bearer ", or NULL. */
-static const char *bearer_of(const struct rr_exchange *x)
-{
-    const char *value = rr_http_given(x, "Authorization", 0);
-
-    if (!value || rr_http_given(x, "Authorization", 1)) return NULL; /* two: whose? */
-    return strncasecmp(value, "Bearer ", 7) == 0 ? value + 7 : NULL;
-}
-
-int rr_control_allowed(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem)
-{
-    const char *path = s->settings->admin_key_file, *given = bearer_of(x);
-    char *text = NULL;
-    size_t len = 0;
-    bool good;
-
-    if (!path[0])
-        return rr_problem_set(problem, 403, "this path needs an admin key (--admin-key-file)");
-    /* Read each time: such requests are rare, and a new key counts at once. */
-    if (rr_file_read(&text, &len, path, MAX_KEY_FILE, RR_MEM_SERVER, &(struct rr_error){ 0 }))
-        return rr_problem_set(problem, 403, "the admin key file cannot be read");
-    len = strcspn(text, "\r\n");
-    good = given && len && same_key(text, len, given, strlen(given));
-    explicit_bzero(text, len);
-    rr_free(text);
-    if (good) {
-        x->key_name = "admin";
-        return 0;
-    }
-    rr_http_header(x, "WWW-Authenticate", "Bearer");
-    return rr_problem_set(problem, 401, "the admin key is missing or wrong");
-}
-
 /* ---- reload ------------------------------------------------------------------------------- */
 
 /* "" or the folder in the body, copied to out. */

@@ -6,10 +6,6 @@
 
 #include "server/server.h"
 
-/* Does the exchange carry the key of --admin-key-file?  0, or -1 with a problem: 401, or 403 when
- * there is no such file. */
-int rr_control_allowed(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem);
-
 /* POST /admin/reload: {"model": folder} or no body at all, which reads the same folder again. */
 void rr_control_reload(struct rr_server *s, struct rr_exchange *x);
 

@@ -246,6 +246,7 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
         rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");
         return;
     }
+    x->tokens = log->tokens;
     for (i = 0; i < job->ask.n_groups; i++) log->results += rr_reply_count(&reply, i);
     observe(job, &log->timings, rr_now_ns() - now);
     set_compute_headers(job, log, rr_now_ns() - x->read_ns);

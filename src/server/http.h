@@ -18,13 +18,29 @@
 #include "base/attr.h"
 #include "base/buf.h"
 #include "rerank_types.h"
+#include "server/nets.h"
 #include "server/trace.h"
 
 #define RR_HTTP_MAX_HEADERS 24
+#define RR_HTTP_VALUE_MAX 160
 #define RR_REQUEST_ID_MAX 128
 #define RR_PATH_MAX 256
 
 enum rr_method { RR_GET = 1, RR_HEAD = 2, RR_POST = 4, RR_OPTIONS = 8, RR_OTHER_METHOD = 16 };
+
+enum rr_door { RR_DOOR_MAIN, RR_DOOR_UNIX, RR_DOOR_ADMIN, RR_DOORS };
+
+/* Why the server ends or refuses a connection on its own account. */
+enum rr_conn_end {
+    RR_END_NONE,
+    RR_END_FULL,        /* --max-connections, and none of them idle */
+    RR_END_PER_IP,      /* --max-connections-per-ip */
+    RR_END_NETWORK,     /* not of --allow-nets */
+    RR_END_EVICTED,     /* the oldest idle one, for a new one */
+    RR_END_SLOW_HEADER, /* --header-timeout */
+    RR_END_SLOW_BODY,   /* --min-rate */
+    RR_END_SLOW_READER  /* --write-timeout */
+};
 
 struct rr_route;
 struct rr_dialect;
@@ -37,10 +53,12 @@ struct rr_exchange {
     bool path_too_long;
     char request_id[RR_REQUEST_ID_MAX + 1];
     struct rr_buf body;
-    uint64_t begun_ns; /* headers complete */
-    uint64_t read_ns;  /* body complete */
-    size_t body_bytes; /* as received, refused ones included */
-    size_t length;     /* Content-Length; 0: none, SIZE_MAX: chunked */
+    uint64_t begun_ns;     /* headers complete */
+    uint64_t read_ns;      /* body complete */
+    size_t body_bytes;     /* as received, refused ones included */
+    enum rr_door door;     /* by which the client came */
+    struct rr_addr client; /* its address; behind a trusted proxy what begin makes of it */
+    size_t length;         /* Content-Length; 0: none, SIZE_MAX: chunked */
 
     /* set by the application */
     const struct rr_route *route;
@@ -50,17 +68,21 @@ struct rr_exchange {
     const char *content_type; /* static; default application/json */
     struct {
         const char *name; /* static */
-        char value[64];
+        char value[RR_HTTP_VALUE_MAX];
     } headers[RR_HTTP_MAX_HEADERS];
     unsigned n_headers;
     const struct rr_dialect *pinned; /* by a prefix of the path */
     bool close;                      /* end the connection after the reply */
+    uint64_t tenant;                 /* of the client's key; 0: nobody in particular */
+    int max_priority;                /* enum rr_priority: what the key allows */
+    uint64_t tokens;                 /* computed for it: what its key is charged */
     bool waits;               /* an admin route's answer comes later, through rr_http_wake */
     struct rr_engine *engine; /* leased from app->request to app->end; NULL: none is loaded yet */
     size_t reserved;          /* bytes counted in the server's bodies in flight */
     struct rr_trace trace;
     char peer[64];        /* address of the client, as text */
     const char *key_name; /* name of the key it came with; NULL: none */
+    char key_text[64];    /* where key_name points to */
 };
 
 enum rr_http_next { RR_HTTP_REPLY, RR_HTTP_WAIT };
@@ -70,20 +92,32 @@ struct rr_http_app {
     /* The headers are in.  0: go on.  Otherwise the reply is filled in with an error, and the body,
      * if any, is thrown away. */
     int (*begin)(void *user, struct rr_exchange *x);
-    /* Why the library side refuses: 400 (framing), 413 (more than max_body); fills in the reply. */
+    /* Why the library side refuses: 400, 414, 431 or 501 (framing), 413 (more than max_body), 417;
+     * fills in the reply. */
     void (*refuse)(void *user, struct rr_exchange *x, unsigned status, const char *why);
     enum rr_http_next (*request)(void *user, struct rr_exchange *x);
     void (*finish)(void *user, struct rr_exchange *x);
     void (*end)(void *user, struct rr_exchange *x, bool sent);
+    /* A connection was refused or ended.  Must not block. */
+    void (*ended)(void *user, enum rr_conn_end why);
+    void (*tick)(void *user); /* about once a second, from a thread of its own */
 };
 
-struct rr_http_config {
-    const char *host;
-    uint32_t port; /* 0: any */
+struct rr_http_config {    /* what it points to lives as long as the daemon */
+    const char *host;      /* addresses with commas between them */
+    uint32_t port;         /* 0: any */
+    const char *unix_path; /* "": none */
+    uint32_t unix_mode;
+    const char *admin; /* "address:port" of a second door; "": none */
     uint32_t threads;
-    uint32_t max_connections;
-    unsigned idle_seconds;
+    uint32_t max_connections, max_per_ip; /* max_per_ip 0: no limit */
+    uint32_t max_requests;                /* of one connection; 0: no limit */
+    unsigned idle_seconds;                /* without a request */
+    uint64_t header_ns, write_ns;         /* see conns.h */
+    size_t min_rate;                      /* bytes in a second */
     size_t max_body;
+    const struct rr_nets *allow, *trusted; /* allow empty: everybody */
+    bool tls;                              /* on the main door, with rr_tls_callback */
     int listener; /* a socket that listens already (socket activation); 0: open one */
 };
 
@@ -94,7 +128,7 @@ struct rr_http; /* the daemon: sockets, threads, connections */
 RR_NODISCARD int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
                               const struct rr_http_app *app, struct rr_error *err);
 RR_NODISCARD int rr_http_start(struct rr_http *h, struct rr_error *err);
-uint32_t rr_http_port(const struct rr_http *h);
+uint32_t rr_http_port(const struct rr_http *h, enum rr_door door); /* 0: not open, or Unix */
 unsigned rr_http_connections(const struct rr_http *h);
 unsigned rr_http_asleep(const struct rr_http *h); /* exchanges between RR_HTTP_WAIT and finish */
 
@@ -108,11 +142,11 @@ void rr_http_close(struct rr_http *h);
  * app->request has returned.  The exchange must not be touched afterwards. */
 void rr_http_wake(struct rr_exchange *x);
 
-/* The nth header of that name in the request, or NULL.  Valid from app->begin until the reply. */
-const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth);
-
 /* The socket, for watching only.  Valid from app->request until rr_http_wake. */
 int rr_http_socket(const struct rr_exchange *x);
+
+/* The nth header of that name in the request, or NULL.  Valid from app->begin until the reply. */
+const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth);
 
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...) RR_PRINTF(3, 4);
 

@@ -2,13 +2,10 @@
 /* http_mhd.c - http.h on top of libmicrohttpd; the one file that knows it.
  * Layer: server (L6).  Threads: the library's I/O threads, and rr_http_wake from any.
  *
- * What the library leaves to us is checked here before anything else sees a request: Content-Length
- * beside Transfer-Encoding, repeated or odd framing headers, repeated Host, size of the body. */
+ * Connections come from doors.h, are counted and timed by conns.h, and heads are checked by frame.h
+ * before anything else sees a request. */
 #include <microhttpd.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -23,21 +20,25 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/conns.h"
+#include "server/doors.h"
+#include "server/frame.h"
 #include "server/http.h"
 #include "server/linger.h"
+#include "server/tls.h"
 
 #define HEADER_MEMORY (32 * 1024) /* per connection: request line, headers, read buffer */
 #define MAX_REPLY (256u << 20)
 #define SMALL_BODY (64 * 1024) /* refused bodies up to this are read, to keep the connection */
-#define BACKLOG 1024
 
 struct rr_http {
     struct rr_http_config config;
     struct rr_http_app app;
-    struct MHD_Daemon *daemon;
+    struct MHD_Daemon *daemons[2]; /* by TLS or not; NULL: no door needs it */
+    struct rr_doors *doors;
+    struct rr_conns *conns;
     struct rr_linger *linger;
-    int listener;
-    uint32_t port;
+    bool known_layout;
     uint64_t id_seed;
     _Atomic uint64_t id_next;
     _Atomic unsigned asleep;
@@ -50,87 +51,53 @@ struct connection_exchange {
     struct rr_exchange x; /* first: rr_http_wake gets its address */
     struct rr_http *http;
     struct MHD_Connection *connection;
+    struct rr_conn *conn;
+    const char *target_end; /* one past the 0 of the target as it came; only to compare */
+    const char *bad_target; /* what is wrong with it; NULL: nothing */
+    unsigned bad_status;
+    bool begun;       /* the headers have been seen */
     _Atomic int park; /* who comes second, the sleeper or the waker, resumes the connection */
     bool waiting;     /* app->request said so; finish is to come */
     bool discard;     /* the reply is filled in; what comes of the body is dropped */
     bool raw_sent;    /* refused in the middle of a chunked body */
 };
 
-/* ---- request headers ---------------------------------------------------------------------- */
-
-struct framing {
-    const char *length, *transfer, *expect, *request_id;
-    unsigned lengths, transfers, hosts, expects;
-    bool bad_name;
-};
-
-/* The characters of a token by RFC 9110 section 5.6.2; the library lets blanks before the colon
- * through, which proxies read differently. */
-static bool is_token(const char *s)
-{
-    static const char extra[] = "!#$%&'*+-.^_`|~";
-
-    if (!*s) return false;
-    for (; *s; s++) {
-        bool alnum =
-            (*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z');
-
-        if (!alnum && !strchr(extra, *s)) return false;
-    }
-    return true;
-}
+/* ---- request heads ------------------------------------------------------------------------ */
 
 static enum MHD_Result see_header(void *user, enum MHD_ValueKind kind, const char *name,
                                   const char *value)
 {
-    struct framing *f = user;
-
     (void)kind;
-    if (!value) value = "";
-    if (!is_token(name)) f->bad_name = true;
-    if (strcasecmp(name, "Content-Length") == 0) {
-        f->lengths++;
-        f->length = value;
-    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
-        f->transfers++;
-        f->transfer = value;
-    } else if (strcasecmp(name, "Host") == 0) {
-        f->hosts++;
-    } else if (strcasecmp(name, "Expect") == 0) {
-        f->expects++;
-        f->expect = value;
-    } else if (strcasecmp(name, "X-Request-Id") == 0) {
-        f->request_id = value;
-    }
+    rr_frame_header(user, name, value);
     return MHD_YES;
 }
 
-/* NULL, or why two readers of the same bytes could see different requests in them. */
-static const char *framing_problem(const struct framing *f)
+/* The layout of a parsed head in memory is the library's own affair: rr_frame_lines reads it only
+ * where it is known. */
+static bool known_layout(void)
 {
-    if (f->bad_name) return "a header name holds characters that are not allowed";
-    if (f->hosts > 1) return "more than one Host header";
-    if (f->transfers && f->lengths) return "Content-Length together with Transfer-Encoding";
-    if (f->lengths > 1) return "more than one Content-Length header";
-    if (f->transfers > 1) return "more than one Transfer-Encoding header";
-    if (f->transfers && strcasecmp(f->transfer, "chunked") != 0)
-        return "only the transfer encoding chunked is known";
-    return NULL;
+    const char *v = MHD_get_version();
+
+    return strncmp(v, "0.9.7", 5) == 0 && v[5] >= '5' && v[5] <= '7' && !v[6];
 }
 
-static bool valid_id(const char *id)
+/* NULL, or what is wrong with the bytes of the head. */
+static const char *head_problem(const struct connection_exchange *c, const char *method,
+                                const char *version, unsigned *status)
 {
-    size_t len = id ? strlen(id) : 0, i;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t size = info ? info->header_size : 0;
 
-    if (len == 0 || len > RR_REQUEST_ID_MAX) return false;
-    for (i = 0; i < len; i++) {
-        char c = id[i];
-
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-              c == '.' || c == '_' || c == '-'))
-            return false;
-    }
-    return true;
+    *status = 431;
+    if (size > RR_HEAD_MAX) return "request line and headers are longer than 16384 bytes";
+    *status = 400;
+    if (!c->http->known_layout) return NULL;
+    if (version <= method || version >= method + size)
+        return "the request line is not \"METHOD TARGET HTTP/1.1\"";
+    if (method[strlen(method) + 1] == ' ' || version != c->target_end)
+        return "the request line is not of three words with one blank between them";
+    return rr_frame_lines(version, method + size);
 }
 
 /* Splitmix64: a bijection, so ids of one process never repeat. */
@@ -146,44 +113,13 @@ static void set_id(struct rr_http *h, struct rr_exchange *x, const char *given)
 {
     uint64_t n;
 
-    if (valid_id(given)) {
+    if (rr_frame_id(given)) {
         memcpy(x->request_id, given, strlen(given) + 1);
         return;
     }
     n = atomic_fetch_add_explicit(&h->id_next, 1, memory_order_relaxed);
     snprintf(x->request_id, sizeof(x->request_id), "%016llx",
              (unsigned long long)mix(h->id_seed + n));
-}
-
-static void set_path(struct rr_exchange *x, const char *url)
-{
-    size_t n = 0;
-
-    for (; *url; url++) {
-        if (*url == '/' && n && x->path[n - 1] == '/') continue;
-        if (n + 1 >= sizeof(x->path)) {
-            x->path_too_long = true;
-            break;
-        }
-        x->path[n++] = *url;
-    }
-    while (n > 1 && x->path[n - 1] == '/') n--;
-    x->path[n] = 0;
-}
-
-static enum rr_method method_of(const char *name)
-{
-    static const struct {
-        const char *name;
-        enum rr_method method;
-    } known[] = {
-        { "GET", RR_GET }, { "HEAD", RR_HEAD }, { "POST", RR_POST }, { "OPTIONS", RR_OPTIONS }
-    };
-    size_t i;
-
-    for (i = 0; i < RR_COUNT(known); i++)
-        if (strcmp(name, known[i].name) == 0) return known[i].method;
-    return RR_OTHER_METHOD;
 }
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -213,9 +149,11 @@ static struct MHD_Response *make_response(struct rr_exchange *x)
 
 static enum MHD_Result send_reply(struct connection_exchange *c)
 {
-    struct MHD_Response *r = make_response(&c->x);
+    struct MHD_Response *r;
     enum MHD_Result ok;
 
+    if (!rr_conns_move(c->http->conns, c->conn, RR_CONN_WRITE)) return MHD_NO;
+    r = make_response(&c->x);
     if (!r) return MHD_NO;
     ok = MHD_queue_response(c->connection, c->x.status, r);
     MHD_destroy_response(r);
@@ -223,7 +161,8 @@ static enum MHD_Result send_reply(struct connection_exchange *c)
 }
 
 /* The library cannot answer in the middle of a body, so this one reply is written by hand; the
- * socket's buffer is empty at this point and takes it whole.  The connection is closed next. */
+ * socket's buffer is empty at this point and takes it whole.  The connection is closed next.  Under
+ * TLS it is closed without a word. */
 static enum MHD_Result send_raw(struct connection_exchange *c)
 {
     struct rr_exchange *x = &c->x;
@@ -236,7 +175,7 @@ static enum MHD_Result send_raw(struct connection_exchange *c)
                   "X-Request-Id: %s\r\nConnection: close\r\n\r\n",
                   x->status, MHD_get_reason_phrase_for(x->status), x->reply.len, x->request_id);
     rr_buf_put(&out, x->reply.data, x->reply.len);
-    if (!out.failed && fd >= 0) {
+    if (!out.failed && !c->conn->tls && rr_conns_move(c->http->conns, c->conn, RR_CONN_WRITE)) {
         c->raw_sent = send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)out.len;
         rr_linger_add(c->http->linger, fd);
     }
@@ -246,56 +185,87 @@ static enum MHD_Result send_raw(struct connection_exchange *c)
 
 static enum MHD_Result refuse_now(struct connection_exchange *c)
 {
-    int fd = rr_http_socket(&c->x);
-
     c->x.close = true;
-    if (fd >= 0) rr_linger_add(c->http->linger, fd);
+    rr_linger_add(c->http->linger, c->conn->fd);
     return send_reply(c);
 }
 
 /* ---- the library's callback --------------------------------------------------------------- */
 
-static struct connection_exchange *new_exchange(struct rr_http *h,
-                                                struct MHD_Connection *connection, const char *url,
-                                                const char *method)
+/* The request line is in: the first that is heard of a request.  target is not decoded yet. */
+static void *on_target(void *user, const char *target, struct MHD_Connection *connection)
 {
-    struct connection_exchange *c = rr_calloc(RR_MEM_SERVER, 1, sizeof(*c));
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct rr_conn *conn = info ? info->socket_context : NULL;
+    struct connection_exchange *c = conn ? rr_calloc(RR_MEM_SERVER, 1, sizeof(*c)) : NULL;
+    struct rr_http *h = user;
 
     if (!c) return NULL;
     c->http = h;
     c->connection = connection;
-    c->x.begun_ns = rr_now_ns();
-    c->x.method = method_of(method);
+    c->conn = conn;
+    c->target_end = target ? target + strlen(target) + 1 : NULL;
+    c->bad_target = rr_frame_target(target ? target : "", &c->bad_status);
+    c->x.door = conn->door;
+    c->x.client = conn->peer;
     rr_buf_init(&c->x.body, RR_MEM_REQUEST, h->config.max_body);
     rr_buf_init(&c->x.reply, RR_MEM_REQUEST, MAX_REPLY);
-    set_path(&c->x, url);
     return c;
 }
 
+/* NULL: the head is as it must be. */
+static const char *check_head(struct connection_exchange *c, struct rr_frame *f, const char *method,
+                              const char *version, unsigned *status)
+{
+    const char *why = head_problem(c, method, version, status);
+
+    MHD_get_connection_values(c->connection, MHD_HEADER_KIND, see_header, f);
+    set_id(c->http, &c->x, f->request_id);
+    if (!why) why = rr_frame_problem(f, version, status);
+    if (!why && c->bad_target) {
+        *status = c->bad_status;
+        why = c->bad_target;
+    }
+    if (!why && f->expects && strcasecmp(f->expect, "100-continue") != 0) {
+        *status = 417;
+        why = "the only expectation known is 100-continue";
+    }
+    return why;
+}
+
+static uint64_t length_of(const char *digits)
+{
+    uint64_t length = 0;
+
+    for (; digits && *digits >= '0' && *digits <= '9'; digits++)
+        length =
+            length > UINT64_MAX / 16 ? UINT64_MAX / 16 : length * 10 + (uint64_t)(*digits - '0');
+    return length;
+}
+
 /* The headers are in.  Decides whether the body will be read at all. */
-static enum MHD_Result on_headers(struct connection_exchange *c)
+static enum MHD_Result on_headers(struct connection_exchange *c, const char *url,
+                                  const char *method, const char *version)
 {
     struct rr_http *h = c->http;
-    struct framing f = { 0 };
+    struct rr_frame f = { 0 };
+    uint64_t length;
+    unsigned status;
     const char *why;
-    uint64_t length = 0;
-    bool body, waits;
 
-    MHD_get_connection_values(c->connection, MHD_HEADER_KIND, see_header, &f);
-    set_id(h, &c->x, f.request_id);
-    why = framing_problem(&f);
+    c->begun = true;
+    c->x.begun_ns = rr_now_ns();
+    c->x.method = rr_frame_method(method);
+    c->x.path_too_long = !rr_frame_path(c->x.path, url, c->x.method);
+    if (!rr_conns_move(h->conns, c->conn, RR_CONN_BODY)) return MHD_NO;
+    if (++c->conn->requests >= h->config.max_requests && h->config.max_requests) c->x.close = true;
+    why = check_head(c, &f, method, version, &status);
     if (why) {
-        h->app.refuse(h->app.user, &c->x, 400, why);
+        h->app.refuse(h->app.user, &c->x, status, why);
         return refuse_now(c);
     }
-    waits = f.expects > 0;
-    if (waits && strcasecmp(f.expect, "100-continue") != 0) {
-        h->app.refuse(h->app.user, &c->x, 417, "the only expectation known is 100-continue");
-        return refuse_now(c);
-    }
-    for (why = f.length ? f.length : ""; *why >= '0' && *why <= '9'; why++)
-        length = length > UINT64_MAX / 16 ? UINT64_MAX / 16 : length * 10 + (uint64_t)(*why - '0');
-    body = f.transfers || length;
+    length = length_of(f.length);
     c->x.length = f.transfers ? SIZE_MAX : (size_t)length;
     c->discard = h->app.begin(h->app.user, &c->x) != 0;
     if (length > h->config.max_body) {
@@ -303,7 +273,8 @@ static enum MHD_Result on_headers(struct connection_exchange *c)
         if (!c->discard) h->app.refuse(h->app.user, &c->x, 413, NULL);
         return refuse_now(c);
     }
-    if (c->discard && body && (waits || f.transfers || length > SMALL_BODY)) return refuse_now(c);
+    if (c->discard && (f.transfers || (length && (f.expects || length > SMALL_BODY))))
+        return refuse_now(c);
     return MHD_YES;
 }
 
@@ -314,6 +285,7 @@ static enum MHD_Result on_body(struct connection_exchange *c, const char *data, 
 
     *len = 0;
     c->x.body_bytes += n;
+    atomic_fetch_add_explicit(&c->conn->received, n, memory_order_relaxed);
     if (c->x.body_bytes > h->config.max_body) { /* only a chunked body can get here */
         if (!c->discard) h->app.refuse(h->app.user, &c->x, 413, NULL);
         c->discard = true;
@@ -343,6 +315,7 @@ static enum MHD_Result on_complete(struct connection_exchange *c)
     }
     c->x.read_ns = rr_now_ns();
     if (c->discard) return send_reply(c);
+    if (!rr_conns_move(h->conns, c->conn, RR_CONN_WAIT)) return MHD_NO;
     if (h->app.request(h->app.user, &c->x) == RR_HTTP_REPLY) return send_reply(c);
     c->waiting = true;
     atomic_fetch_add(&h->asleep, 1);
@@ -356,14 +329,12 @@ static enum MHD_Result on_access(void *user, struct MHD_Connection *connection, 
                                  const char *method, const char *version, const char *data,
                                  size_t *len, void **slot)
 {
-    struct rr_http *h = user;
     struct connection_exchange *c = *slot;
 
-    (void)version;
-    if (!c) {
-        c = *slot = new_exchange(h, connection, url, method);
-        return c ? on_headers(c) : MHD_NO;
-    }
+    (void)user;
+    (void)connection;
+    if (!c) return MHD_NO; /* no memory */
+    if (!c->begun) return on_headers(c, url, method, version);
     return *len ? on_body(c, data, len) : on_complete(c);
 }
 
@@ -372,16 +343,35 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
 {
     struct rr_http *h = user;
     struct connection_exchange *c = *slot;
+    enum rr_conn_end end;
 
     (void)connection;
     if (!c) return;
     *slot = NULL;
     /* Woken, but the library saw the client gone before it called us: there was no finish. */
     if (c->waiting) atomic_fetch_sub(&h->asleep, 1);
+    end = rr_conns_end(h->conns, c->conn);
+    if (!c->x.status && (end == RR_END_SLOW_BODY || end == RR_END_SLOW_HEADER)) c->x.status = 408;
     h->app.end(h->app.user, &c->x, c->raw_sent || why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    (void)rr_conns_move(h->conns, c->conn, RR_CONN_IDLE);
     rr_buf_free(&c->x.body);
     rr_buf_free(&c->x.reply);
     rr_free(c);
+}
+
+static void on_connection(void *user, struct MHD_Connection *connection, void **slot,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct rr_http *h = user;
+    const union MHD_ConnectionInfo *info;
+
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *slot = info ? rr_conns_find(h->conns, info->connect_fd) : NULL;
+    } else if (*slot) {
+        rr_conns_remove(h->conns, *slot);
+        *slot = NULL;
+    }
 }
 
 /* Mostly about what clients do wrong, hence debug. */
@@ -398,58 +388,39 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *user, const char 
     rr_log(RR_DEBUG, "http: %s", line);
 }
 
-/* ---- sockets ------------------------------------------------------------------------------ */
+/* ---- connections -------------------------------------------------------------------------- */
 
-static int listen_at(struct rr_http *h, const struct addrinfo *a, struct rr_error *err)
+static bool welcome(const struct rr_http *h, const struct rr_addr *peer)
 {
-    int on = 1, off = 0, fd;
+    const struct rr_nets *allow = h->config.allow;
 
-    fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return rr_fail(err, RR_EIO, "socket: %s", strerror(errno));
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (a->ai_family == AF_INET6) /* "::" then serves IPv4 clients as well */
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG)) {
-        int reason = errno;
+    if (peer->kind == RR_ADDR_UNIX) return true; /* the file's permissions decide */
+    if (!allow->n && !allow->unix_clients) return true;
+    return rr_nets_has(allow, peer) || rr_nets_has(h->config.trusted, peer);
+}
 
+static void take(void *user, int fd, const struct sockaddr *from, socklen_t len, enum rr_door door)
+{
+    struct rr_http *h = user;
+    bool tls = h->config.tls && door == RR_DOOR_MAIN;
+    struct rr_addr peer;
+
+    rr_addr_of(&peer, from);
+    if (!welcome(h, &peer)) {
+        h->app.ended(h->app.user, RR_END_NETWORK);
         close(fd);
-        return rr_fail(err, RR_EIO, "cannot listen on %s port %u: %s%s", h->config.host,
-                       h->config.port, strerror(reason),
-                       reason == EADDRINUSE ? "; another program uses it (try --port 0)" : "");
+    } else if (!rr_conns_add(h->conns, fd, &peer, door, tls)) {
+        close(fd);
+    } else {
+        (void)MHD_add_connection(h->daemons[tls], fd, from, len); /* closes fd when it fails */
     }
-    h->listener = fd;
-    return RR_OK;
 }
 
-static int open_listener(struct rr_http *h, struct rr_error *err)
+static void relieve(void *user)
 {
-    struct addrinfo hints = { 0 }, *list = NULL, *a;
-    char port[16];
-    int rc;
+    struct rr_http *h = user;
 
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    snprintf(port, sizeof(port), "%u", h->config.port);
-    rc = getaddrinfo(h->config.host, port, &hints, &list);
-    if (rc)
-        return rr_fail(err, RR_EIO, "cannot listen on %s: %s", h->config.host, gai_strerror(rc));
-    rc = RR_EIO;
-    for (a = list; a && rc; a = a->ai_next) rc = listen_at(h, a, err);
-    freeaddrinfo(list);
-    return rc;
-}
-
-static int find_port(struct rr_http *h, struct rr_error *err)
-{
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof(bound);
-
-    if (getsockname(h->listener, (struct sockaddr *)&bound, &len))
-        return rr_fail(err, RR_EIO, "getsockname: %s", strerror(errno));
-    h->port = bound.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&bound)->sin6_port)
-                                          : ntohs(((struct sockaddr_in *)&bound)->sin_port);
-    return RR_OK;
+    rr_conns_relieve(h->conns);
 }
 
 /* ---- interface ---------------------------------------------------------------------------- */
@@ -458,22 +429,27 @@ int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
                  const struct rr_http_app *app, struct rr_error *err)
 {
     struct rr_http *h = rr_calloc(RR_MEM_SERVER, 1, sizeof(*h));
+    struct rr_doors_config doors = {
+        .host = config->host,
+        .port = config->port,
+        .listener = config->listener,
+        .unix_path = config->unix_path,
+        .unix_mode = config->unix_mode,
+        .admin = config->admin,
+        .user = h,
+        .take = take,
+        .relieve = relieve,
+    };
     int rc;
 
     *out = NULL;
     if (!h) return rr_fail(err, RR_ENOMEM, "http: out of memory");
     h->config = *config;
     h->app = *app;
-    h->listener = -1;
+    h->known_layout = known_layout();
     if (getrandom(&h->id_seed, sizeof(h->id_seed), GRND_NONBLOCK) != sizeof(h->id_seed))
         h->id_seed = rr_now_ns();
-    rc = RR_OK;
-    if (config->listener > 0)
-        h->listener = config->listener;
-    else
-        rc = open_listener(h, err);
-    if (!rc) rc = find_port(h, err);
-    if (!rc) rc = rr_linger_open(&h->linger, err);
+    rc = rr_doors_open(&h->doors, &doors, err);
     if (rc) {
         rr_http_close(h);
         return rc;
@@ -482,36 +458,63 @@ int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
     return RR_OK;
 }
 
-int rr_http_start(struct rr_http *h, struct rr_error *err)
+/* Connections are counted before the library gets them, so its own limit must never be met. */
+static int start_daemon(struct rr_http *h, bool tls, struct rr_error *err)
 {
-    struct MHD_OptionItem pool[] = { { MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)h->config.threads,
-                                       NULL },
-                                     { MHD_OPTION_END, 0, NULL } };
+    struct MHD_OptionItem more[4] = { { MHD_OPTION_END, 0, NULL } };
+    unsigned n = 0;
 
-    if (h->config.threads < 2) pool[0].option = MHD_OPTION_END;
-    h->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-        (uint16_t)h->port, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, h->listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->config.max_connections,
+    if (h->config.threads > 1)
+        more[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE,
+                                             (intptr_t)h->config.threads, NULL };
+    if (tls) {
+        more[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK2, 0,
+                                             (void *)(uintptr_t)rr_tls_callback };
+        more[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
+                                             (void *)(uintptr_t)rr_tls_priorities };
+    }
+    more[n] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+    h->daemons[tls] = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+            MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC | (tls ? MHD_USE_TLS : 0),
+        0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        h, MHD_OPTION_URI_LOG_CALLBACK, on_target, h, MHD_OPTION_CONNECTION_LIMIT,
+        (h->config.max_connections + 1024) * RR_MAX(1, h->config.threads),
         MHD_OPTION_CONNECTION_TIMEOUT, h->config.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)(16 * 1024),
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
-    if (!h->daemon) return rr_fail(err, RR_EIO, "cannot start the HTTP threads");
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+    if (!h->daemons[tls]) return rr_fail(err, RR_EIO, "cannot start the HTTP threads");
     return RR_OK;
 }
 
-uint32_t rr_http_port(const struct rr_http *h)
+int rr_http_start(struct rr_http *h, struct rr_error *err)
 {
-    return h->port;
+    const struct rr_http_config *o = &h->config;
+    struct rr_conns_config conns = { o->max_connections, o->max_per_ip, o->header_ns,
+                                     o->write_ns,        o->min_rate,   o->trusted,
+                                     h->app.user,        h->app.ended,  h->app.tick };
+    int rc;
+
+    if (!h->known_layout)
+        rr_log(RR_WARN, "libmicrohttpd %s: line ends of headers are not checked",
+               MHD_get_version());
+    rc = rr_linger_open(&h->linger, err);
+    if (!rc) rc = rr_conns_open(&h->conns, &conns, err);
+    if (!rc && o->tls) rc = start_daemon(h, true, err);
+    if (!rc && (!o->tls || *o->unix_path || *o->admin)) rc = start_daemon(h, false, err);
+    if (!rc) rc = rr_doors_start(h->doors, err);
+    return rc;
+}
+
+uint32_t rr_http_port(const struct rr_http *h, enum rr_door door)
+{
+    return rr_doors_port(h->doors, door);
 }
 
 unsigned rr_http_connections(const struct rr_http *h)
 {
-    const union MHD_DaemonInfo *info =
-        h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS) : NULL;
-
-    return info ? info->num_connections : 0;
+    return h->conns ? rr_conns_count(h->conns) : 0;
 }
 
 unsigned rr_http_asleep(const struct rr_http *h)
@@ -521,21 +524,19 @@ unsigned rr_http_asleep(const struct rr_http *h)
 
 void rr_http_quiesce(struct rr_http *h)
 {
-    if (!h->daemon || h->listener < 0) return;
-    if (MHD_quiesce_daemon(h->daemon) < 0) return;
-    close(h->listener);
-    h->listener = -1;
+    rr_doors_shut(h->doors);
 }
 
 void rr_http_close(struct rr_http *h)
 {
+    size_t i;
+
     if (!h) return;
     while (atomic_load(&h->wakers)) sched_yield(); /* a few instructions long */
-    if (h->daemon) {
-        MHD_stop_daemon(h->daemon); /* closes the listener unless quiesced */
-        h->listener = -1;
-    }
-    if (h->listener >= 0) close(h->listener);
+    rr_doors_close(h->doors);
+    for (i = 0; i < RR_COUNT(h->daemons); i++)
+        if (h->daemons[i]) MHD_stop_daemon(h->daemons[i]);
+    rr_conns_close(h->conns);
     rr_linger_close(h->linger);
     rr_free(h);
 }
@@ -552,38 +553,35 @@ void rr_http_wake(struct rr_exchange *x)
     atomic_fetch_sub(&h->wakers, 1);
 }
 
-struct wanted {
+int rr_http_socket(const struct rr_exchange *x)
+{
+    return ((const struct connection_exchange *)x)->conn->fd;
+}
+
+struct search {
     const char *name, *value;
     unsigned left;
 };
 
-static enum MHD_Result match_header(void *user, enum MHD_ValueKind kind, const char *name,
-                                    const char *value)
+static enum MHD_Result find_header(void *user, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
 {
-    struct wanted *w = user;
+    struct search *s = user;
 
     (void)kind;
-    if (strcasecmp(name, w->name) != 0 || w->left-- > 0) return MHD_YES;
-    w->value = value ? value : "";
-    return MHD_NO; /* found: no need to go on */
+    if (strcasecmp(name, s->name) != 0) return MHD_YES;
+    if (s->left--) return MHD_YES;
+    s->value = value ? value : "";
+    return MHD_NO;
 }
 
 const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth)
 {
-    const struct connection_exchange *c = (const struct connection_exchange *)x;
-    struct wanted w = { name, NULL, nth };
+    struct search s = { name, NULL, nth };
 
-    MHD_get_connection_values(c->connection, MHD_HEADER_KIND, match_header, &w);
-    return w.value;
-}
-
-int rr_http_socket(const struct rr_exchange *x)
-{
-    const struct connection_exchange *c = (const struct connection_exchange *)x;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(c->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-
-    return info ? info->connect_fd : -1;
+    MHD_get_connection_values(((const struct connection_exchange *)x)->connection, MHD_HEADER_KIND,
+                              find_header, &s);
+    return s.value;
 }
 
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)

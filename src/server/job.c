@@ -105,7 +105,8 @@ static void fill_request(const struct rr_job *job, const struct rr_group *g, str
         .no_cache = e->no_cache,
         .timeout_ns = e->timeout_ns,
         .allow_partial = e->allow_partial,
-        .priority = e->priority,
+        .priority = RR_MIN(e->priority, (enum rr_priority)job->x->max_priority),
+        .tenant = job->x->tenant,
         .exact_top_k = e->exact_top_k,
         .window = e->window,
     };

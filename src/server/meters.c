@@ -19,7 +19,7 @@ static const char *const handlers[] = { "rerank",  "root",   "health", "info",  
                                         "metrics", "models", "admin",  "about", "tokens", "none" };
 static const char *const statuses[] = { "200", "204", "400", "401", "403", "404",  "405", "408",
                                         "409", "413", "414", "415", "417", "422",  "424", "429",
-                                        "431", "499", "500", "503", "504", "other" };
+                                        "431", "499", "500", "501", "503", "504",  "other" };
 static const char *const dialects[] = { "ragfab",     "tei",     "union",    "cohere",
                                         "jina",       "vllm",    "llamacpp", "infinity",
                                         "xinference", "ollama",  "voyage",   "mixedbread",
@@ -28,7 +28,11 @@ static const char *const dialects[] = { "ragfab",     "tei",     "union",    "co
 static const char *const outcomes[] = { "ok", "error", "cancelled" };
 static const char *const stages[] = { "parse", "tokenize", "queue", "inference", "serialize" };
 static const char *const reasons[] = { "queue_full", "deadline",  "invalid", "too_large",
-                                       "draining",   "not_ready", "error",   "memory" };
+                                       "draining",   "not_ready", "error",   "memory",
+                                       "unauthorized", "rate_limit" };
+/* in the order of enum rr_conn_end */
+static const char *const conn_ends[] = { "full",        "per_ip",    "network",    "evicted",
+                                         "slow_header", "slow_body", "slow_reader" };
 static const char *const leaves[] = { "reading", "waiting", "writing" };
 static const char *const sources[] = { "model", "cache_local", "cache_shared", "deduplicated",
                                        "coalesced" };
@@ -55,6 +59,7 @@ static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 #define LABELS_OUTCOME { LABEL("status", outcomes), NO_LABEL }
 #define LABELS_STAGE { LABEL("stage", stages), NO_LABEL }
 #define LABELS_REASON { LABEL("reason", reasons), NO_LABEL }
+#define LABELS_CONN_END { LABEL("reason", conn_ends), NO_LABEL }
 #define LABELS_LEAVE { LABEL("stage", leaves), NO_LABEL }
 #define LABELS_SOURCE { LABEL("source", sources), NO_LABEL }
 #define LABELS_KIND { LABEL("kind", kinds), NO_LABEL }

@@ -31,7 +31,9 @@ enum rr_meter_reason {
     RR_REJECT_DRAINING,
     RR_REJECT_NOT_READY,
     RR_REJECT_ERROR,
-    RR_REJECT_MEMORY
+    RR_REJECT_MEMORY,
+    RR_REJECT_UNAUTHORIZED, /* by key, address or route */
+    RR_REJECT_RATE          /* the key's limit */
 };
 enum rr_meter_leave { RR_LEFT_READING, RR_LEFT_WAITING, RR_LEFT_WRITING };
 enum rr_meter_handler {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "server/gate.h"
 
 /* What may change without a restart: all that is looked up anew for each request. */
 static const char *const live_options[] = {
@@ -22,8 +23,16 @@ static int reload_log(struct rr_server *s, const struct rr_settings *settings, s
     return RR_OK;
 }
 
+static int reload_gate(struct rr_server *s, const struct rr_settings *settings,
+                       struct rr_error *err)
+{
+    (void)settings;
+    return rr_gate_reload(s, err);
+}
+
 static const struct rr_reloadable reloadables[] = {
     { "log", reload_log },
+    { "keys and certificates", reload_gate },
 };
 
 struct generation {

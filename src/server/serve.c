@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -21,7 +20,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/drain.h"
-#include "server/job.h"
+#include "server/gate.h"
 #include "server/loader.h"
 #include "server/models.h"
 #include "server/otlp.h"
@@ -94,47 +93,15 @@ static int set_up(struct life *life, struct rr_error *err)
     return rc;
 }
 
-/* Many systems start programs with 1,024 descriptors and allow more on request. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == limit.rlim_max) return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int open_http(struct rr_server *s, struct rr_error *err)
-{
-    const struct rr_settings *o = s->settings;
-    struct rr_http_config config = {
-        .host = o->host,
-        .port = o->port,
-        .threads = o->http_threads,
-        .max_connections = o->max_connections,
-        .idle_seconds = (unsigned)o->idle_timeout,
-        .max_body = o->max_body,
-        .listener = rr_notify_listener(),
-    };
-    struct rr_http_app app;
-    int rc;
-
-    raise_descriptor_limit();
-    rr_server_app(s, &app);
-    rc = rr_watch_open(&s->watch, o->half_close, rr_job_gone, NULL, err);
-    if (!rc) rc = rr_http_open(&s->http, &config, &app, err);
-    if (!rc) rc = rr_http_start(s->http, err);
-    return rc;
-}
-
 static void url_of(const struct rr_server *s, char *out, size_t cap, bool local)
 {
     const char *host = s->settings->host;
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 
     if (local && any) host = "localhost";
-    snprintf(out, cap, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host,
-             rr_http_port(s->http));
+    snprintf(out, cap, strchr(host, ':') ? "%s://[%.*s]:%u" : "%s://%.*s:%u",
+             *s->settings->tls_cert ? "https" : "http", (int)strcspn(host, ", "), host,
+             rr_http_port(s->http, RR_DOOR_MAIN));
 }
 
 /* ---- the model ---------------------------------------------------------------------------- */
@@ -214,11 +181,16 @@ static int start(struct life *life, const struct rr_settings *settings, struct r
     set_name(s, options.model);
     rc = rr_signals_open(&life->signals, err);
     if (!rc) rc = set_up(life, err);
-    if (!rc) rc = open_http(s, err);
+    if (!rc) rc = rr_gate_open(s, err);
     if (rc) return rc;
     rr_supervisor_init(&life->supervisor, s, &life->notify);
     url_of(s, url, sizeof(url), false);
     RR_SAY(&s->console, RR_INFO, LISTENING, url);
+    if (*s->settings->listen_unix)
+        RR_SAY(&s->console, RR_INFO, LISTENING, s->settings->listen_unix);
+    if (*s->settings->admin_listen)
+        RR_SAY(&s->console, RR_INFO, LISTENING_ADMIN,
+               rr_num(rr_http_port(s->http, RR_DOOR_ADMIN)));
     RR_SAY(&s->console, RR_INFO, LOADING, options.model);
     return rr_loader_start(s->loader, err);
 }
@@ -269,6 +241,7 @@ static void close_all(struct life *life)
         rr_loader_close(s->loader);
         rr_http_close(s->http);
         rr_watch_close(s->watch);
+        rr_gate_close(s);
         rr_models_close(s->models);
         rr_otlp_close(s->otlp);
         rr_reload_close(life->reload);

@@ -3,10 +3,8 @@
 #include "server/server.h"
 
 #include <math.h>
-#include <netdb.h>
-#include <sys/socket.h>
 
-#include "server/control.h"
+#include "server/gate.h"
 #include "server/handle.h"
 #include "server/models.h"
 #include "server/route.h"
@@ -60,17 +58,6 @@ static void release(struct rr_server *s, struct rr_exchange *x, size_t keep)
     x->reserved = keep;
 }
 
-/* The peer's address; behind a trusted proxy it may be replaced by what the proxy says. */
-static void set_peer(struct rr_exchange *x)
-{
-    struct sockaddr_storage a;
-    socklen_t len = sizeof(a);
-
-    if (x->peer[0] || getpeername(rr_http_socket(x), (struct sockaddr *)&a, &len)) return;
-    if (getnameinfo((struct sockaddr *)&a, len, x->peer, sizeof(x->peer), NULL, 0, NI_NUMERICHOST))
-        x->peer[0] = 0;
-}
-
 static int begin(void *user, struct rr_exchange *x)
 {
     struct rr_server *s = user;
@@ -80,9 +67,8 @@ static int begin(void *user, struct rr_exchange *x)
 
     atomic_store(&s->last_seen_ns, x->begun_ns);
     rr_trace_begin(&x->trace, two ? NULL : rr_http_given(x, "traceparent", 0));
-    set_peer(x);
     rc = rr_route_find(x, &problem);
-    if (!rc && x->route->handler == RR_HANDLER_ADMIN) rc = rr_control_allowed(s, x, &problem);
+    if (!rc) rc = rr_gate_check(s, x, &problem);
     if (!rc && !x->route->answer) rc = reserve(s, x, &problem);
     if (rc) fail(x, &problem);
     return rc;
@@ -161,6 +147,7 @@ static void end(void *user, struct rr_exchange *x, bool sent)
 {
     struct rr_server *s = user;
 
+    rr_gate_done(s, x);
     rr_rerank_end(s, x);
     rr_models_give(s->models, x->engine);
     x->engine = NULL;
@@ -172,5 +159,6 @@ static void end(void *user, struct rr_exchange *x, bool sent)
 
 void rr_server_app(struct rr_server *s, struct rr_http_app *app)
 {
-    *app = (struct rr_http_app){ s, begin, refuse, request, finish, end };
+    *app = (struct rr_http_app){ s,      begin, refuse,        request,
+                                 finish, end,   rr_gate_ended, rr_gate_tick };
 }

@@ -17,6 +17,8 @@
 #include "server/meters.h"
 #include "server/watch.h"
 
+struct rr_gate;
+
 /* LEAVING: SIGTERM has come, balancers are being told, but who still asks is served. */
 enum rr_phase { RR_PHASE_LOADING, RR_PHASE_READY, RR_PHASE_LEAVING, RR_PHASE_DRAINING };
 
@@ -30,6 +32,7 @@ struct rr_server {
     struct rr_console console;
     const struct rr_dialect *pinned; /* --dialect; NULL: chosen by each body */
     struct rr_http *http;
+    struct rr_gate *gate;
     struct rr_watch *watch;
     struct rr_metrics *metrics;
     char model[256];          /* name while the engine is not there yet */

@@ -185,6 +185,23 @@ static void trim_offsets(struct job *j)
     }
 }
 
+/* The text's bytes as ids, all of them or one more than the limit. */
+static int take_bytes(struct job *j, uint32_t max_tokens)
+{
+    struct rr_tok_scratch *s = j->s;
+    size_t n = max_tokens && s->limit != SIZE_MAX ? RR_MIN(j->text.len, (size_t)max_tokens + 1)
+                                                  : j->text.len;
+
+    if (!rr_scratch_grow(s, n)) return rr_fail(j->err, RR_ENOMEM, "tokenizer: out of memory");
+    for (size_t i = 0; i < n; i++) s->ids[i] = (unsigned char)j->text.data[i];
+    for (size_t i = 0; s->offsets && i < n; i++) {
+        s->starts[i] = (uint32_t)i;
+        s->ends[i] = (uint32_t)i + 1;
+    }
+    s->n = n;
+    return RR_OK;
+}
+
 int rr_tok_encode(const struct rr_tok *tok, struct rr_tok_scratch *s, struct rr_text text,
                   uint32_t max_tokens, unsigned flags, struct rr_tok_ids *out, struct rr_error *err)
 {
@@ -201,7 +218,7 @@ int rr_tok_encode(const struct rr_tok *tok, struct rr_tok_scratch *s, struct rr_
     s->literal = (flags & RR_TOK_LITERAL_SPECIALS) != 0;
     s->limit = max_tokens && !(flags & RR_TOK_KEEP_END) ? max_tokens : SIZE_MAX;
     if (!rr_scratch_grow(s, 1)) return rr_fail(err, RR_ENOMEM, "tokenizer: out of memory");
-    rc = run_text(&j);
+    rc = tok->bytes ? take_bytes(&j, max_tokens) : run_text(&j);
     rr_scratch_shrink(s);
     if (rc && rc != RR_TOK_STOP) return rc;
     if (s->offsets && tok->trim_offsets) trim_offsets(&j);

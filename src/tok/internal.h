@@ -178,6 +178,7 @@ struct rr_tok {
     bool need_align; /* a step depends on positions in the original text */
     bool from_cache; /* vocab is a compiled form: the file has been read in full before */
     bool local;      /* texts may be handled in parts: see encode.c */
+    bool bytes;      /* ids are the bytes of the text: nothing of the above is looked at */
     uint32_t vocab_size, max_length;
     uint64_t fingerprint;
 };

@@ -19,6 +19,7 @@ struct rr_prompt {
     uint32_t n; /* segments */
     struct fixed fixed[RR_PROMPT_SEGMENTS];
     uint32_t n_fixed; /* tokens of all of them */
+    uint32_t least;   /* tokens of a pair of empty texts */
 };
 
 static bool is_fixed(const struct rr_prompt_segment *s)
@@ -71,6 +72,19 @@ static int encode_fixed(struct rr_prompt *p, struct rr_tok_scratch *scratch, str
     return RR_OK;
 }
 
+static int measure(struct rr_prompt *p, struct rr_tok_scratch *scratch, struct rr_error *err)
+{
+    const struct rr_text none = { "", 0 };
+    uint32_t max = p->n_fixed + 256, full; /* words like "query: " have a few tokens */
+    int32_t *ids = rr_alloc(RR_MEM_TOKENIZER, max, sizeof(*ids));
+    int rc;
+
+    if (!ids) return rr_fail(err, RR_ENOMEM, "out of memory for a prompt");
+    rc = rr_prompt_pair(p, scratch, none, none, max, 0, ids, &p->least, &full, err);
+    rr_free(ids);
+    return rc;
+}
+
 int rr_prompt_open(struct rr_prompt **out, const struct rr_tok *tok,
                    const struct rr_prompt_form *form, struct rr_error *err)
 {
@@ -87,6 +101,7 @@ int rr_prompt_open(struct rr_prompt **out, const struct rr_tok *tok,
     rr_buf_init(&buf, RR_MEM_TOKENIZER, 1u << 20);
     rc = rr_tok_scratch_open(&scratch, tok, err);
     if (!rc) rc = encode_fixed(p, scratch, &buf, err);
+    if (!rc) rc = measure(p, scratch, err);
     rr_tok_scratch_close(scratch);
     rr_buf_free(&buf);
     if (rc)
@@ -105,7 +120,7 @@ void rr_prompt_close(struct rr_prompt *p)
 
 uint32_t rr_prompt_fixed(const struct rr_prompt *p)
 {
-    return p->n_fixed;
+    return p->least;
 }
 
 int rr_prompt_pair(const struct rr_prompt *p, struct rr_tok_scratch *s, struct rr_text query,

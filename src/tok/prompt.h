@@ -31,7 +31,7 @@ RR_NODISCARD int rr_prompt_open(struct rr_prompt **out, const struct rr_tok *tok
                                 const struct rr_prompt_form *form, struct rr_error *err);
 void rr_prompt_close(struct rr_prompt *p); /* NULL is allowed */
 
-uint32_t rr_prompt_fixed(const struct rr_prompt *p); /* tokens that every pair has */
+uint32_t rr_prompt_fixed(const struct rr_prompt *p); /* tokens of a pair of empty texts */
 
 /* ids has room for max_length entries, of which *n are written; *full is what they would be
  * without a limit, at least. flags as for rr_tok_encode; RR_TOK_KEEP_END is not possible. */

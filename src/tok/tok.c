@@ -95,6 +95,11 @@ static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
     return RR_OK;
 }
 
+void rr_tok_take_bytes(struct rr_tok *tok)
+{
+    tok->bytes = true;
+}
+
 int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name, struct rr_error *err)
 {
     return open_text(out, json, name, NULL, err);

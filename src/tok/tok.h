@@ -32,6 +32,10 @@ void rr_tok_close(struct rr_tok *tok); /* NULL is allowed */
 RR_NODISCARD int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name,
                               struct rr_error *err);
 
+/* From now on each byte is its own token, whatever the file says, template and decoder excepted:
+ * for measuring everything but the tokenizer.  Before the first scratch is opened. */
+void rr_tok_take_bytes(struct rr_tok *tok);
+
 RR_NODISCARD int rr_tok_scratch_open(struct rr_tok_scratch **out, const struct rr_tok *tok,
                                      struct rr_error *err);
 void rr_tok_scratch_close(struct rr_tok_scratch *s); /* NULL is allowed */

@@ -3,6 +3,7 @@
  * the batch, in whatever order, with any number of threads, in chunks or by the team, with any size
  * of chunk and block.  Also: the choice of the instruction set level. */
 #include <fenv.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,7 +47,7 @@ static struct rr_loaded *load(const struct fixture *f, uint32_t threads,
                               const struct rr_cpu_tuning *tuning, struct rr_device **d)
 {
     struct rr_device_options opt = { .threads = threads, .isa = f->kern->name,
-                                     .dtype = f->dtype };
+                                     .dtype = strcmp(f->dtype, "mixed") ? f->dtype : "int8" };
     struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 200 };
     struct rr_error err = { 0 };
     struct rr_loaded *l;
@@ -63,6 +64,51 @@ static void unload(struct rr_loaded *l, struct rr_device *d)
     rr_backend_cpu()->close(d);
 }
 
+/* Some weights in int8, smoothed and not, one layer in bf16, the others as they are: what "rerankd
+ * quantize" makes.  "mixed" is no name of a device's precision: it is opened in int8. */
+static void mix(struct program *p)
+{
+    static float factors[2 * 148], scales[PROGRAM_MAX][3 * 84 + 148];
+    static int8_t data[PROGRAM_MAX][84 * 148];
+    uint32_t n_layers = 0;
+
+    for (uint32_t j = 0; j < RR_COUNT(factors); j++) factors[j] = 0.5f + (float)(j % 7) / 4;
+    for (uint32_t i = 0; i < p->p.n_ops; i++) {
+        const struct rr_op_linear *l = &p->ops[i].u.linear;
+        uint32_t kind = n_layers % 4;
+
+        if (p->ops[i].kind != RR_OP_LINEAR) continue;
+        n_layers++;
+        for (uint32_t part = 0; part < l->n_parts; part++) {
+            struct rr_tensor *t = &p->tensors[l->weight[part]];
+            size_t n = (size_t)t->shape[0] * t->shape[1];
+
+            if (kind == 3) continue; /* f32 */
+            for (size_t j = 0; j < n; j++) {
+                double v = tensor_value(t, j);
+                float f = (float)v;
+                uint32_t bits;
+
+                data[l->weight[part]][j] = (int8_t)RR_MAX(-127.0, RR_MIN(v * 300, 127.0));
+                memcpy(&bits, &f, 4);
+                if (kind == 2) ((uint16_t *)(uintptr_t)t->data)[j] = (uint16_t)(bits >> 16);
+            }
+            if (kind == 2) {
+                t->dtype = RR_BF16;
+                continue;
+            }
+            for (uint32_t o = 0; o < t->shape[0]; o++)
+                scales[l->weight[part]][o] = (1 + (float)(o % 5) / 8) / 300;
+            t->dtype = RR_I8;
+            t->data = data[l->weight[part]];
+            t->scale = scales[l->weight[part]];
+            t->smooth = kind == 0 ? factors : NULL;
+            t->in_file = false;
+        }
+    }
+    p->p.mixed = true;
+}
+
 static void setup(struct fixture *f, const struct rr_kern *kern, const char *dtype)
 {
     static const uint32_t lengths[] = { 3, 70, 17, 64, 1, 150, 33, 12, 32, 32, 7, 2, 25, 5 };
@@ -75,6 +121,7 @@ static void setup(struct fixture *f, const struct rr_kern *kern, const char *dty
     f->dtype = dtype;
     program_init(&f->p, 2, true);
     program_encoder(&f->p, &shape);
+    if (strcmp(dtype, "mixed") == 0) mix(&f->p);
     batch_init(&f->b, MAX_TOKENS, MAX_SEQUENCES);
     for (size_t i = 0; i < RR_COUNT(lengths); i++)
         batch_add(&f->b, lengths[i], WORDS, 2, TYPES, &seed);
@@ -169,7 +216,7 @@ static void check_ways(const struct rr_kern *kern, const char *dtype)
 
 static void test_bits(void **state)
 {
-    static const char *const dtypes[] = { "f32", "bf16", "int8" };
+    static const char *const dtypes[] = { "f32", "bf16", "int8", "mixed" };
     uint32_t n;
     const struct rr_kern *const *levels = rr_kern_levels(&n);
 
@@ -198,6 +245,35 @@ static void test_callers_rounding(void **state)
     fesetround(FE_TONEAREST);
     assert_int_equal(after, FE_UPWARD);
     unload(l, d);
+    teardown(&f);
+}
+
+/* A mixed program is near its own f32 form (which the device opened in f32 makes of it), and not the
+ * same: the stored int8 weights and the factors of their inputs are used, and rightly. */
+static void test_mixed(void **state)
+{
+    static const char *const dtypes[] = { "f32", "int8" };
+    const struct rr_kern *kern = rr_kern_pick(rr_cpu_flags(), NULL);
+    float logits[2][MAX_SEQUENCES], most = 0, spread = 0;
+    struct fixture f;
+
+    (void)state;
+    setup(&f, kern, "mixed");
+    for (int i = 0; i < 2; i++) {
+        struct rr_device *d;
+        struct rr_loaded *l;
+
+        f.dtype = dtypes[i];
+        l = load(&f, 1, NULL, &d);
+        run(l, &f.b, logits[i]);
+        unload(l, d);
+    }
+    for (uint32_t s = 0; s < f.b.b.n_sequences; s++) {
+        most = RR_MAX(most, fabsf(logits[0][s] - logits[1][s]));
+        spread = RR_MAX(spread, fabsf(logits[0][s] - logits[0][0]));
+    }
+    if (!(most > 0 && most < 0.1f * spread))
+        fail_msg("largest difference %g, logits are %g apart", (double)most, (double)spread);
     teardown(&f);
 }
 
@@ -257,11 +333,54 @@ static void wrong_convert(float *y, const void *src, enum rr_dtype dtype, size_t
     if (dtype == RR_F16) y[3] = -y[3];
 }
 
+/* One sum is off by one. */
+static void wrong_linear_i8(const struct rr_linear_i8 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->linear_i8(a);
+    a->y[a->n - 1] += a->x.scale[0] * a->w_scale[a->n - 1];
+}
+
+/* A byte of the last row. */
+static void wrong_layernorm_i8(const struct rr_layernorm_i8 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->layernorm_i8(a);
+    a->out.q[(a->m - 1) * a->out.ld + a->n - 1] ^= 1;
+}
+
+/* Rounds down instead of to the nearest. */
+static void wrong_round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m,
+                             uint32_t k)
+{
+    uint32_t bits;
+
+    rr_kern_levels(&(uint32_t){ 0 })[0]->round_bf16(y, ldy, x, ldx, m, k);
+    for (uint32_t i = 0; i < m; i++)
+        for (uint32_t j = 0; j < k; j++) {
+            memcpy(&bits, &x[i * ldx + j], 4);
+            y[i * ldy + j] = (uint16_t)(bits >> 16);
+        }
+}
+
+static void wrong_rotary(float *x, uint32_t heads, uint32_t head_dim, const float *cosines,
+                         const float *sines, uint32_t n)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->rotary_f32(x, heads, head_dim, sines, cosines, n);
+}
+
+static void wrong_attention(const struct rr_attention_f32 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->attention_f32(a);
+    a->y[(a->n_q - 1) * a->ldy] += 0.001f;
+}
+
 static void test_isa(void **state)
 {
     uint32_t n;
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
-    const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert,
+    struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
+                   rotary = good;
+    const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
+                                             &norm_i8, &bf16, &attention, &rotary,
                                              &absent };
     static const struct {
         const char *name;
@@ -270,15 +389,20 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 2, "", "steps down over the two that compute wrongly" },
-        { "auto", RR_OK, 1, 2, "", "the same by name" },
+        { NULL, RR_OK, 1, 7, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 7, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
         { "convert", RR_EDEVICE, -1, 0, "convert differs", "asked for, but wrong" },
+        { "i8", RR_EDEVICE, -1, 0, "linear int8 differs", "one step in one sum" },
+        { "norm_i8", RR_EDEVICE, -1, 0, "layernorm int8 differs", "one bit of one row" },
+        { "bf16", RR_EDEVICE, -1, 0, "linear bf16 differs", "through its rounded rows" },
+        { "attention", RR_EDEVICE, -1, 0, "attention differs", "one value, by a thousandth" },
+        { "rotary", RR_EDEVICE, -1, 0, "rotary differs", "cosines for sines" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, rotary", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -288,6 +412,16 @@ static void test_isa(void **state)
     norm.layernorm_f32 = wrong_norm;
     convert.name = "convert";
     convert.convert = wrong_convert;
+    i8.name = "i8";
+    i8.linear_i8 = wrong_linear_i8;
+    norm_i8.name = "norm_i8";
+    norm_i8.layernorm_i8 = wrong_layernorm_i8;
+    bf16.name = "bf16";
+    bf16.round_bf16 = wrong_round_bf16;
+    attention.name = "attention";
+    attention.attention_f32 = wrong_attention;
+    rotary.name = "rotary";
+    rotary.rotary_f32 = wrong_rotary;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);
@@ -347,6 +481,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),    cmocka_unit_test(test_callers_rounding),
+        cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_anonymous_weights), cmocka_unit_test(test_isa),
         cmocka_unit_test(test_options),
     };

@@ -50,7 +50,7 @@ def test_doctor_problems():
         for words, what, remedy in [
                 (["--model", d + "/none"], d + "/none", "set --model to a folder"),
                 (["--model", "BAAI/bge-reranker-v2-m3"], "bge-reranker-v2-m3",
-                 "download the model"),
+                 "rerankd pull"),
                 (["--model", d + "/m"], "config.json", "fetch it again"),
                 (["--model", pickled], "safetensors", "save them as model.safetensors"),
                 (["--model", model(), "--isa", "nonsense"], "nonsense",

@@ -14,22 +14,26 @@ import traceback
 
 import cli_doctor
 import cli_healthcheck
+import cli_pull
 import cli_score
 import server_bad_input
 import server_clients
 import server_connections
 import server_dialects
 import server_extras
+import server_framing
+import server_gate
 import server_life
 import server_ops
+import server_slow
 import server_support
 import test_cli
 from cli_support import RERANKD, Skip
 
-MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor)] + [
+MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor, cli_pull)] + [
     ("serve", m) for m in (
-        server_dialects, server_clients, server_extras, server_bad_input, server_connections,
-        server_life, server_ops)]
+        server_dialects, server_clients, server_extras, server_bad_input, server_framing,
+        server_connections, server_slow, server_gate, server_life, server_ops)]
 
 
 def run_one(function):

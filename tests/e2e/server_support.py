@@ -127,7 +127,7 @@ class Server:
         for line in self.process.stderr:
             text = line.decode().rstrip("\n")
             self.lines.append(text)
-            found = re.search(r"http://[^ \"]*:(\d+)", text)
+            found = re.search(r"https?://[^ \"]*:(\d+)", text)
             if found and not self.port:
                 self.port = int(found.group(1))
 

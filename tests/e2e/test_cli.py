@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""test_cli.py - the program rerankd from outside: help, score, healthcheck, doctor, exit codes.
+"""test_cli.py - the program rerankd from outside: help, score, bench, verify, healthcheck, doctor,
+exit codes.
 
     tests/e2e/test_cli.py [NAME...]     all tests, or those whose names contain a NAME
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import traceback
 
+import cli_bench
 import cli_doctor
 import cli_eval
 import cli_formats
@@ -224,7 +226,7 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_eval,
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_bench, cli_eval,
                cli_formats]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]

@@ -4,17 +4,21 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 #include <math.h>
 
 #include "cli/verify.h"
 
+/* relevant: the one that is, -1: not known. */
 static void add(struct rr_verify *v, const float *a, const float *b, size_t n, long relevant)
 {
+    float grades[100] = { 0 };
     struct rr_error err;
 
-    assert_int_equal(rr_verify_add(v, a, b, n, relevant, &err), RR_OK);
+    if (relevant >= 0) grades[relevant] = 1;
+    assert_int_equal(rr_verify_add(v, a, b, n, relevant < 0 ? NULL : grades, &err), RR_OK);
 }
 
 static void near(double a, double b)
@@ -125,6 +129,82 @@ static void test_sums(void **state)
     rr_verify_free(&v);
 }
 
+/* By hand: gains 3, 0, 1 in the order of a: 3 + 1 / 2 against the ideal 3 + 1 / log2(3). */
+static void test_grades(void **state)
+{
+    const float a[3] = { 3, 2, 1 }, b[3] = { 1, 2, 3 }, grades[3] = { 2, 0, 1 };
+    const float none[3] = { 0 };
+    double ideal = 3 + 1 / log2(3);
+    struct rr_verify v;
+    struct rr_verify_report r;
+    struct rr_error err;
+
+    (void)state;
+    rr_verify_init(&v);
+    assert_int_equal(rr_verify_add(&v, a, b, 3, grades, &err), RR_OK);
+    assert_int_equal(rr_verify_add(&v, a, b, 3, none, &err), RR_OK); /* nothing to find: no label */
+    rr_verify_report(&v, &r);
+    assert_int_equal(r.labelled, 1);
+    near(r.ndcg[0], 3.5 / ideal);
+    near(r.ndcg[1], (1 + 3.0 / 2) / ideal);
+    near(r.mrr[0], 1);
+    near(r.mrr[1], 1);
+    rr_verify_free(&v);
+}
+
+static void test_exact(void **state)
+{
+    const float a[4] = { 1, 4, 4, 2 };
+    const uint32_t right[4] = { 1, 2, 0, 3 }, turned[4] = { 2, 1, 3, 0 };
+    struct rr_verify v;
+    struct rr_verify_report r;
+
+    (void)state;
+    rr_verify_init(&v);
+    add(&v, a, a, 4, -1);
+    add(&v, a, a, 4, -1);
+    rr_verify_add_exact(&v, a, right, 4, 2, 3, true);
+    rr_verify_add_exact(&v, a, turned, 4, 2, 0, false); /* ties go to the lower index */
+    rr_verify_report(&v, &r);
+    assert_int_equal(r.exact_k, 2);
+    near(r.exact_equal, 0.5);
+    near(r.exact_promised, 0.5);
+    near(r.rescored, 3.0 / 8);
+    rr_verify_free(&v);
+}
+
+static void test_gate(void **state)
+{
+    static const struct {
+        double top5, tau, exact;
+        size_t lists, k;
+        const char *says, *why;
+    } cases[] = {
+        { 1, 1, 0, 10, 0, NULL, "equal" },
+        { 0.98, 1, 0, 10, 0, "98.00 %", "too few lists with the same five" },
+        { 1, 0.8, 0, 10, 0, "0.8000", "order too different" },
+        { 1, 1, 0, 0, 0, "five documents", "short lists prove nothing" },
+        { 1, 1, 0.5, 10, 3, "exact top 3", "a promise that was not kept" },
+        { 1, 1, 1, 10, 3, NULL, "a promise that was kept" },
+    };
+    char line[160];
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rr_verify_report r = { .tau = cases[i].tau, .exact_k = cases[i].k,
+                                      .exact_equal = cases[i].exact, .max_diff = 2 };
+        const char *got;
+
+        r.top_equal[1] = cases[i].top5;
+        r.top_lists[1] = cases[i].lists;
+        got = rr_verify_gate(&r, 0.99, 0.9, line, sizeof(line));
+        if (!got != !cases[i].says || (got && !strstr(got, cases[i].says)))
+            fail_msg("%s: \"%s\"", cases[i].why, got ? got : "good");
+        assert_true(rr_verify_drift(&r) > 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +212,9 @@ int main(void)
         cmocka_unit_test(test_known),
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_grades),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_gate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,6 +171,18 @@ static const struct {
       NULL, RR_ENOTSUP, "use_sliding_window is true", "" },
     { "{\"architectures\":[\"GemmaForCausalLM\"],\"hidden_act\":\"gelu_pytorch_tanh\"}", NULL,
       RR_OK, "", "" },
+    { "{\"architectures\":[\"NewForSequenceClassification\"],\"position_embedding_type\":\"rope\"}",
+      NULL, RR_OK, "", "" },
+    { "{\"architectures\":[\"NewForSequenceClassification\"]}", NULL, RR_ENOTSUP,
+      "position_embedding_type is \"absolute\"", "" },
+    { "{\"architectures\":[\"NewForSequenceClassification\"],\"position_embedding_type\":\"rope\",\"layer_norm_type\":\"rms_norm\"}",
+      NULL, RR_ENOTSUP, "layer_norm_type is \"rms_norm\"", "" },
+    { "{\"architectures\":[\"NewForSequenceClassification\"],\"position_embedding_type\":\"rope\",\"logn_attention_scale\":true}",
+      NULL, RR_ENOTSUP, "logn_attention_scale is true", "" },
+    { "{\"architectures\":[\"NewForSequenceClassification\"],\"position_embedding_type\":\"rope\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}",
+      NULL, RR_ENOTSUP, "supported is ntk", "" },
+    { "{\"architectures\":[\"NewForSequenceClassification\"],\"position_embedding_type\":\"rope\",\"rope_scaling\":{\"type\":\"ntk\",\"factor\":0.5}}",
+      NULL, RR_EFORMAT, "rope_scaling.factor 0.5", "" },
 };
 
 static void test_cases(void **state)

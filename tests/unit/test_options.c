@@ -670,8 +670,10 @@ static void test_again(void **state)
     snprintf(line, sizeof(line), "--config %s --host ::1", config_path);
     assert_int_equal(load(line), RR_OK);
     assert_int_equal(rr_settings_again(&settings, &later, &err), RR_OK);
+    settings.model_dir = "/cache/model"; /* found at start, in no file */
     assert_false(rr_settings_keep(&later, &settings, live, 1, note_ignored, ignored));
     assert_string_equal(ignored, "");
+    assert_string_equal(later.model_dir, "/cache/model");
     rr_settings_free(&later);
 
     write_config("max-documents = 6\nport = 2\nhost = x\n", 36);

@@ -154,7 +154,7 @@ static struct pairs read_pairs(const char *folder)
     struct rr_tok_scratch *scratch;
     struct pairs p = { 0 };
     struct rr_error err;
-    struct rr_prompt *prompt;
+    struct rr_pairing pairing;
     struct rr_model *model;
     struct rr_tok *tok;
     char *line, *rest = b.data;
@@ -162,17 +162,17 @@ static struct pairs read_pairs(const char *folder)
     if (rr_tok_open(&tok, folder, NULL, &err)) fail_msg("%s", err.msg);
     if (rr_tok_scratch_open(&scratch, tok, &err)) fail_msg("%s", err.msg);
     if (rr_model_open(&model, folder, &err)) fail_msg("%s", err.msg);
-    if (rr_prompts_open(&prompt, model, tok, &err)) fail_msg("%s", err.msg);
+    if (rr_pairing_open(&pairing, rr_model_info(model), tok, &err)) fail_msg("%s", err.msg);
     for (uint32_t n = 1; (line = strtok_r(rest, "\n", &rest)); n++) {
         json_t *root = json_loads(line, JSON_ALLOW_NUL, NULL);
 
         assert_non_null(root);
-        add_request(&p, tok, scratch, prompt, root, n);
+        add_request(&p, tok, scratch, pairing.prompt, root, n);
         json_decref(root);
     }
     assert_true(p.n > 0);
     rr_tok_scratch_close(scratch);
-    rr_prompt_close(prompt);
+    rr_pairing_close(&pairing);
     rr_model_close(model);
     rr_tok_close(tok);
     free(b.data);
@@ -189,13 +189,14 @@ struct run {
 /* Tells a causal network the words that judge a pair. */
 static void prepare(struct rr_model *model, const char *folder)
 {
-    struct rr_prompt *prompt;
+    struct rr_pairing pairing;
     struct rr_error err;
     struct rr_tok *tok;
 
     if (rr_tok_open(&tok, folder, NULL, &err)) fail_msg("%s", err.msg);
-    if (rr_prompts_open(&prompt, model, tok, &err)) fail_msg("%s", err.msg);
-    rr_prompt_close(prompt);
+    if (rr_pairing_open(&pairing, rr_model_info(model), tok, &err)) fail_msg("%s", err.msg);
+    if (rr_pairing_judge(&pairing, model, &err)) fail_msg("%s", err.msg);
+    rr_pairing_close(&pairing);
     rr_tok_close(tok);
 }
 
@@ -451,6 +452,91 @@ static void test_storage(void **state)
     free_pairs(&p);
 }
 
+/* The names of "flash" implementations; queries, keys and values move into one tensor each. */
+static void rename_flash(struct fixture_weights *w)
+{
+    static const char *const names[][2] = {
+        { "attention.output.dense", "mixer.out_proj" },
+        { "attention.output.LayerNorm", "norm1" },
+        { "intermediate.dense", "mlp.fc1" },
+        { "output.dense", "mlp.fc2" },
+        { "output.LayerNorm", "norm2" },
+        { "embeddings.LayerNorm", "emb_ln" },
+        { "encoder.layer.", "encoder.layers." },
+    };
+
+    for (size_t t = 0; t < w->n; t++) {
+        char *name = w->tensors[t].name, old[128];
+
+        for (size_t i = 0; i < RR_COUNT(names); i++) {
+            char *at = strstr(name, names[i][0]);
+
+            if (!at) continue;
+            memcpy(old, name, sizeof(old));
+            snprintf(at, sizeof(old) - (size_t)(at - name), "%s%s", names[i][1],
+                     old + (at - name) + strlen(names[i][0]));
+        }
+    }
+}
+
+static void stack_flash(struct fixture_weights *w, uint32_t layer, const char *kind)
+{
+    static const char *const parts[] = { "query", "key", "value" };
+    struct fixture_tensor *first = NULL;
+
+    for (size_t i = 0; i < RR_COUNT(parts); i++) {
+        struct fixture_tensor *t;
+        char name[128];
+
+        snprintf(name, sizeof(name), "roberta.encoder.layers.%u.attention.self.%s.%s", layer,
+                 parts[i], kind);
+        t = fixture_find(w, name);
+        if (!first) {
+            first = t;
+            first->values = realloc(t->values, 3 * t->elements * sizeof(float));
+            assert_non_null(first->values);
+            snprintf(t->name, sizeof(t->name), "roberta.encoder.layers.%u.mixer.Wqkv.%s", layer,
+                     kind);
+            continue;
+        }
+        memcpy(first->values + i * t->elements, t->values, t->elements * sizeof(float));
+        free(t->values);
+        t->values = NULL;
+        t->elements = 0;
+        t->shape[0] = 0; /* taken out below */
+    }
+    first->elements *= 3;
+    first->shape[0] *= 3;
+}
+
+static void test_flash(void **state)
+{
+    char path[512];
+    const char *from = fixture_model("tiny-xlmr-odd", path, sizeof(path));
+    struct fixture_weights w = fixture_weights(from), plain = fixture_weights(from);
+    struct pairs p = read_pairs(from);
+    float *got, *want;
+    size_t n = 0;
+
+    (void)state;
+    rename_flash(&w);
+    for (uint32_t layer = 0; layer < 2; layer++) {
+        stack_flash(&w, layer, "weight");
+        stack_flash(&w, layer, "bias");
+    }
+    for (size_t t = 0; t < w.n; t++)
+        if (w.tensors[t].elements) w.tensors[n++] = w.tensors[t];
+    w.n = n;
+    got = variant_logits(from, &w, 0, &p);
+    want = variant_logits(from, &plain, 0, &p);
+    assert_memory_equal(got, want, share(&p, false) * sizeof(*want));
+    free(got);
+    free(want);
+    free_pairs(&p);
+    fixture_weights_free(&w);
+    fixture_weights_free(&plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,7 +551,9 @@ int main(void)
         { "tiny-electra", test_tiny, NULL, NULL, (void *)"tiny-electra" },
         { "tiny-qwen2", test_tiny, NULL, NULL, (void *)"tiny-qwen2" },
         { "tiny-gemma", test_tiny, NULL, NULL, (void *)"tiny-gemma" },
+        { "tiny-gte", test_tiny, NULL, NULL, (void *)"tiny-gte" },
         cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_flash),
         cmocka_unit_test(test_starter),
     };
 

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cpu/pool.h"
+#include "cpu/topology.h"
 
 #define MAX_THREADS 9
 
@@ -174,6 +175,23 @@ static void test_owner_sleeps(void **state)
     rr_pool_close(p);
 }
 
+/* ---- more workers than processors ---------------------------------------------------------------- */
+
+static void test_too_large_never_spins(void **state)
+{
+    struct rr_topology t;
+    struct rr_pool *p;
+
+    (void)state;
+    rr_topology_get(&t);
+    p = open_pool(t.threads + 1);
+    assert_int_equal(rr_pool_spin_ns(p), 0);
+    rr_pool_close(p);
+    p = open_pool(t.threads);
+    assert_true(rr_pool_spin_ns(p) > 0);
+    rr_pool_close(p);
+}
+
 /* ---- the rest ------------------------------------------------------------------------------------ */
 
 static uint64_t no_time(void)
@@ -237,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_barrier),
         cmocka_unit_test(test_idle_costs_nothing),
         cmocka_unit_test(test_owner_sleeps),
+        cmocka_unit_test(test_too_large_never_spins),
         cmocka_unit_test(test_clock_that_stands_still),
         cmocka_unit_test(test_workers_take_no_signals),
         cmocka_unit_test(test_refused),

@@ -14,6 +14,9 @@
 
 #include "backend/registry.h"
 
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
 static const char source[] =
     "#include \"rerank_backend.h\"\n"
     "#if DEVICES\n"
@@ -44,12 +47,12 @@ static const struct {
       "rrt_idle", RR_EDEVICE, { "'rrt_idle' has no usable device", "the fan is missing" },
       "no device: the plugin says why" },
     { "rrt_old", "-DABI=4242 -DDEVICES=1 -DENTRY=rr_backend_entry -DNOTHING=0", "", "rrt_old",
-      RR_ENOTSUP, { "ABI 4242, this program has 1", "librerank_rrt_old.so" },
+      RR_ENOTSUP, { "ABI 4242, this program has " TEXT(RR_BACKEND_ABI), "librerank_rrt_old.so" },
       "another ABI: both numbers" },
     { "rrt_mute", "-DABI=RR_BACKEND_ABI -DDEVICES=1 -DENTRY=something_else -DNOTHING=0", "",
       "rrt_mute", RR_ENOTSUP, { "no symbol rr_backend_entry", "" }, "no entry" },
     { "rrt_null", "-DABI=RR_BACKEND_ABI -DDEVICES=1 -DENTRY=rr_backend_entry -DNOTHING=1", "",
-      "rrt_null", RR_ENOTSUP, { "ABI 0, this program has 1", "" }, "entry gives nothing" },
+      "rrt_null", RR_ENOTSUP, { "ABI 0, this program has " TEXT(RR_BACKEND_ABI), "" }, "entry gives nothing" },
     { "rrt_junk", NULL, "", "rrt_junk", RR_EDEVICE, { "'rrt_junk'", "librerank_rrt_junk.so" },
       "not a shared object: the linker's own words" },
     { NULL, NULL, "", "rrt_none", RR_ENOENT,

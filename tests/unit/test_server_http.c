@@ -176,6 +176,8 @@ static struct served *start_server(const char *const *options, int status)
     argv[argc++] = (char *)(uintptr_t)"error";
     argv[argc++] = (char *)(uintptr_t)"--drain-delay";
     argv[argc++] = (char *)(uintptr_t)"0";
+    argv[argc++] = (char *)(uintptr_t)"--sandbox"; /* it would be this program's, for good */
+    argv[argc++] = (char *)(uintptr_t)"off";
     while (*options) argv[argc++] = (char *)(uintptr_t)*options++;
     if (rr_settings_load(&s->settings, argc, argv, rest, &n_rest, &err)) fail_msg("%s", err.msg);
     assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,6 +170,66 @@ static void test_trees(void **state)
     }
 }
 
+static void test_threads(void **state)
+{
+    static const struct {
+        double quota;
+        uint32_t allowed, threads;
+        const char *why;
+    } quotas[] = {
+        { 0, 4, 4, "no limit" },
+        { 0.5, 4, 1, "half a processor is still one thread" },
+        { 1, 4, 1, "one" },
+        { 1.5, 4, 1, "one and a half: two threads would wait for each other" },
+        { 2.5, 4, 2, "rounded down" },
+        { 4, 4, 4, "all" },
+        { 8, 4, 4, "more than the mask allows" },
+        { 2.5, 1, 1, "the mask counts too" },
+        { 0, 0, 1, "never none" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(quotas); i++)
+        if (rr_topology_threads(quotas[i].allowed, quotas[i].quota) != quotas[i].threads)
+            fail_msg("%s: %u", quotas[i].why,
+                     rr_topology_threads(quotas[i].allowed, quotas[i].quota));
+}
+
+/* The quotas of the table above, as both versions of cgroups write them. */
+static void test_quota_files(void **state)
+{
+    static const struct {
+        const char *v2, *v1;
+        uint32_t threads;
+    } quotas[] = {
+        { "50000 100000\n", "50000\n", 1 },
+        { "100000 100000\n", "100000\n", 1 },
+        { "250000 100000\n", "250000\n", 2 },
+        { "max 100000\n", "-1\n", 8 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * RR_COUNT(quotas); i++) {
+        bool v2 = i % 2;
+        struct tree_file files[] = {
+            MEMINFO,
+            { "/proc/self/cgroup", v2 ? "0::/\n" : "4:cpu,cpuacct:/c\n" },
+            { "/proc/self/mountinfo", v2 ? V2_MOUNT : V1_MOUNTS },
+            { "/sys/fs/cgroup/cpu.max", quotas[i / 2].v2 },
+            { "/sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_quota_us", quotas[i / 2].v1 },
+            { "/sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_period_us", "100000\n" },
+        };
+        char root[] = "/tmp/test_topology.XXXXXX";
+        struct rr_topology t = { 0 };
+
+        assert_non_null(mkdtemp(root));
+        for (size_t f = 0; f < RR_COUNT(files); f++) write_file(root, &files[f]);
+        rr_topology_read(&t, root);
+        remove_tree(root);
+        assert_int_equal(rr_topology_threads(8, t.quota), quotas[i / 2].threads);
+    }
+}
+
 /* Hosts with many containers have lines of many kilobytes before the one that matters. */
 static void test_long_lines(void **state)
 {
@@ -213,6 +274,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_trees),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_quota_files),
         cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_this_machine),
     };

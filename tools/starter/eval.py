@@ -20,7 +20,6 @@ import json
 import math
 import os
 import random
-import re
 import sys
 
 import numpy as np
@@ -29,11 +28,9 @@ from tokenizers import Tokenizer
 from transformers import XLMRobertaForSequenceClassification
 
 import corpus
+from lists import SETS, candidate_lists, quotes_host
 from smoke import SMOKE
-from words import BM25
 
-LIMIT = 400  # characters of a document
-SETS = [("fr", "fr"), ("en", "en"), ("fr", "en"), ("en", "fr")]
 HERE = os.path.dirname(os.path.abspath(__file__))
 TEXTS = ["", " ", "🙂 ok 👍🏽", "naïve café — œuvre n° 5, 10 €", "Œ œ ﬁ ﬂ ½ ™ ②", "日本語のテキスト",
          "http://example.org/a?b=c&d=%20", "x", "Ça alors !\nDeux lignes\tet une tabulation."]
@@ -69,28 +66,6 @@ class Scorer:
         return out
 
 
-def candidate_lists(entries, query_lang, doc_lang, limit, rng):
-    """[{id, lang, query, documents, positive, bm25}]; see the protocol above"""
-    pool = [e for e in entries if doc_lang in e.text]
-    docs = [e.text[doc_lang][1][:LIMIT] for e in pool]
-    asked = [i for i, e in enumerate(pool) if query_lang in e.text]
-    asked = rng.sample(asked, min(limit, len(asked)))
-    bm25 = BM25(docs)
-    find = [pool[i].text[doc_lang][0] for i in asked]
-    real = [pool[i].text[query_lang][0] for i in asked]
-    out = []
-    for i, query, (ids, _) in zip(asked, real, bm25.top(find, 120)):
-        rest = [j for j in ids if pool[j].source != pool[i].source and docs[j] != docs[i]]
-        found = [j for j in ids if j == i or j in rest]
-        chosen = found[:20] if i in found[:20] else found[:19] + [i]
-        rng.shuffle(chosen)
-        scores = np.asarray((bm25.query_matrix([query]) @ bm25.matrix[:, chosen]).todense())[0]
-        out.append(dict(id=pool[i].name, lang=query_lang + "-" + doc_lang, query=query,
-                        documents=[docs[j] for j in chosen], positive=chosen.index(i),
-                        in_top20=i in found[:20], bm25=scores))
-    return out
-
-
 def metrics(lists, scores):
     """(MRR@10, nDCG@10, share with the right one first); one right document per list"""
     mrr = ndcg = first = 0.0
@@ -121,10 +96,6 @@ def smoke(scorer):
                                  " ".join("%.3f" % (1 / (1 + math.exp(-x))) for x in z)))
     print("smoke: %d of %d right" % (good, len(SMOKE)), flush=True)
     return good
-
-
-def quotes_host(row):
-    return bool(re.search(r"://|\.(org|com|net|io|dev)\b|pypi", " ".join(row["documents"]), re.I))
 
 
 def write_heldout(path, sets, count=200, limit=1_500_000):

@@ -8,7 +8,9 @@
 #include "cpu/arm/vec_neon.h"
 
 #define I8_TOP 254
+#define I8_WTOP RR_I8_WFREE
 #define I8_ZERO 127
+#define I8_STEP 1
 
 typedef int8x16_t dot_x;
 typedef int8x16_t dot_w;

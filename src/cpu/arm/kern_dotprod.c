@@ -17,7 +17,7 @@
 
 #define MR 6
 #define NR 16
-#define KC 1024
+#define KC 512
 
 #include "cpu/arm/dot_neon.h"
 #include "cpu/body_table.h"

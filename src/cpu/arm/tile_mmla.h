@@ -13,6 +13,7 @@
 #include "cpu/body_linear_f32.h"
 
 #define I8_TOP 254
+#define I8_WTOP RR_I8_WFREE
 #define I8_ZERO 127
 #define I8_OWN_TILES
 #define BF16_X RR_BF16

@@ -24,12 +24,12 @@ static inline v v_min(v a, v b) { return vminq_f32(a, b); }
 static inline v v_abs(v a) { return vabsq_f32(a); }
 static inline v v_round(v a) { return vrndnq_f32(a); }
 
-/* a * 2^n for integral n in [-126, 127] */
+/* a * 2^n for a in [1/2, 2) and integral n in [-125, 126] */
 static inline v v_scale2(v a, v n)
 {
-    int32x4_t e = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    int32x4_t e = vshlq_n_s32(vcvtq_s32_f32(n), 23);
 
-    return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(e, 23)));
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), e));
 }
 
 /* The first n < VW lanes; the others read as 0 and are not written. */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dot_avx512.h - products of groups of four bytes and of pairs of bf16 on 512 bits.
- * Layer: cpu (L1).  Included by one level file, after vec_avx512.h.  I8_VNNI: VPDPBUSD.  Without
- * it: bytes are widened to 16 bits, even and odd ones apart, so that VPMADDWD is exact.
- * BF16_DOT: VDPBF16PS. */
+ * Layer: cpu (L1).  Included by one level file, after vec_avx512.h and NR.  I8_VNNI: VPDPBUSD.
+ * Without it: as in dot_avx2.h.  BF16_DOT: VDPBF16PS. */
 #ifndef RR_CPU_X86_DOT_AVX512_H
 #define RR_CPU_X86_DOT_AVX512_H
 
@@ -24,6 +23,8 @@ static inline vi vi_set(const void *p) /* 4 bytes in every lane */
 #if defined(I8_VNNI)
 
 #define I8_MR 6
+#define I8_STEP 1
+#define I8_WTOP RR_I8_WFREE
 
 typedef __m512i dot_x;
 typedef __m512i dot_w;
@@ -35,30 +36,27 @@ static inline vi dot(vi sum, dot_x x, dot_w w) { return _mm512_dpbusd_epi32(sum,
 #else
 
 #define I8_MR 4
+#define I8_STEP 2
+#define I8_WTOP 129
 
 typedef struct {
-    __m512i even, odd;
+    __m512i first, second;
 } dot_x;
 typedef dot_x dot_w;
 
-static inline dot_x dot_x_load(const int8_t *p)
-{
-    __m512i x = vi_set(p);
-
-    return (dot_x){ _mm512_and_si512(x, _mm512_set1_epi32(0x00FF00FF)), _mm512_srli_epi16(x, 8) };
-}
+static inline dot_x dot_x_load(const int8_t *p) { return (dot_x){ vi_set(p), vi_set(p + 4) }; }
 
 static inline dot_w dot_w_load(const int8_t *p)
 {
-    __m512i w = vi_load(p);
-
-    return (dot_w){ _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), _mm512_srai_epi16(w, 8) };
+    return (dot_w){ vi_load(p), vi_load(p + 4 * NR) };
 }
 
 static inline vi dot(vi sum, dot_x x, dot_w w)
 {
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(x.even, w.even));
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(x.odd, w.odd));
+    __m512i t = _mm512_add_epi16(_mm512_maddubs_epi16(x.first, w.first),
+                                 _mm512_maddubs_epi16(x.second, w.second));
+
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(t, _mm512_set1_epi16(1)));
 }
 
 #endif

@@ -17,7 +17,7 @@
 
 #define MR 6
 #define NR 64
-#define KC 1024
+#define KC 512
 #define MB 96
 
 #include "cpu/x86/tile_amx.h"

@@ -3,10 +3,14 @@
  * Layer: cpu (L1).  Threads: pure functions.  Compiled with the flags its name asks for, or with
  * RR_EMULATE_AVX512 for the tests.
  * f32 tile 6 x 64: 24 sums, 4 weights and 1 input fill 29 of the 32 registers.
- * int8 without VNNI: tile 4 x 64, 16 sums, weights and input in two halves each. */
+ * int8 without VNNI: tile 4 x 64, 16 sums, 8 weights, 2 inputs and what dot_avx512.h needs. */
 #include "cpu/kern_levels.h"
 
 #if defined(__x86_64__)
+
+#define MR 6
+#define NR 64
+#define KC 512
 
 #include "cpu/features.h"
 #include "cpu/x86/dot_avx512.h"
@@ -17,10 +21,6 @@
 #else
 #define TABLE rr_kern_avx512
 #endif
-
-#define MR 6
-#define NR 64
-#define KC 1024
 
 #include "cpu/body_table.h"
 

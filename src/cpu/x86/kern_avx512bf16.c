@@ -10,6 +10,10 @@
 #define I8_VNNI
 #define BF16_DOT
 
+#define MR 6
+#define NR 64
+#define KC 512
+
 #include "cpu/features.h"
 #include "cpu/x86/dot_avx512.h"
 #include "cpu/x86/vec_avx512.h"
@@ -19,10 +23,6 @@
 #else
 #define TABLE rr_kern_avx512bf16
 #endif
-
-#define MR 6
-#define NR 64
-#define KC 1024
 
 #include "cpu/body_table.h"
 

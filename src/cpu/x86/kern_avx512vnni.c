@@ -9,6 +9,10 @@
 
 #define I8_VNNI
 
+#define MR 6
+#define NR 64
+#define KC 512
+
 #include "cpu/features.h"
 #include "cpu/x86/dot_avx512.h"
 #include "cpu/x86/vec_avx512.h"
@@ -18,10 +22,6 @@
 #else
 #define TABLE rr_kern_avx512vnni
 #endif
-
-#define MR 6
-#define NR 64
-#define KC 1024
 
 #include "cpu/body_table.h"
 

@@ -20,10 +20,12 @@
 
 #define MR 6
 #define NR 16
-#define KC 1024
+#define KC 512
 
 #define I8_MR 6
+#define I8_STEP 1
 #define I8_TOP 254
+#define I8_WTOP RR_I8_WFREE
 #define I8_ZERO 0
 
 typedef __m256i dot_x;

@@ -18,6 +18,7 @@
 #endif
 
 #define I8_TOP 254
+#define I8_WTOP RR_I8_WFREE
 #define I8_ZERO 0
 #define I8_OWN_TILES
 #define BF16_X RR_BF16

@@ -28,12 +28,12 @@ static inline v v_round(v a)
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* a * 2^n for integral n in [-126, 127] */
+/* a * 2^n for a in [1/2, 2) and integral n in [-125, 126] */
 static inline v v_scale2(v a, v n)
 {
-    __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
 
-    return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), e));
 }
 
 /* All ones in lanes 0 .. n-1. */

@@ -10,13 +10,8 @@
 
 #include "base/attr.h"
 #include "check.h"
+#include "cpu/peak.h"
 #include "cpu/weights.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
 
 static double clock_of(clockid_t id)
 {
@@ -24,113 +19,6 @@ static double clock_of(clockid_t id)
 
     clock_gettime(id, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* ---- peaks --------------------------------------------------------------------------------- */
-
-#define STEPS 100000
-
-/* Twelve independent chains of one instruction (more than latency times units), whose operands %0
- * and %1 are the sum and an input. */
-#define PEAK(name, features, type, zero, ops) \
-    features static double name(void) \
-    { \
-        type a = zero, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a; \
-        type s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a; \
-\
-        for (int n = 0; n < STEPS; n++) { \
-            CHAIN(s0) \
-            CHAIN(s1) CHAIN(s2) CHAIN(s3) CHAIN(s4) CHAIN(s5) CHAIN(s6) CHAIN(s7) CHAIN(s8) \
-                CHAIN(s9) CHAIN(s10) CHAIN(s11) \
-        } \
-        return 12.0 * (ops)*STEPS; \
-    }
-
-#if defined(__x86_64__)
-#define TARGET(features) __attribute__((target(features), noinline))
-#define CHAIN(s) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(s) : "v"(a));
-PEAK(f32_avx2, TARGET("avx2,fma"), __m256, _mm256_setzero_ps(), 16)
-PEAK(f32_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 32)
-#undef CHAIN
-#define CHAIN(s) \
-    __asm__ volatile("vpmaddubsw %1, %1, %%ymm15\n\tvpmaddwd %%ymm15, %1, %%ymm15\n\t" \
-                     "vpaddd %%ymm15, %0, %0" \
-                     : "+x"(s) \
-                     : "x"(a) \
-                     : "xmm15");
-PEAK(i8_u7, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
-#undef CHAIN
-#define CHAIN(s) \
-    __asm__ volatile("vpsignb %1, %1, %%ymm15\n\tvpmaddubsw %%ymm15, %1, %%ymm15\n\t" \
-                     "vpmaddwd %%ymm15, %1, %%ymm15\n\tvpaddd %%ymm15, %0, %0" \
-                     : "+x"(s) \
-                     : "x"(a) \
-                     : "xmm15");
-PEAK(i8_avx2, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
-#undef CHAIN
-#define CHAIN(s) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(s) : "x"(a));
-PEAK(i8_avxvnni, TARGET("avx2"), __m256i, _mm256_setzero_si256(), 64)
-#undef CHAIN
-#define CHAIN(s) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(s) : "v"(a));
-PEAK(i8_avx512, TARGET("avx512f"), __m512i, _mm512_setzero_si512(), 128)
-#undef CHAIN
-#define CHAIN(s) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(s) : "v"(a));
-PEAK(bf16_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 64)
-#undef CHAIN
-#elif defined(__aarch64__)
-#define TARGET(arch) __attribute__((target(arch), noinline))
-#define CHAIN(s) __asm__ volatile("fmla %0.4s, %1.4s, %1.4s" : "+w"(s) : "w"(a));
-PEAK(f32_neon, TARGET("arch=armv8-a"), float32x4_t, vdupq_n_f32(0), 8)
-#undef CHAIN
-#define CHAIN(s) \
-    __asm__ volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
-PEAK(i8_dotprod, TARGET("arch=armv8.6-a"), int32x4_t, vdupq_n_s32(0), 32)
-#undef CHAIN
-#define CHAIN(s) \
-    __asm__ volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %1.16b" : "+w"(s) : "w"(a));
-PEAK(i8_i8mm, TARGET("arch=armv8.6-a"), int32x4_t, vdupq_n_s32(0), 64)
-#undef CHAIN
-#define CHAIN(s) \
-    __asm__ volatile(".arch_extension bf16\n\tbfmmla %0.4s, %1.8h, %1.8h" : "+w"(s) : "w"(a));
-PEAK(bf16_i8mm, TARGET("arch=armv8.6-a"), float32x4_t, vdupq_n_f32(0), 32)
-#undef CHAIN
-#endif
-
-typedef double peak_fn(void);
-
-/* The instructions that a level's products are made of; NULL: not measured. */
-static const struct {
-    const char *level;
-    peak_fn *f32, *i8, *bf16;
-} peaks[] = {
-#if defined(__x86_64__)
-    { "avx2-u7", f32_avx2, i8_u7, f32_avx2 },
-    { "avx2", f32_avx2, i8_avx2, f32_avx2 },
-    { "avxvnni", f32_avx2, i8_avxvnni, f32_avx2 },
-    { "avx512", f32_avx512, NULL, f32_avx512 },
-    { "avx512vnni", f32_avx512, i8_avx512, f32_avx512 },
-    { "avx512bf16", f32_avx512, i8_avx512, bf16_avx512 },
-    { "amx", f32_avx512, NULL, NULL },
-#elif defined(__aarch64__)
-    { "neon", f32_neon, NULL, f32_neon },
-    { "dotprod", f32_neon, i8_dotprod, f32_neon },
-    { "i8mm", f32_neon, i8_i8mm, bf16_i8mm },
-#endif
-    { "", NULL, NULL, NULL },
-};
-
-/* Operations per second of one thread; 0: not known. */
-static double peak(peak_fn *ops)
-{
-    double best = 0;
-
-    for (int i = 0; ops && i < 100; i++) {
-        double t = clock_of(CLOCK_MONOTONIC), n = ops();
-
-        t = clock_of(CLOCK_MONOTONIC) - t;
-        best = RR_MAX(best, n / t);
-    }
-    return best;
 }
 
 /* ---- kernels ------------------------------------------------------------------------------- */
@@ -234,7 +122,7 @@ static void bench_i8(const struct rr_kern *k, double best, const uint32_t shape[
     x.q = (int8_t *)alloc(m * x.ld / 4);
     a.x = x;
     check_fill(&c, in, (size_t)m * d, 1.0f);
-    for (size_t i = 0; i < (size_t)n * d; i++) w[i] = (int8_t)((int)check_random(&c, 255) - 127);
+    for (size_t i = 0; i < (size_t)n * d; i++) w[i] = (int8_t)((int)check_random(&c, 65) - 32);
     BEST(s, k->quantize_i8(&x, in, d, NULL, m, d));
     if (n == 1024) printf("quantize_i8 m %u k %u: %.1f ns/row\n", m, d, s / m * 1e9);
     BEST(s, k->linear_i8(&a));
@@ -303,15 +191,15 @@ static void bench_attention(const struct rr_kern *k, double best)
     for (size_t i = 0; i < RR_COUNT(sizes); i++) {
         uint32_t t = sizes[i][0], dim = sizes[i][1];
         struct check c = { .rng = 1 };
-        float *in = alloc((size_t)t * 3072), *y = alloc((size_t)t * 1024);
+        float *in = alloc((size_t)t * 3088), *y = alloc((size_t)t * 1040); /* strides as in programs */
         struct rr_attention_f32 a = { .y = y,
                                       .q = in,
                                       .k = in + 1024,
                                       .v = in + 2048,
-                                      .ldy = 1024,
-                                      .ldq = 3072,
-                                      .ldk = 3072,
-                                      .ldv = 3072,
+                                      .ldy = 1040,
+                                      .ldq = 3088,
+                                      .ldk = 3088,
+                                      .ldv = 3088,
                                       .n_q = t,
                                       .n_kv = t,
                                       .head_dim = dim,
@@ -320,7 +208,7 @@ static void bench_attention(const struct rr_kern *k, double best)
         double s;
 
         a.scratch = alloc(rr_attention_f32_scratch(t, dim));
-        check_fill(&c, in, (size_t)t * 3072, 1.0f);
+        check_fill(&c, in, (size_t)t * 3088, 1.0f);
         BEST(s, k->attention_f32(&a));
         snprintf(what, sizeof(what), "attention_f32 n %u dim %u", t, dim);
         report(what, 4.0 * t * t * dim, s, best);
@@ -353,14 +241,9 @@ static void bench_rows(const struct rr_kern *k)
 
 void check_bench(const struct rr_kern *k, const char *function)
 {
-    double f32 = 0, i8 = 0, bf16 = 0;
+    double f32 = rr_peak(k->name, "f32", 1), bf16 = rr_peak(k->name, "bf16", 1);
+    double i8 = rr_peak(k->name, "int8", 1);
 
-    for (size_t i = 0; i < RR_COUNT(peaks); i++)
-        if (strcmp(peaks[i].level, k->name) == 0) {
-            f32 = peak(peaks[i].f32);
-            i8 = peak(peaks[i].i8);
-            bf16 = peak(peaks[i].bf16);
-        }
     printf("level %s: peaks f32 %.1f, int8 %.1f, bf16 %.1f GOP/s\n", k->name, f32 * 1e-9, i8 * 1e-9,
            bf16 * 1e-9);
     if (!function || strstr("linear_f32", function)) bench_shapes(k, f32, bench_f32);

@@ -181,6 +181,36 @@ static void linear_pieces(const struct rr_kern *kern, const struct rr_linear_i8 
         }
 }
 
+/* Elements 0, 1, 4 and 5 of each eight, or 2, 3, 6 and 7: what they add up to, each sign apart. */
+static int set_sum(const int8_t *w, uint32_t k, uint32_t j, int set, int sign)
+{
+    int sum = 0;
+
+    for (uint32_t i = j; i < RR_MIN(j + 8, k); i++)
+        if ((int)(i >> 1 & 1) == set) sum += RR_MAX(sign * w[i], 0);
+    return sum;
+}
+
+/* Random weights of one channel within the level's limit; extreme: at the limit, with the largest
+ * values in places that change. */
+static void random_weights(struct check *c, int8_t *w, uint32_t k, bool extreme, int sign)
+{
+    int wtop = (int)c->kern->i8_wtop;
+
+    for (uint32_t j = 0; j < k; j++) w[j] = 0;
+    for (uint32_t t = 0; t < k; t++) { /* in any order: the limit hits any place */
+        uint32_t j = t ^ check_random(c, 8);
+        int limit;
+
+        if (j >= k) j = t;
+        w[j] = 0;
+        limit = RR_MIN(127, wtop - set_sum(w, k, j & ~7u, (int)(j >> 1 & 1), sign));
+        if (extreme && check_random(c, 3)) limit = RR_MIN(limit, wtop / 4 + 1);
+        w[j] = (int8_t)(sign * (extreme ? limit : (int)check_random(c, (uint32_t)limit + 1)));
+        if (!extreme) sign = check_random(c, 2) ? 1 : -1;
+    }
+}
+
 /* Rows of the level and the same rows for the reference; weights; everything random. */
 static void linear_inputs(struct check *c, struct linear_case s, struct rr_rows_i8 *x,
                           struct rr_rows_i8 *rx, int8_t *w, float *w_scale)
@@ -198,9 +228,7 @@ static void linear_inputs(struct check *c, struct linear_case s, struct rr_rows_
     }
     for (uint32_t o = 0; o < s.n; o++) {
         w_scale[o] = 0.001f + (float)check_random(c, 100) * 1e-5f;
-        for (uint32_t j = 0; j < s.k; j++)
-            w[(size_t)o * s.k + j] =
-                (int8_t)(s.extreme ? (o % 2 ? 127 : -127) : (int)check_random(c, 255) - 127);
+        random_weights(c, w + (size_t)o * s.k, s.k, s.extreme, o % 2 ? 1 : -1);
     }
 }
 
@@ -305,35 +333,52 @@ static double squared_error(const float *w, const int8_t *q, float scale, uint32
     return e;
 }
 
-/* The clip search is never worse than the largest value as the end of the scale. */
+/* The largest value of any element, or, above it, what a set adds up to over the limit. */
+static int weight_excess(const int8_t *q, uint32_t k, uint32_t wtop)
+{
+    int most = 0;
+
+    for (uint32_t j = 0; j < k; j++) most = RR_MAX(most, q[j] < 0 ? -q[j] : q[j]);
+    for (uint32_t j = 0; j < k; j += 8)
+        for (int set = 0; set < 2; set++)
+            for (int sign = -1; sign <= 1; sign += 2)
+                if (set_sum(q, k, j, set, sign) > (int)wtop)
+                    most = RR_MAX(most, 127 + set_sum(q, k, j, set, sign) - (int)wtop);
+    return most;
+}
+
+/* The search is never worse than a scale that fits the largest value or set, and, for values as
+ * those of real weights, a limit on sets costs little. */
 static void check_weights(struct check *c)
 {
     for (uint32_t t = 0; t < c->cases / 4; t++) {
-        uint32_t k = check_between(c, 1, 1500);
-        float *w = check_alloc(k * sizeof(float), false), max = 0, scale;
+        uint32_t k = check_between(c, 1, 1500), wtop = CHECK_PICK(c, RR_I8_WFREE, 129);
+        bool outlier = check_random(c, 2), limited = wtop < RR_I8_WFREE;
+        float *w = check_alloc(k * sizeof(float), false), max = 0, scale, fit;
         int8_t *q = check_alloc(k, false), *plain = check_alloc(k, false);
-        double sums = 0;
-        int most = 0;
+        double error, simple;
 
         check_fill(c, w, k, (float[]){ 1e-20f, 0.02f, 1.0f, 1e5f }[check_random(c, 4)]);
-        if (check_random(c, 2)) w[check_random(c, k)] *= 8; /* an outlier: clipping pays */
+        if (outlier) w[check_random(c, k)] *= 8; /* clipping pays */
         for (uint32_t j = 0; j < k; j++) max = fmaxf(max, fabsf(w[j]));
-        for (uint32_t j = 0; j < k; j++) plain[j] = (int8_t)lrintf(w[j] / (max / 127));
-        scale = rr_weights_quantize_row(q, w, k);
-        for (uint32_t j = 0; j < k; j++) {
-            most = RR_MAX(most, q[j] < 0 ? -q[j] : q[j]);
-            sums += q[j] == -128;
+        fit = max / (limited ? 32 : 127); /* 4 x 32 <= 129 */
+        for (uint32_t j = 0; j < k; j++) plain[j] = (int8_t)lrintf(w[j] / fit);
+        scale = rr_weights_quantize_row(q, w, k, wtop);
+        check_case(c, weight_excess(q, k, wtop) <= 127, "k %u wtop %u: weight %d", k, wtop,
+                   weight_excess(q, k, wtop));
+        error = squared_error(w, q, scale, k);
+        simple = squared_error(w, plain, fit, k);
+        check_case(c, error <= simple * 1.0001 + 1e-12 * k * max * max,
+                   "k %u: worse than no search: %g, %g", k, error, simple);
+        if (limited && k > 500 && !outlier) {
+            scale = rr_weights_quantize_row(plain, w, k, RR_I8_WFREE);
+            simple = squared_error(w, plain, scale, k);
+            check_case(c, error <= simple * 10, "k %u: the limit costs %g, %g", k, error, simple);
         }
-        check_case(c, most <= 127 && sums == 0, "k %u: weight %d", k, most);
-        check_case(c,
-                   squared_error(w, q, scale, k) <=
-                       squared_error(w, plain, max / 127, k) * 1.0001 + 1e-60,
-                   "k %u: worse than no search: %g, %g", k, squared_error(w, q, scale, k),
-                   squared_error(w, plain, max / 127, k));
         w[check_random(c, k)] = NAN;
-        check_case(c, isnan(rr_weights_quantize_row(q, w, k)), "k %u: a NaN got lost", k);
+        check_case(c, isnan(rr_weights_quantize_row(q, w, k, wtop)), "k %u: a NaN got lost", k);
         memset(w, 0, k * sizeof(float));
-        check_case(c, rr_weights_quantize_row(q, w, k) == 0, "k %u: zeros", k);
+        check_case(c, rr_weights_quantize_row(q, w, k, wtop) == 0, "k %u: zeros", k);
         check_free();
     }
 }

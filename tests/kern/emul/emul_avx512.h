@@ -134,15 +134,19 @@ EMU __m512i _mm512_add_epi32(__m512i a, __m512i b)
 {
     EACH_INT(i, 16, (int32_t)((uint32_t)a.i[n] + (uint32_t)b.i[n]));
 }
-EMU __m512i _mm512_slli_epi16(__m512i a, unsigned s)
+EMU __m512i _mm512_set1_epi16(short a) { EACH_INT(h, 32, a); }
+EMU __m512i _mm512_add_epi16(__m512i a, __m512i b) { EACH_INT(h, 32, (int16_t)(a.h[n] + b.h[n])); }
+EMU __m512i _mm512_maddubs_epi16(__m512i a, __m512i b) /* saturates */
 {
-    EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] << s));
+    __m512i r;
+
+    for (int n = 0; n < 32; n++) {
+        int s = a.u[2 * n] * b.b[2 * n] + a.u[2 * n + 1] * b.b[2 * n + 1];
+
+        r.h[n] = (int16_t)(s > INT16_MAX ? INT16_MAX : s < INT16_MIN ? INT16_MIN : s);
+    }
+    return r;
 }
-EMU __m512i _mm512_srli_epi16(__m512i a, unsigned s)
-{
-    EACH_INT(h, 32, (int16_t)((uint16_t)a.h[n] >> s));
-}
-EMU __m512i _mm512_srai_epi16(__m512i a, unsigned s) { EACH_INT(h, 32, (int16_t)(a.h[n] >> s)); }
 EMU __m512i _mm512_madd_epi16(__m512i a, __m512i b)
 {
     EACH_INT(i, 16, a.h[2 * n] * b.h[2 * n] + a.h[2 * n + 1] * b.h[2 * n + 1]);

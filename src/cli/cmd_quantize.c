@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_quantize.c - "rerankd quantize": a model folder in another precision.
+ * Layer: cli (L6).  Threads: one. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "cli/lists.h"
+#include "cli/verify.h"
+#include "rerank.h"
+
+#define GATE_TAU 0.985
+#define GATE_TOP5 0.99
+#define REDRAW_NS (200 * RR_MILLISECOND)
+
+struct own {
+    const char *dtype, *calibration, *check, *keep, *gate;
+    bool cache, tables_f16, json;
+    uint32_t limit;
+};
+
+#define OWN(name, def, type, field, arg, help) \
+    { \
+        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "QUANTIZE", arg, help \
+    }
+
+static const struct rr_option own_options[] = {
+    OWN("dtype", "int8", STR, dtype, "int8|bf16|f16|f32", "Precision of the new folder."),
+    OWN("calibration", "builtin", STR, calibration, "FILE",
+        "int8: JSONL of {\"query\", \"documents\": [...]} like what will be asked; half of them "
+        "are kept back to check the result. builtin: French and English lists that come with "
+        "rerankd; none: round every weight alone, as serving in int8 does by itself."),
+    OWN("check", "", STR, check, "FILE",
+        "int8: lists to check the result with, instead of half of --calibration."),
+    OWN("limit", "0", U32, limit, "N", "Use the first N lists of each file only; 0: all."),
+    OWN("keep-bf16", "", STR, keep, "PATTERN",
+        "int8: layers with a weight of such a name stay in bf16, for example *layer.23.*"),
+    OWN("gate", "none", STR, gate, "none|auto",
+        "auto: layers go back to bf16, those that scores depend on most first, until Kendall's tau "
+        "is 0.985 and the five best are equal in 99 % of the lists kept back."),
+    OWN("cache", "false", BOOL, cache, "",
+        "Also leave the weights in the new folder as this machine packs them, to be mapped."),
+    OWN("tables-f16", "false", BOOL, tables_f16, "", "Store embedding tables in f16."),
+    OWN("json", "false", BOOL, json, "", "Print one JSON object."),
+};
+
+struct run {
+    const struct own *own;
+    const struct rr_list *check;
+    size_t n_check;
+    struct rr_verify_report report; /* of the last candidate */
+    bool checked;
+    struct rr_error err; /* of judge */
+    uint64_t drawn_ns;
+    const char *step; /* last one that was told */
+};
+
+/* ---- progress ------------------------------------------------------------------------------- */
+
+static void clear_line(struct run *r)
+{
+    if (r->drawn_ns) fprintf(stderr, "\r\033[K");
+    r->drawn_ns = 0;
+}
+
+/* On a terminal one line that changes, elsewhere a line for each step. */
+static void show(void *user, const char *step, size_t done, size_t total)
+{
+    struct run *r = user;
+    uint64_t now = rr_now_ns();
+    bool fresh = !r->step || strcmp(r->step, step);
+
+    r->step = step;
+    if (!rr_cli_is_terminal(stderr)) {
+        if (fresh) rr_cli_complain("quantize", "%s", step);
+        return;
+    }
+    if (!fresh && now - r->drawn_ns < REDRAW_NS) return;
+    fprintf(stderr, "\r%s", step);
+    if (total) fprintf(stderr, " %zu/%zu", done, total);
+    fprintf(stderr, "\033[K");
+    fflush(stderr);
+    r->drawn_ns = now;
+}
+
+/* ---- judging -------------------------------------------------------------------------------- */
+
+static bool judge(void *user, const float *reference, const float *candidate, size_t n_int8)
+{
+    struct run *r = user;
+    struct rr_verify sums;
+    bool passed;
+
+    rr_verify_init(&sums);
+    for (size_t i = 0; i < r->n_check; i++) {
+        size_t n = r->check[i].n_documents;
+
+        if (rr_verify_add(&sums, reference, candidate, n, NULL, &r->err)) break; /* told later */
+        reference += n;
+        candidate += n;
+    }
+    rr_verify_report(&sums, &r->report);
+    rr_verify_free(&sums);
+    r->checked = true;
+    passed = r->report.tau >= GATE_TAU && r->report.top_equal[1] >= GATE_TOP5;
+    clear_line(r);
+    rr_cli_complain("quantize", "%zu layers in int8: Kendall's tau %.4f, five best equal %.2f %%",
+                    n_int8, r->report.tau, 100 * r->report.top_equal[1]);
+    return passed || r->err.code;
+}
+
+/* ---- lists ---------------------------------------------------------------------------------- */
+
+struct texts {
+    struct rr_lists files[2];                /* calibration, check */
+    struct rr_list *calibration, *kept_back; /* the halves of the first one */
+};
+
+static void free_texts(struct texts *t)
+{
+    rr_lists_free(&t->files[0]);
+    rr_lists_free(&t->files[1]);
+    rr_free(t->calibration);
+    rr_free(t->kept_back);
+}
+
+static int builtin_path(char *path, size_t cap, const struct rr_settings *settings,
+                        struct rr_error *err)
+{
+    struct rr_settings starter = *settings;
+    struct rr_options opt;
+
+    starter.model = ""; /* no model: the starter's folder */
+    rr_settings_engine(&starter, &opt);
+    if (!rr_path_join(path, cap, opt.model, "calibration.jsonl"))
+        return rr_fail(err, RR_EINVAL, "the starter model's path is too long");
+    if (rr_file_exists(path)) return RR_OK;
+    return rr_fail(err, RR_ENOENT, "%s is not there: give --calibration FILE, or none", path);
+}
+
+/* Half of the lists of the first file are for checking. */
+static int split(struct texts *t, struct rr_quantize *q, struct rr_error *err)
+{
+    const struct rr_lists *all = &t->files[0];
+    size_t n[2] = { 0, 0 };
+
+    t->calibration = rr_alloc(RR_MEM_MISC, all->n, sizeof(*t->calibration));
+    t->kept_back = rr_alloc(RR_MEM_MISC, all->n, sizeof(*t->kept_back));
+    if (!t->calibration || !t->kept_back) return rr_fail(err, RR_ENOMEM, "out of memory");
+    for (size_t i = 0; i < all->n; i++) {
+        /* In fours: the kinds of lists may take turns, as the four of the built-in ones do. */
+        bool back = i / 4 % 2;
+
+        *(back ? &t->kept_back[n[1]] : &t->calibration[n[0]]) = all->lists[i];
+        n[back]++;
+    }
+    q->calibration = t->calibration;
+    q->n_calibration = n[0];
+    q->check = t->kept_back;
+    q->n_check = n[1];
+    return RR_OK;
+}
+
+static int read_texts(struct texts *t, const struct own *own, const struct rr_settings *settings,
+                      struct rr_quantize *q, struct rr_error *err)
+{
+    const char *path = own->calibration;
+    char builtin[4096];
+    bool none = strcmp(path, "none") == 0;
+    int rc = RR_OK;
+
+    if (strcmp(own->dtype, "int8")) return RR_OK;
+    if (strcmp(path, "builtin") == 0) {
+        rc = builtin_path(builtin, sizeof(builtin), settings, err);
+        path = builtin;
+    }
+    if (!rc && !none) rc = rr_lists_read(&t->files[0], path, own->limit, err);
+    if (!rc && *own->check) rc = rr_lists_read(&t->files[1], own->check, own->limit, err);
+    if (rc) return rc;
+    if (!none && !*own->check) return split(t, q, err);
+    q->calibration = t->files[0].lists;
+    q->n_calibration = t->files[0].n;
+    q->check = t->files[1].lists;
+    q->n_check = t->files[1].n;
+    return RR_OK;
+}
+
+/* ---- command -------------------------------------------------------------------------------- */
+
+static void print_result(const struct run *r, const struct rr_quantize *q,
+                         const struct rr_quantize_report *done)
+{
+    const struct rr_verify_report *v = &r->report;
+    bool int8 = strcmp(q->dtype, "int8") == 0;
+
+    if (r->own->json) {
+        printf("{\"dtype\": \"%s\", \"layers\": %zu, \"int8_layers\": %zu", q->dtype,
+               done->n_layers, int8 ? done->n_int8 : 0);
+        if (r->checked)
+            printf(", \"lists\": %zu, \"max_logit_difference\": %.6g, "
+                   "\"mean_logit_difference\": %.6g, \"kendall_tau\": %.6f, "
+                   "\"top5_equal\": %.6f, \"gate_met\": %s",
+                   v->lists, v->max_diff, v->mean_diff, v->tau, v->top_equal[1],
+                   v->tau >= GATE_TAU && v->top_equal[1] >= GATE_TOP5 ? "true" : "false");
+        printf("}\n");
+        return;
+    }
+    printf("%s: %s", q->out, q->dtype);
+    if (int8) printf(", %zu of %zu layers, the others in bf16", done->n_int8, done->n_layers);
+    printf("\n");
+    if (r->checked)
+        printf("against f32 on %zu lists: Kendall's tau %.4f, five best equal in %.2f %%, largest "
+               "logit difference %.4g\n",
+               v->lists, v->tau, 100 * v->top_equal[1], v->max_diff);
+}
+
+static int quantize(struct run *r, const struct rr_settings *settings, char **words,
+                    struct rr_error *err)
+{
+    struct rr_options opt;
+    struct rr_quantize_report done;
+    struct texts texts = { 0 };
+    struct rr_quantize q = {
+        .engine = &opt,
+        .out = words[1],
+        .dtype = r->own->dtype,
+        .keep = r->own->keep,
+        .cache = r->own->cache,
+        .tables_f16 = r->own->tables_f16,
+        .gate = strcmp(r->own->gate, "auto") == 0,
+        .judge = judge,
+        .progress = show,
+        .user = r,
+    };
+    int rc;
+
+    rr_settings_engine(settings, &opt);
+    opt.model = words[0];
+    rc = read_texts(&texts, r->own, settings, &q, err);
+    if (!rc && q.gate && q.n_check == 0)
+        rc = rr_fail(err, RR_EINVAL, "--gate auto needs lists: give --calibration or --check");
+    r->check = q.check;
+    r->n_check = q.n_check;
+    if (!rc) rc = rr_quantize(&q, &done, err);
+    clear_line(r);
+    if (!rc) print_result(r, &q, &done);
+    free_texts(&texts);
+    return rc;
+}
+
+static int run_quantize(const struct rr_settings *settings, const void *fields, char **words,
+                        int n_words)
+{
+    struct run r = { .own = fields };
+    struct rr_error err = { 0 };
+    int rc, code = RR_EXIT_OK;
+
+    if (n_words != 2) {
+        rr_cli_complain("quantize", "found %d folders, expected the model's and the new one's",
+                        n_words);
+        return RR_EXIT_USAGE;
+    }
+    rc = quantize(&r, settings, words, &err);
+    if (!rc && r.err.code) {
+        err = r.err;
+        rc = err.code;
+    }
+    if (rc) {
+        rr_cli_complain("quantize", "%s", err.msg);
+        return rr_exit_code(rc);
+    }
+    (void)rr_cli_flush(&code);
+    return code;
+}
+
+const struct rr_command rr_cmd_quantize = {
+    .name = "quantize",
+    .args = "MODEL OUT",
+    .summary = "write a model folder in int8, bf16, f16 or f32",
+    .about =
+        "Reads the folder MODEL and writes the folder OUT, which appears whole or not at all.\n"
+        "Serving OUT with --dtype auto computes in its precision. For int8, texts show what\n"
+        "the layers' inputs look like; your own queries and documents are best.\n"
+        "--threads, --isa and --max-length work as in rerankd serve.",
+    .sections = "",
+    .own = own_options,
+    .n_own = RR_COUNT(own_options),
+    .max_words = 2,
+    .run = run_quantize,
+};
+
+_Static_assert(sizeof(struct own) <= RR_OWN_BYTES, "own options fit");

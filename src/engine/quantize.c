@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quantize.c - rr_quantize: from a model folder to one in another precision.
+ * Layer: engine (L5).  Threads: the caller's; work is shared by a pool and by the device.
+ *
+ * The f32 program is run with an observer on its linear layers (calibration), each layer is
+ * smoothed and rounded alone (src/quant), candidates are programs with other tensors, and what is
+ * written is the last candidate. */
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cpu/features.h"
+#include "cpu/kern.h"
+#include "cpu/pool.h"
+#include "cpu/weights.h"
+#include "engine/calibrate.h"
+#include "engine/quantize.h"
+#include "model/export.h"
+#include "quant/observe.h"
+#include "quant/round.h"
+#include "quant/smooth.h"
+
+#define SAMPLE_BYTES ((size_t)512 << 20) /* of inputs, all layers together */
+#define MIN_SAMPLE 128                   /* rows of a layer */
+#define MAX_SAMPLE 4096
+#define PROBE_PAIRS 240 /* that tell how much logits depend on a layer */
+#define GATE_STEPS 32   /* candidates at most, about */
+
+void rr_quant_progress(const struct rr_quant_job *j, const char *step, size_t done, size_t total)
+{
+    if (j->q->progress) j->q->progress(j->q->user, step, done, total);
+}
+
+static void close_job(struct rr_quant_job *j)
+{
+    for (uint32_t i = 0; i < j->n_layers; i++)
+        for (uint32_t p = 0; p < 3; p++) {
+            rr_free((void *)(uintptr_t)j->layers[i].i8[p].data);
+            rr_free((void *)(uintptr_t)j->layers[i].i8[p].scale);
+            if (p == 0) rr_free((void *)(uintptr_t)j->layers[i].i8[p].smooth); /* shared by all */
+            rr_free(j->layers[i].bf16[p]);
+        }
+    for (uint32_t i = 0; j->made && i < j->source->n_tensors; i++) rr_free(j->made[i]);
+    rr_free(j->layers);
+    rr_free(j->layer_of);
+    rr_free(j->made);
+    rr_free(j->tensors);
+    rr_observer_close(j->observer);
+    rr_texts_free(&j->texts);
+    rr_texts_free(&j->check);
+    rr_free(j->reference);
+    rr_free(j->candidate);
+    rr_pool_close(j->pool);
+    if (j->net && j->net->backend) j->net->backend->close(j->int8);
+    rr_setup_close(&j->s);
+}
+
+/* ---- layers --------------------------------------------------------------------------------- */
+
+/* Can the weights of this LINEAR be replaced?  Not those that are parts of others or computed, and
+ * not those that attention by distance reads, too. */
+static bool replaceable(const struct rr_program *p, const struct rr_op_linear *l)
+{
+    for (uint32_t w = 0; w < l->n_parts; w++) {
+        uint32_t t = l->weight[w];
+
+        if (p->tensors[t].derived) return false;
+        for (uint32_t i = 0; i < p->n_ops; i++) {
+            const struct rr_relative *r = &p->ops[i].u.attention.relative;
+
+            if (p->ops[i].kind == RR_OP_ATTENTION && r->on &&
+                (r->key_weight == t || r->query_weight == t))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool is_kept(const struct rr_quant_job *j, const struct rr_quant_layer *l)
+{
+    for (uint32_t p = 0; p < l->n_parts && j->q->keep && *j->q->keep; p++)
+        if (fnmatch(j->q->keep, j->source->tensors[l->tensor[p]].name, 0) == 0) return true;
+    return false;
+}
+
+static int find_layers(struct rr_quant_job *j, struct rr_error *err)
+{
+    const struct rr_program *p = j->source;
+
+    j->layers = rr_calloc(RR_MEM_MISC, p->n_ops, sizeof(*j->layers));
+    j->layer_of = rr_alloc(RR_MEM_MISC, p->n_ops, sizeof(*j->layer_of));
+    j->tensors = rr_alloc(RR_MEM_MISC, p->n_tensors, sizeof(*j->tensors));
+    j->made = rr_calloc(RR_MEM_MISC, p->n_tensors, sizeof(*j->made));
+    if (!j->layers || !j->layer_of || !j->tensors || !j->made)
+        return rr_fail(err, RR_ENOMEM, "out of memory for the list of layers");
+    memcpy(j->tensors, p->tensors, p->n_tensors * sizeof(*j->tensors));
+    j->p = *p;
+    j->p.tensors = j->tensors;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct rr_op *op = &p->ops[i];
+        struct rr_quant_layer *l = &j->layers[j->n_layers];
+
+        j->layer_of[i] = RR_NONE;
+        if (op->kind != RR_OP_LINEAR || p->registers[op->dst].rows != RR_ROWS_TOKENS ||
+            !replaceable(p, &op->u.linear))
+            continue;
+        j->layer_of[i] = j->n_layers++;
+        l->op = i;
+        l->n = p->registers[op->dst].width;
+        l->k = p->registers[op->src].width;
+        l->n_parts = op->u.linear.n_parts;
+        memcpy(l->tensor, op->u.linear.weight, sizeof(l->tensor));
+        l->alpha = -1;
+        l->error = l->sensitivity = NAN;
+        l->kept = is_kept(j, l);
+    }
+    return RR_OK;
+}
+
+/* ---- calibration ---------------------------------------------------------------------------- */
+
+static void see(void *user, uint32_t op, const float *x, size_t ldx, uint32_t rows)
+{
+    const struct rr_quant_job *j = user;
+    uint32_t layer = j->layer_of[op];
+
+    if (layer != RR_NONE) rr_observer_add(j->observer, layer, x, ldx, rows, j->layers[layer].k);
+}
+
+static int calibrate(struct rr_quant_job *j, struct rr_error *err)
+{
+    size_t width = 0, rows;
+    int rc;
+
+    for (uint32_t i = 0; i < j->n_layers; i++) width += j->layers[i].k;
+    rows = SAMPLE_BYTES / (2 * sizeof(float)) / RR_MAX(width, 1u);
+    rows = RR_MAX(RR_MIN(rows, (size_t)MAX_SAMPLE), (size_t)MIN_SAMPLE);
+    rr_quant_progress(j, "calibrating", 0, 0);
+    rc = rr_observer_open(&j->observer, j->n_layers, (uint32_t)rows, err);
+    if (!rc) rc = rr_model_observe(j->model, see, j, err);
+    if (!rc) rc = rr_texts_run(&j->texts, &j->s, j->texts.n_pairs, NULL, err);
+    if (!rc) rc = rr_observer_finish(j->observer, err);
+    return rc;
+}
+
+/* Runs the f32 model: the reference's logits, and what its layers see. */
+static int run_reference(struct rr_quant_job *j, struct rr_error *err)
+{
+    const struct rr_quantize *q = j->q;
+    int rc = RR_OK;
+
+    if (q->n_calibration == 0 && q->n_check == 0) return RR_OK;
+    rr_quant_progress(j, "tokenizing", 0, 0);
+    if (q->n_calibration)
+        rc = rr_texts_make(&j->texts, &j->s, q->calibration, q->n_calibration, err);
+    if (!rc && q->n_check) rc = rr_texts_make(&j->check, &j->s, q->check, q->n_check, err);
+    if (rc) return rc;
+    j->reference = rr_alloc(RR_MEM_MISC, j->check.n_pairs, sizeof(float));
+    j->candidate = rr_alloc(RR_MEM_MISC, j->check.n_pairs, sizeof(float));
+    if (!j->reference || !j->candidate) return rr_fail(err, RR_ENOMEM, "out of memory for logits");
+    rc = rr_model_load(j->model, j->net->backend, j->net->device, &j->s.limits, err);
+    if (!rc) rr_quant_progress(j, "scoring in f32", 0, 0);
+    if (!rc) rc = rr_texts_run(&j->check, &j->s, j->check.n_pairs, j->reference, err);
+    if (!rc && j->texts.n_pairs) rc = calibrate(j, err);
+    rr_model_unload(j->model);
+    return rc;
+}
+
+/* ---- one layer in int8 ---------------------------------------------------------------------- */
+
+/* The weights in f32, [n, k]. */
+static void widen(const struct rr_quant_job *j, const struct rr_quant_layer *l, float *w)
+{
+    for (uint32_t p = 0; p < l->n_parts; p++) {
+        const struct rr_tensor *t = &j->source->tensors[l->tensor[p]];
+        size_t n = (size_t)t->shape[0] * t->shape[1];
+
+        j->kern->convert(w, t->data, t->dtype, n);
+        w += n;
+    }
+}
+
+/* Room for the int8 tensors; factors: NULL, or ours from now on. */
+static int make_tensors(const struct rr_quant_job *j, struct rr_quant_layer *l, float *factors,
+                        struct rr_error *err)
+{
+    l->i8[0].smooth = factors;
+    for (uint32_t p = 0; p < l->n_parts; p++) {
+        const struct rr_tensor *t = &j->source->tensors[l->tensor[p]];
+        struct rr_tensor *out = &l->i8[p];
+
+        *out = *t;
+        out->dtype = RR_I8;
+        out->in_file = false;
+        out->smooth = factors;
+        out->data = rr_alloc(RR_MEM_WEIGHTS, (size_t)t->shape[0] * t->shape[1], 1);
+        out->scale = rr_alloc(RR_MEM_WEIGHTS, t->shape[0], sizeof(float));
+        if (!out->data || !out->scale)
+            return rr_fail(err, RR_ENOMEM, "%s: out of memory for its int8 form", t->name);
+    }
+    return RR_OK;
+}
+
+/* Chooses the factors and divides w by them. */
+static int smooth(const struct rr_quant_job *j, struct rr_quant_layer *l,
+                  const struct rr_observed *in, float *w, float **factors, struct rr_error *err)
+{
+    int rc = rr_smooth_search(&l->alpha, &l->error, in, w, l->n, j->kern->i8_wtop, err);
+
+    if (rc || l->alpha < 0) return rc;
+    *factors = rr_alloc(RR_MEM_WEIGHTS, l->k, sizeof(**factors));
+    if (!*factors) return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " factors", l->k);
+    rr_smooth_factors(*factors, in, w, l->n, l->alpha);
+    for (size_t i = 0; i < (size_t)l->n * l->k; i++) w[i] /= (*factors)[i % l->k];
+    return RR_OK;
+}
+
+static int quantize_layer(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_error *err)
+{
+    const struct rr_observed *in =
+        j->observer ? rr_observer_layer(j->observer, (uint32_t)(l - j->layers)) : NULL;
+    float *w = rr_alloc(RR_MEM_MISC, l->n, l->k * sizeof(*w)), *factors = NULL, *at = w;
+    int rc = RR_OK;
+
+    if (!w) return rr_fail(err, RR_ENOMEM, "out of memory for a layer of %" PRIu32, l->n);
+    widen(j, l, w);
+    if (in && !in->n_rows) in = NULL;
+    if (in) rc = smooth(j, l, in, w, &factors, err);
+    if (!rc)
+        rc = make_tensors(j, l, factors, err);
+    else
+        rr_free(factors);
+    for (uint32_t p = 0; p < l->n_parts && !rc; p++) {
+        uint32_t n = l->i8[p].shape[0];
+
+        rc =
+            rr_round_weights((int8_t *)(uintptr_t)l->i8[p].data, (float *)(uintptr_t)l->i8[p].scale,
+                             at, n, l->k, j->kern->i8_wtop, in, factors, j->pool, err);
+        for (uint32_t i = 0; i < n && !rc; i++)
+            if (isnan(l->i8[p].scale[i]))
+                rc = rr_fail(err, RR_ENONFINITE,
+                             "%s has a value that is not finite in row %" PRIu32, l->i8[p].name, i);
+        at += (size_t)n * l->k;
+    }
+    rr_free(w);
+    return rc;
+}
+
+/* ---- candidates ----------------------------------------------------------------------------- */
+
+/* A copy of tensor t in a 16-bit or 32-bit type. */
+static void *convert(const struct rr_quant_job *j, const struct rr_tensor *t, enum rr_dtype dtype)
+{
+    size_t rows = t->rank > 1 ? t->shape[0] : 1, k = t->shape[t->rank - 1];
+    size_t bytes = dtype == RR_F32 ? 4 : 2, from = t->dtype == RR_F32 ? 4 : 2;
+    char *out = rr_alloc(RR_MEM_WEIGHTS, rows, k * bytes);
+    float *row = rr_alloc(RR_MEM_MISC, k, sizeof(*row));
+
+    for (size_t i = 0; i < rows && out && row; i++) {
+        j->kern->convert(row, (const char *)t->data + i * k * from, t->dtype, k);
+        if (dtype == RR_F32) memcpy(out + i * k * bytes, row, k * bytes);
+        for (size_t c = 0; c < k && dtype != RR_F32; c++) {
+            uint16_t v =
+                dtype == RR_BF16 ? rr_weights_round_bf16(row[c]) : rr_weights_round_f16(row[c]);
+
+            memcpy(out + (i * k + c) * bytes, &v, bytes);
+        }
+    }
+    if (!row) {
+        rr_free(out);
+        out = NULL;
+    }
+    rr_free(row);
+    return out;
+}
+
+static int use_bf16(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_error *err)
+{
+    for (uint32_t p = 0; p < l->n_parts; p++) {
+        struct rr_tensor *t = &j->tensors[l->tensor[p]];
+
+        *t = j->source->tensors[l->tensor[p]];
+        if (t->dtype == RR_BF16) continue;
+        if (!l->bf16[p]) l->bf16[p] = convert(j, t, RR_BF16);
+        if (!l->bf16[p]) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
+        t->dtype = RR_BF16;
+        t->data = l->bf16[p];
+        t->in_file = false;
+    }
+    return RR_OK;
+}
+
+static void use_int8(struct rr_quant_job *j, const struct rr_quant_layer *l)
+{
+    for (uint32_t p = 0; p < l->n_parts; p++) j->tensors[l->tensor[p]] = l->i8[p];
+}
+
+static void use_source(struct rr_quant_job *j, const struct rr_quant_layer *l)
+{
+    for (uint32_t p = 0; p < l->n_parts; p++)
+        j->tensors[l->tensor[p]] = j->source->tensors[l->tensor[p]];
+}
+
+/* Every layer as it is meant to be; the number in int8. */
+static int choose(struct rr_quant_job *j, size_t *n_int8, struct rr_error *err)
+{
+    int rc = RR_OK;
+
+    *n_int8 = 0;
+    for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
+        if (j->layers[i].kept) {
+            rc = use_bf16(j, &j->layers[i], err);
+        } else {
+            use_int8(j, &j->layers[i]);
+            ++*n_int8;
+        }
+    }
+    return rc;
+}
+
+/* Logits of the first n_pairs of check with the tensors as they are now. */
+static int score(struct rr_quant_job *j, size_t n_pairs, struct rr_error *err)
+{
+    int rc;
+
+    j->p.mixed = true;
+    rr_model_replace(j->model, &j->p);
+    rc = rr_model_load(j->model, j->net->backend, j->int8, &j->s.limits, err);
+    if (!rc) rc = rr_texts_run(&j->check, &j->s, n_pairs, j->candidate, err);
+    rr_model_unload(j->model);
+    rr_model_replace(j->model, NULL);
+    return rc;
+}
+
+static int try_choice(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
+{
+    int rc = choose(j, &r->n_int8, err);
+
+    r->passed = true;
+    if (rc || j->check.n_pairs == 0 || !j->q->judge) return rc;
+    rc = score(j, j->check.n_pairs, err);
+    if (!rc) r->passed = j->q->judge(j->q->user, j->reference, j->candidate, r->n_int8);
+    return rc;
+}
+
+/* ---- the gate ------------------------------------------------------------------------------- */
+
+static int measure(struct rr_quant_job *j, struct rr_error *err)
+{
+    size_t n = RR_MIN(j->check.n_pairs, (size_t)PROBE_PAIRS);
+    int rc = RR_OK;
+
+    for (uint32_t i = 0; i < j->n_layers; i++) use_source(j, &j->layers[i]);
+    for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
+        struct rr_quant_layer *l = &j->layers[i];
+        double sum = 0;
+
+        rr_quant_progress(j, "measuring layers", i, j->n_layers);
+        if (l->kept) continue;
+        use_int8(j, l);
+        rc = score(j, n, err);
+        use_source(j, l);
+        for (size_t p = 0; p < n; p++)
+            sum += fabs((double)j->candidate[p] - (double)j->reference[p]);
+        l->sensitivity = sum / (double)n;
+    }
+    return rc;
+}
+
+/* The layer in int8 that logits depend on most; NULL: none is left. */
+static struct rr_quant_layer *worst(const struct rr_quant_job *j)
+{
+    struct rr_quant_layer *found = NULL;
+
+    for (uint32_t i = 0; i < j->n_layers; i++) {
+        struct rr_quant_layer *l = &j->layers[i];
+
+        if (!l->kept && (!found || l->sensitivity > found->sensitivity)) found = l;
+    }
+    return found;
+}
+
+static int pass_gate(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
+{
+    uint32_t step = (j->n_layers + GATE_STEPS - 1) / GATE_STEPS;
+    int rc = measure(j, err);
+
+    while (!rc && !r->passed) {
+        for (uint32_t i = 0; i < step; i++) {
+            struct rr_quant_layer *l = worst(j);
+
+            if (!l && i == 0)
+                return rr_fail(err, RR_ENOTSUP,
+                               "the gate is not met even with every layer in "
+                               "bf16: nothing was written");
+            if (l) l->kept = true;
+        }
+        rc = try_choice(j, r, err);
+    }
+    return rc;
+}
+
+/* ---- the other precisions ------------------------------------------------------------------- */
+
+static bool is_table(const struct rr_program *p, uint32_t tensor)
+{
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const struct rr_op_embed *e = &p->ops[i].u.embed;
+
+        if (p->ops[i].kind == RR_OP_EMBED &&
+            (e->word == tensor || e->position == tensor || e->type == tensor))
+            return true;
+    }
+    return false;
+}
+
+static int change_tensor(struct rr_quant_job *j, uint32_t i, enum rr_dtype dtype,
+                         struct rr_error *err)
+{
+    struct rr_tensor *t = &j->tensors[i];
+    void *data;
+
+    if (t->dtype == dtype || t->derived) return RR_OK;
+    data = convert(j, t, dtype);
+    if (!data) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
+    rr_free(j->made[i]); /* of an earlier change */
+    t->data = j->made[i] = data;
+    t->dtype = dtype;
+    t->in_file = false;
+    return RR_OK;
+}
+
+/* f16, f32: every tensor.  bf16: the layers on tokens, which is what a device opened in bf16 does
+ * with any folder. */
+static int convert_all(struct rr_quant_job *j, struct rr_error *err)
+{
+    const char *dtype = j->q->dtype;
+    int rc = RR_OK;
+
+    if (strcmp(dtype, "bf16") == 0) {
+        for (uint32_t i = 0; i < j->n_layers && !rc; i++) rc = use_bf16(j, &j->layers[i], err);
+        return rc;
+    }
+    for (uint32_t i = 0; i < j->p.n_tensors && !rc; i++)
+        rc = change_tensor(j, i, strcmp(dtype, "f16") == 0 ? RR_F16 : RR_F32, err);
+    return rc;
+}
+
+/* ---- together ------------------------------------------------------------------------------- */
+
+static int open_job(struct rr_quant_job *j, struct rr_error *err)
+{
+    static const char *const dtypes[] = { "int8", "bf16", "f16", "f32" };
+    struct rr_options opt = *j->q->engine;
+    struct rr_device_options dev = { .dtype = "int8" };
+    bool known = false;
+    int rc;
+
+    for (size_t i = 0; i < RR_COUNT(dtypes); i++) known |= strcmp(j->q->dtype, dtypes[i]) == 0;
+    if (!known)
+        return rr_fail(err, RR_EINVAL, "dtype is \"%s\", expected int8, bf16, f16 or f32",
+                       j->q->dtype);
+    opt.device = "cpu";
+    opt.rescore_dtype = NULL;
+    opt.dtype = "f32";
+    rc = rr_setup_open(&j->s, &opt, err);
+    if (rc) return rc;
+    j->net = &j->s.nets[RR_LANE_MAIN];
+    j->model = j->net->model;
+    j->source = rr_model_program(j->model);
+    if (j->source->mixed)
+        return rr_fail(err, RR_EINVAL, "%s is in int8 already: start from the original folder",
+                       opt.model);
+    j->kern = rr_kern_pick(rr_cpu_flags(), j->s.info.isa);
+    dev.threads = j->s.info.threads;
+    dev.isa = opt.isa && strcmp(opt.isa, "auto") ? opt.isa : NULL;
+    rc = rr_pool_open(&j->pool, dev.threads, err);
+    if (!rc) rc = j->net->backend->open(&j->int8, &dev, err);
+    if (!rc) rc = find_layers(j, err);
+    return rc;
+}
+
+static int to_int8(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
+{
+    int rc = run_reference(j, err);
+
+    for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
+        rr_quant_progress(j, "rounding layers", i, j->n_layers);
+        rc = quantize_layer(j, &j->layers[i], err);
+    }
+    if (!rc) rc = try_choice(j, r, err);
+    if (!rc && j->q->gate && !r->passed) rc = pass_gate(j, r, err);
+    return rc;
+}
+
+int rr_quantize(const struct rr_quantize *q, struct rr_quantize_report *report,
+                struct rr_error *err)
+{
+    struct rr_export e = { .source = q->engine->model, .out = q->out, .dtype = q->dtype };
+    struct rr_quant_job j = { .q = q };
+    int rc;
+
+    memset(report, 0, sizeof(*report));
+    rc = rr_export_check(&e, err);
+    if (!rc) rc = open_job(&j, err);
+    if (rc) goto done;
+    report->n_layers = j.n_layers;
+    report->passed = true;
+    rc = strcmp(q->dtype, "int8") == 0 ? to_int8(&j, report, err) : convert_all(&j, err);
+    for (uint32_t i = 0; i < j.p.n_tensors && q->tables_f16 && !rc; i++)
+        if (is_table(&j.p, i)) rc = change_tensor(&j, i, RR_F16, err);
+    if (!rc) rc = rr_quant_write(&j, err);
+    if (!rc && q->cache) rc = rr_quant_pack(&j, err);
+done:
+    close_job(&j);
+    return rc;
+}

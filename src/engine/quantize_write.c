@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quantize_write.c - see quantize.h. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "engine/quantize.h"
+#include "model/export.h"
+
+#define MAX_REPORT (16u << 20)
+
+static void number(struct rr_buf *b, const char *key, double v)
+{
+    if (!isfinite(v)) return;
+    rr_buf_printf(b, ", \"%s\": ", key);
+    rr_buf_json_double(b, v);
+}
+
+static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
+                         const struct rr_quant_layer *l)
+{
+    rr_buf_puts(b, "    {\"weights\": [");
+    for (uint32_t p = 0; p < l->n_parts; p++) {
+        const char *name = j->tensors[l->tensor[p]].name;
+
+        if (p) rr_buf_puts(b, ", ");
+        rr_buf_json_string(b, (struct rr_text){ name, strlen(name) });
+    }
+    rr_buf_printf(b, "], \"dtype\": \"%s\"", l->kept ? "bf16" : "int8");
+    if (l->alpha >= 0) number(b, "alpha", (double)l->alpha);
+    number(b, "output_error", l->error);
+    number(b, "sensitivity", l->sensitivity);
+    rr_buf_puts(b, "}");
+}
+
+int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err)
+{
+    struct rr_export e = {
+        .source = j->q->engine->model, .out = j->q->out, .p = &j->p, .dtype = j->q->dtype
+    };
+    bool int8 = strcmp(j->q->dtype, "int8") == 0;
+    struct rr_buf b;
+    char *report;
+    int rc;
+
+    rr_buf_init(&b, RR_MEM_MISC, MAX_REPORT);
+    rr_buf_printf(&b, "{\n  \"made_by\": \"rerankd %s\",\n  \"dtype\": \"%s\",\n", RR_VERSION,
+                  j->q->dtype);
+    if (int8)
+        rr_buf_puts(&b, "  \"rule\": \"w[o,i] = q[o,i] * NAME_scale[o] * NAME_smooth[i]; without a "
+                        "tensor NAME_smooth its factor is 1\",\n");
+    rr_buf_printf(&b,
+                  "  \"source_fingerprint\": \"%016" PRIx64 "\",\n  \"calibration_lists\": %zu,"
+                  "\n  \"layers\": [\n",
+                  j->source->fingerprint, j->q->n_calibration);
+    for (uint32_t i = 0; i < j->n_layers && int8; i++) {
+        if (i) rr_buf_puts(&b, ",\n");
+        report_layer(&b, j, &j->layers[i]);
+    }
+    rr_buf_puts(&b, "\n  ]\n}\n");
+    report = rr_buf_take(&b, &(size_t){ 0 });
+    rr_buf_free(&b);
+    if (!report) return rr_fail(err, RR_ENOMEM, "out of memory for the report");
+    rr_quant_progress(j, "writing", 0, 0);
+    e.report = report;
+    rc = rr_export_write(&e, err);
+    rr_free(report);
+    return rc;
+}
+
+int rr_quant_pack(const struct rr_quant_job *j, struct rr_error *err)
+{
+    struct rr_device_options dev = { .threads = j->s.info.threads, .isa = j->s.info.isa };
+    struct rr_device *device = NULL;
+    struct rr_model *m;
+    int rc;
+
+    rr_quant_progress(j, "packing", 0, 0);
+    rc = rr_model_open(&m, j->q->out, err);
+    if (rc) return rc;
+    dev.dtype = rr_model_info(m)->dtype;
+    dev.packed_dirs[1] = j->q->out;
+    rc = rr_pairing_judge(&j->s.pairing, m, err);
+    if (!rc) rc = j->net->backend->open(&device, &dev, err);
+    if (!rc) rc = rr_model_load(m, j->net->backend, device, &j->s.limits, err);
+    rr_model_close(m);
+    j->net->backend->close(device);
+    return rc;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* find.c - looks for a complete snapshot in the cache, without network.  Layer: hub (L5).
+ * Threads: any. */
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "hub/cache.h"
+
+#define MAX_INDEX ((size_t)64 << 20)
+
+static const char *const needed[] = { "config.json", "tokenizer.json" };
+
+/* Whether dir/name is there and leads to a place inside root. */
+static int check_entry(const char *root, const char *dir, const char *name, struct rr_error *err)
+{
+    char path[RR_HUB_PATH], real[PATH_MAX];
+    size_t len = strlen(root);
+
+    if (!rr_path_join(path, sizeof(path), dir, name))
+        return rr_fail(err, RR_EINVAL, "%.200s...: path is too long", dir);
+    if (!realpath(path, real)) return rr_fail(err, RR_ENOENT, "%s: not there", path);
+    if (strncmp(real, root, len) != 0 || real[len] != '/')
+        return rr_fail(
+            err, RR_EFORMAT,
+            "%s: leads out of the cache %s; remove it, or give --model the folder itself", path,
+            root);
+    return RR_OK;
+}
+
+/* Every file that the index names. */
+static int check_shards(const char *root, const char *dir, const json_t *index,
+                        struct rr_error *err)
+{
+    const json_t *map = json_object_get(index, "weight_map");
+    const char *tensor, *last = "", *name;
+    json_t *value;
+
+    if (!json_is_object(map) || json_object_size(map) == 0)
+        return rr_fail(err, RR_EFORMAT, "%s/model.safetensors.index.json: found no weight_map",
+                       dir);
+    json_object_foreach((json_t *)(uintptr_t)map, tensor, value)
+    {
+        int rc;
+
+        name = json_string_value(value);
+        if (!name || strchr(name, '/'))
+            return rr_fail(err, RR_EFORMAT,
+                           "%s/model.safetensors.index.json: found a shard that is no file name",
+                           dir);
+        if (strcmp(name, last) == 0) continue;
+        rc = check_entry(root, dir, name, err);
+        if (rc) return rc;
+        last = name;
+    }
+    return RR_OK;
+}
+
+static int check_weights(const char *root, const char *dir, struct rr_error *err)
+{
+    char path[RR_HUB_PATH], *text;
+    json_t *index = NULL;
+    size_t len;
+    int rc = check_entry(root, dir, "model.safetensors", err);
+
+    if (rc != RR_ENOENT) return rc;
+    rc = check_entry(root, dir, "model.safetensors.index.json", err);
+    if (rc == RR_ENOENT) return rr_fail(err, rc, "%s/model.safetensors: not there", dir);
+    if (!rc && !rr_path_join(path, sizeof(path), dir, "model.safetensors.index.json"))
+        rc = rr_fail(err, RR_EINVAL, "%.200s...: path is too long", dir);
+    if (!rc) rc = rr_file_read(&text, &len, path, MAX_INDEX, RR_MEM_MISC, err);
+    if (rc) return rc;
+    rc = rr_json_parse(&index, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
+    rr_free(text);
+    if (rc) {
+        rr_fail_prefix(err, "%s", path);
+        return rc;
+    }
+    rc = check_shards(root, dir, index, err);
+    json_decref(index);
+    return rc;
+}
+
+/* No link in the snapshot leads out, whether the file is needed or not. */
+static int check_links(const char *root, const char *dir, struct rr_error *err)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int rc = RR_OK;
+
+    if (!d) return rr_fail(err, RR_ENOENT, "%s: not there", dir);
+    while (!rc && (e = readdir(d))) {
+        rc = check_entry(root, dir, e->d_name, err);
+        if (rc == RR_ENOENT) rc = RR_OK; /* leads nowhere */
+    }
+    closedir(d);
+    return rc;
+}
+
+int rr_cache_check(const struct rr_hub *hub, const char *dir, struct rr_error *err)
+{
+    char root[PATH_MAX];
+    size_t i;
+    int rc;
+
+    if (!realpath(hub->cache, root)) return rr_fail(err, RR_ENOENT, "%s: not there", hub->cache);
+    if (strcmp(root, "/") == 0) root[0] = 0;
+    rc = check_links(root, dir, err);
+    for (i = 0; !rc && i < RR_COUNT(needed); i++) rc = check_entry(root, dir, needed[i], err);
+    return rc ? rc : check_weights(root, dir, err);
+}
+
+/* The commit that the revision was when it was fetched. */
+static int read_ref(const struct rr_hub *hub, const struct rr_hub_repo *repo, char commit[41],
+                    struct rr_error *err)
+{
+    char path[RR_HUB_PATH], rest[RR_HUB_REVISION + 8], *text;
+    size_t len;
+    int rc;
+
+    snprintf(rest, sizeof(rest), "refs/%s", repo->revision);
+    rc = rr_cache_path(hub, repo, rest, path, err);
+    if (!rc) rc = rr_file_read(&text, &len, path, 256, RR_MEM_MISC, err);
+    if (rc) return rc;
+    text[strcspn(text, " \t\r\n")] = 0;
+    if (rr_hub_is_commit(text))
+        memcpy(commit, text, 41);
+    else
+        rc = rr_fail(err, RR_EFORMAT, "%s: found no commit of 40 digits; remove the file", path);
+    rr_free(text);
+    return rc;
+}
+
+int rr_hub_find(const struct rr_hub *hub, const struct rr_hub_repo *repo, char dir[RR_HUB_PATH],
+                struct rr_error *err)
+{
+    char commit[41], rest[64];
+    int rc = RR_OK;
+
+    if (rr_hub_is_commit(repo->revision))
+        memcpy(commit, repo->revision, 41);
+    else
+        rc = read_ref(hub, repo, commit, err);
+    if (rc) return rc;
+    snprintf(rest, sizeof(rest), "snapshots/%s", commit);
+    rc = rr_cache_path(hub, repo, rest, dir, err);
+    return rc ? rc : rr_cache_check(hub, dir, err);
+}

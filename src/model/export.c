@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* export.c - see export.h. */
+#include "model/export.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/safetensors.h"
+
+#define MAX_COPY (256u << 20)  /* bytes of a file beside the weights */
+#define MAX_HEADER (64u << 20) /* of JSON */
+
+static const char *const copied[] = {
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "README.md",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "LICENSE",
+};
+
+static const char *const written[] = { "model.safetensors", "quantize.json" };
+
+/* ---- where ---------------------------------------------------------------------------------- */
+
+/* The folder that out is to lie in. */
+static int parent_of(char parent[PATH_MAX], const char *out, struct rr_error *err)
+{
+    char path[PATH_MAX];
+    size_t len = strlen(out);
+    char *slash;
+
+    if (len == 0 || len >= sizeof(path))
+        return rr_fail(err, RR_EINVAL, "the output folder's name has %zu bytes, expected 1 to %d",
+                       len, PATH_MAX - 1);
+    memcpy(path, out, len + 1);
+    while (len > 1 && path[len - 1] == '/') path[--len] = 0;
+    slash = strrchr(path, '/');
+    if (!slash)
+        memcpy(path, ".", 2);
+    else
+        slash[slash == path] = 0;
+    if (!realpath(path, parent))
+        return rr_fail(err, RR_ENOENT, "%s: cannot write there: %s", path, strerror(errno));
+    return RR_OK;
+}
+
+static bool is_empty(const char *path)
+{
+    DIR *d = opendir(path);
+    struct dirent *e;
+    bool empty = d != NULL;
+
+    while (d && (e = readdir(d)))
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) empty = false;
+    if (d) closedir(d);
+    return empty;
+}
+
+int rr_export_check(const struct rr_export *e, struct rr_error *err)
+{
+    char source[PATH_MAX], parent[PATH_MAX], out[PATH_MAX];
+    size_t len;
+    int rc = parent_of(parent, e->out, err);
+
+    if (rc) return rc;
+    if (!realpath(e->source, source))
+        return rr_fail(err, RR_ENOENT, "%s: %s", e->source, strerror(errno));
+    len = strlen(source);
+    if ((strncmp(parent, source, len) == 0 && (parent[len] == '/' || parent[len] == 0)) ||
+        (realpath(e->out, out) && strcmp(out, source) == 0))
+        return rr_fail(err, RR_EINVAL,
+                       "%s is the model's own folder or lies in it: name another "
+                       "one, the source is never changed",
+                       e->out);
+    if (rr_file_exists(e->out) && !is_empty(e->out))
+        return rr_fail(err, RR_EINVAL, "%s is there already: remove it or name another folder",
+                       e->out);
+    return RR_OK;
+}
+
+/* ---- safetensors ---------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    uint32_t bytes;
+} types[] = { [RR_F32] = { "F32", 4 },
+              [RR_F16] = { "F16", 2 },
+              [RR_BF16] = { "BF16", 2 },
+              [RR_I8] = { "I8", 1 } };
+
+struct writer {
+    const struct rr_export *e;
+    FILE *file;
+    struct rr_buf header;
+    uint64_t offset; /* of the next tensor */
+};
+
+static uint64_t elements(const struct rr_tensor *t)
+{
+    uint64_t n = 1;
+
+    for (uint32_t i = 0; i < t->rank; i++) n *= t->shape[i];
+    return n;
+}
+
+static void describe(struct writer *w, const struct rr_tensor *t, const char *suffix)
+{
+    uint64_t bytes = elements(t) * types[t->dtype].bytes;
+    char name[600];
+
+    snprintf(name, sizeof(name), "%s%s", t->name, suffix);
+    rr_buf_putc(&w->header, ',');
+    rr_buf_json_string(&w->header, (struct rr_text){ name, strlen(name) });
+    rr_buf_printf(&w->header, ":{\"dtype\":\"%s\",\"shape\":[", types[t->dtype].name);
+    for (uint32_t i = 0; i < t->rank; i++)
+        rr_buf_printf(&w->header, "%s%" PRIu32, i ? "," : "", t->shape[i]);
+    rr_buf_printf(&w->header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", w->offset,
+                  w->offset + bytes);
+    w->offset += bytes;
+}
+
+static void put(struct writer *w, const struct rr_tensor *t, const char *suffix)
+{
+    (void)suffix;
+    (void)fwrite(t->data, types[t->dtype].bytes, (size_t)elements(t), w->file); /* ferror tells */
+}
+
+/* Tensors in the order of the program, but those of wider types first: all stay aligned. */
+static void each(struct writer *w,
+                 void (*fn)(struct writer *, const struct rr_tensor *, const char *))
+{
+    const struct rr_program *p = w->e->p;
+
+    for (uint32_t bytes = 4; bytes; bytes /= 2) {
+        for (uint32_t i = 0; i < p->n_tensors; i++) {
+            const struct rr_tensor *t = &p->tensors[i];
+            struct rr_tensor factors = { .name = t->name, .dtype = RR_F32, .rank = 1 };
+
+            if (t->derived) continue;
+            if (types[t->dtype].bytes == bytes) fn(w, t, "");
+            if (t->dtype != RR_I8 || bytes != 4) continue;
+            factors.shape[0] = t->shape[0];
+            factors.data = t->scale;
+            fn(w, &factors, "_scale");
+            factors.shape[0] = t->shape[1];
+            factors.data = t->smooth;
+            if (t->smooth) fn(w, &factors, "_smooth");
+        }
+    }
+}
+
+static int write_tensors(struct writer *w, const char *path, struct rr_error *err)
+{
+    unsigned char length[8];
+
+    rr_buf_printf(&w->header, "{\"__metadata__\":{\"format\":\"pt\",\"%s\":\"%s\"}",
+                  RR_SAFETENSORS_MADE_FOR, w->e->dtype);
+    each(w, describe);
+    rr_buf_putc(&w->header, '}');
+    while ((w->header.len + 8) % 64 && !w->header.failed) rr_buf_putc(&w->header, ' ');
+    if (w->header.failed) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)w->header.len >> 8 * i);
+    w->file = fopen(path, "wbxe");
+    if (!w->file) return rr_fail(err, RR_EIO, "%s: cannot create: %s", path, strerror(errno));
+    (void)fwrite(length, 1, sizeof(length), w->file);
+    (void)fwrite(w->header.data, 1, w->header.len, w->file);
+    each(w, put);
+    if (fflush(w->file) || ferror(w->file) || fsync(fileno(w->file)))
+        return rr_fail(err, RR_EIO, "%s: cannot write: %s", path, strerror(errno ? errno : EIO));
+    return RR_OK;
+}
+
+/* ---- the folder ----------------------------------------------------------------------------- */
+
+static int join(char path[PATH_MAX], const char *dir, const char *name, struct rr_error *err)
+{
+    if (rr_path_join(path, PATH_MAX, dir, name)) return RR_OK;
+    return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", dir, PATH_MAX);
+}
+
+static int copy_file(const char *from, const char *to, const char *name, struct rr_error *err)
+{
+    char path[PATH_MAX], *data;
+    size_t len;
+    int rc = join(path, from, name, err);
+
+    if (rc || !rr_file_exists(path)) return rc;
+    rc = rr_file_read(&data, &len, path, MAX_COPY, RR_MEM_MISC, err);
+    if (rc) return rc;
+    rc = join(path, to, name, err);
+    if (!rc) rc = rr_file_write(path, data, len, err);
+    rr_free(data);
+    return rc;
+}
+
+static int fill(const struct rr_export *e, const char *dir, struct rr_error *err)
+{
+    struct writer w = { .e = e };
+    char path[PATH_MAX];
+    int rc = RR_OK;
+
+    rr_buf_init(&w.header, RR_MEM_MISC, MAX_HEADER);
+    for (size_t i = 0; i < RR_COUNT(copied) && !rc; i++)
+        rc = copy_file(e->source, dir, copied[i], err);
+    if (!rc) rc = join(path, dir, "quantize.json", err);
+    if (!rc) rc = rr_file_write(path, e->report, strlen(e->report), err);
+    if (!rc) rc = join(path, dir, "model.safetensors", err);
+    if (!rc) rc = write_tensors(&w, path, err);
+    if (w.file && fclose(w.file) && !rc)
+        rc = rr_fail(err, RR_EIO, "%s: cannot write: %s", path, strerror(errno));
+    rr_buf_free(&w.header);
+    return rc;
+}
+
+static void remove_folder(const char *dir)
+{
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < RR_COUNT(copied); i++)
+        if (rr_path_join(path, sizeof(path), dir, copied[i])) unlink(path);
+    for (size_t i = 0; i < RR_COUNT(written); i++)
+        if (rr_path_join(path, sizeof(path), dir, written[i])) unlink(path);
+    rmdir(dir);
+}
+
+int rr_export_write(const struct rr_export *e, struct rr_error *err)
+{
+    char parent[PATH_MAX], dir[PATH_MAX];
+    int rc = rr_export_check(e, err);
+
+    if (!rc) rc = parent_of(parent, e->out, err);
+    if (!rc) rc = join(dir, parent, ".rerankd-quantize-XXXXXX", err);
+    if (rc) return rc;
+    if (!mkdtemp(dir))
+        return rr_fail(err, RR_EIO, "%s: cannot create a folder: %s", parent, strerror(errno));
+    rc = fill(e, dir, err);
+    if (!rc && (chmod(dir, 0755) || rename(dir, e->out)))
+        rc = rr_fail(err, RR_EIO, "%s: cannot create: %s", e->out, strerror(errno));
+    if (rc) remove_folder(dir);
+    return rc;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* export.h - writes a model folder: the tensors of a program, and a source folder's other files.
+ * Layer: model (L4).  Threads: one. */
+#ifndef RR_MODEL_EXPORT_H
+#define RR_MODEL_EXPORT_H
+
+#include "base/attr.h"
+#include "rerank_backend.h"
+
+struct rr_export {
+    const char *source;         /* folder: config.json, tokenizer files are copied from it */
+    const char *out;            /* folder, must not exist or be empty; not in source */
+    const struct rr_program *p; /* its tensors but derived ones; those in I8 with their factors */
+    const char *dtype;          /* the precision that the folder is made for: "int8", ... */
+    const char *report;         /* content of quantize.json, JSON text */
+};
+
+/* RR_EINVAL if out is or lies in source, or is there already with something in it. */
+RR_NODISCARD int rr_export_check(const struct rr_export *e, struct rr_error *err);
+
+/* Writes a folder beside out and renames it at the end, so that out is there whole or not at all.
+ * On failure nothing is left behind. */
+RR_NODISCARD int rr_export_write(const struct rr_export *e, struct rr_error *err);
+
+#endif

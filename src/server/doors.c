@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doors.c - see doors.h. */
+#include "server/doors.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#define BACKLOG 1024
+#define MAX_DOORS 16
+#define BURST 64    /* connections taken from one socket before the others have their turn */
+#define PAUSE_MS 50 /* when no descriptors are left */
+#define MAX_ADDRESS 256
+
+struct rr_doors {
+    struct rr_doors_config config;
+    int fds[MAX_DOORS];
+    enum rr_door kinds[MAX_DOORS];
+    unsigned n;
+    uint32_t ports[RR_DOORS];
+    int wakeup; /* eventfd */
+    pthread_t thread;
+    bool running;
+};
+
+/* ---- sockets ------------------------------------------------------------------------------ */
+
+static int add(struct rr_doors *d, int fd, enum rr_door kind, struct rr_error *err)
+{
+    if (d->n == MAX_DOORS) {
+        close(fd);
+        return rr_fail(err, RR_EIO, "more than %d addresses to listen on", MAX_DOORS);
+    }
+    d->kinds[d->n] = kind;
+    d->fds[d->n++] = fd;
+    return RR_OK;
+}
+
+static int listen_at(struct rr_doors *d, const struct addrinfo *a, const char *host, uint32_t port,
+                     enum rr_door kind, struct rr_error *err)
+{
+    bool any_v6 = a->ai_family == AF_INET6 && strcmp(host, "::") == 0;
+    int on = 1, v6_only = !any_v6, reason, fd;
+
+    fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return rr_fail(err, RR_EIO, "socket: %s", strerror(errno));
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (a->ai_family == AF_INET6) /* "::" alone serves IPv4 clients as well */
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof(v6_only));
+    if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG)) {
+        reason = errno;
+        close(fd);
+        return rr_fail(err, RR_EIO, "cannot listen on %s port %u: %s%s", host, port,
+                       strerror(reason),
+                       reason == EADDRINUSE ? "; another program uses it (try --port 0)" : "");
+    }
+    return add(d, fd, kind, err);
+}
+
+static uint32_t port_of(int fd)
+{
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof(bound);
+
+    if (getsockname(fd, (struct sockaddr *)&bound, &len)) return 0;
+    return bound.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)(void *)&bound)->sin6_port)
+                                       : ntohs(((struct sockaddr_in *)(void *)&bound)->sin_port);
+}
+
+static int open_tcp(struct rr_doors *d, const char *host, uint32_t port, enum rr_door kind,
+                    struct rr_error *err)
+{
+    struct addrinfo hints = { 0 }, *list = NULL, *a;
+    char service[16];
+    int rc;
+
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    if (d->ports[kind]) port = d->ports[kind];
+    snprintf(service, sizeof(service), "%u", port);
+    rc = getaddrinfo(host, service, &hints, &list);
+    if (rc) return rr_fail(err, RR_EIO, "cannot listen on %s: %s", host, gai_strerror(rc));
+    rc = RR_EIO;
+    for (a = list; a && rc; a = a->ai_next) rc = listen_at(d, a, host, port, kind, err);
+    freeaddrinfo(list);
+    if (!rc) d->ports[kind] = port_of(d->fds[d->n - 1]);
+    return rc;
+}
+
+static int open_hosts(struct rr_doors *d, struct rr_error *err)
+{
+    const char *s = d->config.host;
+    char host[MAX_ADDRESS];
+    size_t len;
+    int rc = RR_OK;
+
+    for (; !rc && *s; s += strspn(s, ", ")) {
+        len = strcspn(s, ", ");
+        snprintf(host, sizeof(host), "%.*s", (int)RR_MIN(len, sizeof(host) - 1), s);
+        rc = open_tcp(d, host, d->config.port, RR_DOOR_MAIN, err);
+        s += len;
+    }
+    return rc;
+}
+
+static int open_admin(struct rr_doors *d, struct rr_error *err)
+{
+    const char *text = d->config.admin, *colon = strrchr(text, ':');
+    size_t len = colon ? (size_t)(colon - text) : 0;
+    char host[MAX_ADDRESS];
+    uint32_t port = 0;
+    const char *p;
+
+    if (!*text) return RR_OK;
+    for (p = colon ? colon + 1 : ""; *p >= '0' && *p <= '9' && port < 65536; p++)
+        port = port * 10 + (uint32_t)(*p - '0');
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']') text++, len -= 2;
+    if (!colon || p == colon + 1 || *p || port > 65535 || len == 0 || len >= sizeof(host))
+        return rr_fail(err, RR_EFORMAT,
+                       "admin-listen: found \"%.60s\", expected ADDRESS:PORT, for example "
+                       "127.0.0.1:9102",
+                       d->config.admin);
+    snprintf(host, sizeof(host), "%.*s", (int)len, text);
+    return open_tcp(d, host, port, RR_DOOR_ADMIN, err);
+}
+
+/* A socket file that nobody listens on is what a killed server leaves behind. */
+static void remove_stale(const struct sockaddr_un *at)
+{
+    struct stat st;
+    int fd;
+
+    if (lstat(at->sun_path, &st) || !S_ISSOCK(st.st_mode)) return;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return;
+    if (connect(fd, (const struct sockaddr *)(const void *)at, sizeof(*at)) &&
+        errno == ECONNREFUSED)
+        (void)unlink(at->sun_path);
+    close(fd);
+}
+
+static int open_unix(struct rr_doors *d, struct rr_error *err)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    const char *path = d->config.unix_path;
+    mode_t before;
+    int fd, bad;
+
+    if (!*path) return RR_OK;
+    if (strlen(path) >= sizeof(at.sun_path))
+        return rr_fail(err, RR_EFORMAT, "listen-unix: found %zu bytes, expected at most %zu",
+                       strlen(path), sizeof(at.sun_path) - 1);
+    memcpy(at.sun_path, path, strlen(path) + 1);
+    remove_stale(&at);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return rr_fail(err, RR_EIO, "socket: %s", strerror(errno));
+    before = umask(0777); /* nobody gets in before the mode is set */
+    bad = bind(fd, (struct sockaddr *)(void *)&at, sizeof(at));
+    umask(before);
+    if (bad || chmod(path, d->config.unix_mode) || listen(fd, BACKLOG)) {
+        bad = errno;
+        close(fd);
+        return rr_fail(err, RR_EIO, "cannot listen on %s: %s", path, strerror(bad));
+    }
+    return add(d, fd, RR_DOOR_UNIX, err);
+}
+
+/* ---- accepting ---------------------------------------------------------------------------- */
+
+/* False: there are no descriptors or no memory left. */
+static bool accept_some(struct rr_doors *d, unsigned i)
+{
+    struct sockaddr_storage from;
+    socklen_t len;
+    int fd, n;
+
+    for (n = 0; n < BURST; n++) {
+        len = sizeof(from);
+        memset(&from, 0, sizeof(from));
+        fd = accept4(d->fds[i], (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) /* other errors belong to one connection, which is gone */
+            return errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM;
+        if (d->kinds[i] == RR_DOOR_UNIX) from.ss_family = AF_UNIX;
+        d->config.take(d->config.user, fd, (struct sockaddr *)&from, len, d->kinds[i]);
+    }
+    return true;
+}
+
+static void *run(void *arg)
+{
+    struct rr_doors *d = arg;
+    struct pollfd fds[MAX_DOORS + 1];
+    unsigned i;
+
+    fds[d->n] = (struct pollfd){ d->wakeup, POLLIN, 0 };
+    for (i = 0; i < d->n; i++) fds[i] = (struct pollfd){ d->fds[i], POLLIN, 0 };
+    for (;;) {
+        bool full = false;
+
+        if (poll(fds, d->n + 1, -1) < 0 && errno != EINTR) return NULL;
+        if (fds[d->n].revents) return NULL;
+        for (i = 0; i < d->n && !full; i++)
+            if (fds[i].revents) full = !accept_some(d, i);
+        if (!full) continue;
+        d->config.relieve(d->config.user);
+        /* The waiting connection would wake us at once: sleep, but not past the end. */
+        if (poll(&fds[d->n], 1, PAUSE_MS) > 0) return NULL;
+    }
+}
+
+/* ---- interface ---------------------------------------------------------------------------- */
+
+int rr_doors_open(struct rr_doors **out, const struct rr_doors_config *config, struct rr_error *err)
+{
+    struct rr_doors *d = rr_calloc(RR_MEM_SERVER, 1, sizeof(*d));
+    int rc;
+
+    *out = NULL;
+    if (!d) return rr_fail(err, RR_ENOMEM, "doors: out of memory");
+    d->config = *config;
+    d->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = d->wakeup < 0 ? rr_fail(err, RR_EIO, "eventfd: %s", strerror(errno)) : RR_OK;
+    if (!rc && config->listener > 0) {
+        (void)fcntl(config->listener, F_SETFL, O_NONBLOCK);
+        rc = add(d, config->listener, RR_DOOR_MAIN, err);
+        d->ports[RR_DOOR_MAIN] = port_of(config->listener);
+    } else if (!rc) {
+        rc = open_hosts(d, err);
+    }
+    if (!rc) rc = open_admin(d, err);
+    if (!rc) rc = open_unix(d, err);
+    if (!rc && d->n == 0) rc = rr_fail(err, RR_EFORMAT, "host: no address to listen on");
+    if (rc) {
+        rr_doors_close(d);
+        return rc;
+    }
+    *out = d;
+    return RR_OK;
+}
+
+int rr_doors_start(struct rr_doors *d, struct rr_error *err)
+{
+    if (pthread_create(&d->thread, NULL, run, d))
+        return rr_fail(err, RR_EIO, "cannot start a thread");
+    d->running = true;
+    return RR_OK;
+}
+
+uint32_t rr_doors_port(const struct rr_doors *d, enum rr_door door)
+{
+    return d->ports[door];
+}
+
+void rr_doors_shut(struct rr_doors *d)
+{
+    uint64_t one = 1;
+
+    if (d->running && write(d->wakeup, &one, sizeof(one)) == (ssize_t)sizeof(one))
+        pthread_join(d->thread, NULL);
+    d->running = false;
+    while (d->n) close(d->fds[--d->n]);
+}
+
+void rr_doors_close(struct rr_doors *d)
+{
+    if (!d) return;
+    rr_doors_shut(d);
+    if (d->wakeup >= 0) close(d->wakeup);
+    rr_free(d);
+}

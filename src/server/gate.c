@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gate.c - see gate.h. */
+#include "server/gate.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "server/auth.h"
+#include "server/cors.h"
+#include "server/job.h"
+#include "server/notify.h"
+#include "server/route.h"
+#include "server/sandbox.h"
+#include "server/tls.h"
+
+#define MAX_KEY 512          /* bytes of a key that a client gives */
+#define SPARE_DESCRIPTORS 64 /* beside connections: listeners, model files, epoll, ... */
+#define MAX_HOPS 16          /* X-Forwarded-For headers that are looked at */
+
+struct rr_gate {
+    struct rr_auth *auth;
+    struct rr_nets allow, trusted;
+    bool tls;
+};
+
+/* ---- checking ----------------------------------------------------------------------------- */
+
+/* Behind trusted proxies the client is whom they say. */
+static void find_client(const struct rr_gate *g, struct rr_exchange *x)
+{
+    const char *values[MAX_HOPS];
+    unsigned n = 0;
+
+    rr_addr_text(x->peer, sizeof(x->peer), &x->client);
+    if (!rr_nets_has(&g->trusted, &x->client)) return;
+    while (n < MAX_HOPS && (values[n] = rr_http_given(x, "X-Forwarded-For", n))) n++;
+    if (n == MAX_HOPS) x->client.kind = RR_ADDR_NONE;
+    while (n && x->client.kind != RR_ADDR_NONE)
+        rr_addr_forwarded(&x->client, &g->trusted, values[--n]);
+    rr_addr_text(x->peer, sizeof(x->peer), &x->client);
+}
+
+static bool from_allowed_net(const struct rr_gate *g, const struct rr_exchange *x)
+{
+    if (!g->allow.n && !g->allow.unix_clients) return true;
+    return x->client.kind == RR_ADDR_UNIX || rr_nets_has(&g->allow, &x->client);
+}
+
+static bool listed(const char *routes, const char *path)
+{
+    size_t len = strlen(path);
+    const char *s = routes;
+
+    for (s += strspn(s, ", "); *s; s += strspn(s, ", ")) {
+        size_t word = strcspn(s, ", ");
+
+        if (word == len && memcmp(s, path, len) == 0) return true;
+        s += word;
+    }
+    return false;
+}
+
+static bool is_admin_route(const struct rr_route *route)
+{
+    return route->handler == RR_HANDLER_METRICS || route->handler == RR_HANDLER_ADMIN;
+}
+
+/* Which key a route needs, by where the client came in. */
+static int find_need(const struct rr_server *s, const struct rr_exchange *x,
+                     enum rr_auth_need *need, struct rr_problem *problem)
+{
+    const struct rr_settings *o = s->settings;
+    bool admin_route = is_admin_route(x->route);
+
+    *need = RR_NEED_KEY;
+    if (x->door == RR_DOOR_ADMIN) {
+        if (x->route->handler == RR_HANDLER_RERANK)
+            return rr_problem_set(problem, 404, "requests are answered at the main address only");
+        *need = rr_auth_has_admin(s->gate->auth) ? RR_NEED_ADMIN : RR_NEED_NOTHING;
+    }
+    if (x->method == RR_OPTIONS || listed(o->open_routes, x->route->path)) *need = RR_NEED_NOTHING;
+    if (x->door == RR_DOOR_ADMIN || !admin_route || *need == RR_NEED_NOTHING) return 0;
+    if (*o->admin_listen)
+        return rr_problem_set(problem, 404, "this is answered at the admin address only");
+    *need = RR_NEED_ADMIN;
+    if (x->route->handler == RR_HANDLER_METRICS || rr_auth_has_keys(s->gate->auth) ||
+        rr_auth_has_admin(s->gate->auth))
+        return 0;
+    return rr_problem_set(problem, 403, "closed until --admin-key or --admin-listen is set");
+}
+
+/* The key that the request carries: the same in all places where it carries one.  False: two
+ * different ones. */
+static bool find_key(const struct rr_exchange *x, char key[MAX_KEY], bool *found)
+{
+    static const char *const names[] = { "x-api-key", "api-key" };
+    const char *value = rr_http_given(x, "Authorization", 0);
+    unsigned i;
+
+    *found = false;
+    key[0] = 0;
+    if (value && rr_http_given(x, "Authorization", 1)) return false;
+    if (value) {
+        *found = true;
+        if (!rr_auth_extract(key, MAX_KEY, value)) key[0] = 0; /* a key that nobody has */
+    }
+    for (i = 0; i < RR_COUNT(names); i++) {
+        value = rr_http_given(x, names[i], 0);
+        if (!value) continue;
+        if (rr_http_given(x, names[i], 1) || (*found && strcmp(value, key) != 0)) return false;
+        if (strlen(value) < MAX_KEY) memcpy(key, value, strlen(value) + 1);
+        *found = true;
+    }
+    return true;
+}
+
+static void rate_headers(struct rr_exchange *x, const struct rr_grant *g)
+{
+    if (!g->limited) return;
+    rr_http_header(x, "X-RateLimit-Limit", "%llu", (unsigned long long)g->rate_limit);
+    rr_http_header(x, "X-RateLimit-Remaining", "%llu", (unsigned long long)g->rate_left);
+    rr_http_header(x, "X-RateLimit-Reset", "%llu", (unsigned long long)g->rate_reset);
+}
+
+static int unauthorized(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem,
+                        const char *why)
+{
+    rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
+    rr_http_header(x, "WWW-Authenticate", "Bearer realm=\"rerankd\"");
+    return rr_problem_set(problem, 401, "%s", why);
+}
+
+static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_need need,
+                     struct rr_problem *problem)
+{
+    char key[MAX_KEY];
+    struct rr_grant grant;
+    enum rr_auth_answer answer;
+    bool found;
+
+    if (need == RR_NEED_NOTHING) return 0;
+    if (!find_key(x, key, &found)) {
+        explicit_bzero(key, sizeof(key));
+        return unauthorized(s, x, problem, "the request carries more than one key");
+    }
+    answer = rr_auth_check(s->gate->auth, found ? key : NULL, need,
+                           x->route->handler == RR_HANDLER_RERANK, &grant);
+    explicit_bzero(key, sizeof(key));
+    x->tenant = grant.tenant;
+    if (grant.name[0]) {
+        memcpy(x->key_text, grant.name, sizeof(x->key_text));
+        x->key_name = x->key_text;
+    }
+    x->max_priority = grant.max_priority;
+    rate_headers(x, &grant);
+    switch (answer) {
+    case RR_AUTH_YES: return 0;
+    case RR_AUTH_MISSING:
+        return unauthorized(s, x, problem, "a key is needed: Authorization: Bearer KEY");
+    case RR_AUTH_WRONG: return unauthorized(s, x, problem, "the key is not known");
+    case RR_AUTH_NOT_FOR_IT:
+        rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
+        return rr_problem_set(problem, 403, "this key may not do that");
+    case RR_AUTH_SPENT: break;
+    }
+    rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_RATE, 1);
+    rr_problem_set(problem, 429, "the limit of this key is reached: %s", grant.limit);
+    problem->retry_after = grant.retry_after;
+    return -1;
+}
+
+int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem)
+{
+    enum rr_auth_need need;
+
+    x->max_priority = RR_PRIORITY_HIGH;
+    find_client(s->gate, x);
+    if (!from_allowed_net(s->gate, x)) {
+        rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
+        return rr_problem_set(problem, 403, "this address is not allowed");
+    }
+    if (rr_cors_answer(s->settings->cors_origins, x)) return 0;
+    if (find_need(s, x, &need, problem)) return -1;
+    return check_key(s, x, need, problem);
+}
+
+void rr_gate_done(struct rr_server *s, const struct rr_exchange *x)
+{
+    rr_auth_charge(s->gate->auth, x->tenant, x->tokens);
+}
+
+/* ---- reloading ---------------------------------------------------------------------------- */
+
+static void say_reload(struct rr_server *s, const char *what, const struct rr_error *err)
+{
+    if (err->code == RR_OK)
+        RR_SAY(&s->console, RR_INFO, RELOADED, what);
+    else
+        RR_SAY(&s->console, RR_ERROR, RELOAD_FAILED, what, err->msg);
+}
+
+int rr_gate_reload(struct rr_server *s, struct rr_error *err)
+{
+    struct rr_error keys = { 0 }, certificates = { 0 };
+
+    keys.code = rr_auth_reload(s->gate->auth, &keys);
+    say_reload(s, "keys", &keys);
+    if (s->gate->tls) {
+        certificates.code = rr_tls_reload(&certificates);
+        say_reload(s, "certificates", &certificates);
+    }
+    *err = keys.code ? keys : certificates;
+    return err->code;
+}
+
+void rr_gate_tick(void *user)
+{
+    struct rr_server *s = user;
+    struct rr_error err;
+
+    if (rr_auth_poll(s->gate->auth, &err)) say_reload(s, "keys", &err);
+    if (s->gate->tls && rr_tls_poll(&err)) say_reload(s, "certificates", &err);
+}
+
+void rr_gate_ended(void *user, enum rr_conn_end why)
+{
+    struct rr_server *s = user;
+
+    rr_metrics_add(s->metrics, RR_M_CONNECTIONS_ENDED, (uint32_t)why - 1, 1);
+}
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+/* Many systems start programs with 1,024 descriptors and allow more on request.  Returns how many
+ * connections there is room for. */
+static uint32_t raise_descriptor_limit(struct rr_server *s)
+{
+    uint32_t wanted = s->settings->max_connections;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit)) return wanted;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) || getrlimit(RLIMIT_NOFILE, &limit)) return wanted;
+    }
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= (rlim_t)wanted + SPARE_DESCRIPTORS)
+        return wanted;
+    wanted = limit.rlim_cur > 2 * SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
+                                                    : SPARE_DESCRIPTORS;
+    RR_SAY(&s->console, RR_WARN, FEW_DESCRIPTORS, rr_num(limit.rlim_cur), rr_num(wanted));
+    return wanted;
+}
+
+static int parse_mode(const char *text, uint32_t *mode, struct rr_error *err)
+{
+    const char *s = text;
+
+    for (*mode = 0; *s >= '0' && *s <= '7' && s - text < 4; s++)
+        *mode = *mode * 8 + (uint32_t)(*s - '0');
+    if (!*s && s != text && *mode <= 0777) return RR_OK;
+    return rr_fail(err, RR_EFORMAT, "unix-mode: found \"%.20s\", expected permissions such as 660",
+                   text);
+}
+
+static int open_tls(struct rr_server *s, struct rr_error *err)
+{
+    const struct rr_settings *o = s->settings;
+    struct rr_tls_config config = { o->tls_cert, o->tls_key, o->tls_client_ca };
+
+    if (!*o->tls_cert) {
+        if (*o->tls_key || *o->tls_client_ca)
+            return rr_fail(err, RR_EFORMAT, "tls-key and tls-client-ca need tls-cert");
+        return RR_OK;
+    }
+    s->gate->tls = true;
+    return rr_tls_open(&config, err);
+}
+
+static int open_parts(struct rr_server *s, struct rr_error *err)
+{
+    const struct rr_settings *o = s->settings;
+    struct rr_auth_config keys = { o->api_key, o->api_key_file, o->api_keys_file, o->admin_key,
+                                   o->admin_key_file };
+    struct rr_gate *g = s->gate;
+    int rc = rr_nets_parse(&g->allow, o->allow_nets, "allow-nets", err);
+
+    if (!rc) rc = rr_nets_parse(&g->trusted, o->trusted_proxies, "trusted-proxies", err);
+    if (!rc) rc = rr_cors_check(o->cors_origins, err);
+    if (!rc) rc = rr_auth_open(&g->auth, &keys, err);
+    if (!rc) rc = open_tls(s, err);
+    return rc;
+}
+
+static int open_http(struct rr_server *s, struct rr_error *err)
+{
+    const struct rr_settings *o = s->settings;
+    struct rr_http_config config = {
+        .host = o->host,
+        .port = o->port,
+        .unix_path = o->listen_unix,
+        .admin = o->admin_listen,
+        .threads = o->http_threads,
+        .max_connections = raise_descriptor_limit(s),
+        .max_per_ip = o->max_connections_per_ip,
+        .max_requests = o->max_requests_per_connection,
+        .idle_seconds = (unsigned)o->idle_timeout,
+        .header_ns = (uint64_t)(o->header_timeout * 1e9),
+        .write_ns = (uint64_t)(o->write_timeout * 1e9),
+        .min_rate = o->min_rate,
+        .max_body = o->max_body,
+        .listener = rr_notify_listener(),
+        .allow = &s->gate->allow,
+        .trusted = &s->gate->trusted,
+        .tls = s->gate->tls,
+    };
+    struct rr_http_app app;
+    int rc = parse_mode(o->unix_mode, &config.unix_mode, err);
+
+    rr_server_app(s, &app);
+    if (!rc) rc = rr_http_open(&s->http, &config, &app, err);
+    return rc;
+}
+
+int rr_gate_open(struct rr_server *s, struct rr_error *err)
+{
+    const struct rr_settings *o = s->settings;
+    bool files = false, calls = false;
+    int rc;
+
+    s->gate = rr_calloc(RR_MEM_SERVER, 1, sizeof(*s->gate));
+    if (!s->gate) return rr_fail(err, RR_ENOMEM, "gate: out of memory");
+    rc = open_parts(s, err);
+    if (!rc) rc = open_http(s, err);
+    if (!rc) rc = rr_sandbox_user(o->user, *o->listen_unix ? o->listen_unix : NULL, err);
+    if (!rc) rc = rr_sandbox_files(o, &files, err); /* before there are threads: it is per thread */
+    if (!rc) rc = rr_watch_open(&s->watch, o->half_close, rr_job_gone, NULL, err);
+    if (!rc) rc = rr_http_start(s->http, err);
+    if (!rc) rc = rr_sandbox_calls(o, &calls, err);
+    if (!rc && strcmp(o->sandbox, "off") != 0)
+        RR_SAY(&s->console, RR_DEBUG, SANDBOX, files ? "on" : "off", calls ? "on" : "off");
+    return rc;
+}
+
+void rr_gate_close(struct rr_server *s)
+{
+    if (!s->gate) return;
+    rr_auth_close(s->gate->auth);
+    if (s->gate->tls) rr_tls_close();
+    rr_free(s->gate);
+    s->gate = NULL;
+}

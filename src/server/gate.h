@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gate.h - everything between a socket and a request that may be answered: listeners, TLS,
+ * networks, keys, limits, origins, privileges.  Layer: server (L6).
+ * Threads: open, start and close from one; reload from any; check and done from I/O threads. */
+#ifndef RR_SERVER_GATE_H
+#define RR_SERVER_GATE_H
+
+#include "server/server.h"
+
+/* Binds, reads keys and certificates, drops privileges, closes off files, and only then
+ * starts the threads that meet clients.  Sets s->gate, s->http, s->watch. */
+RR_NODISCARD int rr_gate_open(struct rr_server *s, struct rr_error *err);
+void rr_gate_close(struct rr_server *s);
+
+/* Reads keys and certificates again, as on SIGHUP.  What cannot be read stays as it was, and the
+ * first error is returned.  Files that change are also noticed by themselves within a second. */
+RR_NODISCARD int rr_gate_reload(struct rr_server *s, struct rr_error *err);
+
+/* After the route is found, before the body is read.  0, or -1 with a problem: 401, 403, 404 or
+ * 429. */
+int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem);
+
+/* For struct rr_http_app; user is the server. */
+void rr_gate_tick(void *user);
+void rr_gate_ended(void *user, enum rr_conn_end why);
+
+/* The exchange is over: its tokens are charged. */
+void rr_gate_done(struct rr_server *s, const struct rr_exchange *x);
+
+#endif

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cli_bench.py - rerankd bench and rerankd verify from outside: forms of output, turns, servers."""
+import csv
+import json
+import os
+import shutil
+import xml.etree.ElementTree
+
+from cli_support import folder, model, one_line, run, terminal, write
+from server_support import Server
+
+SHAPES = ["--shapes", "2x20,3x16,ragged2", "--runs", "2"]
+
+
+def bench(*words, **options):
+    return run("bench", "--model", model(), "--threads", "1", *words, **options)
+
+
+def check_rows(rows):
+    assert [r["shape"] for r in rows] == ["2x20", "3x16", "ragged2"], rows
+    assert [int(r["pairs"]) for r in rows] == [2, 3, 20], rows
+    assert [int(r["tokens"]) for r in rows[:2]] == [40, 48], rows
+    for r in rows:
+        assert 0 < float(r["best_ms"]) <= float(r["median_ms"]) <= float(r["p95_ms"]), r
+        assert int(r["runs"]) == 2, r
+        # Printed numbers are rounded, so this is about, not exactly, what they say.
+        rate = int(r["pairs"]) / float(r["median_ms"]) * 1e3
+        assert abs(rate - float(r["pairs_per_s"])) < 0.05 * rate, r
+
+
+def test_bench_forms():
+    r = bench(*SHAPES)
+    assert r.code == 0 and r.err == "", r
+    assert "memory: resident" in r.out and "3x16 " in r.out, r
+    r = bench(*SHAPES, "--format", "csv")
+    check_rows(list(csv.DictReader(r.out.splitlines())))
+    r = bench(*SHAPES, "--format", "jsonl")
+    check_rows([json.loads(line) for line in r.out.splitlines()])
+    r = bench(*SHAPES, "--format", "json")
+    whole = json.loads(r.out)
+    check_rows(whole["shapes"])
+    assert whole["threads"] == 1 and whole["memory"]["rss_bytes"] > 1 << 20, whole
+
+
+def test_bench_share_of_the_peak():
+    whole = json.loads(bench(*SHAPES, "--format", "json", "--isa", "auto").out)
+    if whole["peak_gop_per_s"] == 0:
+        assert whole["isa"] == "ref", whole  # every other level has a loop for f32
+        return
+    for r in whole["shapes"]:
+        share = 100 * r["gop_per_s"] / whole["peak_gop_per_s"]
+        assert 0 <= r["peak_percent"] <= 100, r
+        assert abs(r["peak_percent"] - share) < 0.1 + 0.05 * share, (r, whole)
+
+
+def test_bench_turns():
+    r = bench("--shapes", "-", "--format", "jsonl", stdin="2x20\n2x20\n1x30\n")
+    rows = [json.loads(line) for line in r.out.splitlines()]
+    assert [(x["shape"], x["runs"]) for x in rows] == [("2x20", 1)] * 2 + [("1x30", 1)], r
+
+
+def test_bench_picture():
+    with folder() as d:
+        path = os.path.join(d, "speed.svg")
+        r = bench(*SHAPES, "--svg", path)
+        assert r.code == 0, r
+        root = xml.etree.ElementTree.parse(path).getroot()
+        texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert root.tag.endswith("}svg") and {"2x20", "3x16", "ragged2"} <= set(texts), texts
+        for box in root.iter("{http://www.w3.org/2000/svg}rect"):
+            x, width = float(box.get("x", 0)), box.get("width")
+            assert width == "100%" or x + float(width) <= float(root.get("width")), box.attrib
+        r = bench(*SHAPES, "--svg", d + "/none/speed.svg")
+        assert r.code != 0 and one_line(r.err) and "speed.svg" in r.err, r
+
+
+def test_bench_progress():
+    r = terminal("bench", "--model", model(), "--shapes", "2x20", "--runs", "2")
+    assert r.code == 0 and "[1/1] 2x20  2/2" in r.out, r
+
+
+def test_bench_usage():
+    for words, code, message in [
+            (["--shapes", "20y3"], 64, "shape \"20y3\": expected ragged, or NxT"),
+            (["--shapes", "1x100000"], 64, "shape \"1x100000\""),
+            (["--format", "xml"], 64, "expected table, csv, json or jsonl"),
+            (["--url", "localhost"], 64, "expected http://"),
+            (["--url", "http://127.0.0.1:1/", "--concurrency", "0"], 64, "--concurrency"),
+            (["--url", "http://127.0.0.1:1/"], 71, "no request was answered: ")]:
+        r = bench(*words)
+        assert r.code == code and message in r.err and one_line(r.err) and not r.out, (words, r)
+
+
+def test_bench_server():
+    with folder() as d, Server("--model", model(), "--cache-size", "10M") as server:
+        url = "http://127.0.0.1:%d" % server.port
+        words = ["--url", url + "/rerank", "--runs", "6", "--concurrency", "2", "--format", "json"]
+        r = run("bench", *words)
+        rows = json.loads(r.out)["rows"]
+        assert r.code == 0 and r.err == "", r
+        assert [(x["documents"], x["concurrency"]) for x in rows] == \
+            [("20", 1), ("50", 1), ("as given", 2)], rows
+        assert all(x["requests"] == 6 and x["failed"] == 0 for x in rows), rows
+        assert rows[1]["pairs_per_s"] > 0 and rows[0]["median_ms"] <= rows[0]["p95_ms"], rows
+        body = {"query": "q", "texts": ["a", "b"]}
+        for text in (json.dumps(body, indent=1), json.dumps(body) + "\n" + json.dumps(body)):
+            r = run("bench", *words, "--requests", write(os.path.join(d, "r"), text))
+            assert r.code == 0 and len(json.loads(r.out)["rows"]) == 3, r
+        for text, message in (("{\"query\": 1}", "body 1: expected an object"),
+                              ("{", "body 1: "), ("", "no bodies"),
+                              (json.dumps(body) + "\n{}", "body 2: expected an object")):
+            r = run("bench", *words, "--requests", write(os.path.join(d, "r"), text))
+            assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
+        r = run("bench", "--url", url + "/nothing", "--runs", "1")
+        assert r.code == 71 and "status 404" in r.err, r
+
+
+# ---- verify --------------------------------------------------------------------------------
+
+
+def test_verify_built_in():
+    r = run("verify", model(), "--dtype", "bf16", "--json")
+    report = json.loads(r.out)
+    assert r.code == 0 and report["lists"] == 24 and report["pairs"] == 480, r
+    assert 0 < report["max_logit_difference"] < report["drift"], report
+    assert report["p99_logit_difference"] <= report["max_logit_difference"], report
+    assert report["labelled"] == 24, report
+    same = json.loads(run("verify", model(), "--dtype", "f32", "--json", "--gate").out)
+    assert same["max_logit_difference"] == 0 and same["top10_equal"] == 1, same
+
+
+def test_verify_gate():
+    words = ["verify", model(), "--dtype", "int8", "--gate"]
+    r = run(*words, "--gate-top5", "0", "--gate-tau", "-1")
+    assert r.code == 0 and r.err == "", r
+    r = run(*words, "--gate-top5", "0", "--gate-tau", "1")
+    assert r.code == 1 and "Kendall's tau is" in r.err and one_line(r.err), r
+    r = run(*words, "--gate-top5", "2")
+    assert r.code == 64 and "--gate-top5: found \"2\", expected a number from 0 to 1" in r.err, r
+
+
+def test_verify_data():
+    lists = [{"query": "q", "documents": ["a b", "b", "c d e"], "labels": [0, 2, 1]},
+             {"query": "r", "documents": ["d", "e"], "positive": 1},
+             {"query": "s", "documents": ["f"]}]
+    with folder() as d:
+        path = os.path.join(d, "lists")
+        write(path, "\n".join(map(json.dumps, lists)))
+        words = ["verify", model(), "--dtype", "bf16", "--data", path]
+        report = json.loads(run(*words, "--json").out)
+        assert (report["lists"], report["pairs"], report["labelled"]) == (3, 6, 2), report
+        assert json.loads(run(*words, "--json", "--limit", "1").out)["lists"] == 1
+        r = run(*words, "--gate")
+        assert r.code == 1 and "no list has more than five documents" in r.err, r
+        for text, message in (("{}", "line 1: expected an object"),
+                              ("\n{\"query\": \"q\", \"documents\": [1]}", "line 2: a document"),
+                              (json.dumps({**lists[0], "labels": [1]}), "\"labels\" has not"),
+                              (json.dumps({**lists[0], "labels": [1, -1, 0]}), "a label is not"),
+                              ("", "no lists")):
+            write(path, text)
+            r = run(*words)
+            assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
+
+
+def test_verify_write_and_golden():
+    with folder() as d:
+        copy = os.path.join(d, "m")
+        shutil.copytree(model(), copy)
+        r = run("verify", copy, "--dtype", "int8", "--write", "--json")
+        assert r.code == 0, r
+        with open(os.path.join(copy, "verify.json"), encoding="utf-8") as f:
+            assert json.load(f) == json.loads(r.out)
+        r = run("verify", copy, "--golden")
+        if os.path.exists(os.path.join(copy, "reference.jsonl")):
+            assert r.code == 0 and r.out.endswith("ok\n"), r
+        else:
+            assert r.code == 66 and "reference.jsonl" in r.err and one_line(r.err), r

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_quant.c - src/quant alone, and rr_quantize from a folder to a folder. */
+#include "checkpoint_fixture.h"
+
+#include <math.h>
+
+#include "base/attr.h"
+#include "cpu/features.h"
+#include "cpu/kern.h"
+#include "cpu/pool.h"
+#include "cpu/weights.h"
+#include "quant/observe.h"
+#include "quant/packed.h"
+#include "quant/round.h"
+#include "quant/smooth.h"
+#include "rerank.h"
+
+#define K 72
+#define N 24
+#define ROWS 400
+
+static uint64_t state_of_random = 5;
+
+static float uniform(void) /* -1 to 1 */
+{
+    state_of_random = state_of_random * 6364136223846793005u + 1442695040888963407u;
+    return (float)(int32_t)(state_of_random >> 32) / 2147483648.0f;
+}
+
+/* Inputs with neighbours that move together and two channels far larger than the others. */
+static void make_inputs(float *x)
+{
+    for (int i = 0; i < ROWS; i++) {
+        float common = uniform();
+
+        for (int j = 0; j < K; j++)
+            x[i * K + j] = (common + 0.3f * uniform()) * (j == 7 || j == 40 ? 60.0f : 1.0f);
+    }
+}
+
+static struct rr_observer *observe(const float *x, int backwards, int step)
+{
+    struct rr_observer *o;
+    struct rr_error err;
+
+    assert_int_equal(rr_observer_open(&o, 1, 100, &err), RR_OK);
+    for (int i = 0; i < ROWS; i += step)
+        rr_observer_add(o, 0, x + (size_t)(backwards ? ROWS - step - i : i) * K, K, (uint32_t)step,
+                        K);
+    assert_int_equal(rr_observer_finish(o, &err), RR_OK);
+    return o;
+}
+
+static void test_observer_ignores_order(void **state)
+{
+    static float x[ROWS * K];
+    struct rr_observer *a, *b;
+    const struct rr_observed *la, *lb;
+
+    (void)state;
+    make_inputs(x);
+    a = observe(x, 0, 1);
+    b = observe(x, 1, 8);
+    la = rr_observer_layer(a, 0);
+    lb = rr_observer_layer(b, 0);
+    assert_int_equal(la->n_rows, 100);
+    assert_int_equal(lb->n_rows, 100);
+    assert_memory_equal(la->absmax, lb->absmax, K * sizeof(float));
+    assert_memory_equal(la->rows, lb->rows, 100 * K * sizeof(float));
+    for (int j = 0; j < K; j++) {
+        float most = 0;
+
+        for (int i = 0; i < ROWS; i++) most = fmaxf(most, fabsf(x[i * K + j]));
+        assert_true(la->absmax[j] == most);
+    }
+    rr_observer_close(a);
+    rr_observer_close(b);
+}
+
+/* sum over the sample of (x . (w - scale q))^2. */
+static double output_error(const struct rr_observed *in, const float *w, const int8_t *q,
+                           const float *scale)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < in->n_rows; i++)
+        for (int o = 0; o < N; o++) {
+            double y = 0;
+
+            for (int j = 0; j < K; j++)
+                y += (double)in->rows[i * K + j] *
+                     ((double)w[o * K + j] - (double)scale[o] * q[o * K + j]);
+            sum += y * y;
+        }
+    return sum;
+}
+
+static void test_rounding(void **state)
+{
+    static const uint32_t limits[] = { RR_I8_WFREE, 129 };
+    static float x[ROWS * K], w[N * K], scale[2][N];
+    static int8_t q[2][N * K];
+    struct rr_observer *o;
+    struct rr_pool *pool;
+    struct rr_error err;
+
+    (void)state;
+    make_inputs(x);
+    for (int i = 0; i < N * K; i++) w[i] = uniform();
+    o = observe(x, 0, 1);
+    assert_int_equal(rr_pool_open(&pool, 2, &err), RR_OK);
+    for (size_t l = 0; l < RR_COUNT(limits); l++) {
+        const struct rr_observed *in = rr_observer_layer(o, 0);
+        double errors[2];
+
+        for (int s = 0; s < 2; s++) { /* without inputs, with */
+            assert_int_equal(rr_round_weights(q[s], scale[s], w, N, K, limits[l], s ? in : NULL,
+                                              NULL, pool, &err),
+                             RR_OK);
+            errors[s] = output_error(in, w, q[s], scale[s]);
+        }
+        for (int r = 0; r < N; r++) {
+            int8_t alone[K];
+
+            assert_true(rr_weights_quantize_row(alone, w + r * K, K, limits[l]) == scale[0][r]);
+            assert_memory_equal(alone, q[0] + r * K, K); /* as loading on the fly does */
+            assert_true(rr_weights_within(q[1] + r * K, K, limits[l]));
+        }
+        if (!(errors[1] < 0.5 * errors[0]))
+            fail_msg("limit %u: error %g with inputs, %g without", limits[l], errors[1], errors[0]);
+    }
+    rr_pool_close(pool);
+    rr_observer_close(o);
+}
+
+static void test_smoothing(void **state)
+{
+    static float x[ROWS * K], w[N * K], factors[K];
+    struct rr_observer *o;
+    const struct rr_observed *in;
+    struct rr_error err;
+    double error;
+    float alpha, low = INFINITY, high = 0;
+
+    (void)state;
+    make_inputs(x);
+    for (int i = 0; i < N * K; i++) w[i] = uniform();
+    o = observe(x, 0, 1);
+    in = rr_observer_layer(o, 0);
+    assert_int_equal(rr_smooth_search(&alpha, &error, in, w, N, RR_I8_WFREE, &err), RR_OK);
+    assert_true(alpha > 0); /* two channels are 60 times the others: factors must help */
+    assert_true(error > 0 && error < 1e-3);
+    rr_smooth_factors(factors, in, w, N, alpha);
+    for (int j = 0; j < K; j++) {
+        low = fminf(low, factors[j] * in->absmax[j]);
+        high = fmaxf(high, factors[j] * in->absmax[j]);
+    }
+    assert_true(high < 16 * low); /* 60 times without */
+    rr_observer_close(o);
+}
+
+/* Every f16 value survives, and what lies between two goes to the nearer, ties to even. */
+static void test_f16(void **state)
+{
+    const struct rr_kern *kern = rr_kern_pick(rr_cpu_flags(), "ref");
+
+    (void)state;
+    for (uint32_t h = 0; h < 0x7C00; h++) {
+        uint16_t two[2] = { (uint16_t)h, (uint16_t)(h + 1) };
+        float v[2], middle;
+
+        kern->convert(v, two, RR_F16, 2);
+        assert_int_equal(rr_weights_round_f16(v[0]), h);
+        assert_int_equal(rr_weights_round_f16(-v[0]), h | 0x8000);
+        if (h + 1 == 0x7C00) v[1] = 65536;
+        middle = v[0] + (v[1] - v[0]) / 2;
+        assert_int_equal(rr_weights_round_f16(middle), h + h % 2);
+        assert_int_equal(rr_weights_round_f16(nextafterf(middle, 0)), h);
+        assert_int_equal(rr_weights_round_f16(nextafterf(middle, 1e6f)), h + 1);
+    }
+    assert_int_equal(rr_weights_round_f16(INFINITY), 0x7C00);
+    assert_int_equal(rr_weights_round_f16(NAN) & 0x7FFF, 0x7E00);
+}
+
+/* ---- folders ------------------------------------------------------------------------------- */
+
+static const struct rr_text docs[] = {
+    { "the cat sat on the mat", 22 },
+    { "le chat est sur le tapis", 24 },
+    { "x", 1 },
+    { "nothing of the kind, and rather longer than the others", 54 },
+};
+static const struct rr_list list = { { "where is the cat", 16 }, docs, RR_COUNT(docs) };
+
+static void score(const char *folder, const char *dtype, float *logits, char made_for[16])
+{
+    struct rr_options opt;
+    struct rr_request req = { .query = list.query, .documents = docs, .n_documents = 4 };
+    struct rr_engine *e;
+    struct rr_result *r;
+    struct rr_error err;
+
+    rr_options_init(&opt);
+    opt.model = folder;
+    opt.dtype = dtype;
+    opt.threads = 2;
+    opt.device = "cpu";
+    if (rr_open(&e, &opt, &err)) fail_msg("%s: %s", folder, err.msg);
+    if (rr_score(e, &req, &r, &err)) fail_msg("%s: %s", folder, err.msg);
+    for (size_t i = 0; i < RR_COUNT(docs); i++) logits[i] = r->scores[i].logit;
+    snprintf(made_for, 16, "%s", rr_engine_info(e)->dtype);
+    rr_result_free(r);
+    rr_close(e);
+}
+
+static bool with_cache; /* of the next quantize */
+
+static int quantize(const char *model, const char *out, const char *dtype, bool lists,
+                    struct rr_quantize_report *report, struct rr_error *err)
+{
+    struct rr_options opt;
+    struct rr_quantize q = { .engine = &opt, .out = out, .dtype = dtype, .cache = with_cache };
+
+    rr_options_init(&opt);
+    opt.model = model;
+    opt.threads = 2;
+    q.calibration = q.check = &list;
+    q.n_calibration = q.n_check = lists;
+    return rr_quantize(&q, report, err);
+}
+
+/* What a folder in another precision computes by itself is what the original computes when it is
+ * told so, to the bit; calibrated int8 has bits of its own, near those of f32. */
+static void test_folders(void **state)
+{
+    static const struct {
+        const char *dtype, *like;
+        const char *why;
+    } cases[] = {
+        { "int8", "int8", "rounded weight by weight: as on the fly" },
+        { "bf16", "bf16", "as on the fly" },
+        { "f32", "f32", "widened: nothing changes" },
+    };
+    char source[256];
+    struct rr_quantize_report report;
+    struct rr_error err;
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", source, sizeof(source))) {
+        print_message("SKIP: no tiny model\n");
+        exit(77);
+    }
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct fixture_folder parent = fixture_folder(), f;
+        float found[4], expected[4];
+        char made_for[16], *out = f.path;
+
+        snprintf(f.path, sizeof(f.path), "%.200s/out", parent.path);
+        if (quantize(source, out, cases[i].dtype, false, &report, &err))
+            fail_msg("%s: %s", cases[i].why, err.msg);
+        score(out, "auto", found, made_for);
+        assert_string_equal(made_for, cases[i].dtype);
+        score(source, cases[i].like, expected, made_for);
+        for (int d = 0; d < 4; d++)
+            if (memcmp(&found[d], &expected[d], 4) != 0)
+                fail_msg("%s, document %d: %a, expected %a", cases[i].why, d, (double)found[d],
+                         (double)expected[d]);
+        assert_int_equal(report.n_int8, strcmp(cases[i].dtype, "int8") ? 0 : report.n_layers);
+        fixture_remove(&f);
+        assert_int_equal(rmdir(parent.path), 0); /* nothing was left beside it */
+    }
+}
+
+static void test_calibrated(void **state)
+{
+    struct fixture_folder parent = fixture_folder(), f;
+    struct rr_quantize_report report;
+    float logits[3][4], fly = 0, calibrated = 0; /* f32, int8 on the fly, calibrated */
+    char source[256], made_for[16];
+    struct rr_error err;
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", source, sizeof(source))) exit(77);
+    snprintf(f.path, sizeof(f.path), "%.200s/out", parent.path);
+    if (quantize(source, f.path, "int8", true, &report, &err)) fail_msg("%s", err.msg);
+    score(source, "f32", logits[0], made_for);
+    score(source, "int8", logits[1], made_for);
+    score(f.path, "auto", logits[2], made_for);
+    for (int d = 0; d < 4; d++) {
+        fly += fabsf(logits[1][d] - logits[0][d]);
+        calibrated += fabsf(logits[2][d] - logits[0][d]);
+    }
+    if (!(calibrated < 0.5f * fly))
+        fail_msg("%g from f32, on the fly %g", (double)calibrated, (double)fly);
+    fixture_remove(&f);
+    assert_int_equal(rmdir(parent.path), 0);
+}
+
+/* ---- packed weights -------------------------------------------------------------------------- */
+
+static char *make_block(const struct rr_packed_key *key)
+{
+    char *block = calloc(1, RR_PACKED_HEADER + (size_t)key->bytes);
+
+    assert_non_null(block);
+    for (uint64_t i = 0; i < key->bytes; i++) block[RR_PACKED_HEADER + i] = (char)(i * 7);
+    return block;
+}
+
+static void test_packed_file(void **state)
+{
+    static const struct {
+        size_t cut;  /* bytes left of the file; 0: all */
+        long damage; /* byte that is changed; -1: none */
+        struct rr_packed_key key;
+        const char *words; /* NULL: fits */
+    } cases[] = {
+        { 0, -1, { 1, 2, 5000 }, NULL },
+        { 0, -1, { 9, 2, 5000 }, "other weights" },
+        { 0, -1, { 1, 9, 5000 }, "another way" },
+        { 0, -1, { 1, 2, 4999 }, "another way" },
+        { 0, 0, { 1, 2, 5000 }, "not a file of packed" },
+        { 0, 8, { 1, 2, 5000 }, "not a file of packed" },
+        { 0, 17, { 1, 2, 5000 }, "damaged header" },
+        { 0, 50, { 1, 2, 5000 }, "damaged header" },
+        { 0, RR_PACKED_HEADER + 4999, { 1, 2, 5000 }, "damaged weights" },
+        { RR_PACKED_HEADER + 4999, -1, { 1, 2, 5000 }, "9095 bytes, expected 9096" },
+        { 100, -1, { 1, 2, 5000 }, "100 bytes" },
+    };
+    struct rr_packed_key key = { 1, 2, 5000 };
+    struct fixture_folder f = fixture_folder();
+    char path[300], *block = make_block(&key);
+    struct fixture_bytes b;
+    struct rr_error err = { 0 };
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/x.rrpk", f.path);
+    assert_int_equal(rr_packed_save(path, block, &key, &err), RR_OK);
+    b = fixture_read(f.path, "x.rrpk");
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        size_t len = cases[i].cut ? cases[i].cut : b.len;
+        int rc;
+
+        if (cases[i].damage >= 0) b.data[cases[i].damage] ^= 1;
+        rc = rr_packed_check((struct rr_text){ b.data, len }, &cases[i].key, &err);
+        if (cases[i].damage >= 0) b.data[cases[i].damage] ^= 1;
+        assert_int_equal(rc, cases[i].words ? RR_EFORMAT : RR_OK);
+        if (cases[i].words && !strstr(err.msg, cases[i].words))
+            fail_msg("case %zu: found \"%s\"", i, err.msg);
+    }
+    free(b.data);
+    free(block);
+    fixture_remove(&f);
+}
+
+static int mapped, refused; /* log lines seen */
+
+static void count_lines(void *user, enum rr_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    mapped += strstr(line, "packed weights are mapped") != NULL;
+    refused += strstr(line, "damaged weights") != NULL;
+}
+
+/* A folder with packed weights scores the same mapped, and the same when they are damaged. */
+static void test_packed_folder(void **state)
+{
+    struct fixture_folder parent = fixture_folder(), f;
+    struct rr_quantize_report report;
+    char source[256], made_for[16], name[300] = "";
+    float expected[4], found[4];
+    struct rr_error err;
+    struct fixture_bytes b;
+    struct dirent *e;
+    DIR *d;
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", source, sizeof(source))) exit(77);
+    snprintf(f.path, sizeof(f.path), "%.200s/out", parent.path);
+    score(source, "int8", expected, made_for);
+    with_cache = true;
+    if (quantize(source, f.path, "int8", false, &report, &err)) fail_msg("%s", err.msg);
+    with_cache = false;
+    d = opendir(f.path);
+    while ((e = readdir(d)))
+        if (strncmp(e->d_name, "packed-", 7) == 0) snprintf(name, sizeof(name), "%s", e->d_name);
+    closedir(d);
+    assert_string_not_equal(name, "");
+    rr_set_log(count_lines, NULL, RR_LOG_INFO);
+    score(f.path, "auto", found, made_for);
+    assert_memory_equal(found, expected, sizeof(found));
+    assert_int_equal(mapped, 1);
+    b = fixture_read(f.path, name);
+    b.data[b.len / 2] ^= 1;
+    fixture_write(&f, name, b.data, b.len);
+    free(b.data);
+    score(f.path, "auto", found, made_for);
+    assert_memory_equal(found, expected, sizeof(found));
+    assert_int_equal(mapped, 1);
+    assert_int_equal(refused, 1);
+    rr_set_log(NULL, NULL, RR_LOG_WARN);
+    fixture_remove(&f);
+    assert_int_equal(rmdir(parent.path), 0);
+}
+
+static void test_refusals(void **state)
+{
+    char source[256], inside[300];
+    struct rr_quantize_report report;
+    struct fixture_folder f = fixture_folder();
+    const struct {
+        const char *out, *dtype;
+        int code;
+        const char *words;
+    } cases[] = {
+        { source, "int8", RR_EINVAL, "own folder" },
+        { inside, "int8", RR_EINVAL, "own folder or lies in it" },
+        { f.path, "int8", RR_EINVAL, "is there already" },
+        { "/nowhere/at/all", "int8", RR_ENOENT, "/nowhere/at" },
+        { "", "int8", RR_EINVAL, "0 bytes" },
+        { "build/never", "int4", RR_EINVAL, "\"int4\", expected int8" },
+    };
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", source, sizeof(source))) exit(77);
+    snprintf(inside, sizeof(inside), "%s/out", source);
+    fixture_write(&f, "something", "x", 1);
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct rr_error err = { 0 };
+
+        assert_int_equal(quantize(source, cases[i].out, cases[i].dtype, false, &report, &err),
+                         cases[i].code);
+        if (!strstr(err.msg, cases[i].words)) fail_msg("found \"%s\"", err.msg);
+    }
+    assert_false(rr_file_exists(inside));
+    fixture_remove(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_observer_ignores_order),
+        cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_smoothing),
+        cmocka_unit_test(test_f16),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_calibrated),
+        cmocka_unit_test(test_packed_file),
+        cmocka_unit_test(test_packed_folder),
+        cmocka_unit_test(test_refusals),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
