@@ -139,7 +139,7 @@ EXAMPLES := $(call programs,$(wildcard examples/*.c))
 
 # ---- building -----------------------------------------------------------------------------------
 
-.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm test-api bench fuzz fuzz-run \
+.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm test-api test-eval bench fuzz fuzz-run \
     install uninstall check check-layers check-headers check-docs docs format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -335,6 +335,11 @@ deb:
 	$(Q)MAKE='$(MAKE)' deploy/debian/build.sh
 .PHONY: deb
 
+# Numbers of "rerankd eval" beside pytrec_eval's, GGUF files beside the package gguf: the same way, in
+# build/venv-eval.
+test-eval: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) tools/run_tests.sh '$(PYTHON) tests/e2e/eval_pytrec.py' \
+	    '$(PYTHON) tests/e2e/gguf_package.py'
 examples: $(EXAMPLES)
 $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -424,11 +429,13 @@ docs: $(RERANKD)
 	@mkdir -p docs
 	$< --markdown > docs/CONFIG.md
 	$< --markdown=metrics > docs/METRICS.md
+	$< --markdown=models > docs/MODELS.md
 	$(PYTHON) tools/make_pages.py
 check-docs: $(RERANKD)
 	@$< --markdown | diff -u docs/CONFIG.md - && \
-	    $< --markdown=metrics | diff -u docs/METRICS.md - || \
-	    { echo "docs/CONFIG.md or docs/METRICS.md is stale: run make docs" >&2; exit 1; }
+	    $< --markdown=metrics | diff -u docs/METRICS.md - && \
+	    $< --markdown=models | diff -u docs/MODELS.md - || \
+	    { echo "docs/CONFIG.md, METRICS.md or MODELS.md is stale: run make docs" >&2; exit 1; }
 	@$(PYTHON) tools/make_pages.py --check
 
 FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \
@@ -484,6 +491,7 @@ help:
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
+	@echo "make test-eval  rerankd eval beside pytrec_eval, GGUF files beside gguf (from PyPI)"
 	@echo "make test-load  faults and load against a running server (T=r79: some)"
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"

@@ -65,7 +65,7 @@ RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level
 /* Fill with rr_options_init, then change what you need.  Strings are read during rr_open only. */
 struct rr_options {
     size_t struct_size;    /* set by rr_options_init; lets old callers meet newer libraries */
-    const char *model;     /* folder in Hugging Face layout; required */
+    const char *model;     /* folder in Hugging Face layout, or a GGUF file; required */
     const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N"; for tests also "null" */
     const char *dtype;     /* "auto" (default), "f32", "bf16", "int8" */
     const char *isa;       /* NULL/"auto" (default), or a level to force, e.g. "avx2" */
@@ -144,7 +144,8 @@ struct rr_request {
 };
 
 struct rr_score {
-    double score;         /* sigmoid(logit), computed in double precision */
+    double score;         /* sigmoid(logit), computed in double precision; the logit itself where
+                             the model's folder asks for it (rr_info.activation) */
     float logit;          /* what the model's head puts out */
     uint32_t tokens;      /* length of the pair as scored, special tokens included */
     bool truncated;       /* true: part of the query or document was cut to fit max_length */
@@ -244,6 +245,8 @@ struct rr_info {
     char dtype[16];         /* e.g. "f32" */
     char rescore_dtype[16]; /* empty: none */
     char weights_dtype[16]; /* of the file, e.g. "f16" */
+    char activation[16];    /* "sigmoid": scores are probabilities; "identity": logits, as the
+                               model's folder asks for */
     bool fallback_active;   /* a GPU was asked for and the CPU serves */
     uint32_t threads, prep_threads;
     uint32_t layers, hidden, heads, intermediate, vocab;
@@ -369,6 +372,22 @@ RR_PUBLIC void rr_host_info(struct rr_host *out);
  * many threads out of registers: the ceiling of what rr_info.dtype can do on this CPU, measured
  * within about 50 ms.  0: not known. */
 RR_PUBLIC double rr_host_peak(const char *isa, const char *dtype, uint32_t threads);
+
+struct rr_support { /* a network that rr_open takes */
+    const char *architecture;      /* architectures[0] of config.json */
+    const char *safetensors_types; /* of the weights, "F32, F16, BF16" */
+    const char *gguf_types;        /* ... in GGUF files; empty: not read from them */
+};
+
+/* The i-th, from 0; false: there are no more. */
+RR_PUBLIC bool rr_supported(size_t i, struct rr_support *out);
+
+/* Writes a model in another format or precision.  from: a folder or a GGUF file.  to: a name that
+ * ends with .gguf, or a folder that is made, for safetensors; neither may be there yet.  dtype:
+ * "f32", "f16", "bf16" or, in GGUF, "q8_0".  shard_bytes: most bytes of a safetensors file, 0: one
+ * file. */
+RR_PUBLIC_NODISCARD int rr_convert(const char *from, const char *to, const char *dtype,
+                                   uint64_t shard_bytes, struct rr_error *err);
 
 RR_PUBLIC const char *rr_status_name(int code); /* "RR_EBUSY"; never NULL */
 RR_PUBLIC const char *rr_version(void);

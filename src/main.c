@@ -74,9 +74,9 @@ const struct rr_command rr_cmd_version = {
 };
 
 static const struct rr_command *const commands[] = {
-    &rr_cmd_serve,    &rr_cmd_score,  &rr_cmd_bench,   &rr_cmd_verify,
-    &rr_cmd_quantize, &rr_cmd_doctor, &rr_cmd_pull,    &rr_cmd_healthcheck,
-    &rr_cmd_keys,     &rr_cmd_mcp,    &rr_cmd_version,
+    &rr_cmd_serve,       &rr_cmd_score,    &rr_cmd_rank,    &rr_cmd_bench,  &rr_cmd_verify,
+    &rr_cmd_eval,        &rr_cmd_quantize, &rr_cmd_convert, &rr_cmd_doctor, &rr_cmd_pull,
+    &rr_cmd_healthcheck, &rr_cmd_keys,     &rr_cmd_mcp,     &rr_cmd_version,
 };
 
 const struct rr_command *const *rr_commands(size_t *n)
@@ -224,6 +224,25 @@ static int show_metrics(void)
     return code;
 }
 
+/* docs/MODELS.md, from the library's own table. */
+static int show_models(void)
+{
+    struct rr_support s;
+    size_t i;
+
+    printf(
+        "<!-- Made by `rerankd --markdown=models`; run `make docs`. -->\n"
+        "# Models\n\n"
+        "What `--model` takes, and the types of weights. Every network computes in f32, bf16 or "
+        "int8\n(`--dtype`). Types other than F32, F16 and BF16 are decoded to f32 when a file is "
+        "opened.\n\n"
+        "| `architectures` of config.json | safetensors | GGUF |\n| --- | --- | --- |\n");
+    for (i = 0; rr_supported(i, &s); i++)
+        printf("| `%s` | %s | %s |\n", s.architecture, s.safetensors_types,
+               *s.gguf_types ? s.gguf_types : "-");
+    return finish(RR_EXIT_OK);
+}
+
 /* The first word, when it is no sub-command: an option of the program itself; else serve's. */
 static int run_flag(int argc, char **argv)
 {
@@ -244,6 +263,7 @@ static int run_flag(int argc, char **argv)
         return finish(RR_EXIT_OK);
     }
     if (strcmp(word, "--markdown=metrics") == 0) return show_metrics();
+    if (strcmp(word, "--markdown=models") == 0) return show_models();
     return run_command(&rr_cmd_serve, argc, argv);
 }
 

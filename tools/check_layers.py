@@ -31,7 +31,7 @@ LAYERS = {
     "model": (["base/", "backend/registry.h", "rerank_types.h", "rerank_backend.h"],
               ["jansson.h", "xxhash.h"]),
     "cache": (["base/", "rerank_types.h"], ["xxhash.h"]),
-    "engine": (["base/", "tok/tok.h", "tok/prompt.h", "model/model.h", "model/export.h", "quant/",
+    "engine": (["base/", "tok/tok.h", "tok/prompt.h", "model/model.h", "model/convert.h", "model/export.h", "quant/",
                 "cache/", "cpu/features.h", "cpu/topology.h", "cpu/kern.h", "cpu/numa.h",
                 "cpu/peak.h", "cpu/pool.h", "cpu/pressure.h", "cpu/weights.h",
                 "backend/registry.h", "rerank.h", "rerank_types.h",

@@ -215,6 +215,7 @@ static void json_model(struct rr_buf *b, const struct rr_findings *f)
         put_text(b, "isa", m->isa);
         put_text(b, "dtype", m->dtype);
         put_text(b, "weights_dtype", m->weights_dtype);
+        put_text(b, "activation", m->activation);
         put_number(b, "threads", m->threads);
         put_number(b, "layers", m->layers);
         put_number(b, "hidden", m->hidden);

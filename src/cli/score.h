@@ -42,6 +42,11 @@ void rr_source_close(struct rr_source *s);
 RR_NODISCARD int rr_source_next(struct rr_source *s, struct rr_arena *arena, struct rr_record *out,
                                 bool *got, struct rr_error *err);
 
+/* The next line, blank or not, without its end, not checked for UTF-8: a view until the next call.
+ * *got false at the end. */
+RR_NODISCARD int rr_source_line(struct rr_source *s, struct rr_text *line, bool *got,
+                                struct rr_error *err);
+
 /* ---- results -------------------------------------------------------------------------------- */
 
 struct rr_row {

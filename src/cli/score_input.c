@@ -80,8 +80,7 @@ static int fill(struct rr_source *s, struct rr_error *err)
     return RR_OK;
 }
 
-/* The next line, without its end; a view into the buffer until the next call. */
-static int next_line(struct rr_source *s, struct rr_text *line, bool *got, struct rr_error *err)
+int rr_source_line(struct rr_source *s, struct rr_text *line, bool *got, struct rr_error *err)
 {
     char *end = NULL;
     size_t searched = 0;
@@ -179,7 +178,7 @@ int rr_source_next(struct rr_source *s, struct rr_arena *arena, struct rr_record
     int rc;
 
     do {
-        rc = next_line(s, &line, got, err);
+        rc = rr_source_line(s, &line, got, err);
         if (rc || !*got) return rc;
     } while (is_blank(line));
 

@@ -162,6 +162,7 @@ static size_t n_seen(const rr_job *job)
 static void fill_result(const struct rr_engine *e, rr_job *job, uint64_t now)
 {
     struct rr_result *r = job->result;
+    bool identity = e->info.activation[0] == 'i';
     size_t i, seen = n_seen(job);
 
     settle(job);
@@ -169,7 +170,7 @@ static void fill_result(const struct rr_engine *e, rr_job *job, uint64_t now)
         struct rr_score *s = &r->scores[i];
 
         if (i < seen && job->same_as[i] != i) *s = r->scores[job->same_as[i]];
-        if (!s->missing) s->score = sigmoid(s->logit);
+        if (!s->missing) s->score = identity ? (double)s->logit : sigmoid(s->logit);
         r->n_missing += s->missing;
         r->tokens += s->tokens;
         r->order[i] = (uint32_t)i;

@@ -12,6 +12,8 @@
 /* What the Python service that rerankd replaces cuts pairs to. */
 enum { DEFAULT_MAX_LENGTH = 512 };
 
+#define MAX_TOKENIZER ((size_t)512 << 20) /* bytes of a tokenizer.json */
+
 enum { NULL_MAX_LENGTH = 8192 }; /* what the null network takes */
 
 void rr_options_init(struct rr_options *opt)
@@ -118,6 +120,8 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint
     if (!wanted) {
         wanted = RR_MIN(most, DEFAULT_MAX_LENGTH);
         if (rr_tok_max_length(s->tok)) wanted = RR_MIN(wanted, rr_tok_max_length(s->tok));
+        if (model && rr_model_info(model)->preferred_length)
+            wanted = RR_MIN(wanted, rr_model_info(model)->preferred_length);
     }
     if (wanted < least || wanted > most)
         return rr_fail(err, RR_EINVAL, "max_length is %" PRIu32 ", this model allows %" PRIu32
@@ -201,6 +205,7 @@ static void describe_model(struct rr_info *i, const struct rr_options *opt,
     copy(i->path, sizeof(i->path), opt->model);
     copy(i->architecture, sizeof(i->architecture), m->architecture);
     copy(i->weights_dtype, sizeof(i->weights_dtype), m->weights_dtype);
+    copy(i->activation, sizeof(i->activation), m->identity ? "identity" : "sigmoid");
     i->layers = m->layers;
     i->hidden = m->hidden;
     i->heads = m->heads;
@@ -220,6 +225,7 @@ static void describe(struct rr_setup *s, const struct rr_options *opt)
     } else {
         copy(i->model, sizeof(i->model), "null");
         copy(i->architecture, sizeof(i->architecture), "null");
+        copy(i->activation, sizeof(i->activation), "sigmoid");
         i->vocab = rr_tok_vocab_size(s->tok);
     }
     /* One mix of both, so that either file's change shows. */
@@ -250,6 +256,22 @@ static int check_vocab(const struct rr_setup *s, struct rr_error *err)
                    tok - 1, model);
 }
 
+/* Beside the model, or inside of its file. */
+static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    struct rr_buf inside;
+    int rc;
+
+    rr_buf_init(&inside, RR_MEM_TOKENIZER, MAX_TOKENIZER);
+    rc = rr_model_tokenizer(s->nets[RR_LANE_MAIN].model, &inside, err);
+    if (!rc && inside.len)
+        rc = rr_tok_parse(&s->tok, (struct rr_text){ inside.data, inside.len }, opt->model, err);
+    else if (!rc)
+        rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+    rr_buf_free(&inside);
+    return rc;
+}
+
 static int open_pairing(struct rr_setup *s, struct rr_error *err)
 {
     struct rr_model *model = s->nets[RR_LANE_MAIN].model;
@@ -265,7 +287,7 @@ static int open_files(struct rr_setup *s, const struct rr_options *opt, struct r
     if (opt->device && rr_null_is(opt->device)) return open_null(s, opt, err);
     if (!opt->model || !*opt->model) return rr_fail(err, RR_EINVAL, "no model folder was given");
     rc = rr_model_open(&s->nets[RR_LANE_MAIN].model, opt->model, err);
-    if (!rc) rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+    if (!rc) rc = open_tokenizer(s, opt, err);
     if (!rc) rc = check_vocab(s, err);
     if (!rc) rc = open_pairing(s, err);
     if (!rc) rc = open_device(s, opt, err);

@@ -9,6 +9,8 @@
 #include "model/arch_decoder.h"
 #include "model/arch_gte.h"
 #include "model/arch_modernbert.h"
+#include "model/gguf_model.h"
+#include "model/model.h"
 
 #define BERT rr_arch_bert_read, rr_arch_bert_build, false
 #define MODERNBERT rr_arch_modernbert_read, rr_arch_modernbert_build, false
@@ -32,6 +34,16 @@ const struct rr_arch rr_archs[] = {
     { "Qwen2ForSequenceClassification", RR_FAMILY_DECODER, 0, DECODER, false },
     { 0 },
 };
+
+/* Gemma's norms are stored otherwise in GGUF, CamemBERT is XLM-RoBERTa there. */
+const char *rr_model_supported(size_t i, const char **gguf_types)
+{
+    const char *name = rr_archs[i].name;
+    bool gguf = name && rr_gguf_names(rr_archs[i].family) && strncmp(name, "Gemma", 5) != 0;
+
+    *gguf_types = gguf ? rr_gguf_type_names() : "";
+    return name;
+}
 
 const struct rr_arch *rr_arch_find(const char *name, size_t len)
 {

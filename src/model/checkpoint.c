@@ -3,6 +3,7 @@
 #include "model/checkpoint.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -11,6 +12,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "model/gguf_model.h"
 
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
@@ -27,7 +29,8 @@ struct rr_checkpoint {
     char path[PATH_MAX]; /* of the single file or the index */
     struct shard *shards;
     size_t n_shards;
-    json_t *weight_map; /* tensor name to shard name; NULL: a single file */
+    json_t *weight_map;         /* tensor name to shard name; NULL: a single file */
+    struct rr_gguf_model *gguf; /* then there are no shards; NULL: a folder */
 };
 
 static int open_shard(struct rr_checkpoint *c, const char *folder, const char *name,
@@ -164,6 +167,13 @@ int rr_checkpoint_open(struct rr_checkpoint **out, const char *folder, struct rr
 
     *out = NULL;
     if (!c) return rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
+    if (rr_gguf_is(folder)) {
+        rc = rr_gguf_model_open(&c->gguf, folder, err);
+        if (rc) goto fail;
+        snprintf(c->path, sizeof(c->path), "%s", folder);
+        *out = c;
+        return RR_OK;
+    }
     if (!single && !has(folder, INDEX)) {
         rc = fail_without_weights(folder, err);
         goto fail;
@@ -196,6 +206,7 @@ void rr_checkpoint_close(struct rr_checkpoint *c)
         rr_free(c->shards[i].name);
     }
     rr_free(c->shards);
+    rr_gguf_model_close(c->gguf);
     json_decref(c->weight_map);
     rr_free(c);
 }
@@ -208,8 +219,9 @@ const char *rr_checkpoint_path(const struct rr_checkpoint *c)
 const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint *c,
                                                       const char *name)
 {
-    const struct shard *s = &c->shards[0];
+    const struct shard *s = c->shards;
 
+    if (c->gguf) return rr_gguf_model_find(c->gguf, name);
     if (c->weight_map) {
         const json_t *v = json_object_get(c->weight_map, name);
 
@@ -220,12 +232,13 @@ const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint
 
 const char *rr_checkpoint_made_for(const struct rr_checkpoint *c)
 {
+    if (c->gguf) return ""; /* GGUF files do not say */
     return rr_safetensors_made_for(c->shards[0].st);
 }
 
 uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c)
 {
-    uint64_t sum = 0;
+    uint64_t sum = c->gguf ? rr_gguf_model_bytes(c->gguf) : 0;
 
     for (size_t i = 0; i < c->n_shards; i++) sum += c->shards[i].file.len;
     return sum;
@@ -250,6 +263,22 @@ static uint64_t hash_file(const struct shard *s, uint64_t h)
 
 uint64_t rr_checkpoint_fingerprint(const struct rr_checkpoint *c, uint64_t seed)
 {
+    if (c->gguf) return rr_gguf_model_fingerprint(c->gguf, seed);
     for (size_t i = 0; i < c->n_shards; i++) seed = hash_file(&c->shards[i], seed);
     return seed;
+}
+
+struct rr_text rr_checkpoint_config(const struct rr_checkpoint *c)
+{
+    return c->gguf ? rr_gguf_model_config(c->gguf) : (struct rr_text){ NULL, 0 };
+}
+
+bool rr_checkpoint_identity(const struct rr_checkpoint *c)
+{
+    return c->gguf && rr_gguf_model_identity(c->gguf);
+}
+
+int rr_checkpoint_tokenizer(const struct rr_checkpoint *c, struct rr_buf *out, struct rr_error *err)
+{
+    return c->gguf ? rr_gguf_model_tokenizer(c->gguf, out, err) : RR_OK;
 }

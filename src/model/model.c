@@ -2,10 +2,12 @@
 /* model.c - see model.h.  Layer: model (L4). */
 #include "model/model.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include "base/err.h"
@@ -14,6 +16,8 @@
 #include "model/arch.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/gguf_model.h"
+#include "model/sentence.h"
 
 #define MAX_CONFIG (4u * 1024 * 1024) /* bytes */
 
@@ -36,20 +40,76 @@ struct rr_model {
 
 /* ---- open --------------------------------------------------------------------------------- */
 
+/* A file where a folder is expected, in a format that we know by its name. */
+static int check_file(const char *path, struct rr_error *err)
+{
+    static const char torch[] =
+        "PyTorch's format can run code when it is read: load the model with "
+        "transformers and call save_pretrained(folder, "
+        "safe_serialization=True)";
+    static const struct {
+        const char *suffix, *hint;
+    } kinds[] = {
+        { ".safetensors", "give the folder that it is in, with config.json and tokenizer.json" },
+        { ".bin", torch },
+        { ".pt", torch },
+        { ".pth", torch },
+        { ".onnx", "ONNX is not read: use the folder that it was exported from, with "
+                   "model.safetensors" },
+    };
+    size_t len = strlen(path);
+    struct stat st;
+
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return RR_OK;
+    for (size_t i = 0; i < RR_COUNT(kinds); i++) {
+        size_t n = strlen(kinds[i].suffix);
+
+        if (len > n && strcmp(path + len - n, kinds[i].suffix) == 0)
+            return rr_fail(err, RR_ENOTSUP, "%s: %s", path, kinds[i].hint);
+    }
+    return rr_fail(err, RR_ENOTSUP, "%s: expected a model folder, or a GGUF file", path);
+}
+
+/* Of a folder without a config.json: perhaps its one file is the model. */
+static int fail_without_config(const char *folder, const char *path, struct rr_error *err)
+{
+    DIR *dir = opendir(folder);
+    char name[NAME_MAX + 1] = "";
+    struct dirent *e;
+
+    while (dir && (e = readdir(dir))) {
+        size_t len = strlen(e->d_name);
+
+        if (len > 5 && strcmp(e->d_name + len - 5, ".gguf") == 0) memcpy(name, e->d_name, len + 1);
+    }
+    if (dir) closedir(dir);
+    if (*name)
+        return rr_fail(err, RR_ENOENT, "%s: not found, but there is %.100s: give that file", path,
+                       name);
+    return rr_fail(err, RR_ENOENT,
+                   "%s: not found; expected a model folder in Hugging Face "
+                   "layout: config.json, tokenizer.json, model.safetensors",
+                   path);
+}
+
 static int read_config(struct rr_model *m, const char *folder, struct rr_error *err)
 {
+    struct rr_text inside =
+        m->checkpoint ? rr_checkpoint_config(m->checkpoint) : (struct rr_text){ NULL, 0 };
     char path[PATH_MAX];
     char *text = NULL;
     size_t len;
     int rc;
 
+    if (inside.data) {
+        m->info.fingerprint = XXH3_64bits(inside.data, inside.len);
+        return rr_config_parse(&m->config, inside, folder, err);
+    }
     if (!rr_path_join(path, sizeof(path), folder, "config.json"))
         return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
-    if (!rr_file_exists(path))
-        return rr_fail(err, RR_ENOENT,
-                       "%s: not found; expected a model folder in Hugging Face "
-                       "layout: config.json, tokenizer.json, model.safetensors",
-                       path);
+    rc = check_file(folder, err);
+    if (rc) return rc;
+    if (!rr_file_exists(path)) return fail_without_config(folder, path, err);
     rc = rr_file_read(&text, &len, path, MAX_CONFIG, RR_MEM_MODEL, err);
     if (rc) return rc;
     rc = rr_config_parse(&m->config, (struct rr_text){ text, len }, path, err);
@@ -66,6 +126,21 @@ static const char *dtype_name(unsigned seen)
     case 1u << RR_BF16: return "bf16";
     default: return seen & 1u << RR_I8 ? "int8" : "mixed";
     }
+}
+
+/* What sentence-transformers would do with the model; a GGUF file has one word of it. */
+static int read_sentence(struct rr_model *m, const char *path, struct rr_error *err)
+{
+    struct rr_sentence s = { 0 };
+    int rc = RR_OK;
+
+    if (rr_checkpoint_config(m->checkpoint).data)
+        s.identity = rr_checkpoint_identity(m->checkpoint);
+    else
+        rc = rr_sentence_read(&s, path, err);
+    m->info.identity = s.identity;
+    m->info.preferred_length = s.max_length;
+    return rc;
 }
 
 static void fill_info(struct rr_model *m)
@@ -103,14 +178,20 @@ int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *er
     *out = NULL;
     if (!m) return rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
     rr_builder_init(&m->builder);
-    rc = read_config(m, folder, err);
-    if (!rc) rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+    if (rr_gguf_is(folder)) {
+        rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+        if (!rc) rc = read_config(m, folder, err);
+    } else {
+        rc = read_config(m, folder, err);
+        if (!rc) rc = rr_checkpoint_open(&m->checkpoint, folder, err);
+    }
     if (rc) goto fail;
     m->weights.checkpoint = m->checkpoint;
     m->weights.builder = &m->builder;
     rc = rr_arch_find(m->config.architecture, strlen(m->config.architecture))
              ->build(&m->weights, &m->config, &output, err);
     if (!rc) rc = rr_builder_done(&m->builder, output, &m->program, err);
+    if (!rc) rc = read_sentence(m, folder, err);
     if (rc) goto fail;
     fill_info(m);
     *out = m;
@@ -133,6 +214,21 @@ void rr_model_close(struct rr_model *m)
 const struct rr_model_info *rr_model_info(const struct rr_model *m)
 {
     return &m->info;
+}
+
+const struct rr_model_config *rr_model_config(const struct rr_model *m)
+{
+    return &m->config;
+}
+
+const struct rr_checkpoint *rr_model_checkpoint(const struct rr_model *m)
+{
+    return m->checkpoint;
+}
+
+int rr_model_tokenizer(const struct rr_model *m, struct rr_buf *out, struct rr_error *err)
+{
+    return rr_checkpoint_tokenizer(m->checkpoint, out, err);
 }
 
 const struct rr_program *rr_model_program(const struct rr_model *m)

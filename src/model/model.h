@@ -8,9 +8,12 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "base/buf.h"
 #include "rerank_backend.h"
 
 struct rr_model;
+struct rr_model_config;
+struct rr_checkpoint;
 
 struct rr_model_info {
     char architecture[64];
@@ -21,6 +24,8 @@ struct rr_model_info {
     uint64_t parameters;
     uint64_t file_bytes;
     uint64_t fingerprint; /* XXH3 of config.json, the safetensors headers and a sample of data */
+    bool identity;        /* scores are logits, not their sigmoid, says the model's folder */
+    uint32_t preferred_length; /* tokens per pair that it says; 0: nothing */
     bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
 };
 
@@ -32,6 +37,12 @@ void rr_model_close(struct rr_model *m); /* unloads first; NULL is allowed */
 
 const struct rr_model_info *rr_model_info(const struct rr_model *m);
 const struct rr_program *rr_model_program(const struct rr_model *m);
+/* What it was made from, for the converter. */
+const struct rr_model_config *rr_model_config(const struct rr_model *m);
+const struct rr_checkpoint *rr_model_checkpoint(const struct rr_model *m);
+/* Appends the tokenizer.json of a model that has it inside, a GGUF file; nothing for a folder. */
+RR_NODISCARD int rr_model_tokenizer(const struct rr_model *m, struct rr_buf *out,
+                                    struct rr_error *err);
 
 /* For causal networks: the logit is that of token yes, less that of token no unless it is
  * negative. */
@@ -42,6 +53,10 @@ RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *back
                                struct rr_device *device, const struct rr_limits *limits,
                                struct rr_error *err);
 void rr_model_unload(struct rr_model *m);
+
+/* Name of the i-th network that we have, NULL at the end; *gguf_types: "" or the types of weights
+ * that are read from GGUF files of it. */
+const char *rr_model_supported(size_t i, const char **gguf_types);
 
 /* From now on p, which must stay as it is, is loaded instead of the model's own program: a copy of
  * it with other tensors.  NULL: the own one again. */

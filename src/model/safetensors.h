@@ -33,6 +33,7 @@ struct rr_safetensors_entry {
     uint32_t shape[RR_SAFETENSORS_MAX_RANK];
     uint64_t begin, end; /* bytes from the start of the data */
     const void *data;    /* into the file's bytes; aligned only as the file happens to be */
+    bool made;           /* of other formats: data are memory of ours, not of the file's map */
 };
 
 /* Reads the header of a whole file, here the bytes of its map; where is the name for messages.  The

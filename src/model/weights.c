@@ -169,7 +169,7 @@ static int bind(struct rr_weights *w, const struct rr_safetensors_entry *e, cons
     uint64_t elements = 1;
 
     t.data = e->data;
-    t.in_file = true;
+    t.in_file = !e->made;
     if ((uintptr_t)e->data % (e->type->bits / 8) != 0) {
         int rc = copy_aligned(w, e, &t.data, err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ask.c - what all dialects have in common once a body is parsed and once scores are there.
  * Layer: server (L6).  Threads: pure. */
+#include <math.h>
 #include <stdio.h>
 
 #include "base/text.h"
@@ -92,7 +93,11 @@ size_t rr_reply_count(const struct rr_reply *r, size_t group)
 
 double rr_reply_score(const struct rr_group *g, const struct rr_score *s)
 {
-    return g->raw_scores ? (double)s->logit : s->score;
+    double e = exp(-fabs((double)s->logit));
+
+    if (g->raw_scores) return (double)s->logit;
+    if (!g->probability || s->score != (double)s->logit) return s->score;
+    return s->logit >= 0 ? 1 / (1 + e) : e / (1 + e); /* as the engine computes it */
 }
 
 uint64_t rr_reply_tokens(const struct rr_reply *r)

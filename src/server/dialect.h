@@ -30,6 +30,7 @@ struct rr_group {
     size_t n_docs;
     json_t *source;    /* the array that docs came from, or a lone string; for echoes */
     bool raw_scores;   /* logits instead of probabilities */
+    bool probability;  /* probabilities even where the model's own scores are logits: TEI's rule */
     bool echo;         /* documents go into the reply */
     struct rr_cut cut; /* beside the ask's own */
 };

@@ -31,6 +31,7 @@ static int parse_body(struct rr_fields *f, const json_t *body, const char *where
     if (rr_fields_bool(f, body, where, "raw_scores", &g->raw_scores)) return -1;
     if (rr_fields_cut(f, body, where, &g->cut)) return -1;
     f->ask->n_pairs += g->n_docs;
+    g->probability = true;
     return 0;
 }
 
@@ -229,7 +230,10 @@ static int parse_predict(struct rr_fields *f)
             return -1;
     }
     if (rr_fields_common(f) || parse_function(f)) return -1;
-    for (i = 0; i < n; i++) g[i].raw_scores = f->ask->raw_scores;
+    for (i = 0; i < n; i++) {
+        g[i].raw_scores = f->ask->raw_scores;
+        g[i].probability = true;
+    }
     return 0;
 }
 

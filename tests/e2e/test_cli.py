@@ -20,6 +20,8 @@ import traceback
 
 import cli_bench
 import cli_doctor
+import cli_eval
+import cli_formats
 import cli_healthcheck
 import cli_mcp
 import cli_score
@@ -255,6 +257,17 @@ def test_markdown():
             assert len(re.findall(r"(?<!\\)\|", line)) == 6, line
 
 
+def test_models():
+    """The page is a row for each network, and says which are in GGUF files."""
+    r = run("--markdown=models")
+    with open(os.path.join(ROOT, "docs", "MODELS.md"), encoding="utf-8") as f:
+        assert r.code == 0 and r.out == f.read(), r
+    with open(os.path.join(ROOT, "src", "model", "arch.c"), encoding="utf-8") as f:
+        names = re.findall(r'^    \{ "(\w+)", RR_FAMILY', f.read(), re.M)
+    assert len(names) > 10 and re.findall(r"^\| `(\w+)`", r.out, re.M)[1:] == names, r
+    assert re.search("BertForSequenceClassification.*Q8_0", r.out), r
+
+
 def test_output_errors():
     for words in (["--help"], ["serve", "--help"], ["--man"], ["serve", "--print-config"]):
         with open("/dev/full", "wb") as full:
@@ -274,8 +287,8 @@ def test_output_errors():
 
 
 def main():
-    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_mcp,
-               cli_bench]
+    modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_mcp, cli_bench,
+               cli_eval, cli_formats]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]

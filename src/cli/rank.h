@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rank.h - the parts of "rerankd rank": lists read one after the other, results written likewise.
+ * Layer: cli (L6).  Threads: one. */
+#ifndef RR_CLI_RANK_H
+#define RR_CLI_RANK_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "cli/score.h"
+#include "cli/texts.h"
+
+struct rr_rank_list { /* a query and what is ranked for it; all in the arena given to next */
+    uint64_t line;     /* where it begins, from 1 */
+    struct rr_text id; /* of the query; its line's number where the input has none */
+    struct rr_text query;        /* text */
+    size_t n;                    /* documents */
+    const struct rr_text *ids;   /* [n]; NULL: they have none */
+    const struct rr_text *texts; /* [n] */
+};
+
+/* ---- input (rank_input.c) ------------------------------------------------------------------- */
+
+struct rr_lists { /* fields are private */
+    struct rr_source source;
+    struct rr_texts *queries, *corpus; /* NULL: the input is JSONL */
+    bool with_title;
+    uint32_t depth;
+    char *query;    /* TREC: of the line that was read ahead, and its document */
+    char *document; /* NULL: none was */
+    uint64_t ahead_line;
+    uint64_t *seen; /* TREC: hashes of the queries that were there, open addressing, 0: free */
+    size_t n_seen, n_slots;
+};
+
+/* Queries and corpus NULL: JSONL, {"query", "documents": [...], "id", "ids": [...]}; else a TREC
+ * run whose lines are grouped by query.  depth: documents of each query, the first ones; 0: all. */
+RR_NODISCARD int rr_lists_open(struct rr_lists *l, const char *path, const char *queries,
+                               const char *corpus, struct rr_error *err);
+void rr_lists_close(struct rr_lists *l);
+
+/* The next list; *got is false at the end.  skip: neither texts nor documents are wanted. */
+RR_NODISCARD int rr_lists_next(struct rr_lists *l, bool skip, struct rr_arena *arena,
+                               struct rr_rank_list *out, bool *got, struct rr_error *err);
+
+/* ---- output (rank_output.c) ----------------------------------------------------------------- */
+
+struct rr_ranking { /* fields are private but for these */
+    bool trec;      /* else JSONL */
+    uint32_t top;   /* 0: all */
+    const char *tag;
+    FILE *file;
+    const char *path; /* NULL: standard output */
+    struct rr_buf line;
+    struct rr_source done; /* what an earlier run has written */
+    bool resuming;
+    char *last; /* query of the line of done that was read last */
+};
+
+/* path NULL: standard output.  A file that is there is refused unless resume is set: then what is
+ * incomplete at its end is cut off, and rr_ranking_done tells which lists are in it. */
+RR_NODISCARD int rr_ranking_open(struct rr_ranking *r, const char *path, bool resume,
+                                 struct rr_error *err);
+RR_NODISCARD int rr_ranking_close(struct rr_ranking *r, struct rr_error *err);
+
+/* The query of the next list that the file has already; *id is NULL when there are no more, else
+ * valid until the next call. */
+RR_NODISCARD int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err);
+RR_NODISCARD int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
+                                const struct rr_result *result, struct rr_error *err);
+
+#endif

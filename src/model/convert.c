@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert.c - see convert.h: what is written, and folders with safetensors.  Layer: model (L4). */
+#include "model/convert.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/text.h"
+
+#define CHUNK ((uint64_t)1 << 16) /* elements converted at once; a multiple of every block */
+#define MAX_SIDE_FILE ((size_t)512 << 20)
+
+/* ---- data ----------------------------------------------------------------------------------- */
+
+int rr_convert_put(FILE *out, const struct rr_convert_tensor *t, struct rr_error *err)
+{
+    size_t size = t->src->dtype == RR_F32 ? 4 : 2;
+    const char *data = (const char *)t->src->data + t->skip * size;
+    float *wide = rr_alloc(RR_MEM_MODEL, CHUNK, sizeof(*wide));
+    char *made = rr_alloc(RR_MEM_MODEL, CHUNK, sizeof(*wide)); /* no type takes more than f32 */
+    int rc = wide && made ? RR_OK : rr_fail(err, RR_ENOMEM, "out of memory for a tensor");
+
+    for (uint64_t at = 0; at < t->elements && !rc; at += CHUNK) {
+        uint64_t n = RR_MIN(CHUNK, t->elements - at);
+
+        rr_gguf_widen(wide, data + at * size, t->src->dtype, n);
+        if (!rr_gguf_encode(t->type, made, wide, n))
+            rc = rr_fail(err, RR_ENOTSUP, "%s cannot be written", t->type->name);
+        else
+            fwrite(made, t->type->bytes, (size_t)(n / t->type->block), out);
+    }
+    rr_free(wide);
+    rr_free(made);
+    return rc;
+}
+
+int rr_convert_read(const struct rr_convert *c, const char *name, struct rr_buf *out,
+                    struct rr_error *err)
+{
+    char path[PATH_MAX], *text;
+    size_t len;
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), c->from, name) || !rr_file_exists(path)) return RR_OK;
+    rc = rr_file_read(&text, &len, path, MAX_SIDE_FILE, RR_MEM_MODEL, err);
+    if (rc) return rc;
+    rr_buf_put(out, text, len);
+    rr_free(text);
+    return out->failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", path) : RR_OK;
+}
+
+/* The tensors of the program that come from the files; others were made and will be again. */
+static int choose_tensors(struct rr_convert *c, struct rr_error *err)
+{
+    const struct rr_program *p = rr_model_program(c->model);
+    const struct rr_checkpoint *checkpoint = rr_model_checkpoint(c->model);
+
+    c->tensors = rr_calloc(RR_MEM_MODEL, p->n_tensors, sizeof(*c->tensors));
+    if (!c->tensors) return rr_fail(err, RR_ENOMEM, "%s: out of memory", c->from);
+    for (uint32_t i = 0; i < p->n_tensors; i++) {
+        const struct rr_tensor *src = &p->tensors[i];
+        const struct rr_safetensors_entry *e = rr_checkpoint_find(checkpoint, src->name);
+        struct rr_convert_tensor *t = &c->tensors[c->n];
+        bool again = false;
+
+        for (size_t j = 0; j < c->n && e; j++)
+            again = again || strcmp(c->tensors[j].name, src->name) == 0;
+        if (!e || again) continue; /* rows of a tensor have its name, too */
+        snprintf(t->name, sizeof(t->name), "%s", src->name);
+        t->src = src;
+        t->type = c->type;
+        t->rank = e->rank;
+        t->elements = 1;
+        for (uint32_t d = 0; d < e->rank; d++) {
+            t->shape[d] = e->shape[d];
+            t->elements *= e->shape[d];
+        }
+        t->bytes = t->elements / t->type->block * t->type->bytes;
+        c->n++;
+    }
+    return RR_OK;
+}
+
+/* ---- safetensors ---------------------------------------------------------------------------- */
+
+static int write_error(const char *path, struct rr_error *err)
+{
+    char text[128];
+
+    return rr_fail(err, RR_EIO, "%s: cannot be written: %s", path,
+                   strerror_r(errno ? errno : EIO, text, sizeof(text)));
+}
+
+/* tensors [from, to) as one file. */
+static int write_shard(const struct rr_convert *c, const char *path, size_t from, size_t to,
+                       struct rr_error *err)
+{
+    struct rr_buf header;
+    unsigned char length[8];
+    uint64_t at = 0;
+    FILE *out;
+    int rc = RR_OK;
+
+    rr_buf_init(&header, RR_MEM_MODEL, RR_SAFETENSORS_MAX_HEADER);
+    rr_buf_puts(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (size_t i = from; i < to; i++) {
+        const struct rr_convert_tensor *t = &c->tensors[i];
+
+        rr_buf_printf(&header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->name, t->type->name);
+        for (uint32_t d = 0; d < t->rank; d++)
+            rr_buf_printf(&header, d ? ",%" PRIu32 : "%" PRIu32, t->shape[d]);
+        rr_buf_printf(&header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + t->bytes);
+        at += t->bytes;
+    }
+    rr_buf_putc(&header, '}');
+    while (header.len % 64 != 56 && !header.failed) rr_buf_putc(&header, ' '); /* data aligned */
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.len >> (8 * i));
+    errno = 0;
+    out = header.failed ? NULL : fopen(path, "wxe");
+    if (!out) rc = write_error(path, err);
+    if (out) {
+        fwrite(length, 1, sizeof(length), out);
+        fwrite(header.data, 1, header.len, out);
+        for (size_t i = from; i < to && !rc; i++) rc = rr_convert_put(out, &c->tensors[i], err);
+        if ((ferror(out) | fclose(out)) && !rc) rc = write_error(path, err);
+    }
+    rr_buf_free(&header);
+    return rc;
+}
+
+/* How many shards, and in which each tensor is. */
+static size_t plan_shards(const struct rr_convert *c, size_t *shard_of)
+{
+    uint64_t bytes = 0;
+    size_t shard = 0;
+
+    for (size_t i = 0; i < c->n; i++) {
+        if (c->shard_bytes && bytes && bytes + c->tensors[i].bytes > c->shard_bytes) {
+            shard++;
+            bytes = 0;
+        }
+        bytes += c->tensors[i].bytes;
+        shard_of[i] = shard;
+    }
+    return shard + 1;
+}
+
+static int write_side_file(const struct rr_convert *c, const char *name, struct rr_text text,
+                           struct rr_error *err)
+{
+    char path[PATH_MAX];
+
+    if (!rr_path_join(path, sizeof(path), c->to, name))
+        return rr_fail(err, RR_EINVAL, "%.200s: the path is too long", c->to);
+    return rr_file_write(path, text.data, text.len, err);
+}
+
+static int write_index(const struct rr_convert *c, const size_t *shard_of, size_t n_shards,
+                       struct rr_error *err)
+{
+    struct rr_buf b;
+    uint64_t total = 0;
+    int rc;
+
+    rr_buf_init(&b, RR_MEM_MODEL, RR_CHECKPOINT_MAX_INDEX);
+    for (size_t i = 0; i < c->n; i++) total += c->tensors[i].bytes;
+    rr_buf_printf(&b, "{\"metadata\":{\"total_size\":%" PRIu64 "},\"weight_map\":{", total);
+    for (size_t i = 0; i < c->n; i++)
+        rr_buf_printf(&b, "%s\"%s\":\"model-%05zu-of-%05zu.safetensors\"", i ? "," : "",
+                      c->tensors[i].name, shard_of[i] + 1, n_shards);
+    rr_buf_puts(&b, "}}\n");
+    rc = b.failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", c->to)
+                  : write_side_file(c, "model.safetensors.index.json",
+                                    (struct rr_text){ b.data, b.len }, err);
+    rr_buf_free(&b);
+    return rc;
+}
+
+static int write_shards(const struct rr_convert *c, struct rr_error *err)
+{
+    size_t *shard_of = rr_calloc(RR_MEM_MODEL, c->n, sizeof(*shard_of)), n, from, to;
+    char path[PATH_MAX], name[64];
+    int rc = RR_OK;
+
+    if (!shard_of) return rr_fail(err, RR_ENOMEM, "%s: out of memory", c->to);
+    n = plan_shards(c, shard_of);
+    for (from = 0; from < c->n && !rc; from = to) {
+        for (to = from; to < c->n && shard_of[to] == shard_of[from];) to++;
+        if (n > 1)
+            snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", shard_of[from] + 1, n);
+        else
+            snprintf(name, sizeof(name), "model.safetensors");
+        rc = rr_path_join(path, sizeof(path), c->to, name)
+                 ? write_shard(c, path, from, to, err)
+                 : rr_fail(err, RR_EINVAL, "%.200s: the path is too long", c->to);
+    }
+    if (!rc && n > 1) rc = write_index(c, shard_of, n, err);
+    rr_free(shard_of);
+    return rc;
+}
+
+/* The other files of a model folder, from the source's folder or from inside its file. */
+static int write_side_files(const struct rr_convert *c, struct rr_error *err)
+{
+    static const char *const names[] = {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+    };
+    struct rr_text config = rr_checkpoint_config(rr_model_checkpoint(c->model));
+    struct rr_buf text;
+    int rc = RR_OK;
+
+    rr_buf_init(&text, RR_MEM_MODEL, MAX_SIDE_FILE);
+    for (size_t i = 0; i < RR_COUNT(names) && !rc; i++) {
+        rr_buf_clear(&text);
+        if (!config.data)
+            rc = rr_convert_read(c, names[i], &text, err);
+        else if (i == 0)
+            rr_buf_put(&text, config.data, config.len);
+        else if (i == 1)
+            rc = rr_model_tokenizer(c->model, &text, err);
+        if (!rc && text.len)
+            rc = write_side_file(c, names[i], (struct rr_text){ text.data, text.len }, err);
+    }
+    rr_buf_free(&text);
+    return rc;
+}
+
+static int write_folder(const struct rr_convert *c, struct rr_error *err)
+{
+    int rc;
+
+    if (c->type->decode)
+        return rr_fail(
+            err, RR_ENOTSUP,
+            "%s is for GGUF files: give a name that ends with .gguf, or f32, f16 or bf16",
+            c->type->name);
+    if (mkdir(c->to, 0777) && errno != EEXIST) return write_error(c->to, err);
+    rc = write_shards(c, err);
+    return rc ? rc : write_side_files(c, err);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+int rr_model_convert(const char *from, const char *to, const char *dtype, uint64_t shard_bytes,
+                     struct rr_error *err)
+{
+    struct rr_convert c = {
+        .from = from, .to = to, .type = rr_gguf_type_named(dtype), .shard_bytes = shard_bytes
+    };
+    size_t len = strlen(to);
+    bool gguf = len > 5 && strcmp(to + len - 5, ".gguf") == 0;
+    char path[PATH_MAX];
+    int rc;
+
+    if (!c.type)
+        return rr_fail(err, RR_EINVAL, "dtype is \"%.40s\", expected f32, f16, bf16 or q8_0",
+                       dtype);
+    if (gguf ? rr_file_exists(to)
+             : rr_path_join(path, sizeof(path), to, "config.json") && rr_file_exists(path))
+        return rr_fail(err, RR_EINVAL, "%s is there already", to);
+    rc = rr_model_open(&c.model, from, err);
+    if (!rc) rc = choose_tensors(&c, err);
+    if (!rc) rc = gguf ? rr_convert_gguf(&c, err) : write_folder(&c, err);
+    rr_free(c.tensors);
+    rr_model_close(c.model);
+    return rc;
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gguf_model.c - see gguf_model.h.  Layer: model (L4). */
+#include "model/gguf_model.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/text.h"
+
+#define NAME_BYTES 160
+#define CONFIG_LIMIT ((size_t)64 << 10)
+#define SAMPLE_BYTES (64u * 1024)
+
+struct made { /* memory of tensors that are not in the file as they are needed */
+    void *data;
+    size_t bytes;
+};
+
+struct rr_gguf_model {
+    char path[PATH_MAX];
+    struct rr_file file;
+    struct rr_gguf *g;
+    enum rr_family family;
+    const char *architecture; /* as config.json names it */
+    struct rr_text arch;      /* as the file names it, e.g. "bert" */
+    uint32_t pad_id;
+    struct rr_safetensors_entry *entries;
+    char (*names)[NAME_BYTES];
+    struct made *made;
+    size_t n_entries, n_made;
+    struct rr_buf config;
+};
+
+static const struct rr_safetensors_dtype dtypes[] = {
+    { "F32", 32, true, RR_F32 },
+    { "F16", 16, true, RR_F16 },
+    { "BF16", 16, true, RR_BF16 },
+};
+
+bool rr_gguf_is(const char *path)
+{
+    size_t len = strlen(path);
+    struct rr_file file;
+    struct rr_error err;
+    bool is;
+
+    if (!rr_file_exists(path)) return false;
+    if (len > 5 && strcmp(path + len - 5, ".gguf") == 0) return true;
+    if (rr_file_map(&file, path, &err)) return false; /* a folder */
+    is = file.len >= 4 && memcmp(file.data, "GGUF", 4) == 0;
+    rr_file_unmap(&file);
+    return is;
+}
+
+/* ---- which network -------------------------------------------------------------------------- */
+
+static const struct rr_gguf_tensor *tensor(const struct rr_gguf_model *m, const char *name)
+{
+    size_t n, i;
+    const struct rr_gguf_tensor *t = rr_gguf_tensors(m->g, &n);
+
+    for (i = 0; i < n; i++) {
+        if (rr_text_is(t[i].name, name)) return &t[i];
+    }
+    return NULL;
+}
+
+/* llama.cpp calls BERT, RoBERTa and XLM-RoBERTa the same: they differ by their tokenizers. */
+static int find_encoder(struct rr_gguf_model *m, struct rr_error *err)
+{
+    struct rr_text tok = { "", 0 };
+    int rc = rr_gguf_text(m->g, "tokenizer.ggml.model", true, &tok, err);
+
+    if (rc) return rc;
+    m->family = RR_FAMILY_ROBERTA;
+    m->pad_id = 1;
+    if (rr_text_is(tok, "t5")) {
+        m->architecture = "XLMRobertaForSequenceClassification";
+    } else if (rr_text_is(tok, "gpt2")) {
+        m->architecture = "RobertaForSequenceClassification";
+    } else if (rr_text_is(tok, "bert")) {
+        m->architecture = "BertForSequenceClassification";
+        m->family = RR_FAMILY_BERT;
+        m->pad_id = 0;
+    } else {
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: tokenizer.ggml.model is \"%.*s\", supported are bert, t5 and gpt2",
+                       m->path, (int)RR_MIN(tok.len, 60), tok.data);
+    }
+    if (!tensor(m, "cls.output.weight"))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: tensor cls.output.weight is missing: this is an embedding model, not a "
+                       "reranker",
+                       m->path);
+    if (!tensor(m, "cls.weight"))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: tensor cls.weight is missing: llama.cpp's converter leaves out the "
+                       "pooler of BERT, without which scores are wrong; convert the original "
+                       "folder with rerankd convert",
+                       m->path);
+    return rr_gguf_u32(m->g, "tokenizer.ggml.padding_token_id", false, 0, 1u << 24, &m->pad_id,
+                       err);
+}
+
+static int find_network(struct rr_gguf_model *m, struct rr_error *err)
+{
+    bool head = tensor(m, "cls.output.weight") != NULL;
+    int rc = rr_gguf_text(m->g, "general.architecture", true, &m->arch, err);
+
+    if (rc) return rc;
+    if (rr_text_is(m->arch, "bert")) return find_encoder(m, err);
+    m->family = RR_FAMILY_DECODER;
+    if (rr_text_is(m->arch, "qwen3"))
+        m->architecture = head ? "Qwen3ForSequenceClassification" : "Qwen3ForCausalLM";
+    else if (rr_text_is(m->arch, "qwen2"))
+        m->architecture = head ? "Qwen2ForSequenceClassification" : "Qwen2ForCausalLM";
+    else
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: general.architecture is \"%.*s\", supported are bert, qwen3 and qwen2",
+                       m->path, (int)RR_MIN(m->arch.len, 60), m->arch.data);
+    return RR_OK;
+}
+
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+static float *make(struct rr_gguf_model *m, uint64_t elements)
+{
+    size_t bytes = (size_t)elements * sizeof(float);
+    void *data = rr_pages_alloc(RR_MEM_WEIGHTS, bytes);
+
+    if (data) m->made[m->n_made++] = (struct made){ data, bytes };
+    return data;
+}
+
+static int no_memory(const struct rr_gguf_model *m, const char *name, struct rr_error *err)
+{
+    return rr_fail(err, RR_ENOMEM, "%s: tensor %s: out of memory for its weights", m->path, name);
+}
+
+/* Rows that the converter cut off: positions of the RoBERTa family begin behind the padding id.
+ * Only the padding token has one of them, which is zero unless someone changed it. */
+static uint32_t rows_before(const struct rr_gguf_model *m, const struct rr_gguf_tensor *t)
+{
+    return m->family == RR_FAMILY_ROBERTA && rr_text_is(t->name, "position_embd.weight")
+               ? m->pad_id + 1
+               : 0;
+}
+
+/* Qwen3-Reranker's head in llama.cpp: the output layer's rows of "yes" and "no". */
+static bool is_two_rows(const struct rr_gguf_model *m, const struct rr_gguf_tensor *t)
+{
+    return m->family == RR_FAMILY_DECODER && rr_text_is(t->name, "cls.output.weight") &&
+           t->rank == 2 && t->shape[0] == 2;
+}
+
+static int fill_first_rows(const struct rr_gguf_model *m, float *data, uint64_t n,
+                           struct rr_error *err)
+{
+    const struct rr_gguf_value *v;
+    int rc = rr_gguf_array(m->g, RR_GGUF_FIRST_POSITIONS, false, RR_GGUF_F32, &v, err);
+
+    if (rc || !v || n == 0) return rc;
+    if (v->n != n)
+        return rr_fail(err, RR_EFORMAT, "%s: %s has %" PRIu64 " numbers, expected %" PRIu64,
+                       m->path, RR_GGUF_FIRST_POSITIONS, v->n, n);
+    memcpy(data, v->data, v->len);
+    return RR_OK;
+}
+
+static int fill(struct rr_gguf_model *m, const struct rr_gguf_tensor *t,
+                struct rr_safetensors_entry *e, struct rr_error *err)
+{
+    uint32_t before = rows_before(m, t), columns = t->shape[t->rank - 1], i;
+    bool two = is_two_rows(m, t);
+    float *data;
+
+    e->type = &dtypes[t->type->dtype == RR_F16 ? 1 : t->type->dtype == RR_BF16 ? 2 : 0];
+    e->data = t->data;
+    e->end = t->bytes;
+    if (!t->type->decode && !before && !two) return RR_OK;
+    data = make(m, t->elements + (uint64_t)before * columns);
+    if (!data) return no_memory(m, e->name, err);
+    rr_gguf_decode(t->type, data + (size_t)before * columns, t->data, t->elements);
+    for (i = 0; two && i < columns; i++) data[i] -= data[columns + i];
+    if (two) e->shape[0] = 1;
+    e->shape[0] += before;
+    e->type = &dtypes[0];
+    e->data = data;
+    e->end = (t->elements + (uint64_t)before * columns) * sizeof(*data);
+    if (two) e->end /= 2;
+    e->made = true;
+    return fill_first_rows(m, data, (uint64_t)before * columns, err);
+}
+
+static int add_tensor(struct rr_gguf_model *m, const struct rr_gguf_tensor *t, struct rr_error *err)
+{
+    struct rr_safetensors_entry *e = &m->entries[m->n_entries];
+    bool matrix = false;
+
+    if (!rr_gguf_to_hf(rr_gguf_names(m->family), t->name, m->names[m->n_entries], NAME_BYTES,
+                       &matrix))
+        return RR_OK; /* nothing that the network needs */
+    e->name = m->names[m->n_entries];
+    e->rank = t->rank;
+    memcpy(e->shape, t->shape, sizeof(e->shape));
+    if (matrix && t->rank == 1) { /* llama-quantize drops dimensions of 1 */
+        e->rank = 2;
+        e->shape[0] = 1;
+        e->shape[1] = t->shape[0];
+    }
+    m->n_entries++;
+    return fill(m, t, e, err);
+}
+
+static int add_tensors(struct rr_gguf_model *m, struct rr_error *err)
+{
+    size_t n, i;
+    const struct rr_gguf_tensor *t = rr_gguf_tensors(m->g, &n);
+    int rc = RR_OK;
+
+    m->entries = rr_calloc(RR_MEM_MODEL, n, sizeof(*m->entries));
+    m->names = rr_calloc(RR_MEM_MODEL, n, sizeof(*m->names));
+    m->made = rr_calloc(RR_MEM_MODEL, n, sizeof(*m->made));
+    if (!m->entries || !m->names || !m->made)
+        return rr_fail(err, RR_ENOMEM, "%s: out of memory", m->path);
+    for (i = 0; i < n && !rc; i++) rc = add_tensor(m, &t[i], err);
+    return rc;
+}
+
+/* ---- config.json ---------------------------------------------------------------------------- */
+
+/* Metadata of the network: "ARCH.KEY". */
+static const char *key_of(const struct rr_gguf_model *m, char key[96], const char *name)
+{
+    snprintf(key, 96, "%.*s.%s", (int)RR_MIN(m->arch.len, 20), m->arch.data, name);
+    return key;
+}
+
+static int put_u32(struct rr_gguf_model *m, const char *field, const char *name, uint32_t fallback,
+                   struct rr_error *err)
+{
+    uint32_t v = fallback;
+    char key[96];
+    int rc = rr_gguf_u32(m->g, key_of(m, key, name), fallback == 0, 1, UINT32_MAX, &v, err);
+
+    rr_buf_printf(&m->config, "\"%s\":%" PRIu32 ",", field, v);
+    return rc;
+}
+
+static int put_f32(struct rr_gguf_model *m, const char *field, const char *name, bool needed,
+                   float fallback, struct rr_error *err)
+{
+    float v = fallback;
+    char key[96];
+    int rc = rr_gguf_f32(m->g, key_of(m, key, name), needed, &v, err);
+
+    rr_buf_printf(&m->config, "\"%s\":%.9g,", field, (double)v);
+    return rc;
+}
+
+/* A size that a tensor tells. */
+static int put_rows(struct rr_gguf_model *m, const char *field, const char *name,
+                    struct rr_error *err)
+{
+    const struct rr_gguf_tensor *t = tensor(m, name);
+
+    if (!t) return rr_fail(err, RR_EFORMAT, "%s: tensor %s is missing", m->path, name);
+    rr_buf_printf(&m->config, "\"%s\":%" PRIu32 ",", field,
+                  (t->rank == 1 ? 1 : t->shape[0]) + rows_before(m, t));
+    return RR_OK;
+}
+
+static int put_encoder(struct rr_gguf_model *m, struct rr_error *err)
+{
+    const struct rr_gguf_tensor *out = tensor(m, "cls.output.weight");
+    int rc;
+
+    if (out->rank == 2 && out->shape[0] != 1)
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: cls.output.weight has %" PRIu32
+                       " rows, expected 1: a classifier of several labels does not give one "
+                       "relevance score",
+                       m->path, out->shape[0]);
+    rc = put_rows(m, "max_position_embeddings", "position_embd.weight", err);
+    if (!rc) rc = put_rows(m, "type_vocab_size", "token_types.weight", err);
+    if (!rc) rc = put_f32(m, "layer_norm_eps", "attention.layer_norm_epsilon", true, 0, err);
+    rr_buf_printf(&m->config, "\"pad_token_id\":%" PRIu32 ",\"hidden_act\":\"gelu\"", m->pad_id);
+    return rc;
+}
+
+static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
+{
+    struct rr_text scaling = { "none", 4 };
+    uint32_t heads = 0;
+    char key[96];
+    int rc = rr_gguf_text(m->g, key_of(m, key, "rope.scaling.type"), false, &scaling, err);
+
+    if (!rc && !rr_text_is(scaling, "none"))
+        rc = rr_fail(err, RR_ENOTSUP, "%s: %s is \"%.*s\", supported is none", m->path, key,
+                     (int)RR_MIN(scaling.len, 60), scaling.data);
+    if (!rc) rc = put_u32(m, "max_position_embeddings", "context_length", 0, err);
+    if (!rc)
+        rc = rr_gguf_u32(m->g, key_of(m, key, "attention.head_count"), true, 1, UINT32_MAX, &heads,
+                         err);
+    if (!rc) rc = put_u32(m, "num_key_value_heads", "attention.head_count_kv", heads, err);
+    if (!rc && rr_gguf_find(m->g, key_of(m, key, "attention.key_length")))
+        rc = put_u32(m, "head_dim", "attention.key_length", 0, err);
+    if (!rc) rc = put_f32(m, "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, err);
+    if (!rc) rc = put_f32(m, "rope_theta", "rope.freq_base", false, 10000.0f, err);
+    rr_buf_puts(&m->config, "\"hidden_act\":\"silu\"");
+    return rc;
+}
+
+static int write_config(struct rr_gguf_model *m, struct rr_error *err)
+{
+    int rc;
+
+    rr_buf_printf(&m->config, "{\"architectures\":[\"%s\"],\"id2label\":{\"0\":\"LABEL_0\"},",
+                  m->architecture);
+    if (rr_gguf_model_identity(m))
+        rr_buf_puts(&m->config, "\"sentence_transformers\":{\"activation_fn\":"
+                                "\"torch.nn.modules.linear.Identity\"},");
+    rc = put_rows(m, "vocab_size", "token_embd.weight", err);
+    if (!rc) rc = put_u32(m, "hidden_size", "embedding_length", 0, err);
+    if (!rc) rc = put_u32(m, "num_hidden_layers", "block_count", 0, err);
+    if (!rc) rc = put_u32(m, "num_attention_heads", "attention.head_count", 0, err);
+    if (!rc) rc = put_u32(m, "intermediate_size", "feed_forward_length", 0, err);
+    if (!rc) rc = m->family == RR_FAMILY_DECODER ? put_decoder(m, err) : put_encoder(m, err);
+    rr_buf_putc(&m->config, '}');
+    if (!rc && m->config.failed) rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", m->path);
+    return rc;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static int open_file(struct rr_gguf_model *m, const char *path, struct rr_error *err)
+{
+    int rc;
+
+    if (strlen(path) >= sizeof(m->path))
+        return rr_fail(err, RR_EINVAL, "%.100s: the path is longer than %d bytes", path, PATH_MAX);
+    memcpy(m->path, path, strlen(path) + 1);
+    rc = rr_file_map(&m->file, path, err);
+    if (!rc) rc = rr_gguf_parse(&m->g, (struct rr_text){ m->file.data, m->file.len }, m->path, err);
+    if (!rc) rc = find_network(m, err);
+    if (!rc) rc = write_config(m, err); /* before the tensors: it costs nothing */
+    return rc ? rc : add_tensors(m, err);
+}
+
+int rr_gguf_model_open(struct rr_gguf_model **out, const char *path, struct rr_error *err)
+{
+    struct rr_gguf_model *m = rr_calloc(RR_MEM_MODEL, 1, sizeof(*m));
+    int rc;
+
+    *out = NULL;
+    if (!m) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
+    rr_buf_init(&m->config, RR_MEM_MODEL, CONFIG_LIMIT);
+    rc = open_file(m, path, err);
+    if (rc)
+        rr_gguf_model_close(m);
+    else
+        *out = m;
+    return rc;
+}
+
+void rr_gguf_model_close(struct rr_gguf_model *m)
+{
+    if (!m) return;
+    for (size_t i = 0; i < m->n_made; i++)
+        rr_pages_free(RR_MEM_WEIGHTS, m->made[i].data, m->made[i].bytes);
+    rr_free(m->made);
+    rr_free(m->entries);
+    rr_free(m->names);
+    rr_buf_free(&m->config);
+    rr_gguf_close(m->g);
+    rr_file_unmap(&m->file);
+    rr_free(m);
+}
+
+bool rr_gguf_model_identity(const struct rr_gguf_model *m)
+{
+    bool identity = false;
+
+    (void)!rr_gguf_bool(m->g, RR_GGUF_IDENTITY, &identity, NULL); /* another kind says nothing */
+    return identity;
+}
+
+struct rr_text rr_gguf_model_config(const struct rr_gguf_model *m)
+{
+    return (struct rr_text){ m->config.data, m->config.len };
+}
+
+const struct rr_safetensors_entry *rr_gguf_model_entries(const struct rr_gguf_model *m, size_t *n)
+{
+    *n = m->n_entries;
+    return m->entries;
+}
+
+/* A few hundred tensors, each looked for once or twice. */
+const struct rr_safetensors_entry *rr_gguf_model_find(const struct rr_gguf_model *m,
+                                                      const char *name)
+{
+    for (size_t i = 0; i < m->n_entries; i++)
+        if (strcmp(m->names[i], name) == 0) return &m->entries[i];
+    return NULL;
+}
+
+size_t rr_gguf_model_bytes(const struct rr_gguf_model *m)
+{
+    return m->file.len;
+}
+
+/* As of a safetensors file: header, size, three samples. */
+uint64_t rr_gguf_model_fingerprint(const struct rr_gguf_model *m, uint64_t seed)
+{
+    size_t header = rr_gguf_header_bytes(m->g), len = m->file.len - header;
+    size_t n = RR_MIN(len, SAMPLE_BYTES);
+    const char *data = m->file.data + header;
+    uint64_t size = m->file.len, h = XXH3_64bits_withSeed(m->file.data, header, seed);
+
+    h = XXH3_64bits_withSeed(&size, sizeof(size), h);
+    h = XXH3_64bits_withSeed(data, n, h);
+    h = XXH3_64bits_withSeed(data + (len - n) / 2, n, h);
+    return XXH3_64bits_withSeed(data + (len - n), n, h);
+}
+
+int rr_gguf_model_tokenizer(const struct rr_gguf_model *m, struct rr_buf *out, struct rr_error *err)
+{
+    return rr_gguf_tokenizer(m->g, m->path, out, err);
+}

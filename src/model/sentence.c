@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sentence.c - see sentence.h.  Layer: model (L4). */
+#include "model/sentence.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#define MAX_FILE (4u << 20) /* bytes */
+#define MAX_TOKENS 131072
+
+/* *root is NULL when there is no such file. */
+static int load(json_t **root, char path[PATH_MAX], const char *folder, const char *name,
+                struct rr_error *err)
+{
+    char *text;
+    size_t len;
+    int rc;
+
+    *root = NULL;
+    if (!rr_path_join(path, PATH_MAX, folder, name) || !rr_file_exists(path)) return RR_OK;
+    rc = rr_file_read(&text, &len, path, MAX_FILE, RR_MEM_MODEL, err);
+    if (rc) return rc;
+    rc = rr_json_parse(root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
+    rr_free(text);
+    if (rc) rr_fail_prefix(err, "%s", path);
+    return rc;
+}
+
+/* A Python name, "torch.nn.modules.linear.Identity", of which the last part counts. */
+static int set_activation(struct rr_sentence *out, const json_t *obj, const char *path,
+                          const char *key, bool *known, struct rr_error *err)
+{
+    struct rr_text name = { NULL, 0 };
+    size_t at;
+    int rc = rr_json_text(obj, path, key, &name, err);
+
+    if (rc || !name.data || *known) return rc;
+    for (at = name.len; at > 0 && name.data[at - 1] != '.'; at--) {
+    }
+    out->identity = strcmp(name.data + at, "Identity") == 0;
+    *known = true;
+    if (out->identity || strcmp(name.data + at, "Sigmoid") == 0) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP, "%s: %s is \"%.80s\", supported are Identity and Sigmoid", path,
+                   key, name.data);
+}
+
+static void look_at_prompts(const json_t *root, const char *path)
+{
+    const json_t *name = json_object_get(root, "default_prompt_name");
+    const json_t *prompt = json_is_string(name) ? json_object_get(json_object_get(root, "prompts"),
+                                                                  json_string_value(name))
+                                                : NULL;
+
+    if (json_string_length(prompt))
+        rr_log(RR_WARN,
+               "%s: the default prompt \"%.60s\" is not put before queries: send it with "
+               "them if the model needs it",
+               path, json_string_value(name));
+}
+
+static int read_own(struct rr_sentence *out, const char *folder, bool *known, struct rr_error *err)
+{
+    char path[PATH_MAX];
+    json_t *root;
+    int rc = load(&root, path, folder, "config_sentence_transformers.json", err);
+
+    if (!rc && root) {
+        rc = set_activation(out, root, path, "activation_fn", known, err);
+        look_at_prompts(root, path);
+    }
+    json_decref(root);
+    return rc;
+}
+
+static int read_config(struct rr_sentence *out, const char *folder, bool *known,
+                       struct rr_error *err)
+{
+    char path[PATH_MAX];
+    json_t *root, *inner;
+    int rc = load(&root, path, folder, "config.json", err);
+
+    if (!rc && root) {
+        inner = json_object_get(root, "sentence_transformers");
+        if (json_is_object(inner))
+            rc = set_activation(out, inner, path, "activation_fn", known, err);
+        if (!rc)
+            rc =
+                set_activation(out, root, path, "sbert_ce_default_activation_function", known, err);
+    }
+    json_decref(root);
+    return rc;
+}
+
+int rr_sentence_read(struct rr_sentence *out, const char *folder, struct rr_error *err)
+{
+    char path[PATH_MAX];
+    bool known = false;
+    json_t *root;
+    int rc;
+
+    memset(out, 0, sizeof(*out));
+    rc = read_own(out, folder, &known, err);
+    if (!rc) rc = read_config(out, folder, &known, err);
+    if (rc) return rc;
+    rc = load(&root, path, folder, "sentence_bert_config.json", err);
+    if (!rc && root)
+        rc = rr_json_u32(root, path, "max_seq_length", 1, MAX_TOKENS, &out->max_length, err);
+    json_decref(root);
+    return rc;
+}

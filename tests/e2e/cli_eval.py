@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cli_eval.py - tests of "rerankd eval" and "rerankd rank"; run by test_cli.py."""
+import json
+import math
+import os
+import xml.etree.ElementTree
+
+from cli_support import ROOT, folder, model, one_line, run, terminal, write
+from eval_pytrec import GOLDEN, compare, f32
+
+LISTS = os.path.join(ROOT, "tools", "starter", "heldout.jsonl")
+
+
+def evaluate(*words, **options):
+    return run("eval", "--model", model(), *words, **options)
+
+
+def lists(n, documents=8):
+    with open(LISTS, encoding="utf-8") as f:
+        all_of = [json.loads(next(f)) for _ in range(n)]
+    return [{**x, "documents": x["documents"][:documents],
+             "positive": x["positive"] % documents} for x in all_of]
+
+
+def jsonl(records):
+    return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+
+
+def beir(d, n=6, bad=None):
+    """Lists as a folder in BEIR's layout, with a first stage that prefers short ids."""
+    corpus, queries, qrels, first = [], [], ["query-id\tcorpus-id\tscore\n"], []
+    for q, x in enumerate(lists(n)):
+        queries.append({"_id": "q%d" % q, "text": x["query"]})
+        for i, text in enumerate(x["documents"]):
+            doc = "%d-%d" % (q, i)
+            corpus.append({"_id": doc, "title": "T", "text": text})
+            first.append("q%d Q0 %s %d %d first\n" % (q, doc, i + 1, 100 - i))
+        qrels.append("q%d\t%d-%d\t%d\n" % (q, q, x["positive"], 1 + q % 2))
+        qrels.append("q%d\t%d-%d\t1\n" % (q, q, (x["positive"] + 3) % 8))
+        qrels.append("q%d\tnowhere-%d\t1\n" % (q, q))
+    os.mkdir(os.path.join(d, "qrels"))
+    write(os.path.join(d, "corpus.jsonl"), jsonl(corpus))
+    write(os.path.join(d, "queries.jsonl"), jsonl(queries))
+    write(os.path.join(d, "qrels", "test.tsv"), "".join(qrels))
+    return write(os.path.join(d, "run.txt"), "".join(first))
+
+
+def test_eval_equals_trec_eval():
+    """Numbers that pytrec_eval gave for the stored run: eval_pytrec.py --write."""
+    with open(os.path.join(GOLDEN, "expected.json"), encoding="utf-8") as f:
+        expected = json.load(f)
+    for k, want in expected.items():
+        r = run("eval", "--no-rerank", "--json", "--per-query", "--k", k, "--run",
+                os.path.join(GOLDEN, "run.txt"), "--qrels", os.path.join(GOLDEN, "qrels.txt"))
+        assert r.code == 0, r
+        compare(json.loads(r.out), want)
+        assert len(want) > 20
+
+
+def ndcg(labels, ideal, k):
+    def dcg(values):
+        return sum(v / math.log2(i + 2) for i, v in enumerate(values[:k]))
+    return dcg(labels) / dcg(sorted(ideal, reverse=True))
+
+
+def test_eval_beir():
+    """The model's ranking, its measures, and the comparison with the first stage."""
+    with folder() as d:
+        first = beir(d)
+        out, svg = os.path.join(d, "out.txt"), os.path.join(d, "e.svg")
+        r = evaluate(d, "--run", first, "--output", out, "--svg", svg, "--json", "--per-query",
+                     "--k", "5")
+        assert r.code == 0, r
+        got = json.loads(r.out)
+        assert [s["name"] for s in got["systems"]] == ["first stage", "tiny-xlmr (f32)"]
+        assert got["subject"] == "tiny-xlmr (f32)" and got["pairs"] == 48
+        rows = [line.split() for line in open(out, encoding="utf-8")]
+        assert len(rows) == 48
+        for q, x in enumerate(lists(6)):
+            docs = "".join(json.dumps("T " + t) + "\n" for t in x["documents"])
+            s = run("score", "--model", model(), "--query", x["query"], stdin=docs)
+            order = [json.loads(line) for line in s.out.splitlines()]
+            ours = [(row[2], float(row[4])) for row in rows if row[0] == "q%d" % q]
+            assert [("%d-%d" % (q, o["index"]), f32(o["logit"])) for o in order] == [
+                (doc, f32(x)) for doc, x in ours], (order, ours)
+            label = {x["positive"]: 1 + q % 2}
+            label.setdefault((x["positive"] + 3) % 8, 1)
+            want = ndcg([label.get(o["index"], 0) for o in order], [*label.values(), 1], 5)
+            entry = next(e for e in got["per_query"] if e["id"] == "q%d" % q)
+            assert abs(entry["systems"][1]["ndcg"] - want) < 1e-9, (entry, want)
+        c = got["comparisons"][0]
+        diffs = [e["systems"][1]["ndcg"] - e["systems"][0]["ndcg"] for e in got["per_query"]]
+        assert c["with"] == "first stage"
+        assert abs(c["ndcg"]["mean"] - sum(diffs) / len(diffs)) < 1e-9
+        assert c["ndcg"]["low"] <= c["ndcg"]["mean"] <= c["ndcg"]["high"]
+        assert evaluate(d, "--run", first, "--json", "--per-query", "--k", "5").out == r.out
+        # Measuring what was written gives the same numbers.
+        again = run("eval", d, "--no-rerank", "--run", out, "--json", "--k", "5")
+        assert json.loads(again.out)["systems"][0]["ndcg"] == got["systems"][1]["ndcg"], again
+        tree = xml.etree.ElementTree.parse(svg).getroot()
+        assert tree.tag.endswith("svg") and "%.3f" % got["systems"][1]["map"] in "".join(
+            tree.itertext())
+
+
+def test_eval_pools():
+    with folder() as d:
+        first = beir(d, 3)
+        for words, pairs in [(["--candidates", "all"], 72), (["--run", first, "--depth", "3"], 9),
+                             (["--run", first, "--limit", "2"], 16)]:
+            r = evaluate(d, "--json", *words)
+            assert r.code == 0 and json.loads(r.out)["pairs"] == pairs, (words, r)
+        r = evaluate(d, "--candidates", "judged")
+        assert r.code == 66 and 'no text with the id "nowhere-0"' in r.err and one_line(r.err), r
+
+
+def test_eval_lists():
+    """Both forms of labels; a model against another precision, and against itself."""
+    with folder() as d:
+        a = lists(5)
+        b = [{"query": x["query"], "documents": [{"text": t} for t in x["documents"]],
+              "labels": [int(i == x["positive"]) for i in range(8)]} for x in a]
+        results = [json.loads(evaluate(write(os.path.join(d, "l"), jsonl(x)), "--json",
+                                       "--against-dtype", "f32").out) for x in (a, b)]
+        assert results[0] == results[1]
+        c = results[0]["comparisons"][0]
+        assert c["kendall_tau"] == 1 and c["top5_equal"] == 1 and c["ndcg"]["p"] == 1
+        assert c["ndcg"]["mean"] == 0 == c["ndcg"]["high"]
+        r = evaluate(os.path.join(d, "l"), "--against", model("tiny-bert"))
+        assert r.code == 0 and "tiny-bert (f32)" in r.out and "Kendall's tau" in r.out, r
+        r = terminal("eval", "--model", model(), os.path.join(d, "l"))
+        assert r.code == 0 and "nDCG@10" in r.out, r
+
+
+def test_eval_errors():
+    with folder() as d:
+        first = beir(d, 2)
+        os.mkdir(os.path.join(d, "empty"))
+        bad = write(os.path.join(d, "bad"), "q0 Q0 d 1 x t\n")
+        short = write(os.path.join(d, "short"), "q0 Q0 0-1 1 2\n")
+        twice = write(os.path.join(d, "twice"), "q0 Q0 0-1 1 2 t\nq0 Q0 0-1 2 1 t\n")
+        labels = write(os.path.join(d, "labels"), jsonl(
+            [{"query": "q", "documents": ["a"], "labels": [1, 2]}]))
+        positive = write(os.path.join(d, "positive"), jsonl(
+            [{"query": "q", "documents": ["a"], "positive": 1}]))
+        for words, code, message in [
+                ([], 64, "--run FILE"),
+                ([d], 64, "--candidates judged or all"),
+                (["--run", first], 64, "--qrels FILE"),
+                (["--run", first, "--qrels", first], 64, "--queries FILE and --corpus FILE"),
+                ([labels, "--no-rerank"], 64, "lists have no run"),
+                ([d + "/empty", "--run", first], 66, "empty/corpus.jsonl"),
+                ([d, "--run", bad], 65, "bad: line 1: the fifth word is no score"),
+                ([d, "--run", short], 65, "short: line 1: found 5 words, expected 6"),
+                ([d, "--run", twice], 65, "query q0 has document 0-1 twice"),
+                ([labels], 65, "labels: line 1: expected in \"labels\" a number for each"),
+                ([positive], 65, "positive: line 1: expected \"labels\""),
+                ([d + "/none"], 66, "none")]:
+            r = evaluate(*words)
+            assert r.code == code and message in r.err and one_line(r.err), (words, r)
+
+
+# ---- rank ----------------------------------------------------------------------------------
+
+
+def rank(*words, **options):
+    return run("rank", "--model", model(), *words, **options)
+
+
+def test_rank_forms():
+    """JSONL and a TREC run of the same texts give the scores of "score"."""
+    with folder() as d:
+        first = beir(d, 3)
+        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl", "--no-title"]
+        trec = rank(first, *texts)
+        plain = [{"id": "q%d" % q, "query": x["query"], "documents": x["documents"],
+                  "ids": ["%d-%d" % (q, i) for i in range(8)]} for q, x in enumerate(lists(3))]
+        again = rank("--format", "trec", stdin=jsonl(plain))
+        assert trec.code == 0 and trec.out == again.out and len(trec.out.splitlines()) == 24, trec
+        records = [json.loads(x) for x in rank(first, *texts, "--format", "jsonl").out.splitlines()]
+        assert [r["id"] for r in records] == ["q0", "q1", "q2"]
+        flat = ["%s Q0 %s %d %.9g rerankd" % (r["id"], x["id"], i + 1, x["logit"])
+                for r in records for i, x in enumerate(r["results"])]
+        assert flat == trec.out.splitlines()
+        x = lists(3)[1]
+        s = run("score", "--model", model(), "--query", x["query"],
+                stdin="".join(json.dumps(t) + "\n" for t in x["documents"]))
+        want = [json.loads(line) for line in s.out.splitlines()]
+        assert [(r["index"], f32(r["logit"])) for r in records[1]["results"]] == [
+            (w["index"], f32(w["logit"])) for w in want]
+        top = rank(first, *texts, "--top", "2", "--depth", "5", "--tag", "mine")
+        assert len(top.out.splitlines()) == 6 and top.out.endswith(" mine\n"), top
+
+
+def test_rank_resume():
+    """Whatever an interrupted run has left, going on ends with the same file."""
+    with folder() as d:
+        first = beir(d, 4)
+        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
+        plain = write(os.path.join(d, "lists"), jsonl(lists(4)))
+        for words in ([first, *texts], [plain]):
+            out = os.path.join(d, "out%d" % len(words))
+            r = rank(*words, "--output", out)
+            assert r.code == 0 and r.out == "", r
+            whole = open(out, "rb").read()
+            ends = [i + 1 for i, c in enumerate(whole) if c == 10]
+            cuts = [0, 1, ends[0] - 1, ends[0], ends[0] + 3, ends[len(ends) // 2],
+                    ends[-1] - 1, ends[-1]]
+            for cut in cuts:
+                write(out, whole[:cut])
+                r = rank(*words, "--output", out, "--resume")
+                assert r.code == 0 and open(out, "rb").read() == whole, (cut, r)
+            r = rank(*words, "--output", out)
+            assert r.code == 64 and "--resume to go on" in r.err and one_line(r.err), r
+            assert open(out, "rb").read() == whole
+        other = write(os.path.join(d, "other"), jsonl([{**x, "id": "x"} for x in lists(4)]))
+        r = rank(other, "--output", out, "--resume")
+        assert r.code == 64 and "output of another input" in r.err and one_line(r.err), r
+
+
+def test_rank_errors():
+    with folder() as d:
+        first = beir(d, 2)
+        mixed = write(os.path.join(d, "mixed"), "q0 Q0 0-1 1 2 t\nq1 Q0 1-1 1 2 t\n"
+                      "q0 Q0 0-2 2 1 t\n")
+        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
+        twice = write(os.path.join(d, "twice"), "a\tx\na\ty\n")
+        r = rank(mixed, *texts)
+        assert r.code == 65 and "line 3: query q0 was there before" in r.err, r
+        assert len(r.out.splitlines()) == 2, r  # what came before is ranked
+        good = jsonl(lists(1))
+        for words, stdin, code, message in [
+                (["--queries", "x"], "", 64, "belong together"),
+                (["--resume"], "", 64, "give --output FILE"),
+                (["--tag", "a b"], "", 64, "expected one word"),
+                ([], good + "{\"query\": \"q\"}\n", 65, "line 2: expected an object"),
+                ([], good + "x\n", 65, "line 2"),
+                ([], jsonl([{"query": "q", "documents": ["a"], "ids": []}]), 65, "\"ids\""),
+                ([first, "--queries", twice, "--corpus", twice], "", 65,
+                 "twice: line 2: this id was there before"),
+                ([first, "--queries", d + "/none", "--corpus", twice], "", 66, "none")]:
+            r = rank(*words, stdin=stdin)
+            assert r.code == code and message in r.err and one_line(r.err), (words, r)

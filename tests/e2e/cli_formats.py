@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cli_formats.py - tests of "rerankd convert" and of models in other formats; run by test_cli.py."""
+import json
+import math
+import os
+import shutil
+
+from cli_support import folder, model, one_line, run, write
+
+TINY = ["tiny-bert", "tiny-xlmr", "tiny-xlmr-odd", "tiny-roberta"]
+
+
+def differences(path, name):
+    r = run("score", "--model", path, "--reference", os.path.join(model(name), "reference.jsonl"),
+            "--json")
+    assert r.code in (0, 1), r
+    return json.loads(r.out)["max_logit_difference"]
+
+
+def scores(path):
+    r = run("score", "--model", path, "--query", "a b", "--no-sort", stdin="a\nb c\nü 中\n")
+    assert r.code == 0, r
+    return [json.loads(x) for x in r.out.splitlines()]
+
+
+def test_convert():
+    """F32 keeps every bit of every score, other precisions nearly all, in both directions."""
+    for name in TINY:
+        with folder() as d:
+            for dtype, most in (("f32", 2e-4), ("f16", 0.02), ("bf16", 0.1), ("q8_0", 0.5)):
+                path = os.path.join(d, dtype + ".gguf")
+                r = run("convert", "--model", model(name), "--to", path, "--to-dtype", dtype)
+                assert r.code == 0 and r.out == "" and r.err == "", r
+                worst = differences(path, name)
+                assert worst <= most, (name, dtype, worst)
+                assert dtype == "f32" or worst > 1e-4, (name, dtype, worst)  # it was rounded
+            assert scores(d + "/f32.gguf") == scores(model(name))
+            back = os.path.join(d, "back")
+            r = run("convert", "--model", d + "/f32.gguf", "--to", back, "--shard-size", "200K")
+            assert r.code == 0, r
+            assert len([f for f in os.listdir(back) if f.endswith(".safetensors")]) > 2
+            assert scores(back) == scores(model(name)) and os.path.exists(back + "/tokenizer.json")
+
+
+def test_convert_folder():
+    """Networks that GGUF does not have are converted between safetensors."""
+    with folder() as d:
+        to = os.path.join(d, "m")
+        r = run("convert", "--model", model("tiny-deberta"), "--to", to, "--to-dtype", "bf16")
+        assert r.code == 0, r
+        assert differences(to, "tiny-deberta") < 0.1
+        for words, code, message in [
+                (["--to", to], 64, "is there already"),
+                (["--to", d + "/x.gguf"], 78, "cannot be written as GGUF"),
+                (["--to", d + "/y", "--to-dtype", "q8_0"], 78, "is for GGUF files"),
+                ([], 64, "--to PATH is missing")]:
+            r = run("convert", "--model", model("tiny-deberta"), *words)
+            assert r.code == code and message in r.err and one_line(r.err), (words, r)
+
+
+def test_other_formats():
+    """Each names the file and the way out."""
+    with folder() as d:
+        for name, message in [("pytorch_model.bin", "safe_serialization=True"),
+                              ("model.pt", "safe_serialization=True"),
+                              ("model.onnx", "ONNX is not read"),
+                              ("model.safetensors", "give the folder"),
+                              ("x.txt", "expected a model folder, or a GGUF file"),
+                              ("cut.gguf", "not a GGUF file")]:
+            path = write(os.path.join(d, name), "x")
+            r = run("score", "--model", path, "--query", "q", stdin="t\n")
+            assert r.code == 78 and path in r.err and message in r.err and one_line(r.err), r
+        r = run("score", "--model", d, "--query", "q", stdin="t\n")
+        assert r.code != 0 and "there is cut.gguf: give that file" in r.err, r
+
+
+def test_activation():
+    """A CrossEncoder with Identity scores with logits, here and after a way through GGUF."""
+    with folder() as d:
+        m, gguf, back = (os.path.join(d, x) for x in ("m", "m.gguf", "back"))
+        shutil.copytree(model(), m)
+        want = scores(m)
+        assert all(abs(x["score"] - 1 / (1 + math.exp(-x["logit"]))) < 1e-6 for x in want)
+        write(os.path.join(m, "config_sentence_transformers.json"), json.dumps(
+            {"activation_fn": "torch.nn.modules.linear.Identity", "model_type": "CrossEncoder"}))
+        write(os.path.join(m, "sentence_bert_config.json"), json.dumps({"max_seq_length": 77}))
+        assert run("convert", "--model", m, "--to", gguf).code == 0
+        assert run("convert", "--model", gguf, "--to", back).code == 0
+        for path in (m, gguf, back):
+            got = scores(path)
+            assert [x["logit"] for x in got] == [x["logit"] for x in want], path
+            assert all(abs(x["score"] - x["logit"]) < 1e-6 for x in got), (path, got)
+        r = json.loads(run("doctor", "--model", m, "--json").out)["model"]
+        assert r["activation"] == "identity" and r["max_length"] == 77, r

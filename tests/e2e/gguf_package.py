@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""gguf_package.py - files of "rerankd convert" read by the Python package gguf, and files that the
+package writes read by rerankd.  By hand (make test-eval): installs gguf into build/venv-eval, exit
+status 77 when PyPI is out of reach."""
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VENV = os.path.join(ROOT, "build", "venv-eval")
+MODELS = os.path.join(ROOT, "tests", "golden", "models")
+RERANKD = os.path.abspath(os.environ.get("RERANKD", os.path.join(ROOT, "build", "rerankd")))
+TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
+
+
+def install():
+    """Starts this script again with the venv's Python, where gguf is."""
+    try:
+        import gguf  # noqa: F401
+        return
+    except ImportError:
+        pass
+    python = os.path.join(VENV, "bin", "python")
+    if os.path.abspath(sys.executable) != python:
+        if not os.path.exists(python):
+            subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        os.execv(python, [python, *sys.argv])
+    p = subprocess.run([python, "-m", "pip", "install", "-q", "--retries", "1", "--timeout", "10",
+                        "gguf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if p.returncode:
+        print("SKIP: gguf cannot be installed")
+        sys.exit(77)
+
+
+def safetensors(folder):
+    import numpy as np
+    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
+        data = f.read()
+    n = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + n])
+    return {k: np.frombuffer(data[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]],
+                             np.float32).reshape(v["shape"])
+            for k, v in header.items() if k != "__metadata__" and v["dtype"] == "F32"}
+
+
+def check(name, dtype, path):
+    """Names that llama.cpp knows, and the weights within the type's rounding."""
+    import gguf
+    import numpy as np
+    from gguf.quants import dequantize
+    reader = gguf.GGUFReader(path)
+    arch = reader.fields["general.architecture"].contents()
+    known = gguf.get_tensor_name_map(
+        {"bert": gguf.MODEL_ARCH.BERT, "qwen3": gguf.MODEL_ARCH.QWEN3}[arch], 3)
+    names = {a[1] for a in known.mapping.values()} | {"cls", "cls.output"}
+    tensors = {t.name: t for t in reader.tensors}
+    assert all(n.rsplit(".", 1)[0] in names for n in tensors), sorted(tensors)
+    want = next(v for k, v in safetensors(os.path.join(MODELS, name)).items()
+                if k.endswith(("word_embeddings.weight", "embed_tokens.weight")))
+    t = tensors["token_embd.weight"]
+    assert t.tensor_type.name == TYPES[dtype], t
+    got = dequantize(t.data, t.tensor_type).reshape(want.shape)
+    assert np.abs(got - want).max() <= {"f32": 0, "f16": 2**-11, "bf16": 2**-8,
+                                        "q8_0": 1 / 225}[dtype] * np.abs(want).max()
+    assert len(reader.fields["tokenizer.ggml.tokens"].data) == want.shape[0]
+
+
+def rewrite(path, quantised):
+    """The same model as the package writes it, matrices in another type."""
+    import gguf
+    from gguf.quants import dequantize, quantize
+    reader = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(quantised, "bert")
+    for f in reader.fields.values():
+        if f.name.startswith("GGUF.") or f.name == "general.architecture":
+            continue
+        kind = f.types[0]
+        writer.add_key_value(f.name, f.contents(), kind, f.types[-1] if len(f.types) > 1 else None)
+    for t in reader.tensors:
+        data = dequantize(t.data, t.tensor_type)
+        kind = gguf.GGMLQuantizationType.F32
+        if t.name.endswith("weight") and t.name.startswith("blk") and "norm" not in t.name:
+            kind = gguf.GGMLQuantizationType.Q4_0
+        writer.add_tensor(t.name, quantize(data, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def difference(path, name):
+    p = subprocess.run([RERANKD, "score", "--model", path, "--json", "--reference",
+                        os.path.join(MODELS, name, "reference.jsonl")], stdout=subprocess.PIPE)
+    return json.loads(p.stdout)["max_logit_difference"]
+
+
+def main():
+    install()
+    n = 0
+    for name in ("tiny-bert", "tiny-xlmr", "tiny-roberta", "tiny-qwen3"):
+        with tempfile.TemporaryDirectory() as d:
+            for dtype in TYPES:
+                path = os.path.join(d, dtype + ".gguf")
+                subprocess.run([RERANKD, "convert", "--model", os.path.join(MODELS, name), "--to",
+                                path, "--to-dtype", dtype], check=True)
+                check(name, dtype, path)
+                n += 1
+            if name != "tiny-qwen3":  # has no score without its prompt
+                rewrite(os.path.join(d, "f32.gguf"), os.path.join(d, "q4_0.gguf"))
+                worst = difference(os.path.join(d, "q4_0.gguf"), name)
+                assert 1e-3 < worst < 4, (name, worst)
+                n += 1
+    print("%d passed, 0 failed" % n)
+
+
+if __name__ == "__main__":
+    main()
