@@ -69,6 +69,42 @@ size_t rr_utf8_invalid(struct rr_text t)
     return SIZE_MAX;
 }
 
+#define EIGHT(byte) ((byte) * UINT64_C(0x0101010101010101))
+
+/* Nonzero when one of the eight bytes is zero. */
+static uint64_t has_zero(uint64_t v)
+{
+    return (v - EIGHT(1)) & ~v & EIGHT(0x80);
+}
+
+size_t rr_text_plain(const char *s, size_t n)
+{
+    size_t i;
+    uint64_t v;
+
+    for (i = 0; i + 8 <= n; i += 8) {
+        memcpy(&v, s + i, 8);
+        if (has_zero(v ^ EIGHT('"')) | has_zero(v ^ EIGHT('\\')) | has_zero(v & EIGHT(0xE0))) break;
+    }
+    while (i < n && (unsigned char)s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') i++;
+    return i;
+}
+
+size_t rr_utf8_count(struct rr_text t)
+{
+    size_t n = t.len, i;
+    uint64_t v;
+
+    /* Bytes 10xxxxxx go on with a character; all others begin one. */
+    for (i = 0; i + 8 <= t.len; i += 8) {
+        memcpy(&v, t.data + i, 8);
+        v = v >> 7 & ~(v >> 6) & EIGHT(1);
+        n -= v * EIGHT(1) >> 56; /* the sum of eight bytes that are 0 or 1 */
+    }
+    for (; i < t.len; i++) n -= ((unsigned char)t.data[i] & 0xC0) == 0x80;
+    return n;
+}
+
 unsigned rr_utf8_put(char out[4], uint32_t cp)
 {
     if (cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF)) cp = 0xFFFD; /* not characters */

@@ -217,8 +217,11 @@ static bool begins_list(const struct scan *s)
 /* The quotation mark that ends the string begun before p, or end. */
 static const char *string_end(const char *p, const char *end)
 {
-    for (; p < end && *p != '"'; p++)
+    for (; p < end; p++) {
+        p += rr_text_plain(p, (size_t)(end - p));
+        if (p == end || *p == '"') return p;
         if (*p == '\\' && p + 1 < end) p++;
+    }
     return p;
 }
 

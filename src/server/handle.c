@@ -154,15 +154,6 @@ static void engine_problem(struct rr_job *job)
     if (p->status == 429 || p->status == 503) p->retry_after = rr_server_retry_after(s, job->x);
 }
 
-static size_t count_characters(struct rr_text t)
-{
-    size_t n = 0, i;
-
-    for (i = 0; i < t.len; i++)
-        if (((unsigned char)t.data[i] & 0xC0) != 0x80) n++;
-    return n;
-}
-
 static unsigned long long ms(uint64_t ns)
 {
     return ns / RR_MILLISECOND;
@@ -179,8 +170,8 @@ static void set_compute_headers(struct rr_job *job, const struct rr_access *a, u
     for (i = 0; i < job->ask.n_groups; i++) {
         const struct rr_group *g = &job->ask.groups[i];
 
-        characters += count_characters(g->query) * g->n_docs;
-        for (k = 0; k < g->n_docs; k++) characters += count_characters(g->docs[k]);
+        characters += rr_utf8_count(g->query) * g->n_docs;
+        for (k = 0; k < g->n_docs; k++) characters += rr_utf8_count(g->docs[k]);
     }
     rr_http_header(x, "x-compute-type", "%s", info->device);
     rr_http_header(x, "x-compute-time", "%llu", ms(t->total_ns));
