@@ -24,20 +24,23 @@ static unsigned line_of(struct rr_text text, size_t at)
     return line;
 }
 
-/* Walks over the bytes without understanding more than strings and brackets: refuses what is nested
- * deeper than max, and NUL bytes, which jansson takes for the end of the text. */
+/* Walks over the bytes without understanding more than strings and brackets: refuses NUL bytes,
+ * which jansson takes for the end of the text, and what is nested deeper than max. */
 static int scan(struct rr_json_lift *lift, unsigned max, struct rr_error *err)
 {
     struct rr_text text = lift->text;
+    const char *nul = text.len ? memchr(text.data, 0, text.len) : NULL;
     unsigned depth = 0;
     size_t i;
 
+    if (nul)
+        return rr_fail(err, RR_EFORMAT, "JSON has a NUL byte at line %u",
+                       line_of(text, (size_t)(nul - text.data)));
     for (i = 0; i < text.len; i++) {
         char c = text.data[i];
 
         if (c == '"') {
             i = rr_lift_string(lift, i + 1);
-            c = i < text.len ? text.data[i] : '"';
         } else if (c == '[' || c == '{') {
             if (++depth > max) {
                 return rr_fail(err, RR_ETOOBIG, "JSON is nested deeper than %u levels at line %u",
@@ -46,8 +49,6 @@ static int scan(struct rr_json_lift *lift, unsigned max, struct rr_error *err)
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
         }
-        if (c == 0)
-            return rr_fail(err, RR_EFORMAT, "JSON has a NUL byte at line %u", line_of(text, i));
     }
     return RR_OK;
 }

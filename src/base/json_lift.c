@@ -63,25 +63,27 @@ static size_t decode_escape(const char *p, size_t n, char out[4], unsigned *put)
     return 12;
 }
 
-/* Decodes a string that has been looked at: no escape in it is bad. */
+/* Decodes s into out, which has room for s.len bytes: the length, or SIZE_MAX when an escape is bad
+ * or a character does not belong into a string. */
 static size_t decode(struct rr_text s, char *out)
 {
     size_t len = 0;
     unsigned put = 0;
 
-    while (s.len) {
+    for (;;) {
         size_t n = rr_text_plain(s.data, s.len);
 
         memcpy(out + len, s.data, n);
         len += n;
-        if (n < s.len) {
-            n += decode_escape(s.data + n, s.len - n, out + len, &put);
-            len += put;
-        }
+        s.data += n;
+        s.len -= n;
+        if (!s.len) return len;
+        n = s.data[0] == '\\' ? decode_escape(s.data, s.len, out + len, &put) : 0;
+        if (!n) return SIZE_MAX;
+        len += put;
         s.data += n;
         s.len -= n;
     }
-    return len;
 }
 
 /* ---- finding ------------------------------------------------------------------------------ */
@@ -97,11 +99,11 @@ static bool like_mark(const char *s, size_t len)
     return len && (s[0] == MARK || (len >= 6 && memcmp(s, "\\u007", 5) == 0));
 }
 
-static void add(struct rr_json_lift *lift, const struct rr_lifted *s)
+static void add(struct rr_json_lift *lift, size_t at, size_t len)
 {
     if (lift->n == lift->cap) {
         size_t cap = lift->cap ? lift->cap * 2 : 32;
-        void *grown = rr_realloc(RR_MEM_JSON, lift->strings, cap, sizeof(*s));
+        void *grown = rr_realloc(RR_MEM_JSON, lift->strings, cap, sizeof(*lift->strings));
 
         if (!grown) {
             lift->unsafe = true;
@@ -110,36 +112,18 @@ static void add(struct rr_json_lift *lift, const struct rr_lifted *s)
         lift->strings = grown;
         lift->cap = cap;
     }
-    lift->strings[lift->n++] = *s;
-    lift->bytes += s->len;
+    lift->strings[lift->n++] = (struct rr_text){ lift->text.data + at, len };
+    lift->bytes += len;
 }
 
 size_t rr_lift_string(struct rr_json_lift *lift, size_t from)
 {
-    const char *text = lift->text.data;
-    size_t len = lift->text.len, at = from, escaped = 0;
-    struct rr_lifted s = { .at = from };
-    bool good = true;
+    const char *s = lift->text.data + from;
+    size_t len = rr_text_string_end(s, lift->text.len - from), end = from + len;
 
-    for (;;) {
-        char out[4];
-        unsigned put = 0;
-        size_t n;
-
-        at += rr_text_plain(text + at, len - at);
-        if (at == len || text[at] == '"' || text[at] == 0) break;
-        n = text[at] == '\\' ? decode_escape(text + at, len - at, out, &put) : 0;
-        good = good && n;
-        escaped += n - put;
-        at += n ? n : text[at] == '\\' && at + 1 < len && text[at + 1] ? 2 : 1;
-    }
-    s.len = at - from;
-    s.decoded = s.len - escaped;
-    if (like_mark(text + from, s.len)) lift->unsafe = true;
-    if (!good || s.len < LONG || at == len || text[at] == 0 || is_key(lift->text, at + 1))
-        return at;
-    if (rr_utf8_invalid((struct rr_text){ text + from, s.len }) == SIZE_MAX) add(lift, &s);
-    return at;
+    if (like_mark(s, len)) lift->unsafe = true;
+    if (len >= LONG && end < lift->text.len && !is_key(lift->text, end + 1)) add(lift, from, len);
+    return end;
 }
 
 /* ---- taking out, putting back ------------------------------------------------------------- */
@@ -151,39 +135,41 @@ bool rr_lift_worth(const struct rr_json_lift *lift)
 
 void rr_lift_hollow(const struct rr_json_lift *lift, struct rr_buf *out)
 {
-    const char *text = lift->text.data;
-    size_t at = 0, i;
+    const char *at = lift->text.data;
+    size_t i;
 
     rr_buf_init(out, RR_MEM_JSON, SIZE_MAX / 2);
     rr_buf_reserve(out, lift->text.len - lift->bytes + lift->n * MARK_LEN);
     for (i = 0; i < lift->n; i++) {
+        const struct rr_text *s = &lift->strings[i];
         char mark[MARK_LEN + 1];
 
-        rr_buf_put(out, text + at, lift->strings[i].at - at);
+        rr_buf_put(out, at, (size_t)(s->data - at));
         snprintf(mark, sizeof(mark), "%c%08x", MARK, (unsigned)i);
         rr_buf_put(out, mark, MARK_LEN);
-        at = lift->strings[i].at + lift->strings[i].len;
+        at = s->data + s->len;
     }
-    rr_buf_put(out, text + at, lift->text.len - at);
+    rr_buf_put(out, at, (size_t)(lift->text.data + lift->text.len - at));
 }
 
 static int fill_string(const struct rr_json_lift *lift, struct rr_buf *scratch, json_t *v)
 {
     const char *mark = json_string_value(v);
-    const struct rr_lifted *s;
-    struct rr_text raw;
+    struct rr_text s;
     size_t i = 0, k;
     char *out;
 
     if (mark[0] != MARK) return 0;
     for (k = 1; k < MARK_LEN; k++)
         i = i * 16 + (size_t)(mark[k] <= '9' ? mark[k] - '0' : mark[k] - 'a' + 10);
-    s = &lift->strings[i];
-    raw = (struct rr_text){ lift->text.data + s->at, s->len };
-    if (s->decoded == s->len) return json_string_setn_nocheck(v, raw.data, raw.len);
+    s = lift->strings[i];
+    if (rr_utf8_invalid(s) != SIZE_MAX) return -1;
+    if (rr_text_plain(s.data, s.len) == s.len) return json_string_setn_nocheck(v, s.data, s.len);
     rr_buf_clear(scratch);
-    out = rr_buf_reserve(scratch, s->decoded);
-    return out ? json_string_setn_nocheck(v, out, decode(raw, out)) : -1;
+    out = rr_buf_reserve(scratch, s.len);
+    if (!out) return -1;
+    s = (struct rr_text){ out, decode(s, out) };
+    return s.len == SIZE_MAX ? -1 : json_string_setn_nocheck(v, s.data, s.len);
 }
 
 static int fill(const struct rr_json_lift *lift, struct rr_buf *scratch, json_t *v)

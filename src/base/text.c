@@ -69,26 +69,41 @@ size_t rr_utf8_invalid(struct rr_text t)
     return SIZE_MAX;
 }
 
-#define EIGHT(byte) ((byte) * UINT64_C(0x0101010101010101))
+/* Blocks of a fixed size without a branch inside: compilers make vector code of these loops. */
+enum { BLOCK = 32 };
 
-/* Nonzero when one of the eight bytes is zero. */
-static uint64_t has_zero(uint64_t v)
+static bool plain_block(const unsigned char *p)
 {
-    return (v - EIGHT(1)) & ~v & EIGHT(0x80);
+    unsigned char found = 0;
+    int i;
+
+    for (i = 0; i < BLOCK; i++) found |= (p[i] < 0x20) | (p[i] == '"') | (p[i] == '\\');
+    return !found;
 }
 
 size_t rr_text_plain(const char *s, size_t n)
 {
-    size_t i;
-    uint64_t v;
+    const unsigned char *p = (const unsigned char *)s;
+    size_t i = 0;
 
-    for (i = 0; i + 8 <= n; i += 8) {
-        memcpy(&v, s + i, 8);
-        if (has_zero(v ^ EIGHT('"')) | has_zero(v ^ EIGHT('\\')) | has_zero(v & EIGHT(0xE0))) break;
-    }
-    while (i < n && (unsigned char)s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') i++;
+    while (i + BLOCK <= n && plain_block(p + i)) i += BLOCK;
+    while (i < n && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') i++;
     return i;
 }
+
+size_t rr_text_string_end(const char *s, size_t n)
+{
+    const char *quote = s, *p;
+
+    while ((quote = n ? memchr(quote, '"', n - (size_t)(quote - s)) : NULL)) {
+        for (p = quote; p > s && p[-1] == '\\'; p--) continue;
+        if ((quote - p) % 2 == 0) return (size_t)(quote - s);
+        quote++; /* it belongs to an escape */
+    }
+    return n;
+}
+
+#define EIGHT(byte) ((byte)*UINT64_C(0x0101010101010101))
 
 size_t rr_utf8_count(struct rr_text t)
 {

@@ -33,6 +33,10 @@ size_t rr_utf8_invalid(struct rr_text t);
  * quotation mark, backslash or control character. */
 size_t rr_text_plain(const char *s, size_t n);
 
+/* Length of the JSON string that begins at s, after its quotation mark: up to the one that ends it,
+ * or n when there is none. */
+size_t rr_text_string_end(const char *s, size_t n);
+
 /* Characters of valid UTF-8. */
 size_t rr_utf8_count(struct rr_text t);
 

@@ -154,6 +154,8 @@ static void engine_problem(struct rr_job *job)
     if (p->status == 429 || p->status == 503) p->retry_after = rr_server_retry_after(s, job->x);
 }
 
+#define USUAL_REPLY (64 * 1024) /* most bytes that are reserved at once for a reply */
+
 static unsigned long long ms(uint64_t ns)
 {
     return ns / RR_MILLISECOND;
@@ -232,6 +234,7 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
     rr_access_results(log, job);
     reply.timings = log->timings;
     x->status = 200;
+    rr_buf_reserve(&x->reply, RR_MIN(x->body_bytes + 64 * job->ask.n_pairs, USUAL_REPLY));
     job->ask.dialect->render(&reply, &x->reply);
     if (x->reply.failed) { /* memory, or a score that is not finite */
         rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");

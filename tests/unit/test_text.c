@@ -132,6 +132,32 @@ static void test_plain_and_count(void **state)
     assert_int_equal(rr_text_plain(NULL, 0), 0);
 }
 
+static void test_string_end(void **state)
+{
+    static const struct {
+        const char *in;
+        size_t end;
+        const char *why;
+    } cases[] = {
+        { "", 0, "nothing" },
+        { "\"", 0, "an empty string" },
+        { "ab\"c\"", 2, "the first one" },
+        { "abc", 3, "none" },
+        { "a\\\"b\"", 4, "one in an escape" },
+        { "a\\\\\"b", 3, "a backslash in an escape before it" },
+        { "\\\\\\\"\"", 4, "three backslashes" },
+        { "\\\"", 2, "only one in an escape" },
+        { "\\", 1, "half an escape" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++)
+        if (rr_text_string_end(cases[i].in, strlen(cases[i].in)) != cases[i].end)
+            fail_msg("%s", cases[i].why);
+    assert_int_equal(rr_text_string_end(NULL, 0), 0);
+}
+
 static void test_nearest(void **state)
 {
     static const char *const names[] = { "model", "max-length", "port",
@@ -172,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_character_round_trips),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_plain_and_count),
+        cmocka_unit_test(test_string_end),
     };
 
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
