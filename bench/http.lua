@@ -7,14 +7,14 @@ local plain = { ["é"] = "e", ["è"] = "e" }
 local escaped = { ["é"] = "\\u00e9", ["è"] = "\\u00e8" }
 local form = os.getenv("FORM") or "plain"
 local count, chars = tonumber(os.getenv("DOCS") or 20), tonumber(os.getenv("CHARS") or 500)
-local pause = tonumber(os.getenv("DELAY") or 0)
 
 local function length(s) -- in characters
     return #s:gsub("[\128-\191]", "")
 end
 
 local function text(seed)
-    local out, n, k = {}, 0, seed
+    local out, k = { seed .. " " }, seed
+    local n = #out[1]
     while n < chars do
         k = (k * 7 + seed + n) % #words
         local word = n + length(words[k + 1]) <= chars and words[k + 1] .. " " or "."
@@ -32,9 +32,15 @@ for i = 1, count do documents[i] = text(i) end
 wrk.method = "POST"
 wrk.path = "/v1/rerank"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = '{"query":"Comment installer un serveur web ?","documents":[' ..
-           table.concat(documents, ",") .. "]}"
 
-if pause > 0 then
-    function delay() return pause end
+local head = '{"query":"Comment installer un serveur web ?'
+local tail = '","documents":[' .. table.concat(documents, ",") .. "]}"
+wrk.body = head .. tail
+
+if os.getenv("UNIQUE") then
+    local n = 0
+    function request()
+        n = n + 1
+        return wrk.format(nil, nil, nil, head .. n .. tail)
+    end
 end

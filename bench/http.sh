@@ -72,7 +72,7 @@ null_device() {
 
 # The two in turns; the documents make pairs of nearly equal length, as "rerankd bench" does.
 starter() {
-    export FORM=utf8
+    export FORM=utf8 UNIQUE=1
     start --log-level info
     wrk -t1 -c1 -d1s -s "$here/http.lua" "$url" > /dev/null
     tokens=$(curl -s "$url/metrics" | awk '/^rerank_pair_tokens_sum/ { t = $2 }
