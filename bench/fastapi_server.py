@@ -45,7 +45,8 @@ def serve(args):
         top_k: int | None = 5
 
     torch.set_num_threads(args.threads)
-    model = CrossEncoder(args.model, max_length=512, device="cpu")
+    model = CrossEncoder(args.model, max_length=512, device="cpu",
+                         model_kwargs={"dtype": torch.float32})
     app = FastAPI()
 
     @app.get("/health")
