@@ -45,7 +45,7 @@ LAYERS = {
 }
 # Files whose libraries differ from those of their layer.
 LIBRARIES_OF = {
-    r"src/base/json\.[ch]": ["jansson.h"],
+    r"src/base/json(_lift)?\.[ch]": ["jansson.h"],
     r"src/base/text\.[ch]": ["utf8proc.h"],
     r"src/server/http_mhd\.c": ["jansson.h", "microhttpd.h"],
     r"src/hub/(http\.[ch]|fetch\.c|pull\.c)": ["curl/curl.h"],

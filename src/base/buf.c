@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/decimal.h"
+#include "base/text.h"
+
 #define FIRST_CAP ((size_t)256)
 
 void rr_buf_init(struct rr_buf *b, enum rr_mem_tag tag, size_t limit)
@@ -114,7 +117,7 @@ char *rr_buf_take(struct rr_buf *b, size_t *len)
     return data;
 }
 
-/* What stands for c inside a JSON string, NULL when c stands for itself. */
+/* What stands inside a JSON string for c, which may not stand there itself. */
 static const char *json_escape(unsigned char c, char hex[7])
 {
     static const char digits[] = "0123456789abcdef";
@@ -129,7 +132,6 @@ static const char *json_escape(unsigned char c, char hex[7])
     case '\t': return "\\t";
     default: break;
     }
-    if (c >= 0x20) return NULL;
     memcpy(hex, "\\u00", 4);
     hex[4] = digits[c >> 4];
     hex[5] = digits[c & 15];
@@ -139,19 +141,19 @@ static const char *json_escape(unsigned char c, char hex[7])
 
 void rr_buf_json_string(struct rr_buf *b, struct rr_text s)
 {
-    size_t start = 0, i;
     char hex[7];
+    size_t plain;
 
+    rr_buf_reserve(b, s.len + 2); /* once, when nothing needs an escape */
     rr_buf_putc(b, '"');
-    for (i = 0; i < s.len; i++) {
-        const char *escape = json_escape((unsigned char)s.data[i], hex);
-
-        if (!escape) continue;
-        rr_buf_put(b, s.data + start, i - start);
-        rr_buf_puts(b, escape);
-        start = i + 1;
+    for (;;) {
+        plain = rr_text_plain(s.data, s.len);
+        rr_buf_put(b, s.data, plain);
+        if (plain == s.len) break;
+        rr_buf_puts(b, json_escape((unsigned char)s.data[plain], hex));
+        s.data += plain + 1;
+        s.len -= plain + 1;
     }
-    if (s.len > start) rr_buf_put(b, s.data + start, s.len - start);
     rr_buf_putc(b, '"');
 }
 
@@ -166,6 +168,10 @@ void rr_buf_json_double(struct rr_buf *b, double v)
 
     if (!isfinite(v)) {
         b->failed = true;
+        return;
+    }
+    if (rr_decimal_short(v, text)) {
+        rr_buf_puts(b, text);
         return;
     }
     do {

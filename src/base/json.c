@@ -9,33 +9,42 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/json_lift.h"
 #include "base/mem.h"
 
 /* Set when jansson asked for memory in vain on this thread: it does not always say so. */
 static _Thread_local bool alloc_failed;
 
-/* Walks over the bytes without understanding more than strings and brackets: refuses what is nested
- * deeper than max, and NUL bytes, which jansson takes for the end of the text. */
-static int scan(struct rr_text text, unsigned max, struct rr_error *err)
+static unsigned line_of(struct rr_text text, size_t at)
 {
-    unsigned depth = 0, line = 1;
-    bool in_string = false;
+    unsigned line = 1;
     size_t i;
 
+    for (i = 0; i < at; i++) line += text.data[i] == '\n';
+    return line;
+}
+
+/* Walks over the bytes without understanding more than strings and brackets: refuses NUL bytes,
+ * which jansson takes for the end of the text, and what is nested deeper than max. */
+static int scan(struct rr_json_lift *lift, unsigned max, struct rr_error *err)
+{
+    struct rr_text text = lift->text;
+    const char *nul = text.len ? memchr(text.data, 0, text.len) : NULL;
+    unsigned depth = 0;
+    size_t i;
+
+    if (nul)
+        return rr_fail(err, RR_EFORMAT, "JSON has a NUL byte at line %u",
+                       line_of(text, (size_t)(nul - text.data)));
     for (i = 0; i < text.len; i++) {
         char c = text.data[i];
 
-        if (c == '\n') line++;
-        if (c == 0) return rr_fail(err, RR_EFORMAT, "JSON has a NUL byte at line %u", line);
-        if (in_string) {
-            if (c == '\\' && i + 1 < text.len && text.data[i + 1]) i++;
-            if (c == '"') in_string = false;
-        } else if (c == '"') {
-            in_string = true;
+        if (c == '"') {
+            i = rr_lift_string(lift, i + 1);
         } else if (c == '[' || c == '{') {
             if (++depth > max) {
                 return rr_fail(err, RR_ETOOBIG, "JSON is nested deeper than %u levels at line %u",
-                               max, line);
+                               max, line_of(text, i));
             }
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
@@ -63,29 +72,58 @@ static const char *syntax_problem(const json_error_t *e)
     return "has a syntax error";
 }
 
+/* The tree without its long strings, then with them; NULL when that fails for whatever reason. */
+static json_t *parse_lifted(const struct rr_json_lift *lift, size_t flags)
+{
+    struct rr_buf hollow;
+    json_t *tree = NULL;
+    json_error_t e;
+
+    rr_lift_hollow(lift, &hollow);
+    if (!hollow.failed) tree = json_loadb(hollow.data, hollow.len, flags, &e);
+    rr_buf_free(&hollow);
+    if (tree && rr_lift_fill(lift, tree)) {
+        json_decref(tree);
+        tree = NULL;
+    }
+    return tree;
+}
+
+/* What jansson says of the text as it stands. */
+static json_t *parse_whole(struct rr_text text, size_t flags, struct rr_error *err, int *rc)
+{
+    json_error_t e;
+    json_t *tree;
+
+    /* jansson takes NULL for a mistake, not for nothing. */
+    tree = json_loadb(text.len ? text.data : "", text.len, flags, &e);
+    if (tree) return tree;
+    if (alloc_failed || !e.text[0] || json_error_code(&e) == json_error_out_of_memory)
+        *rc = RR_ENOMEM;
+    else
+        *rc = rr_fail(err, RR_EFORMAT, "JSON %s at line %d, column %d", syntax_problem(&e), e.line,
+                      e.column);
+    return NULL;
+}
+
 int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
                   enum rr_json_duplicates dup, struct rr_error *err)
 {
     size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
-    json_error_t e;
+    struct rr_json_lift lift = { .text = text };
     int rc;
 
     *out = NULL;
-    if (max_depth == 0) max_depth = RR_JSON_DEPTH;
-    rc = scan(text, max_depth, err);
-    if (rc) return rc;
+    rc = scan(&lift, max_depth ? max_depth : RR_JSON_DEPTH, err);
     if (dup == RR_JSON_DUP_REJECT) flags |= JSON_REJECT_DUPLICATES;
     alloc_failed = false;
-    /* jansson takes NULL for a mistake, not for nothing. */
-    *out = json_loadb(text.len ? text.data : "", text.len, flags, &e);
-    if (*out && !alloc_failed) return RR_OK;
+    if (!rc && rr_lift_worth(&lift)) *out = parse_lifted(&lift, flags);
+    rr_lift_free(&lift);
+    if (!rc && !*out && !alloc_failed) *out = parse_whole(text, flags, err, &rc);
+    if (!alloc_failed && rc != RR_ENOMEM) return rc;
     json_decref(*out); /* a tree made with a failed allocation may lack something */
     *out = NULL;
-    if (alloc_failed || !e.text[0] || json_error_code(&e) == json_error_out_of_memory) {
-        return rr_fail(err, RR_ENOMEM, "out of memory while reading JSON");
-    }
-    return rr_fail(err, RR_EFORMAT, "JSON %s at line %d, column %d", syntax_problem(&e), e.line,
-                   e.column);
+    return rr_fail(err, RR_ENOMEM, "out of memory while reading JSON");
 }
 
 const char *rr_json_type_name(const json_t *v)

@@ -69,6 +69,57 @@ size_t rr_utf8_invalid(struct rr_text t)
     return SIZE_MAX;
 }
 
+/* Blocks of a fixed size without a branch inside: compilers make vector code of these loops. */
+enum { BLOCK = 32 };
+
+static bool plain_block(const unsigned char *p)
+{
+    unsigned char found = 0;
+    int i;
+
+    for (i = 0; i < BLOCK; i++) found |= (p[i] < 0x20) | (p[i] == '"') | (p[i] == '\\');
+    return !found;
+}
+
+size_t rr_text_plain(const char *s, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    size_t i = 0;
+
+    while (i + BLOCK <= n && plain_block(p + i)) i += BLOCK;
+    while (i < n && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') i++;
+    return i;
+}
+
+size_t rr_text_string_end(const char *s, size_t n)
+{
+    const char *quote = s, *p;
+
+    while ((quote = n ? memchr(quote, '"', n - (size_t)(quote - s)) : NULL)) {
+        for (p = quote; p > s && p[-1] == '\\'; p--) continue;
+        if ((quote - p) % 2 == 0) return (size_t)(quote - s);
+        quote++; /* it belongs to an escape */
+    }
+    return n;
+}
+
+#define EIGHT(byte) ((byte)*UINT64_C(0x0101010101010101))
+
+size_t rr_utf8_count(struct rr_text t)
+{
+    size_t n = t.len, i;
+    uint64_t v;
+
+    /* Bytes 10xxxxxx go on with a character; all others begin one. */
+    for (i = 0; i + 8 <= t.len; i += 8) {
+        memcpy(&v, t.data + i, 8);
+        v = v >> 7 & ~(v >> 6) & EIGHT(1);
+        n -= v * EIGHT(1) >> 56; /* the sum of eight bytes that are 0 or 1 */
+    }
+    for (; i < t.len; i++) n -= ((unsigned char)t.data[i] & 0xC0) == 0x80;
+    return n;
+}
+
 unsigned rr_utf8_put(char out[4], uint32_t cp)
 {
     if (cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF)) cp = 0xFFFD; /* not characters */

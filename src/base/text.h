@@ -29,6 +29,17 @@ bool rr_text_blank(struct rr_text t);
  * SIZE_MAX. */
 size_t rr_utf8_invalid(struct rr_text t);
 
+/* Length of the stretch at s that a JSON string may hold as it is: it ends before the first
+ * quotation mark, backslash or control character. */
+size_t rr_text_plain(const char *s, size_t n);
+
+/* Length of the JSON string that begins at s, after its quotation mark: up to the one that ends it,
+ * or n when there is none. */
+size_t rr_text_string_end(const char *s, size_t n);
+
+/* Characters of valid UTF-8. */
+size_t rr_utf8_count(struct rr_text t);
+
 /* Decodes the character at s (n > 0 bytes left, valid UTF-8): its length, and the code point. */
 static inline unsigned rr_utf8_next(const char *s, size_t n, uint32_t *cp)
 {

@@ -214,14 +214,6 @@ static bool begins_list(const struct scan *s)
     return false;
 }
 
-/* The quotation mark that ends the string begun before p, or end. */
-static const char *string_end(const char *p, const char *end)
-{
-    for (; p < end && *p != '"'; p++)
-        if (*p == '\\' && p + 1 < end) p++;
-    return p;
-}
-
 static int end_list(struct scan *s, size_t max, struct rr_problem *p)
 {
     char path[16];
@@ -244,7 +236,7 @@ static int count(struct rr_text text, size_t max_documents, struct rr_problem *p
         switch (*p) {
         case '"':
             if (!s.list_depth) s.key = p + 1;
-            p = string_end(p + 1, end);
+            p += 1 + rr_text_string_end(p + 1, (size_t)(end - p - 1));
             if (!s.list_depth) s.key_len = (size_t)(p - s.key);
             break;
         case ',':

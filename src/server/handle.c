@@ -154,14 +154,7 @@ static void engine_problem(struct rr_job *job)
     if (p->status == 429 || p->status == 503) p->retry_after = rr_server_retry_after(s, job->x);
 }
 
-static size_t count_characters(struct rr_text t)
-{
-    size_t n = 0, i;
-
-    for (i = 0; i < t.len; i++)
-        if (((unsigned char)t.data[i] & 0xC0) != 0x80) n++;
-    return n;
-}
+#define USUAL_REPLY (64 * 1024) /* most bytes that are reserved at once for a reply */
 
 static unsigned long long ms(uint64_t ns)
 {
@@ -179,8 +172,8 @@ static void set_compute_headers(struct rr_job *job, const struct rr_access *a, u
     for (i = 0; i < job->ask.n_groups; i++) {
         const struct rr_group *g = &job->ask.groups[i];
 
-        characters += count_characters(g->query) * g->n_docs;
-        for (k = 0; k < g->n_docs; k++) characters += count_characters(g->docs[k]);
+        characters += rr_utf8_count(g->query) * g->n_docs;
+        for (k = 0; k < g->n_docs; k++) characters += rr_utf8_count(g->docs[k]);
     }
     rr_http_header(x, "x-compute-type", "%s", info->device);
     rr_http_header(x, "x-compute-time", "%llu", ms(t->total_ns));
@@ -241,6 +234,7 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
     rr_access_results(log, job);
     reply.timings = log->timings;
     x->status = 200;
+    rr_buf_reserve(&x->reply, RR_MIN(x->body_bytes + 64 * job->ask.n_pairs, USUAL_REPLY));
     job->ask.dialect->render(&reply, &x->reply);
     if (x->reply.failed) { /* memory, or a score that is not finite */
         rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");

@@ -275,6 +275,8 @@ static enum MHD_Result on_headers(struct connection_exchange *c, const char *url
     }
     if (c->discard && (f.transfers || (length && (f.expects || length > SMALL_BODY))))
         return refuse_now(c);
+    /* Only announced so far: a large body gets its memory as it comes. */
+    if (length && !c->discard) rr_buf_reserve(&c->x.body, RR_MIN((size_t)length, SMALL_BODY));
     return MHD_YES;
 }
 

@@ -6,12 +6,14 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/decimal.h"
 #include "base/text.h"
 #include "support/fault.h"
 
@@ -224,6 +226,54 @@ static int write_and_take(void *user)
     return p ? RR_OK : RR_ENOMEM;
 }
 
+/* The same digits as printf's, which is what other values than these are written with. */
+static void check_digits(double v)
+{
+    char text[RR_DECIMAL_TEXT], expected[400];
+    int digits = 15;
+
+    if (!rr_decimal_short(v, text)) {
+        if (fabs(v) >= 1e-4 && fabs(v) < 1e6) fail_msg("%a was not written", v);
+        return;
+    }
+    do {
+        snprintf(expected, sizeof(expected), "%.*g", digits++, v);
+    } while (strtod(expected, NULL) != v);
+    if (!strpbrk(expected, ".")) strcat(expected, ".0");
+    if (strcmp(text, expected)) fail_msg("%a became %s, expected %s", v, text, expected);
+}
+
+static void test_common_doubles(void **state)
+{
+    uint64_t bits = 1;
+    int i;
+
+    (void)state;
+    for (i = -14; i < 22; i++) { /* around powers of two and of ten */
+        check_digits(ldexp(1, i));
+        check_digits(nextafter(ldexp(1, i), 0));
+        check_digits(-nextafter(ldexp(1, i), HUGE_VAL));
+        check_digits(pow(10, i));
+        check_digits(nextafter(pow(10, i), 0));
+        check_digits(nextafter(pow(10, i), HUGE_VAL));
+    }
+    for (i = 0; i < 60000; i++) {
+        double u;
+
+        bits = bits * 6364136223846793005u + 1442695040888963407u;
+        u = (double)(bits >> 11) * 0x1p-53;
+        check_digits(u);
+        check_digits(-(double)(float)(40 * u - 20)); /* a logit */
+        check_digits(1 / (1 + exp(20 - 40 * u)));    /* a probability */
+        check_digits(round(u * 1e4) / 1e4);
+        check_digits(1e6 * u);
+    }
+    check_digits(0.5);
+    check_digits(0);
+    check_digits(NAN);
+    check_digits(HUGE_VAL);
+}
+
 static void test_faults(void **state)
 {
     struct fault_report r = fault_each(write_and_take, NULL);
@@ -239,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_append),      cmocka_unit_test(test_printf_of_any_length),
         cmocka_unit_test(test_ceiling),     cmocka_unit_test(test_reserve_and_empty),
         cmocka_unit_test(test_json_string), cmocka_unit_test(test_json_double),
+        cmocka_unit_test(test_common_doubles),
         cmocka_unit_test(test_faults),
     };
 

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,6 +97,119 @@ static void test_nul_is_content(void **state)
     assert_string_equal(err.msg, "JSON has a NUL byte at line 1");
     assert_int_equal(rr_json_parse(&v, (struct rr_text){ NULL, 0 }, 0, RR_JSON_DUP_LAST, &err),
                      RR_EFORMAT);
+}
+
+/* ---- long strings, which take another way ------------------------------------------------- */
+
+static void check_same(const char *text, size_t len, const char *why)
+{
+    size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES;
+    json_error_t e;
+    json_t *expected = json_loadb(text, len, flags, &e), *v;
+    struct rr_error err = { 0 };
+    int rc = rr_json_parse(&v, (struct rr_text){ text, len }, 64, RR_JSON_DUP_REJECT, &err);
+
+    if ((rc == RR_OK) != (expected != NULL))
+        fail_msg("%s: %d, %s; jansson: %s; in %.*s", why, rc, err.msg, e.text, (int)len, text);
+    if (expected && !json_equal(v, expected))
+        fail_msg("%s: trees differ, %.*s", why, (int)len, text);
+    if (!expected && !strstr(err.msg, "column")) fail_msg("%s: no place in \"%s\"", why, err.msg);
+    json_decref(expected);
+    json_decref(v);
+}
+
+#define TEN "0123456789"
+#define SIXTY TEN TEN TEN TEN TEN TEN
+#define LONG SIXTY TEN
+
+static void test_long_strings(void **state)
+{
+    static const struct {
+        const char *in, *why;
+    } cases[] = {
+        { "\"" LONG "\"", "alone" },
+        { "[\"" LONG "\",\"" LONG "a\",\"" LONG "\"]", "each in its place" },
+        { "{\"" LONG "\": 1, \"b\": \"" LONG "\"}", "a long key stays" },
+        { "{\"" LONG "\" \t\r\n: \"" LONG "\"}", "a key with blanks after it" },
+        { "{\"" LONG "\": 1, \"" LONG "\": \"" LONG "\"}", "a long key twice" },
+        { "[\"" LONG "\", \"\x7f"
+          "00000000\"]",
+          "a string like a mark" },
+        { "[\"" LONG "\", \"\\u007f00000000\"]", "the same in an escape" },
+        { "[\"" LONG "\", \"\\u007F00000000\"]", "and in capitals" },
+        { "[\"\x7f" LONG "\"]", "a long one like a mark" },
+        { "[\"" LONG "\\n\\r\\t\\b\\f\\/\\\\\\\"\"]", "all short escapes" },
+        { "[\"" LONG "\\u00e9\\u0000\\uD83D\\uDE00\\uFFFF\"]", "numbered escapes" },
+        { "[\"" LONG "\\ud83d\"]", "half a pair" },
+        { "[\"" LONG "\\ud83d\\u0041\"]", "half a pair, then a letter" },
+        { "[\"" LONG "\\ude00\"]", "the second half alone" },
+        { "[\"" LONG "\\u12G4\"]", "no digit" },
+        { "[\"" LONG "\\x\"]", "no escape" },
+        { "[\"" LONG "\\", "ends in an escape" },
+        { "[\"" LONG "\\u00", "ends in a number" },
+        { "[\"" LONG "\n\"]", "a control character" },
+        { "[\"" LONG "\xc3\xa9\"]", "UTF-8" },
+        { "[\"" LONG "\xc3\"]", "half a character" },
+        { "[\"" LONG "\xed\xa0\x80\"]", "a surrogate as UTF-8" },
+        { "[\"" LONG "\"", "no end" },
+        { "[\"" LONG "\" \"" LONG "\"]", "no comma" },
+        { "[\"" LONG "\"] x", "more after it" },
+        { "[[[{\"a\":[{\"b\":\"" LONG "\"}]}]]]", "deep" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++)
+        check_same(cases[i].in, strlen(cases[i].in), cases[i].why);
+    assert_int_equal(fault_memory_in_use(), 0);
+}
+
+/* Texts put together at random, most of them nearly right. */
+static void test_random_strings(void **state)
+{
+    static const char *const pieces[] = {
+        LONG,
+        TEN,
+        "\\n",
+        "\\\"",
+        "\\\\",
+        "\\u00e9",
+        "\\ud83d\\ude00",
+        "\xc3\xa9",
+        "\\u0000",
+        "\xf0\x9f\x98\x80",
+        "\",\"",
+        "\"],[\"",
+        SIXTY,
+        "\\u007f",
+        "\x7f" TEN,
+        "\",{\"k\":\"",
+        "\\ud83d",
+        "\xff",
+        "\\",
+        "\t",
+        "\"",
+    };
+    uint32_t seed = 1, n;
+    char text[2048];
+
+    (void)state;
+    for (n = 0; n < 20000; n++) {
+        size_t len = 0, k, parts;
+        /* the last ones are seldom right */
+        size_t choice = n % 3 ? 13 : RR_COUNT(pieces);
+
+        seed = seed * 1664525 + 1013904223;
+        parts = seed >> 28;
+        len = (size_t)snprintf(text, sizeof(text), "[\"");
+        for (k = 0; k < parts; k++) {
+            seed = seed * 1664525 + 1013904223;
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s",
+                                    pieces[(seed >> 8) % choice]);
+        }
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "\"]");
+        check_same(text, len, "random");
+    }
 }
 
 static int parse_nested(const char *open, const char *close, size_t n, unsigned max)
@@ -251,13 +365,32 @@ static void test_faults(void **state)
     assert_int_equal(r.survived, 0);
 }
 
+/* Without the memory to lift strings jansson reads them where they are. */
+static void test_faults_of_long_strings(void **state)
+{
+    char text[] = "{\"a\": [\"" LONG "\", \"" LONG LONG "\\n\"]}";
+    struct fault_report r = fault_each(parse_config, text);
+
+    (void)state;
+    assert_true(r.allocations >= 8);
+    assert_true(r.survived >= 1);
+    assert_int_equal(fault_memory_in_use(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),          cmocka_unit_test(test_duplicates),
-        cmocka_unit_test(test_nul_is_content), cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_getters),        cmocka_unit_test(test_getter_errors),
-        cmocka_unit_test(test_type_names),     cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_nul_is_content),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_getters),
+        cmocka_unit_test(test_getter_errors),
+        cmocka_unit_test(test_type_names),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_long_strings),
+        cmocka_unit_test(test_random_strings),
+        cmocka_unit_test(test_faults_of_long_strings),
     };
 
     rr_json_init();

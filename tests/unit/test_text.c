@@ -106,6 +106,58 @@ static void test_every_character_round_trips(void **state)
     assert_memory_equal(out, "\xef\xbf\xbd", 3);
 }
 
+/* Both read eight bytes at a time: every length, every place of the byte that matters. */
+static void test_plain_and_count(void **state)
+{
+    char text[40];
+    size_t len, at;
+    int byte;
+
+    (void)state;
+    for (byte = 0; byte < 256; byte++) {
+        bool stops = byte < 0x20 || byte == '"' || byte == '\\';
+        size_t counts = (byte & 0xC0) == 0x80 ? 0 : 1;
+
+        for (len = 1; len < sizeof(text); len++) {
+            for (at = 0; at < len; at++) {
+                memset(text, 'a', len);
+                text[at] = (char)byte;
+                assert_int_equal(rr_text_plain(text, len), stops ? at : len);
+                assert_int_equal(rr_utf8_count((struct rr_text){ text, len }), len - 1 + counts);
+            }
+        }
+    }
+    memset(text, 0x80, sizeof(text));
+    assert_int_equal(rr_utf8_count((struct rr_text){ text, sizeof(text) }), 0);
+    assert_int_equal(rr_text_plain(NULL, 0), 0);
+}
+
+static void test_string_end(void **state)
+{
+    static const struct {
+        const char *in;
+        size_t end;
+        const char *why;
+    } cases[] = {
+        { "", 0, "nothing" },
+        { "\"", 0, "an empty string" },
+        { "ab\"c\"", 2, "the first one" },
+        { "abc", 3, "none" },
+        { "a\\\"b\"", 4, "one in an escape" },
+        { "a\\\\\"b", 3, "a backslash in an escape before it" },
+        { "\\\\\\\"\"", 4, "three backslashes" },
+        { "\\\"", 2, "only one in an escape" },
+        { "\\", 1, "half an escape" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++)
+        if (rr_text_string_end(cases[i].in, strlen(cases[i].in)) != cases[i].end)
+            fail_msg("%s", cases[i].why);
+    assert_int_equal(rr_text_string_end(NULL, 0), 0);
+}
+
 static void test_nearest(void **state)
 {
     static const char *const names[] = { "model", "max-length", "port",
@@ -145,6 +197,8 @@ int main(void)
         cmocka_unit_test(test_equal),   cmocka_unit_test(test_blank),
         cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_character_round_trips),
         cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_plain_and_count),
+        cmocka_unit_test(test_string_end),
     };
 
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
