@@ -61,8 +61,8 @@ class rr_result(Structure):
 class rr_info(Structure):
     _fields_ = [("model", c_char * 256), ("path", c_char * 1024), ("architecture", c_char * 64),
                 ("device", c_char * 32), ("device_name", c_char * 128), ("isa", c_char * 32),
-                ("dtype", c_char * 16), ("rescore_dtype", c_char * 16), ("weights_dtype", c_char * 16),
-        ("activation", c_char * 16),
+                ("dtype", c_char * 16), ("rescore_dtype", c_char * 16),
+                ("weights_dtype", c_char * 16), ("activation", c_char * 16),
                 ("fallback_active", c_bool), ("threads", c_uint32), ("prep_threads", c_uint32),
                 ("layers", c_uint32), ("hidden", c_uint32), ("heads", c_uint32),
                 ("intermediate", c_uint32), ("vocab", c_uint32), ("max_length", c_uint32),
