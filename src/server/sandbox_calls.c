@@ -286,14 +286,14 @@ static int add_conditions(scmp_filter_ctx filter)
 
     for (i = 0; i < RR_COUNT(families); i++)
         if (seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i])) < 0)
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0)) < 0)
             return -1;
     bad = seccomp_rule_add(
         filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
         SCMP_A0(SCMP_CMP_MASKED_EQ, (scmp_datum_t)NAMESPACES | CLONE_THREAD, CLONE_THREAD));
     if (bad >= 0)
         bad = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1,
-                               SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+                               SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
     return bad < 0 ? -1 : 0;
 }
 
