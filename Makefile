@@ -114,7 +114,8 @@ ifneq ($(ARCH),$(HOST_ARCH))
 LIB_SRC := $(CPU_SRC) $(filter-out src/base/json.c,$(wildcard src/base/*.c))
 endif
 APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/hub/*.c src/server/*.c))
-SUPPORT_SRC := $(filter-out tests/support/fake_backend.c,$(wildcard tests/support/*.c))
+PLUGIN_SRC := tests/support/fake_backend.c tests/support/failing.c
+SUPPORT_SRC := $(filter-out $(PLUGIN_SRC),$(wildcard tests/support/*.c))
 KERN_SUPPORT_SRC := $(wildcard tests/kern/*/*.c)
 
 objects = $(patsubst %.c,$(OBJ)/%.o,$1)
@@ -126,6 +127,7 @@ APP := $(OBJ)/app.a
 SUPPORT := $(OBJ)/support.a
 KERN_SUPPORT := $(OBJ)/kern_support.a
 FAULT := $(OUT)/tests/unit/librerank_fault.so
+FAILING := $(OUT)/tests/support/libfailing.so
 RERANKD := $(OUT)/rerankd
 
 UNIT := $(call programs,$(wildcard tests/unit/test_*.c))
@@ -205,7 +207,8 @@ $(OUT)/rerank.h.3: include/rerank.h tools/make_man3.py
 
 # Tests of the server, the options and the command line, and fuzz targets, get those objects too;
 # the others cannot even link against them.
-needs_app = $(filter test_server% test_options% test_cli% test_hub% replay_body% replay_hub% replay_gate% replay_http%,$(notdir $1))
+needs_app = $(filter test_server% test_options% test_cli% test_hub% replay_body% replay_hub% replay_gate% replay_http% \
+    replay_options%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 
@@ -251,11 +254,15 @@ $(FAULT): $(OBJ)/tests/support/fake_backend.o
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -o $@ $< $(ALL_LDFLAGS)
 $(filter $(OUT)/tests/unit/test_engine%,$(UNIT)): | $(FAULT)
+# Makes calls of a whole process fail; preloaded.
+$(FAILING): $(OBJ)/tests/support/failing.o
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $< $(ALL_LDFLAGS) -ldl
 
-test-programs: $(TEST_PROGRAMS) $(FAULT)
+test-programs: $(TEST_PROGRAMS) $(FAULT) $(FAILING)
 
 # The battery's cases that need a server under load or faults; SCHEDULE=N or W for the longer ones.
-test-load: $(RERANKD)
+test-load: $(RERANKD) $(FAULT) $(FAILING)
 	$(Q)RERANKD=$(RERANKD) RESULTS=$(OUT)/load.json $(PYTHON) tests/load/run.py $(T)
 .PHONY: test-load
 

@@ -14,6 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "load"))
 import battery  # noqa: E402
 import cases_cache  # noqa: E402,F401
+import cases_device  # noqa: E402,F401
 import cases_http  # noqa: E402,F401
 import cases_life  # noqa: E402,F401
 import cases_load  # noqa: E402,F401
