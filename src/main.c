@@ -269,11 +269,11 @@ static int run_flag(int argc, char **argv)
 }
 
 /* A page of a mapped model file is not there any more: the file was cut, or its disk fails.  Nothing
- * right can be computed from here on.  Only what a signal handler may do. */
+ * right can be computed now.  Only what a signal handler may do. */
 static void lost_file(int signal)
 {
-    static const char line[] = "rerankd: a model file was cut, or cannot be read any more, while it "
-                               "was in use; replace files by rename, and start again\n";
+    static const char line[] = "rerankd: a model file was cut, or cannot be read, while in use; "
+                               "replace files by rename, and start again\n";
 
     (void)signal;
     (void)!write(STDERR_FILENO, line, sizeof(line) - 1);

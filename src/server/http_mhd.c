@@ -124,12 +124,20 @@ static void set_id(struct rr_http *h, struct rr_exchange *x, const char *given)
 
 /* ---- replies ------------------------------------------------------------------------------ */
 
+/* False when there is no memory for it: a reply without one of its headers must not be sent.  The
+ * library takes no empty values. */
+static bool add_header(struct MHD_Response *r, const char *name, const char *value)
+{
+    return !value[0] || MHD_add_response_header(r, name, value) == MHD_YES;
+}
+
 static struct MHD_Response *make_response(struct rr_exchange *x)
 {
     struct MHD_Response *r;
     size_t len = 0;
     char *body = NULL;
     unsigned i;
+    bool ok;
 
     if (x->reply.len) body = rr_buf_take(&x->reply, &len);
     r = body ? MHD_create_response_from_buffer_with_free_callback(len, body, rr_free)
@@ -138,13 +146,13 @@ static struct MHD_Response *make_response(struct rr_exchange *x)
         rr_free(body);
         return NULL;
     }
-    MHD_add_response_header(r, "Content-Type",
-                            x->content_type ? x->content_type : "application/json");
-    MHD_add_response_header(r, "X-Request-Id", x->request_id);
-    for (i = 0; i < x->n_headers; i++)
-        MHD_add_response_header(r, x->headers[i].name, x->headers[i].value);
-    if (x->close) MHD_add_response_header(r, "Connection", "close");
-    return r;
+    ok = add_header(r, "Content-Type", x->content_type ? x->content_type : "application/json") &&
+         add_header(r, "X-Request-Id", x->request_id);
+    for (i = 0; ok && i < x->n_headers; i++)
+        ok = add_header(r, x->headers[i].name, x->headers[i].value);
+    if (ok && (!x->close || add_header(r, "Connection", "close"))) return r;
+    MHD_destroy_response(r);
+    return NULL;
 }
 
 static enum MHD_Result send_reply(struct connection_exchange *c)
