@@ -92,6 +92,7 @@ static const char *head_problem(const struct connection_exchange *c, const char 
     *status = 431;
     if (size > RR_HEAD_MAX) return "request line and headers are longer than 16384 bytes";
     *status = 400;
+    if (!rr_frame_token(method)) return "the method has characters that no method has";
     if (!c->http->known_layout) return NULL;
     if (version <= method || version >= method + size)
         return "the request line is not \"METHOD TARGET HTTP/1.1\"";
