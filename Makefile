@@ -314,6 +314,33 @@ test-arm:
 test-kern: $(KERN)
 	$(Q)tools/run_tests.sh $(call SELECT,$(KERN))
 
+# Lines and branches that the unit tests and the stored fuzz inputs reach; fails below the floor.
+COVERAGE_FLOOR := 75
+coverage:
+	$(MAKE) DEBUG=1 CFLAGS=--coverage LDFLAGS=--coverage OUT=$(OUT)/coverage test-unit
+	$(Q)$(PYTHON) tools/coverage.py $(OUT)/coverage $(COVERAGE_FLOOR)
+
+# Uninitialised and lost memory in what reads untrusted bytes, under valgrind.
+VALGRIND_NAMES := json safetensors config model tok_parts shared_parts options text buf err file registry
+VALGRIND_PROGRAMS = $(foreach n,$(VALGRIND_NAMES),$(filter %/test_$n,$(UNIT)))
+test-valgrind: $(VALGRIND_PROGRAMS)
+	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach t,$(VALGRIND_PROGRAMS),\
+	    'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite$(comma)indirect $t')
+
+# Analysers; what is no defect is switched off here or in the source, with the reason.
+CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
+    --suppress=missingIncludeSystem --suppressions-list=tools/cppcheck.txt -Isrc -Iinclude -D_GNU_SOURCE
+check-static:
+	$(Q)$(CPPCHECK) src include
+	$(Q)shellcheck tools/*.sh bench/run.sh .ci/run
+
+# Two builds in different folders, without any cache: the same program, bit for bit.
+check-repro:
+	$(Q)for n in 1 2; do rm -rf $(OUT)/repro$$n; \
+	    CCACHE_DISABLE=1 $(MAKE) -s OUT=$(OUT)/repro$$n $(OUT)/repro$$n/rerankd || exit 1; done
+	$(Q)cmp $(OUT)/repro1/rerankd $(OUT)/repro2/rerankd && echo "the same bits"
+.PHONY: coverage test-valgrind check-static check-repro
+
 # The OpenAPI document against its standard, and requests made of it against a server.  By hand: it
 # installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
 test-api: $(RERANKD)
