@@ -530,6 +530,7 @@ help:
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
+	@echo "make coverage   lines that tests reach; also test-valgrind, check-static, check-repro"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"

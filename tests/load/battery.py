@@ -46,7 +46,7 @@ row(15, "Fuzz: JSON body to request", "fuzz: tests/fuzz/fuzz_body.c")
 row(16, "Fuzz: text to token ids", "fuzz: tests/fuzz/fuzz_text.c; time: R118")
 row(17, "Fuzz: tokenizer.json, config.json", "fuzz: tests/fuzz/fuzz_tokenizer.c, fuzz_config.c")
 row(18, "Fuzz: safetensors", "fuzz: tests/fuzz/fuzz_safetensors.c")
-row(19, "Fuzz: GGUF", "missing: the format is not supported")
+row(19, "Fuzz: GGUF", "fuzz: tests/fuzz/fuzz_gguf.c")
 row(20, "Fuzz: Redis replies", "fuzz: tests/fuzz/fuzz_redis.c")
 row(21, "Fuzz: options and configuration file", "fuzz: tests/fuzz/fuzz_options.c",
     "unit: test_options/test_refusals, test_file_errors")
@@ -139,7 +139,7 @@ row(88, "Device missing, wrong plugin", "unit: test_registry, test_engine_faults
 row(89, "GPU at full load", "missing: no GPU backend in this version")
 row(90, "CPU against GPU", "missing: no GPU backend in this version")
 row(91, "Damaged safetensors", "unit: test_safetensors", "fuzz: tests/fuzz/fuzz_safetensors.c")
-row(92, "Damaged GGUF", "missing: the format is not supported")
+row(92, "Damaged GGUF", "unit: test_gguf/test_refused", "fuzz: tests/fuzz/fuzz_gguf.c")
 row(93, "Hostile shard names", "unit: test_safetensors/test_shards_lookup")
 row(94, "Weights with NaN, wrong layer count, labels", "unit: test_model/test_damaged, "
     "test_engine_faults/test_not_a_number")
