@@ -268,8 +268,8 @@ static int run_flag(int argc, char **argv)
     return run_command(&rr_cmd_serve, argc, argv);
 }
 
-/* A page of a mapped model file is not there any more: the file was cut, or its disk fails.  Nothing
- * right can be computed now.  Only what a signal handler may do. */
+/* A page of a mapped model file is gone: the file was cut, or its disk fails.  Nothing right can be
+ * computed now.  Only what a signal handler may do. */
 static void lost_file(int signal)
 {
     static const char line[] = "rerankd: a model file was cut, or cannot be read, while in use; "

@@ -594,15 +594,3 @@ const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigne
                               find_header, &s);
     return s.value;
 }
-
-void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)
-{
-    va_list args;
-
-    if (x->n_headers >= RR_HTTP_MAX_HEADERS) return;
-    x->headers[x->n_headers].name = name;
-    va_start(args, fmt);
-    vsnprintf(x->headers[x->n_headers].value, sizeof(x->headers[0].value), fmt, args);
-    va_end(args);
-    x->n_headers++;
-}

@@ -26,18 +26,19 @@ def row(number, title, *where):
 
 row(1, "Both compilers, O0 to O3, no warnings", "check: .ci/run (gcc, clang; -O2 and -O0)")
 row(2, "Whole suite under ASan, UBSan, LSan", "check: make test-san")
-row(3, "Threaded parts under TSan", "check: make test-san (unit tests of engine, server, caches, pool, log "
-    "with 8 clients, cancels, drain)")
+row(3, "Threaded parts under TSan", "check: make test-san (unit tests of engine, server, caches, "
+    "pool, log)")
 row(4, "MSan on parsers and loaders", "missing: needs the libraries built with MSan, too")
-row(5, "Functional suite under valgrind", "check: make test-valgrind (unit tests of parsers, loaders, caches, "
-    "server)")
+row(5, "Functional suite under valgrind", "check: make test-valgrind", "partly: unit tests of parsers, loaders and options; "
+    "no server")
 row(6, "Torture: each allocation or call fails once", "unit: tests/support/fault.h in test_engine, test_json, "
     "test_model, test_tok_errors, test_server_http, test_shared and others: every allocation")
 row(7, "All allocations fail from k on, then heal", "unit: test_server_http/test_no_memory")
 row(8, "Random faults of malloc, recv, send under load")
 row(9, "Limits on memory, descriptors, stack; full disk",
     "e2e: server_slow/test_no_descriptors_left, server_ops/test_log_that_cannot_be_written")
-row(10, "Coverage", "check: make coverage (fails below its floor)")
+row(10, "Coverage", "check: make coverage (unit tests and stored fuzz inputs alone: 78 % of "
+    "lines, 69 % of branches; fails below 75 % of lines)")
 row(11, "Static analysis", "check: make check-static (cppcheck, shellcheck)")
 row(12, "Instruction set matrix", "unit: tests/backend/test_ops.c, tests/kern/checkkern.c")
 row(13, "Fuzz: HTTP bytes", "fuzz: tests/fuzz/fuzz_http.c, fuzz_gate.c")
@@ -58,7 +59,7 @@ row(24, "Content-Length with Transfer-Encoding", "e2e: server_framing/test_refus
 row(25, "Odd Content-Length values", "e2e: server_framing/test_refused_heads")
 row(26, "Odd Transfer-Encoding values", "e2e: server_framing/test_refused_heads")
 row(27, "Odd chunk sizes", "e2e: server_framing/test_refused_heads, test_accepted_heads (extensions of "
-    "4 KiB, 64 trailers)")
+    "4 KiB, 64 trailers)", "partly: a bare line feed that ends a line of chunks is taken")
 row(28, "Chunked body without end, over the limit", "e2e: server_framing/test_chunked_without_end, "
     "server_bad_input/test_large_body")
 row(29, "Expect: 100-continue", "e2e: server_connections/test_continue, "
@@ -155,9 +156,9 @@ row(101, "promtool check metrics; number of series", "e2e: server_ops/test_metri
 row(102, "Each metric moves when it should", "e2e: server_ops/test_metrics_move_as_they_should")
 row(103, "Sums of metrics", "e2e: server_connections/test_metrics_add_up, "
     "server_ops/test_metrics_move_as_they_should (parts of a request within 1 %)")
-row(104, "Alert rules", "missing: no rules in the repository yet")
-row(105, "Dashboard", "missing: no dashboard in the repository yet")
-row(106, "A real Prometheus", "missing: no rules in the repository yet")
+row(104, "Alert rules", "check: make test-deploy (tests/deploy/alerts.py: each rule, and each change of a rule)")
+row(105, "Dashboard", "check: make test-deploy (tests/deploy/dashboard.py)")
+row(106, "A real Prometheus", "missing: no scrape with faults over minutes")
 row(107, "traceparent", "e2e: server_ops/test_traces")
 row(108, "Logs under hostile input", "e2e: server_bad_input/test_log_keeps_secrets, "
     "test_request_ids, server_ops/test_log_formats, test_log_rate, test_log_that_cannot_be_written")
@@ -188,5 +189,5 @@ row(129, "HAProxy: dead and slow servers")
 row(130, "HAProxy retries")
 row(131, "Affinity")
 row(132, "Two servers, one Redis")
-row(133, "Autoscaling query", "missing: no rules in the repository yet")
-row(134, "Deployment files", "missing: none in the repository yet")
+row(133, "Autoscaling query", "missing: not looked at yet")
+row(134, "Deployment files", "check: make test-deploy")

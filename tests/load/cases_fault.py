@@ -95,7 +95,7 @@ def r08_random_faults():
 
 
 @case("P", "stack of 256 KiB: serves; address space too small: one line and exit 71; no descriptors "
-      "left: waits without spinning, then serves; log on a full disk: serves")
+      "left: waits without spinning, then serves")
 def r09_limits():
     small = ["sh", "-c", "ulimit -s 256; exec \"$@\"", "sh"]
     with Rerankd(wrapper=small) as s:
