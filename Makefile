@@ -114,7 +114,8 @@ ifneq ($(ARCH),$(HOST_ARCH))
 LIB_SRC := $(CPU_SRC) $(filter-out src/base/json.c,$(wildcard src/base/*.c))
 endif
 APP_SRC := $(filter-out src/main.c,$(wildcard src/*.c src/cli/*.c src/hub/*.c src/server/*.c))
-SUPPORT_SRC := $(filter-out tests/support/fake_backend.c,$(wildcard tests/support/*.c))
+PLUGIN_SRC := tests/support/fake_backend.c tests/support/failing.c
+SUPPORT_SRC := $(filter-out $(PLUGIN_SRC),$(wildcard tests/support/*.c))
 KERN_SUPPORT_SRC := $(wildcard tests/kern/*/*.c)
 
 objects = $(patsubst %.c,$(OBJ)/%.o,$1)
@@ -126,6 +127,7 @@ APP := $(OBJ)/app.a
 SUPPORT := $(OBJ)/support.a
 KERN_SUPPORT := $(OBJ)/kern_support.a
 FAULT := $(OUT)/tests/unit/librerank_fault.so
+FAILING := $(OUT)/tests/support/libfailing.so
 RERANKD := $(OUT)/rerankd
 
 UNIT := $(call programs,$(wildcard tests/unit/test_*.c))
@@ -205,7 +207,8 @@ $(OUT)/rerank.h.3: include/rerank.h tools/make_man3.py
 
 # Tests of the server, the options and the command line, and fuzz targets, get those objects too;
 # the others cannot even link against them.
-needs_app = $(filter test_server% test_options% test_cli% test_hub% replay_body% replay_hub% replay_gate% replay_http%,$(notdir $1))
+needs_app = $(filter test_server% test_options% test_cli% test_hub% replay_body% replay_hub% replay_gate% replay_http% \
+    replay_options%,$(notdir $1))
 test_link = $(CC) -o $@ $(filter %.o,$^) $(SUPPORT) $(if $(call needs_app,$@),$(APP)) $(LIB) \
     $(ALL_LDFLAGS) $(if $(call needs_app,$@),$(APP_LIBS))
 
@@ -251,11 +254,15 @@ $(FAULT): $(OBJ)/tests/support/fake_backend.o
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -o $@ $< $(ALL_LDFLAGS)
 $(filter $(OUT)/tests/unit/test_engine%,$(UNIT)): | $(FAULT)
+# Makes calls of a whole process fail; preloaded.
+$(FAILING): $(OBJ)/tests/support/failing.o
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $< $(ALL_LDFLAGS) -ldl
 
-test-programs: $(TEST_PROGRAMS) $(FAULT)
+test-programs: $(TEST_PROGRAMS) $(FAULT) $(FAILING)
 
 # The battery's cases that need a server under load or faults; SCHEDULE=N or W for the longer ones.
-test-load: $(RERANKD)
+test-load: $(RERANKD) $(FAULT) $(FAILING)
 	$(Q)RERANKD=$(RERANKD) RESULTS=$(OUT)/load.json $(PYTHON) tests/load/run.py $(T)
 .PHONY: test-load
 
@@ -306,6 +313,33 @@ test-arm:
 	fi
 test-kern: $(KERN)
 	$(Q)tools/run_tests.sh $(call SELECT,$(KERN))
+
+# Lines and branches that the unit tests and the stored fuzz inputs reach; fails below the floor.
+COVERAGE_FLOOR := 75
+coverage:
+	$(MAKE) DEBUG=1 CFLAGS=--coverage LDFLAGS=--coverage OUT=$(OUT)/coverage test-unit
+	$(Q)$(PYTHON) tools/coverage.py $(OUT)/coverage $(COVERAGE_FLOOR)
+
+# Uninitialised and lost memory in what reads untrusted bytes, under valgrind.
+VALGRIND_NAMES := json safetensors config model tok_parts shared_parts options text buf err file registry
+VALGRIND_PROGRAMS = $(foreach n,$(VALGRIND_NAMES),$(filter %/test_$n,$(UNIT)))
+test-valgrind: $(VALGRIND_PROGRAMS)
+	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach t,$(VALGRIND_PROGRAMS),\
+	    'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite$(comma)indirect $t')
+
+# Analysers; what is no defect is switched off here or in the source, with the reason.
+CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
+    --suppress=missingIncludeSystem --suppressions-list=tools/cppcheck.txt -Isrc -Iinclude -D_GNU_SOURCE
+check-static:
+	$(Q)$(CPPCHECK) src include
+	$(Q)shellcheck tools/*.sh bench/run.sh .ci/run
+
+# Two builds in different folders, without any cache: the same program, bit for bit.
+check-repro:
+	$(Q)for n in 1 2; do rm -rf $(OUT)/repro$$n; \
+	    CCACHE_DISABLE=1 $(MAKE) -s OUT=$(OUT)/repro$$n $(OUT)/repro$$n/rerankd || exit 1; done
+	$(Q)cmp $(OUT)/repro1/rerankd $(OUT)/repro2/rerankd && echo "the same bits"
+.PHONY: coverage test-valgrind check-static check-repro
 
 # The OpenAPI document against its standard, and requests made of it against a server.  By hand: it
 # installs two programs from PyPI into build/venv, and is skipped when that cannot be reached.
@@ -496,6 +530,7 @@ help:
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
+	@echo "make coverage   lines that tests reach; also test-valgrind, check-static, check-repro"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"

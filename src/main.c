@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -267,11 +268,24 @@ static int run_flag(int argc, char **argv)
     return run_command(&rr_cmd_serve, argc, argv);
 }
 
+/* A page of a mapped model file is gone: the file was cut, or its disk fails.  Nothing right can be
+ * computed now.  Only what a signal handler may do. */
+static void lost_file(int signal)
+{
+    static const char line[] = "rerankd: a model file was cut, or cannot be read, while in use; "
+                               "replace files by rename, and start again\n";
+
+    (void)signal;
+    (void)!write(STDERR_FILENO, line, sizeof(line) - 1);
+    _exit(RR_EXIT_IOERR);
+}
+
 int main(int argc, char **argv)
 {
     const struct rr_command *c;
 
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write, not a death */
+    (void)signal(SIGBUS, lost_file);
     rr_json_init();
     if (argc < 2) {
         if (rr_cli_is_terminal(stdin) || rr_cli_is_terminal(stdout)) return show_help(0, NULL);

@@ -26,6 +26,10 @@ struct rr_key_context {
 struct rr_key rr_key_prefix(const struct rr_key_context *context, struct rr_text query);
 struct rr_key rr_key_pair(struct rr_key prefix, struct rr_text document);
 
+/* Where the key goes in a table of the process.  Clients choose texts, hence keys; a secret of the
+ * process keeps them from choosing keys that meet in a table. */
+uint64_t rr_key_hash(struct rr_key key);
+
 static inline bool rr_key_eq(struct rr_key a, struct rr_key b)
 {
     return a.lo == b.lo && a.hi == b.hi;

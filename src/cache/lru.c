@@ -6,13 +6,11 @@
  * Nothing is allocated after open.
  *
  * Keys are hashes that a client can compute, so it could choose texts whose keys agree in some
- * bits.  Shard and bucket come from the key mixed with random numbers that nobody outside knows. */
+ * bits.  Shard and bucket come from rr_key_hash, which nobody outside can foresee. */
 #include "cache/lru.h"
 
 #include <pthread.h>
-#include <sys/random.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -35,8 +33,7 @@ struct shard {
 
 struct rr_lru {
     struct shard shards[SHARDS];
-    uint32_t n_open;    /* shards whose lock exists */
-    uint64_t secret[2]; /* odd */
+    uint32_t n_open; /* shards whose lock exists */
 };
 
 static size_t slots_bytes(const struct shard *s)
@@ -81,10 +78,6 @@ int rr_lru_open(struct rr_lru **out, size_t bytes, struct rr_error *err)
                        least);
     c = rr_calloc(RR_MEM_CACHE, 1, sizeof(*c));
     if (!c) return rr_fail(err, RR_ENOMEM, "out of memory for the cache");
-    if (getrandom(c->secret, sizeof(c->secret), GRND_NONBLOCK) != sizeof(c->secret))
-        c->secret[0] = c->secret[1] = rr_now_ns(); /* early at boot: better than nothing */
-    c->secret[0] |= 1;
-    c->secret[1] |= 1;
     for (c->n_open = 0; c->n_open < SHARDS;) {
         struct shard *s = &c->shards[c->n_open++];
 
@@ -103,15 +96,6 @@ void rr_lru_close(struct rr_lru *c)
     if (!c) return;
     while (c->n_open) shard_close(&c->shards[--c->n_open]);
     rr_free(c);
-}
-
-/* Both halves of the 128-bit product of the key's halves, each under a secret. */
-static uint64_t mix(const struct rr_lru *c, struct rr_key key)
-{
-    unsigned __int128 p = (unsigned __int128)(key.lo ^ c->secret[0]) * (key.hi ^ c->secret[1]);
-    uint64_t folded = (uint64_t)p ^ (uint64_t)(p >> 64);
-
-    return (folded ^ folded >> 32) * c->secret[0];
 }
 
 static struct shard *shard_of(struct rr_lru *c, uint64_t hash)
@@ -149,9 +133,9 @@ static uint32_t find(const struct shard *s, struct rr_key key, uint64_t hash)
     return i;
 }
 
-static void unchain(const struct rr_lru *c, struct shard *s, uint32_t victim)
+static void unchain(struct shard *s, uint32_t victim)
 {
-    uint32_t *at = bucket_of(s, mix(c, s->slots[victim].key));
+    uint32_t *at = bucket_of(s, rr_key_hash(s->slots[victim].key));
 
     while (*at != victim) at = &s->slots[*at].chain;
     *at = s->slots[victim].chain;
@@ -159,7 +143,7 @@ static void unchain(const struct rr_lru *c, struct shard *s, uint32_t victim)
 
 bool rr_lru_get(struct rr_lru *c, struct rr_key key, struct rr_cached *out)
 {
-    uint64_t hash = mix(c, key);
+    uint64_t hash = rr_key_hash(key);
     struct shard *s = shard_of(c, hash);
     uint32_t i;
 
@@ -178,13 +162,13 @@ bool rr_lru_get(struct rr_lru *c, struct rr_key key, struct rr_cached *out)
 }
 
 /* A free slot, or the one of the least recently used entry. */
-static uint32_t take_slot(const struct rr_lru *c, struct shard *s)
+static uint32_t take_slot(struct shard *s)
 {
     uint32_t i;
 
     if (s->used < s->n_slots) return ++s->used;
     i = s->slots[0].newer;
-    unchain(c, s, i);
+    unchain(s, i);
     list_remove(s, i);
     s->evictions++;
     return i;
@@ -192,7 +176,7 @@ static uint32_t take_slot(const struct rr_lru *c, struct shard *s)
 
 void rr_lru_put(struct rr_lru *c, struct rr_key key, struct rr_cached value)
 {
-    uint64_t hash = mix(c, key);
+    uint64_t hash = rr_key_hash(key);
     struct shard *s = shard_of(c, hash);
     uint32_t i, *bucket;
 
@@ -201,7 +185,7 @@ void rr_lru_put(struct rr_lru *c, struct rr_key key, struct rr_cached value)
     if (i) {
         list_remove(s, i);
     } else {
-        i = take_slot(c, s);
+        i = take_slot(s);
         s->slots[i].key = key;
         bucket = bucket_of(s, hash);
         s->slots[i].chain = *bucket;

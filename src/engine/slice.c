@@ -43,7 +43,7 @@ bool rr_prep_job_init(rr_job *job)
 /* Index of the first document with this key; doc itself if there was none. */
 static uint32_t first_seen(rr_job *job, struct rr_key key, uint32_t doc)
 {
-    size_t mask = seen_size(job->req.n_documents) - 1, at = key.lo & mask;
+    size_t mask = seen_size(job->req.n_documents) - 1, at = rr_key_hash(key) & mask;
 
     while (job->seen[at].doc) {
         if (rr_key_eq(job->seen[at].key, key)) return job->seen[at].doc - 1;

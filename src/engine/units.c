@@ -7,7 +7,7 @@
 
 static struct rr_unit **bucket(struct rr_engine *e, struct rr_key key)
 {
-    return &e->units.buckets[key.lo % RR_UNIT_BUCKETS];
+    return &e->units.buckets[rr_key_hash(key) % RR_UNIT_BUCKETS];
 }
 
 static struct rr_unit *find(struct rr_engine *e, const struct rr_unit *like)

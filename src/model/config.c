@@ -88,6 +88,7 @@ int rr_config_sizes(struct rr_model_config *c, const json_t *root, const char *w
     if (!rc) rc = rr_json_f32(root, where, eps_key, &c->norm_eps, err);
     if (rc) return rc;
 
+    if (c->hidden < c->heads) return rr_config_even_heads(c, where, err); /* a head of no width */
     c->max_length = c->positions;
     c->kv_heads = c->heads;
     c->head_dim = c->hidden / c->heads;

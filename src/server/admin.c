@@ -174,6 +174,7 @@ void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
     rr_metrics_set(m, RR_M_CONNECTIONS, 0, rr_http_connections(s->http));
     rr_metrics_set(m, RR_M_READY, 0, c.ready);
     rr_metrics_set(m, RR_M_DEVICE_UP, 0, c.engine.device_ok);
+    rr_metrics_set(m, RR_M_FALLBACK, 0, c.device_fallback);
     rr_metrics_set(m, RR_M_DRAINING, 0, phase > RR_PHASE_READY);
     rr_metrics_set(m, RR_M_QUEUE_BYTES, 0, (int64_t)atomic_load(&s->inflight));
     rr_metrics_set(m, RR_M_QUEUE_BYTES_LIMIT, 0, (int64_t)atomic_load(&s->max_inflight));

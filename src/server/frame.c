@@ -15,8 +15,7 @@ static bool hex(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
-/* The characters of a token, RFC 9110 section 5.6.2. */
-static bool is_token(const char *s)
+bool rr_frame_token(const char *s)
 {
     if (!*s) return false;
     for (; *s; s++)
@@ -43,7 +42,7 @@ void rr_frame_header(struct rr_frame *f, const char *name, const char *value)
 {
     f->n++;
     if (!value) value = "";
-    if (!is_token(name)) f->bad_name = true;
+    if (!rr_frame_token(name)) f->bad_name = true;
     if (!clean_value(value)) f->bad_value = true;
     if (strcasecmp(name, "Content-Length") == 0) {
         f->lengths++;

@@ -42,6 +42,9 @@ bool rr_frame_id(const char *id);
 
 enum rr_method rr_frame_method(const char *name);
 
+/* True for a token as in RFC 9110, section 5.6.2: what methods and names of headers are. */
+bool rr_frame_token(const char *s);
+
 /* The path of a decoded target: without "http://host", single slashes, none at the end.  False: it
  * does not fit. */
 bool rr_frame_path(char out[RR_PATH_MAX], const char *target, enum rr_method method);

@@ -22,7 +22,10 @@ void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
         rr_buf_clear(&x->reply);
         rr_buf_puts(&x->reply, "{\"error\":\"out of memory\"}");
     }
-    if (problem->retry_after) rr_http_header(x, "Retry-After", "%u", problem->retry_after);
+    if (problem->retry_after)
+        rr_http_header(x, "Retry-After", "%u", problem->retry_after);
+    else if (problem->status == 503) /* out of memory, wherever it was */
+        rr_http_header(x, "Retry-After", "1");
 }
 
 /* ---- from body to question ---------------------------------------------------------------- */
@@ -236,8 +239,8 @@ static void reply_results(struct rr_job *job, struct rr_access *log)
     x->status = 200;
     rr_buf_reserve(&x->reply, RR_MIN(x->body_bytes + 64 * job->ask.n_pairs, USUAL_REPLY));
     job->ask.dialect->render(&reply, &x->reply);
-    if (x->reply.failed) { /* memory, or a score that is not finite */
-        rr_problem_set(&job->problem, job->dialect->backend_status, "the reply cannot be written");
+    if (x->reply.failed) { /* the engine gives finite scores only: what else but memory */
+        rr_problem_set(&job->problem, 503, "out of memory for the reply");
         return;
     }
     x->tokens = log->tokens;

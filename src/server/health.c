@@ -20,7 +20,8 @@ void rr_condition(struct rr_server *s, struct rr_engine *engine, struct rr_condi
         rr_engine_health(engine, &out->engine);
         rr_engine_stats(engine, &stats);
         out->cache_down = stats.shared_configured && !stats.shared_up;
-        out->device_fallback = rr_engine_info(engine)->fallback_active;
+        out->device_fallback = rr_engine_info(engine)->fallback_active ||
+                               (out->engine.ok && !out->engine.device_ok); /* lost since */
     }
     if (phase == RR_PHASE_LEAVING || phase == RR_PHASE_DRAINING) {
         out->word = "draining";

@@ -92,6 +92,7 @@ static const char *head_problem(const struct connection_exchange *c, const char 
     *status = 431;
     if (size > RR_HEAD_MAX) return "request line and headers are longer than 16384 bytes";
     *status = 400;
+    if (!rr_frame_token(method)) return "the method has characters that no method has";
     if (!c->http->known_layout) return NULL;
     if (version <= method || version >= method + size)
         return "the request line is not \"METHOD TARGET HTTP/1.1\"";
@@ -124,12 +125,20 @@ static void set_id(struct rr_http *h, struct rr_exchange *x, const char *given)
 
 /* ---- replies ------------------------------------------------------------------------------ */
 
+/* False when there is no memory for it: a reply without one of its headers must not be sent.  The
+ * library takes no empty values. */
+static bool add_header(struct MHD_Response *r, const char *name, const char *value)
+{
+    return !value[0] || MHD_add_response_header(r, name, value) == MHD_YES;
+}
+
 static struct MHD_Response *make_response(struct rr_exchange *x)
 {
     struct MHD_Response *r;
     size_t len = 0;
     char *body = NULL;
     unsigned i;
+    bool ok;
 
     if (x->reply.len) body = rr_buf_take(&x->reply, &len);
     r = body ? MHD_create_response_from_buffer_with_free_callback(len, body, rr_free)
@@ -138,13 +147,13 @@ static struct MHD_Response *make_response(struct rr_exchange *x)
         rr_free(body);
         return NULL;
     }
-    MHD_add_response_header(r, "Content-Type",
-                            x->content_type ? x->content_type : "application/json");
-    MHD_add_response_header(r, "X-Request-Id", x->request_id);
-    for (i = 0; i < x->n_headers; i++)
-        MHD_add_response_header(r, x->headers[i].name, x->headers[i].value);
-    if (x->close) MHD_add_response_header(r, "Connection", "close");
-    return r;
+    ok = add_header(r, "Content-Type", x->content_type ? x->content_type : "application/json") &&
+         add_header(r, "X-Request-Id", x->request_id);
+    for (i = 0; ok && i < x->n_headers; i++)
+        ok = add_header(r, x->headers[i].name, x->headers[i].value);
+    if (ok && (!x->close || add_header(r, "Connection", "close"))) return r;
+    MHD_destroy_response(r);
+    return NULL;
 }
 
 static enum MHD_Result send_reply(struct connection_exchange *c)
@@ -584,16 +593,4 @@ const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigne
     MHD_get_connection_values(((const struct connection_exchange *)x)->connection, MHD_HEADER_KIND,
                               find_header, &s);
     return s.value;
-}
-
-void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)
-{
-    va_list args;
-
-    if (x->n_headers >= RR_HTTP_MAX_HEADERS) return;
-    x->headers[x->n_headers].name = name;
-    va_start(args, fmt);
-    vsnprintf(x->headers[x->n_headers].value, sizeof(x->headers[0].value), fmt, args);
-    va_end(args);
-    x->n_headers++;
 }

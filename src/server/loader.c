@@ -93,7 +93,6 @@ static int open_and_switch(struct rr_loader *l, bool check, struct rr_error *err
     }
     l->took_ns = rr_now_ns() - start;
     rr_metrics_set(s->metrics, RR_M_LOAD, 0, (int64_t)l->took_ns);
-    rr_metrics_set(s->metrics, RR_M_FALLBACK, 0, rr_engine_info(engine)->fallback_active);
     return RR_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "server/server.h"
 
 #include <math.h>
+#include <stdarg.h>
 
 #include "server/gate.h"
 #include "server/handle.h"
@@ -161,4 +162,16 @@ void rr_server_app(struct rr_server *s, struct rr_http_app *app)
 {
     *app = (struct rr_http_app){ s,      begin, refuse,        request,
                                  finish, end,   rr_gate_ended, rr_gate_tick };
+}
+
+void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)
+{
+    va_list args;
+
+    if (x->n_headers >= RR_HTTP_MAX_HEADERS) return;
+    x->headers[x->n_headers].name = name;
+    va_start(args, fmt);
+    vsnprintf(x->headers[x->n_headers].value, sizeof(x->headers[0].value), fmt, args);
+    va_end(args);
+    x->n_headers++;
 }

@@ -28,7 +28,8 @@ static int sick(struct rr_supervisor *v, const struct rr_health *health, uint64_
     seconds = (double)(now - v->sick_since_ns) * 1e-9;
     if (patience <= 0 || seconds < patience) return RR_OK;
     RR_SAY(&s->console, RR_ERROR, STALL_EXIT, rr_num1(seconds));
-    return rr_fail(err, health->device_ok ? RR_EINTERNAL : RR_EDEVICE, "%s", health->why);
+    return rr_fail(err, health->device_ok || health->stalled ? RR_EINTERNAL : RR_EDEVICE, "%s",
+                   health->why); /* a device that hangs may work again in a new process */
 }
 
 static void well(struct rr_supervisor *v)

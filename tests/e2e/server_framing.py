@@ -83,6 +83,7 @@ REFUSED = [
     (get(b"GET /live%zz HTTP/1.1"), {400}, "a broken encoding"),
     (get(b"GET /li ve HTTP/1.1"), {400}, "a blank in the target"),
     (get(b"GET  /live HTTP/1.1"), {400}, "two blanks"),
+    (get(b"rue}GET /live HTTP/1.1"), {400}, "a method that is none, as behind a body cut short"),
     (get(b"GET /live"), {400, 505}, "HTTP/0.9"),
     (get(b"GET /live HTTP/2.0"), {400, 505}, "HTTP/2.0"),
     (get(b"GET /live HTTP/9.9"), {400, 505}, "HTTP/9.9"),

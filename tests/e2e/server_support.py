@@ -107,12 +107,14 @@ def until(condition, what):
 
 
 class Server:
-    """rerankd serve on a free port.  Its log is in lines."""
+    """rerankd serve on a free port.  Its log is in lines.  wrapper: words of a program that runs it."""
 
-    def __init__(self, *options, model_folder=None, env=None, ready=True):
-        words = ["serve", "--port", "0", "--model", model_folder or model(), "--drain-delay", "0",
+    exits = (0, -signal.SIGKILL, -signal.SIGTERM)  # statuses that are no failure
+
+    def __init__(self, *options, model_folder=None, env=None, ready=True, wrapper=()):
+        words = [*wrapper, RERANKD, "serve", "--port", "0", "--model", model_folder or model(), "--drain-delay", "0",
                  *options]
-        self.process = subprocess.Popen([RERANKD, *words], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=env or environment(), cwd=ROOT)
         self.lines = []
@@ -173,7 +175,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM if kind is None else signal.SIGKILL)
         code = self.wait()
-        if kind is None and code not in (0, -signal.SIGKILL, -signal.SIGTERM):
+        if kind is None and code not in self.exits:
             raise AssertionError("exit status %s: %s" % (code, self.lines[-40:]))
 
 

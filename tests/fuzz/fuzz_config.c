@@ -11,8 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(const struct rr_model_config *c)
 {
-    if (!c->hidden || !c->heads || c->hidden % c->heads || !c->layers || !c->intermediate) abort();
-    if (!c->vocab || !c->types || !c->max_length || c->max_length > c->positions) abort();
+    if (!c->hidden || !c->heads || !c->head_dim || !c->layers || !c->intermediate) abort();
+    if (!c->kv_heads || c->heads % c->kv_heads) abort();
+    if (!c->vocab || !c->max_length || c->max_length > c->positions) abort();
     if (c->pad_id >= c->vocab || !(c->norm_eps >= 0 && c->norm_eps <= 1)) abort();
     if (!memchr(c->architecture, 0, sizeof(c->architecture)) || !c->architecture[0]) abort();
 }

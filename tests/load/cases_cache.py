@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """cases_cache.py - group I, score cache and Redis; R132, two servers and one Redis."""
+import random
 import signal
 import time
 
@@ -244,3 +245,32 @@ def r132_two_servers_one_redis():
             wait_hits(b, body)
             assert not is_hit(other, body)
             assert a.post(body).json() == b.post(body).json()
+
+
+@case("P", "values in Redis changed at random 600 times while mixed traffic reads and stores them: no wrong "
+      "score, no wait")
+def r22_changed_entries():
+    with LyingRedis() as redis, Rerankd(*SHARED, "--redis-url", redis.url) as s:
+        corpus = Corpus(s, queries=3, texts=20)
+        ledger = s.watch(Ledger(corpus))
+        rng = random.Random(22)
+
+        def spoil(keys, values):
+            for k in keys:
+                v = redis.values.get(k)
+                if v and rng.random() < 0.5:
+                    v = bytearray(v)
+                    for _ in range(rng.choice([1, 1, 2, 8])):
+                        v[rng.randrange(len(v))] ^= 1 << rng.randrange(8)
+                    cut = rng.choice([len(v), len(v), rng.randrange(len(v))])
+                    redis.values[k] = bytes(v[:cut]) + bytes(rng.choice([0, 0, 3]))
+                    spoilt.append(k)
+            return redis.honest(keys, [redis.values.get(k) for k in keys])
+
+        spoilt = []
+        redis.mget = spoil
+        end = time.monotonic() + 30
+        while len(spoilt) < 600 and time.monotonic() < end:
+            closed_loop(s.port, ledger, clients=4, requests=10, most=20, seed=len(spoilt))
+        assert len(spoilt) >= 600, len(spoilt)
+        return "%d values spoilt, %d requests" % (len(spoilt), len(ledger.entries))

@@ -18,9 +18,12 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import battery  # noqa: E402
 import cases_cache  # noqa: E402,F401
+import cases_device  # noqa: E402,F401
+import cases_fault  # noqa: E402,F401
 import cases_http  # noqa: E402,F401
 import cases_life  # noqa: E402,F401
 import cases_load  # noqa: E402,F401
+import cases_proxy  # noqa: E402,F401
 from registry import CASES  # noqa: E402
 from server import RERANKD, ROOT, Skip  # noqa: E402
 

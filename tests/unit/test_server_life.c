@@ -169,13 +169,14 @@ static void test_states(void **state)
 static void test_supervision(void **state)
 {
     static const struct {
-        bool device_ok;
+        bool device_ok, stalled;
         double patience;
         int code;
     } rows[] = {
-        { true, 5, RR_EINTERNAL }, /* stalled */
-        { false, 5, RR_EDEVICE },  /* lost */
-        { false, 0, RR_OK },       /* never gives up */
+        { true, false, 5, RR_EINTERNAL }, /* no sign of life */
+        { false, true, 5, RR_EINTERNAL }, /* the device hangs */
+        { false, false, 5, RR_EDEVICE },  /* lost */
+        { false, false, 0, RR_OK },       /* never gives up */
     };
     struct rr_health sick = { .why = "stuck" };
     struct rr_notify nobody = { .fd = -1 };
@@ -192,6 +193,7 @@ static void test_supervision(void **state)
     for (i = 0; i < RR_COUNT(rows); i++) {
         settings.stall_exit = rows[i].patience;
         sick.device_ok = rows[i].device_ok;
+        sick.stalled = rows[i].stalled;
         fake_engine_health(&sick);
         assert_int_equal(rr_supervise(&v, &err), RR_OK);
         fake_now += 4 * RR_SECOND;
