@@ -262,7 +262,7 @@ test-load: $(RERANKD)
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
 test: $(if $(T),,all examples) $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
-	    $(if $(T),,$(E2E) $(CHECKS))
+	    $(CUDA_COMMANDS) $(if $(T),,$(E2E) $(CHECKS))
 
 # The quick tier: no server, no checks of the sources.
 test-unit: $(TEST_WANTED)
@@ -355,6 +355,8 @@ $(PEERS_DIR)/venv/ready: bench/peers/requirements.txt
 	$(Q)$(PEERS_PYTHON) -m pip install --quiet --requirement $<
 	$(Q)touch $@
 .PHONY: bench-peers
+
+include plugins/cuda/cuda.mk
 
 # ---- fuzzing ------------------------------------------------------------------------------------
 
