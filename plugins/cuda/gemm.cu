@@ -61,26 +61,48 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
     static constexpr int THREADS = WM * WN * 32;
     static constexpr int MT = BM / WM / 16, NT = BN / WN / 8; /* of each warp */
     static constexpr int BYTES = (BM + BN) * STEP;            /* of a stage */
-    static constexpr int COPIES = (BM + BN) * 4 / THREADS;    /* of 16 bytes, each thread */
-    static_assert((BM + BN) * 4 % THREADS == 0 && NT % 2 == 0, "tile");
+    static constexpr int ROWS = THREADS / 4;                  /* that the threads copy at once */
+    static constexpr int A_COPIES = BM / ROWS, W_COPIES = BN / ROWS; /* of 16 bytes, each thread */
+    static_assert(BM % ROWS == 0 && BN % ROWS == 0 && NT % 2 == 0, "tile");
 
     typename T::Sum sum[MT][NT][4];
+    const char *a[A_COPIES], *w; /* this thread's sources of the next step */
 
-    /* Where copy i of this thread comes from, and where it goes in a stage. */
-    __device__ static const char *source(const GemmArgs &p, uint32_t m, uint32_t k, int i)
+    /* Rows beyond the last are read as the last: their results are not stored. */
+    __device__ Tile(const GemmArgs &p, uint32_t m)
     {
-        int row = ((int)threadIdx.x + i * THREADS) >> 2, chunk = (int)threadIdx.x & 3;
-        size_t at = (size_t)k * STEP + chunk * 16;
+        uint32_t row = threadIdx.x >> 2, at = (threadIdx.x & 3) * 16;
 
-        if (row < BM) {
-            uint32_t r = blockIdx.y * BM + row;
-            return (const char *)p.a + (size_t)(r < m ? r : m - 1) * p.ld_bytes + at;
+#pragma unroll
+        for (int i = 0; i < A_COPIES; i++) {
+            uint32_t r = blockIdx.y * BM + row + i * ROWS;
+            a[i] = (const char *)p.a + (size_t)(r < m ? r : m - 1) * p.ld_bytes + at;
         }
-        return (const char *)p.w + (size_t)(blockIdx.x * BN + row - BM) * p.ld_bytes + at;
+        w = (const char *)p.w + (size_t)(blockIdx.x * BN + row) * p.ld_bytes + at;
+        clear();
     }
+    __device__ const char *w_row(const GemmArgs &p, int i) const
+    {
+        return w + (size_t)(i * ROWS) * p.ld_bytes;
+    }
+    __device__ void next_step()
+    {
+#pragma unroll
+        for (int i = 0; i < A_COPIES; i++) a[i] += STEP;
+        w += STEP;
+    }
+    /* Where copy i of A, and after them of W, goes. */
     __device__ static unsigned char *target(unsigned char *stage, int i)
     {
-        return chunk_at(stage, ((int)threadIdx.x + i * THREADS) >> 2, (int)threadIdx.x & 3);
+        return chunk_at(stage, ((int)threadIdx.x >> 2) + i * ROWS, (int)threadIdx.x & 3);
+    }
+    __device__ void copy_step(const GemmArgs &p, unsigned char *stage)
+    {
+#pragma unroll
+        for (int i = 0; i < A_COPIES; i++) copy_async(target(stage, i), a[i]);
+#pragma unroll
+        for (int i = 0; i < W_COPIES; i++) copy_async(target(stage, A_COPIES + i), w_row(p, i));
+        next_step();
     }
 
     __device__ void clear()
@@ -93,26 +115,25 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
                 for (int e = 0; e < 4; e++) sum[i][j][e] = 0;
     }
 
-    __device__ void multiply(unsigned char *stage)
+    /* half: the first or the second 32 bytes of the step. */
+    __device__ void multiply(unsigned char *stage, int half)
     {
         int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
         int row = warp / WN * MT * 16 + (lane & 15);
         int column = BM + warp % WN * NT * 8 + (lane & 7) + (lane >> 4 << 3);
 
+        uint32_t f[4], b[NT / 2][4];
+
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            uint32_t a[MT][4], b[4];
+        for (int j = 0; j < NT / 2; j++)
+            ldmatrix(b[j], chunk_at(stage, column + j * 16, half * 2 + (lane >> 3 & 1)));
 #pragma unroll
-            for (int i = 0; i < MT; i++)
-                ldmatrix(a[i], chunk_at(stage, row + i * 16, half * 2 + (lane >> 4)));
+        for (int i = 0; i < MT; i++) {
+            ldmatrix(f, chunk_at(stage, row + i * 16, half * 2 + (lane >> 4)));
 #pragma unroll
-            for (int j = 0; j < NT; j += 2) {
-                ldmatrix(b, chunk_at(stage, column + j * 8, half * 2 + (lane >> 3 & 1)));
-#pragma unroll
-                for (int i = 0; i < MT; i++) {
-                    T::mma(sum[i][j], a[i], b[0], b[1]);
-                    T::mma(sum[i][j + 1], a[i], b[2], b[3]);
-                }
+            for (int j = 0; j < NT / 2; j++) {
+                T::mma(sum[i][2 * j], f, b[j][0], b[j][1]);
+                T::mma(sum[i][2 * j + 1], f, b[j][2], b[j][3]);
             }
         }
     }
@@ -125,16 +146,13 @@ constexpr int STAGES = 2;
 #endif
 
 template <class Tl>
-__device__ inline void accumulate(Tl &t, const GemmArgs &p, uint32_t m, unsigned char *shared)
+__device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *shared)
 {
     uint32_t steps = p.ld_bytes / STEP;
 
 #if RR_ARCH >= 80 || RR_ARCH == 0
     for (uint32_t s = 0; s < STAGES - 1; s++) {
-        if (s < steps)
-#pragma unroll
-            for (int i = 0; i < Tl::COPIES; i++)
-                copy_async(Tl::target(shared + s * Tl::BYTES, i), Tl::source(p, m, s, i));
+        if (s < steps) t.copy_step(p, shared + s * Tl::BYTES);
         copy_commit();
     }
     for (uint32_t k = 0; k < steps; k++) {
@@ -142,31 +160,39 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, uint32_t m, unsigned
 
         copy_wait<STAGES - 2>();
         __syncthreads();
-        if (next < steps)
-#pragma unroll
-            for (int i = 0; i < Tl::COPIES; i++)
-                copy_async(Tl::target(shared + next % STAGES * Tl::BYTES, i),
-                           Tl::source(p, m, next, i));
+        if (next < steps) t.copy_step(p, shared + next % STAGES * Tl::BYTES);
         copy_commit();
-        t.multiply(shared + k % STAGES * Tl::BYTES);
+        t.multiply(shared + k % STAGES * Tl::BYTES, 0);
+        t.multiply(shared + k % STAGES * Tl::BYTES, 1);
     }
-#else /* through registers: the loads of the next step run while this one is multiplied */
-    uint4 held[Tl::COPIES];
-
-#pragma unroll
-    for (int i = 0; i < Tl::COPIES; i++)
-        *(uint4 *)Tl::target(shared, i) = *(const uint4 *)Tl::source(p, m, 0, i);
+#else /* through registers: A of the next step travels during the first half of this one, W during
+       * the second */
+    t.copy_step(p, shared);
     __syncthreads();
     for (uint32_t k = 0; k < steps; k++) {
-        if (k + 1 < steps)
+        unsigned char *now = shared + k % 2 * Tl::BYTES, *next = shared + (k + 1) % 2 * Tl::BYTES;
+        bool more = k + 1 < steps;
+        {
+            uint4 held[Tl::A_COPIES];
 #pragma unroll
-            for (int i = 0; i < Tl::COPIES; i++)
-                held[i] = *(const uint4 *)Tl::source(p, m, k + 1, i);
-        t.multiply(shared + k % 2 * Tl::BYTES);
-        if (k + 1 < steps)
+            for (int i = 0; i < Tl::A_COPIES; i++)
+                if (more) held[i] = *(const uint4 *)t.a[i];
+            t.multiply(now, 0);
 #pragma unroll
-            for (int i = 0; i < Tl::COPIES; i++)
-                *(uint4 *)Tl::target(shared + (k + 1) % 2 * Tl::BYTES, i) = held[i];
+            for (int i = 0; i < Tl::A_COPIES; i++)
+                if (more) *(uint4 *)Tl::target(next, i) = held[i];
+        }
+        {
+            uint4 held[Tl::W_COPIES];
+#pragma unroll
+            for (int i = 0; i < Tl::W_COPIES; i++)
+                if (more) held[i] = *(const uint4 *)t.w_row(p, i);
+            t.multiply(now, 1);
+#pragma unroll
+            for (int i = 0; i < Tl::W_COPIES; i++)
+                if (more) *(uint4 *)Tl::target(next, Tl::A_COPIES + i) = held[i];
+        }
+        t.next_step();
         __syncthreads();
     }
 #endif
@@ -204,11 +230,11 @@ __global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
     RR_SHARED(shared);
     uint32_t m = *p.rows;
     int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
-    Tl t;
 
     if (blockIdx.y * BM >= m) return;
-    t.clear();
-    accumulate(t, p, m, shared);
+    Tl t(p, m);
+    accumulate(t, p, shared);
+    m = *p.rows; /* again, rather than in a register all the while */
     uint32_t row0 = blockIdx.y * BM + warp / WN * Tl::MT * 16 + (lane >> 2);
     uint32_t column0 = blockIdx.x * BN + warp % WN * Tl::NT * 8 + (lane & 3) * 2;
 #pragma unroll

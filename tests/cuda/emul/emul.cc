@@ -243,15 +243,15 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
         barrier_arrived = 0;
         alive = (int)n;
         for (Warp &w : warps) w.generation = 0, w.arrived = 0;
-        for (size_t i = 0; i < n; i++) {
-            fibers[i].place = { dim3((unsigned)i), dim3(x, y, z) };
-            fibers[i].state = READY;
-            fibers[i].group = 0;
-            prepare(fibers[i]);
+        for (size_t t = 0; t < n; t++) {
+            fibers[t].place = { dim3((unsigned)t), dim3(x, y, z) };
+            fibers[t].state = READY;
+            fibers[t].group = 0;
+            prepare(fibers[t]);
         }
         run_block(order);
-        for (int i = 0; i < GUARD; i++)
-            if (shared_memory()[n_shared + i] != 0xFF) return false;
+        for (int g = 0; g < GUARD; g++)
+            if (shared_memory()[n_shared + g] != 0xFF) return false;
     }
     return true;
 }
