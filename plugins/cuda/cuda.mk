@@ -42,12 +42,12 @@ cuda:
 cuda-plugin: $(OUT)/librerank_cuda.so
 	@echo "$< for compute capability $(CUDA_ARCHS), CUDA $(CUDA)"
 
-$(CUDA_OBJ)/%.cu.o: plugins/cuda/%.cu $(CUDA_HEADERS) plugins/cuda/cuda.mk
+$(CUDA_OBJ)/%.cu.o: plugins/cuda/%.cu plugins/cuda/device.h plugins/cuda/kern.h
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) -std=c++17 -O3 $(CUDA_GENCODE) -Iinclude -Iplugins/cuda \
 	    -Xcompiler -fPIC,-fvisibility=hidden,-Wall -Xptxas -v -c $< -o $@ 2> $@.log || \
 	    { cat $@.log >&2; exit 1; }
-$(CUDA_OBJ)/%.cc.o: plugins/cuda/%.cc $(CUDA_HEADERS) plugins/cuda/cuda.mk
+$(CUDA_OBJ)/%.cc.o: plugins/cuda/%.cc $(CUDA_HEADERS)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(CUDA_CXXFLAGS) -DRR_CUDA_MIN_ARCH=$(firstword $(CUDA_ARCHS)) \
 	    $(CUDA_INCLUDE) -isystem $(CUDA_HOME)/include -c $< -o $@
@@ -58,18 +58,23 @@ CUDA_OBJECTS := $(CUDA_KERNELS:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
 $(OUT)/librerank_cuda.so: $(CUDA_OBJECTS)
 	$(call say,NVCC)$(NVCC) -shared -cudart static -o $@ $^ -Xlinker --exclude-libs,ALL
 
-# Every kernel of every architecture: registers, spills, tensor-core instructions.
+# Every kernel of every architecture: registers, spills, tensor-core instructions.  Needs cuobjdump,
+# of CUDA or of tools/install_cuda.sh.
 check-cuda:
-	@NVCC=$(NVCC) $(PYTHON) tools/check_cuda.py
+	@CXX=$(CXX) $(PYTHON) tools/check_cuda.py --self-test
+	@if [ -n "$(NVCC)" ]; then $(MAKE) cuda-plugin; fi
+	@$(PYTHON) tools/check_cuda.py $(OUT)/librerank_cuda.so
 
 # On a machine with a GPU: every operation and model at every precision, then speed.
+# bf16 needs compute capability 8.0; leave it out on a T4: GPU_DTYPES="f32 f16 int8".
+GPU_DTYPES ?= f32 f16 bf16 int8
 test-gpu: $(OUT)/librerank_cuda.so $(OUT)/tests/backend/test_ops $(OUT)/tests/backend/test_refused \
-    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/cuda/cuda_parity
+    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/unit/test_parity
 	$(Q)LD_LIBRARY_PATH=$(OUT) tools/run_tests.sh '$(OUT)/tests/backend/test_ops cuda' \
 	    '$(OUT)/tests/backend/test_refused cuda' '$(OUT)/tests/cuda/test_cuda cuda' \
-	    '$(OUT)/tests/cuda/cuda_parity cuda'
-bench-gpu: $(OUT)/librerank_cuda.so $(OUT)/bench/bench_cuda
-	$(Q)LD_LIBRARY_PATH=$(OUT) $(PYTHON) bench/gpu.py --bench $(OUT)/bench/bench_cuda
+	    $(foreach d,$(GPU_DTYPES),'$(OUT)/tests/unit/test_parity cuda $d')
+bench-gpu: $(OUT)/librerank_cuda.so $(OUT)/bench/bench_encoder
+	$(Q)LD_LIBRARY_PATH=$(OUT) $(PYTHON) bench/gpu.py $(OUT)/bench/bench_encoder $(GPU_DTYPES)
 
 # ---- under emulation ----------------------------------------------------------------------------
 
@@ -80,7 +85,7 @@ EMUL_PLUGINS := $(foreach a,$(EMUL_ARCHS),$(OUT)/tests/cuda/librerank_cudaemul$a
 EMUL_SOURCES := $(wildcard tests/cuda/emul/*.cc)
 EMUL_HEADERS := $(wildcard tests/cuda/emul/*.h) $(CUDA_HEADERS)
 define emul_plugin
-$(OBJ)/emul$1/%.o: plugins/cuda/% $(EMUL_HEADERS) plugins/cuda/cuda.mk
+$(OBJ)/emul$1/%.o: plugins/cuda/% $(EMUL_HEADERS)
 	@mkdir -p $$(@D)
 	$$(call say,EMUL)$$(CXX) $(CUDA_CXXFLAGS) -DRR_EMUL -DRR_EMUL_ARCH=$1 -DRR_CUDA_MIN_ARCH=75 \
 	    -Itests/cuda/emul $(CUDA_INCLUDE) -x c++ -c $$< -o $$@
@@ -104,10 +109,11 @@ $(OUT)/tests/cuda/%: $(OBJ)/tests/cuda/%.o $(SUPPORT) $(LIB)
 $(OBJ)/tests/cuda/%.o: file_flags = -Itests -Iplugins/cuda
 
 # What "make test" runs; T=cuda selects it.
-CUDA_COMMANDS := $(foreach a,$(EMUL_ARCHS),\
-    'env LD_LIBRARY_PATH=$(OUT)/tests/cuda $(OUT)/tests/backend/test_ops cudaemul$a' \
-    'env LD_LIBRARY_PATH=$(OUT)/tests/cuda $(OUT)/tests/backend/test_refused cudaemul$a' \
-    '$(OUT)/tests/cuda/test_cuda cudaemul$a')
+EMUL_ENV := env LD_LIBRARY_PATH=$(OUT)/tests/cuda
+CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul80' \
+    '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul80' \
+    $(foreach a,$(EMUL_ARCHS),'$(OUT)/tests/cuda/test_cuda cudaemul$a') \
+    '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul80 f16 1'
 CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
-CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(CUDA_TESTS) $(BACKEND))
+CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity)
 test: $(CUDA_WANTED)
