@@ -113,7 +113,8 @@ EMUL_ENV := env LD_LIBRARY_PATH=$(OUT)/tests/cuda
 CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul80' \
     '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul80' \
     $(foreach a,$(EMUL_ARCHS),'$(OUT)/tests/cuda/test_cuda cudaemul$a') \
-    '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul80 f16 1'
+    '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul80 f16 1' \
+    '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul80.so'
 CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
-CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity)
+CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD))
 test: $(CUDA_WANTED)
