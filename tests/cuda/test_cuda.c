@@ -209,8 +209,10 @@ static void test_precisions(void **state)
             if (backend()->load(d, &p.p, &limits, &l, &err)) fail_msg("load: %s", err.msg);
             if (backend()->run(l, &b.b, logits, &err)) fail_msg("run: %s", err.msg);
             worst = 0;
-            for (uint32_t s = 0; s < b.b.n_sequences; s++)
+            for (uint32_t s = 0; s < b.b.n_sequences; s++) {
+                assert_true(isfinite(logits[s])); /* fmax would lose a NaN */
                 worst = fmax(worst, fabs(logits[s] - expected[s]) / (1 + fabs(expected[s])));
+            }
             print_message("%s, %s: %.2e\n", networks[i].why, precisions[j].dtype, worst);
             if (!(worst <= precisions[j].tolerance))
                 fail_msg("%s in %s: off by %g, allowed %g", networks[i].why, precisions[j].dtype,
