@@ -102,6 +102,11 @@ $(OUT)/tests/cuda/librerank_cudaemul$1.so: $(foreach f,$(CUDA_KERNELS) $(CUDA_HO
 endef
 $(foreach a,$(EMUL_ARCHS),$(eval $(call emul_plugin,$a)))
 
+# The driver's library of figures, as far as nvml.cc asks: found by LD_LIBRARY_PATH.
+$(OUT)/tests/cuda/libnvidia-ml.so.1: $(OBJ)/tests/cuda/emul/nvml.o
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $<
+
 CUDA_TESTS := $(call programs,$(wildcard tests/cuda/*.c))
 $(OUT)/tests/cuda/%: $(OBJ)/tests/cuda/%.o $(SUPPORT) $(LIB)
 	@mkdir -p $(@D)
@@ -112,9 +117,9 @@ $(OBJ)/tests/cuda/%.o: file_flags = -Itests -Iplugins/cuda
 EMUL_ENV := env LD_LIBRARY_PATH=$(OUT)/tests/cuda
 CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul80' \
     '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul80' \
-    $(foreach a,$(EMUL_ARCHS),'$(OUT)/tests/cuda/test_cuda cudaemul$a') \
+    $(foreach a,$(EMUL_ARCHS),'$(EMUL_ENV) $(OUT)/tests/cuda/test_cuda cudaemul$a') \
     '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul80 f16 1' \
     '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul80.so'
 CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
-CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD))
+CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(OUT)/tests/cuda/libnvidia-ml.so.1 $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD))
 test: $(CUDA_WANTED)

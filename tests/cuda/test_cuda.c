@@ -346,11 +346,16 @@ static void test_devices(void **state)
     assert_true(info.memory_total == (uint64_t)512 << 20);
     assert_non_null(backend()->stats);
     assert_int_equal(backend()->stats(d, &stats), RR_OK);
-    assert_true(stats.memory_total == info.memory_total); /* and no NVML here */
+    assert_true(stats.memory_total == info.memory_total); /* NVML does not know this one */
     assert_true(stats.utilization < 0 && stats.celsius < 0 && stats.watts < 0);
     backend()->close(d);
     unsetenv("EMUL_DEVICES");
     opt.index = 0;
+    assert_int_equal(backend()->open(&d, &opt, &err), RR_OK);
+    assert_int_equal(backend()->stats(d, &stats), RR_OK);
+    assert_true(stats.memory_used == (uint64_t)100 << 20);
+    assert_true(stats.utilization == 0.25f && stats.celsius == 41 && stats.watts == 33.5f);
+    backend()->close(d);
     opt.dtype = "fp4";
     assert_int_equal(backend()->open(&d, &opt, &err), RR_EINVAL);
     setenv("EMUL_CC", "75", 1);
