@@ -251,7 +251,7 @@ extern "C" EXPORT const struct rr_backend *rr_backend_entry(void)
 {
     static const struct rr_backend backend = {
         RR_BACKEND_ABI, "cuda", device_count,   open_device, close_device, describe,
-        plan,           load,   unload_program, run_batch,   stats,
+        plan,           load,   unload_program, run_batch, nullptr, stats,
     };
 
     return &backend;

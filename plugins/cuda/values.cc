@@ -20,6 +20,9 @@ GemmType gemm_type(Precision precision, const struct rr_program &p, const struct
     if (precision == Precision::F32 || p.registers[op.dst].width <= NARROWEST_TENSOR_CORE_OUTPUT)
         return GEMM_F32;
     if (precision == Precision::BF16) return GEMM_BF16;
+    /* Weights that come quantized have factors for their inputs, and mixed models ask for more than
+     * int8 here and there: f16 does justice to both. */
+    if (p.mixed || p.tensors[op.u.linear.weight[0]].dtype == RR_I8) return GEMM_F16;
     /* rows of sequences are few: their weights are not worth a lower precision */
     return precision == Precision::I8 && p.registers[op.dst].rows == RR_ROWS_TOKENS ? GEMM_I8
                                                                                     : GEMM_F16;

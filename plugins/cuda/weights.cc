@@ -59,6 +59,11 @@ uint16_t narrow_bf16(float v)
 
 float value(const struct rr_tensor &t, size_t i)
 {
+    if (t.dtype == RR_I8) { /* of a quantized file: see gemm_type */
+        size_t row = i / t.shape[1], column = i % t.shape[1];
+        float w = (float)((const int8_t *)t.data)[i] * t.scale[row];
+        return t.smooth ? w * t.smooth[column] : w;
+    }
     if (t.dtype == RR_F32) return ((const float *)t.data)[i];
     if (t.dtype == RR_F16) return widen_f16(((const uint16_t *)t.data)[i]);
     return from_bits((uint32_t)((const uint16_t *)t.data)[i] << 16);
