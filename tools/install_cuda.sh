@@ -34,4 +34,9 @@ for part in "$site"/*/; do
 done
 [ -e "$target/lib64" ] || ln -s lib "$target/lib64"
 chmod +x "$target"/bin/* 2>/dev/null || true
+if ! [ -x "$target/bin/nvcc" ]; then
+    echo "SKIP: PyPI's packages of CUDA $version have no nvcc: install it from NVIDIA, then" \
+        "make cuda CUDA=$version NVCC=/usr/local/cuda-$version/bin/nvcc" >&2
+    exit 77
+fi
 "$target/bin/nvcc" --version | tail -n 2

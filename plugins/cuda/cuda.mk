@@ -3,12 +3,12 @@
 # "make run"; "make test" runs the plugin over the emulation of tests/cuda/emul.
 #
 #   make cuda            build/librerank_cuda.so: compute capability 7.5 and newer, CUDA 13
-#   make cuda CUDA=12    also 7.0, with CUDA 12 from PyPI if tools/install_cuda.sh can reach it
+#   make cuda CUDA=12 NVCC=/usr/local/cuda-12/bin/nvcc   also 7.0
 #   make cuda CUDA_ARCHS=80   for one architecture, to try something
 
 CUDA ?= 13
 NVCC ?= $(if $(filter 12,$(CUDA)),$(wildcard build/cuda12/bin/nvcc),$(shell command -v nvcc))
-CUDA_ARCHS ?= $(if $(filter 12,$(CUDA)),70) 75 80 86 89 90 100 120
+CUDA_ARCHS ?= $(strip $(if $(filter 12,$(CUDA)),70) 75 80 86 89 90 100 120)
 CUDA_HOME = $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(NVCC)))))
 CUDA_OBJ := $(OBJ)/cuda$(CUDA)
 CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
@@ -35,9 +35,9 @@ endef
 
 .PHONY: cuda check-cuda test-gpu bench-gpu
 cuda:
-	@if [ "$(CUDA)" = 12 ] && ! [ -x build/cuda12/bin/nvcc ]; then tools/install_cuda.sh; fi
-	@if [ -n "$(NVCC)" ] || [ -x build/cuda12/bin/nvcc ]; then $(MAKE) cuda-plugin; else \
-	    echo "SKIP: nvcc is not installed: CUDA 13 from NVIDIA, or tools/install_cuda.sh 13"; fi
+	@if [ -n "$(NVCC)" ]; then $(MAKE) cuda-plugin; \
+	elif [ "$(CUDA)" = 12 ]; then tools/install_cuda.sh 12 && $(MAKE) cuda-plugin || [ $$? = 77 ]; \
+	else echo "SKIP: nvcc is not installed: CUDA 13 from NVIDIA, or tools/install_cuda.sh 13"; fi
 .PHONY: cuda-plugin
 cuda-plugin: $(OUT)/librerank_cuda.so
 	@echo "$< for compute capability $(CUDA_ARCHS), CUDA $(CUDA)"
