@@ -269,7 +269,7 @@ test-load: $(RERANKD) $(FAULT) $(FAILING)
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
 test: $(if $(T),,all examples) $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
-	    $(if $(T),,$(E2E) $(CHECKS))
+	    $(CUDA_COMMANDS) $(if $(T),,$(E2E) $(CHECKS))
 
 # The quick tier: no server, no checks of the sources.
 test-unit: $(TEST_WANTED)
@@ -394,6 +394,8 @@ $(PEERS_DIR)/venv/ready: bench/peers/requirements.txt
 	$(Q)$(PEERS_PYTHON) -m pip install --quiet --requirement $<
 	$(Q)touch $@
 .PHONY: bench-peers
+
+include plugins/cuda/cuda.mk
 
 # ---- fuzzing ------------------------------------------------------------------------------------
 
@@ -537,6 +539,10 @@ help:
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
 	@echo "make check      layers, headers, exported symbols, binary interface, generated docs"
 	@echo "make abi        store the binary interface of librerank.so after a deliberate change"
+	@echo "make check      layers, headers, exported symbols, generated docs"
+	@echo "make cuda       the plugin for NVIDIA GPUs (docs/GPU.md); CUDA=12 also for Volta"
+	@echo "make check-cuda compiled kernels: registers, spills, tensor-core instructions"
+	@echo "make test-gpu, bench-gpu   on a machine with a GPU"
 	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="

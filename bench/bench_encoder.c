@@ -4,7 +4,7 @@
  *
  *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--dtype f32] [--reps 5]
  *                 [--shape 20x128] [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N]
- *                 [--block N]
+ *                 [--block N] [--backend cpu]
  *
  * Times are milliseconds for one run() on one batch, best and median; GFLOP/s counts what the
  * program computes, nothing for padding.  cpu is the least processor time of all threads together,
@@ -31,6 +31,7 @@ enum { HIDDEN = 1024, HEADS = 16, BETWEEN = 4096, WORDS = 5000, POSITIONS = 514,
 struct settings {
     uint32_t layers, threads, reps;
     const char *isa, *dtype, *shape, *mode;
+    const struct rr_backend *backend;
     uint32_t chunk, solo, team, block;
 };
 
@@ -285,7 +286,7 @@ static void measure(const struct settings *s, const struct builder *b, struct rr
     for (uint32_t i = 0; i < s->reps; i++) {
         double begin = now_ms(CLOCK_MONOTONIC), used = now_ms(CLOCK_PROCESS_CPUTIME_ID);
 
-        check(rr_backend_cpu()->run(l, &w->b, logits, &err), err.msg);
+        check(s->backend->run(l, &w->b, logits, &err), err.msg);
         ms[i] = now_ms(CLOCK_MONOTONIC) - begin;
         cpu = RR_MIN(cpu, now_ms(CLOCK_PROCESS_CPUTIME_ID) - used);
     }
@@ -314,8 +315,10 @@ static void parse(struct settings *s, int argc, char **argv)
         { "layers", 1, 0, 'l' }, { "threads", 1, 0, 't' }, { "isa", 1, 0, 'i' },
         { "reps", 1, 0, 'r' },   { "shape", 1, 0, 's' },   { "mode", 1, 0, 'm' },
         { "chunk", 1, 0, 'c' },  { "solo", 1, 0, 'o' },    { "team", 1, 0, 'e' },
-        { "block", 1, 0, 'b' },  { "dtype", 1, 0, 'd' },  { 0, 0, 0, 0 },
+        { "block", 1, 0, 'b' },  { "dtype", 1, 0, 'd' },
+        { "backend", 1, 0, 'k' }, { 0, 0, 0, 0 },
     };
+    struct rr_error err = { 0 };
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -331,6 +334,7 @@ static void parse(struct settings *s, int argc, char **argv)
         case 'e': s->team = number(optarg); break;
         case 'b': s->block = number(optarg); break;
         case 'd': s->dtype = optarg; break;
+        case 'k': check(rr_backend_find(&s->backend, optarg, &err), err.msg); break;
         default: exit(2);
         }
     }
@@ -351,7 +355,8 @@ static void tune(const struct settings *s, struct rr_cpu_tuning *t)
 int main(int argc, char **argv)
 {
     static const char *const shapes[] = { "20x64", "20x128", "20x512", "1x128", "ragged" };
-    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .dtype = "f32", .mode = "auto" };
+    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .dtype = "f32", .mode = "auto",
+                          .backend = rr_backend_cpu() };
     struct rr_device_options opt = { 0 };
     struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 512 };
     struct rr_device_info info;
@@ -370,13 +375,13 @@ int main(int argc, char **argv)
     opt.isa = s.isa;
     opt.dtype = s.dtype;
     begin = now_ms(CLOCK_MONOTONIC);
-    check(rr_backend_cpu()->open(&d, &opt, &err), err.msg);
+    check(s.backend->open(&d, &opt, &err), err.msg);
     printf("open %.1f ms\n", now_ms(CLOCK_MONOTONIC) - begin);
-    tune(&s, rr_cpu_tuning(d));
-    rr_backend_cpu()->describe(d, &info);
-    check(rr_backend_cpu()->plan(d, &b.p, &limits, &memory, &err), err.msg);
+    if (s.backend == rr_backend_cpu()) tune(&s, rr_cpu_tuning(d));
+    s.backend->describe(d, &info);
+    check(s.backend->plan(d, &b.p, &limits, &memory, &err), err.msg);
     begin = now_ms(CLOCK_MONOTONIC);
-    check(rr_backend_cpu()->load(d, &b.p, &limits, &l, &err), err.msg);
+    check(s.backend->load(d, &b.p, &limits, &l, &err), err.msg);
     getrusage(RUSAGE_SELF, &usage);
     printf("%s, %s, %s, %u threads, %u layers: load %.0f ms, weights %.0f MB, workspace %.0f MB, "
            "largest resident %.0f MB\n", info.name, info.isa, s.dtype, info.threads, s.layers,
@@ -389,8 +394,8 @@ int main(int argc, char **argv)
     else
         for (size_t i = 0; i < RR_COUNT(shapes); i++) measure(&s, &b, l, w, shapes[i]);
     rr_free(w);
-    rr_backend_cpu()->unload(l);
-    rr_backend_cpu()->close(d);
+    s.backend->unload(l);
+    s.backend->close(d);
     rr_free(b.tensors);
     rr_free(b.registers);
     rr_free(b.ops);

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define RR_BACKEND_ABI 3 /* raised by every change of this file */
+#define RR_BACKEND_ABI 4 /* raised by every change of this file */
 
 #define RR_NONE UINT32_MAX /* "no register", "no tensor" */
 
@@ -239,6 +239,14 @@ struct rr_memory {      /* bytes */
 /* The inputs of LINEAR number op of the program: x is [rows, width of its src]. */
 typedef void rr_observe_fn(void *user, uint32_t op, const float *x, size_t ldx, uint32_t rows);
 
+struct rr_device_stats {   /* of the whole device, whoever uses it */
+    uint64_t memory_used;  /* bytes; 0: not known */
+    uint64_t memory_total; /* bytes; 0: not known */
+    float utilization;     /* 0 to 1 of the time of late; below 0: not known */
+    float celsius;         /* below 0: not known */
+    float watts;           /* below 0: not known */
+};
+
 struct rr_backend {
     uint32_t abi; /* RR_BACKEND_ABI */
     const char *name;
@@ -266,6 +274,10 @@ struct rr_backend {
      * row once, from any of the device's threads and several at a time.  fn NULL: no more.  (The
      * one exception to "never calls back".) */
     void (*observe)(struct rr_loaded *loaded, rr_observe_fn *fn, void *user);
+
+    /* What the device is doing; the one function for any thread at any time while the device is
+     * open.  NULL: this backend has nothing to tell. */
+    int (*stats)(const struct rr_device *device, struct rr_device_stats *out);
 };
 
 /* The one symbol that a plugin exports. */

@@ -98,6 +98,7 @@ static void compare_on(struct rr_device *d, const struct program *p, const struc
 static void compare(const struct program *p, const struct batch *b, const char *why)
 {
     static const uint32_t threads[] = { 1, 3 };
+    size_t n_threads = strcmp(backend_name, "cpu") == 0 ? RR_COUNT(threads) : 1;
     double *expected = rr_calloc(RR_MEM_MISC, b->b.n_sequences, sizeof(*expected));
     char what[128];
     uint32_t i = 0;
@@ -105,7 +106,7 @@ static void compare(const struct program *p, const struct batch *b, const char *
     assert_non_null(expected);
     program_evaluate(&p->p, &b->b, expected);
     do {
-        for (size_t t = 0; t < RR_COUNT(threads); t++) {
+        for (size_t t = 0; t < n_threads; t++) {
             struct rr_device *d = open_device(level(i), threads[t]);
 
             snprintf(what, sizeof(what), "%s, isa %s, %u threads", why,

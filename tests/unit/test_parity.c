@@ -3,7 +3,9 @@
  * of each model, made as tools/make_golden.py says), on every instruction set of this machine.
  *
  * Prints a table with the largest differences.  RR_PARITY_ALL=1 runs every request on every level;
- * without it the best level runs all and the others the first eighth. */
+ * without it the best level runs all and the others the first eighth.
+ *
+ * test_parity BACKEND DTYPE [PAIRS]: the same on another backend, the first PAIRS of each model. */
 #include "checkpoint_fixture.h"
 
 #include <math.h>
@@ -181,6 +183,31 @@ static struct pairs read_pairs(const char *folder)
 
 /* ---- running ------------------------------------------------------------------------------- */
 
+/* What a precision may change in these models, whose random weights make no smooth logits. */
+static const struct precision {
+    const char *dtype;
+    double logit, score;
+} precisions[] = {
+    { "f32", LOGIT_TOLERANCE, SCORE_TOLERANCE },
+    { "f16", 0.05, 0.01 },
+    { "bf16", 0.3, 0.05 },
+    { "int8", 0.8, 0.1 },
+};
+
+static const char *plugin; /* backend instead of the CPU; NULL: none */
+static const struct precision *precision = &precisions[0];
+static size_t plugin_pairs = SIZE_MAX;
+
+static const struct rr_backend *backend(void)
+{
+    const struct rr_backend *b;
+    struct rr_error err = { 0 };
+
+    if (!plugin) return rr_backend_cpu();
+    if (rr_backend_find(&b, plugin, &err)) fail_msg("%s", err.msg);
+    return b;
+}
+
 struct run {
     struct rr_device *device;
     struct rr_model *model;
@@ -202,23 +229,22 @@ static void prepare(struct rr_model *model, const char *folder)
 
 static struct run start(const char *folder, const char *isa, uint32_t longest)
 {
-    const struct rr_backend *cpu = rr_backend_cpu();
-    struct rr_device_options opt = { .isa = isa, .dtype = "f32" };
+    struct rr_device_options opt = { .isa = isa, .dtype = precision->dtype };
     struct rr_limits limits = { BATCH_TOKENS, BATCH_SEQUENCES, longest };
     struct run r;
     struct rr_error err;
 
-    if (cpu->open(&r.device, &opt, &err)) fail_msg("%s: %s", isa, err.msg);
+    if (backend()->open(&r.device, &opt, &err)) fail_msg("%s: %s", isa, err.msg);
     if (rr_model_open(&r.model, folder, &err)) fail_msg("%s", err.msg);
     if (rr_model_info(r.model)->judge) prepare(r.model, folder);
-    if (rr_model_load(r.model, cpu, r.device, &limits, &err)) fail_msg("%s", err.msg);
+    if (rr_model_load(r.model, backend(), r.device, &limits, &err)) fail_msg("%s", err.msg);
     return r;
 }
 
 static void stop(struct run *r)
 {
     rr_model_close(r->model);
-    rr_backend_cpu()->close(r->device);
+    backend()->close(r->device);
 }
 
 /* Pairs [first, last) as one batch: they lie back to back. */
@@ -280,6 +306,7 @@ static size_t share(const struct pairs *p, bool best)
     const char *all = getenv("RR_PARITY_ALL");
     size_t part = (best ? 1 : 8) * (INSTRUMENTED ? 4 : 1);
 
+    if (plugin) return RR_MIN(p->n, plugin_pairs);
     if (all && strcmp(all, "1") == 0) part = 1;
     return (p->n + part - 1) / part;
 }
@@ -329,10 +356,10 @@ static void check_level(const char *name, const char *folder, const struct pairs
     print_message("%-14s %-8s %5zu pairs  logit %.2e  score %.2e\n", name, isa, n, w.logit,
                   w.score);
     check_alone(&r, p, logits, n);
-    if (w.logit > LOGIT_TOLERANCE || w.score > SCORE_TOLERANCE)
+    if (w.logit > precision->logit || w.score > precision->score)
         fail_msg("%s on %s: differs by %.2e in a logit (allowed %.0e), %.2e in a score (allowed "
                  "%.0e), request %u",
-                 name, isa, w.logit, LOGIT_TOLERANCE, w.score, SCORE_TOLERANCE, w.request);
+                 name, isa, w.logit, precision->logit, w.score, precision->score, w.request);
     free(logits);
     stop(&r);
 }
@@ -345,6 +372,10 @@ static void check_model(const char *name, const char *folder)
     uint32_t n;
 
     levels = rr_kern_levels(&n);
+    if (plugin) {
+        check_level(name, folder, &p, precision->dtype, true);
+        n = 0;
+    }
     for (uint32_t i = 0; i < n; i++) {
         if (rr_kern_pick(rr_cpu_flags(), levels[i]->name))
             check_level(name, folder, &p, levels[i]->name, levels[i] == best);
@@ -423,6 +454,7 @@ static void test_storage(void **state)
     struct pairs p;
 
     (void)state;
+    if (plugin) skip();
     assert_non_null(from);
     p = read_pairs(from);
     for (size_t i = 0; i < RR_COUNT(variants); i++) {
@@ -519,6 +551,7 @@ static void test_flash(void **state)
     size_t n = 0;
 
     (void)state;
+    if (plugin) skip();
     rename_flash(&w);
     for (uint32_t layer = 0; layer < 2; layer++) {
         stack_flash(&w, layer, "weight");
@@ -537,7 +570,16 @@ static void test_flash(void **state)
     fixture_weights_free(&plain);
 }
 
-int main(void)
+static void choose(int argc, char **argv)
+{
+    if (argc < 3) return;
+    plugin = argv[1];
+    for (size_t i = 0; i < RR_COUNT(precisions); i++)
+        if (strcmp(precisions[i].dtype, argv[2]) == 0) precision = &precisions[i];
+    if (argc > 3) plugin_pairs = strtoul(argv[3], NULL, 10);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         { "tiny-xlmr", test_tiny, NULL, NULL, (void *)"tiny-xlmr" },
@@ -557,5 +599,6 @@ int main(void)
         cmocka_unit_test(test_starter),
     };
 
+    choose(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

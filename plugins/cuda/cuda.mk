@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+# cuda.mk - the CUDA plugin and its tests; included by the Makefile.  Nothing here is part of
+# "make run"; "make test" runs the plugin over the emulation of tests/cuda/emul.
+#
+#   make cuda            build/librerank_cuda.so: compute capability 7.5 and newer, CUDA 13
+#   make cuda CUDA=12 NVCC=/usr/local/cuda-12/bin/nvcc   also 7.0
+#   make cuda CUDA_ARCHS=80   for one architecture, to try something
+
+CUDA ?= 13
+NVCC ?= $(if $(filter 12,$(CUDA)),$(wildcard build/cuda12/bin/nvcc),$(shell command -v nvcc))
+CUDA_ARCHS ?= $(strip $(if $(filter 12,$(CUDA)),70) 75 80 86 89 90 100 120)
+CUDA_HOME = $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(NVCC)))))
+CUDA_OBJ := $(OBJ)/cuda$(CUDA)
+CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
+    -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+
+CUDA_KERNELS := $(wildcard plugins/cuda/*.cu)
+CUDA_HOST := $(wildcard plugins/cuda/*.cc)
+CUDA_HEADERS := $(wildcard plugins/cuda/*.h) include/rerank_backend.h include/rerank_types.h
+# The check of programs and what it needs: compiled into the plugin, which shares no symbols with
+# the program that loads it.
+CUDA_C := src/backend/cpu_check.c src/base/mem.c
+CUDA_INCLUDE := -Iinclude -Isrc -Iplugins/cuda
+CUDA_CXXFLAGS := -std=c++17 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror \
+    -Wno-missing-field-initializers -Wno-unknown-pragmas
+
+define cuda_c_object
+$2/$(notdir $(1:.c=.o)): $1 $(wildcard src/base/*.h src/backend/*.h) $(CUDA_HEADERS)
+	@mkdir -p $$(@D)
+	$$(call say,CC)$$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -fPIC -fvisibility=hidden -Iinclude -Isrc \
+	    $$(PKG_CFLAGS) -c $$< -o $$@
+endef
+
+# ---- for GPUs -----------------------------------------------------------------------------------
+
+.PHONY: cuda check-cuda test-gpu bench-gpu
+cuda:
+	@if [ -n "$(NVCC)" ]; then $(MAKE) cuda-plugin; \
+	elif [ "$(CUDA)" = 12 ]; then tools/install_cuda.sh 12 && $(MAKE) cuda-plugin || [ $$? = 77 ]; \
+	else echo "SKIP: nvcc is not installed: CUDA 13 from NVIDIA, or tools/install_cuda.sh 13"; fi
+.PHONY: cuda-plugin
+cuda-plugin: $(OUT)/librerank_cuda.so
+	@echo "$< for compute capability $(CUDA_ARCHS), CUDA $(CUDA)"
+
+$(CUDA_OBJ)/%.cu.o: plugins/cuda/%.cu plugins/cuda/device.h plugins/cuda/kern.h
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) -std=c++17 -O3 $(CUDA_GENCODE) -Iinclude -Iplugins/cuda \
+	    -Xcompiler -fPIC,-fvisibility=hidden,-Wall -Xptxas -v -c $< -o $@ 2> $@.log || \
+	    { cat $@.log >&2; exit 1; }
+$(CUDA_OBJ)/%.cc.o: plugins/cuda/%.cc $(CUDA_HEADERS)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(CUDA_CXXFLAGS) -DRR_CUDA_MIN_ARCH=$(firstword $(CUDA_ARCHS)) \
+	    $(CUDA_INCLUDE) -isystem $(CUDA_HOME)/include -c $< -o $@
+$(foreach f,$(CUDA_C),$(eval $(call cuda_c_object,$f,$(CUDA_OBJ))))
+CUDA_OBJECTS := $(CUDA_KERNELS:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
+    $(CUDA_HOST:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
+    $(foreach f,$(CUDA_C),$(CUDA_OBJ)/$(notdir $(f:.c=.o)))
+$(OUT)/librerank_cuda.so: $(CUDA_OBJECTS)
+	$(call say,NVCC)$(NVCC) -shared -cudart static -o $@ $^ -Xlinker --exclude-libs,ALL
+
+# Every kernel of every architecture: registers, spills, tensor-core instructions.  Needs cuobjdump,
+# of CUDA or of tools/install_cuda.sh.
+check-cuda:
+	@CXX=$(CXX) $(PYTHON) tools/check_cuda.py --self-test
+	@if [ -n "$(NVCC)" ]; then $(MAKE) cuda-plugin; fi
+	@$(PYTHON) tools/check_cuda.py $(OUT)/librerank_cuda.so
+
+# On a machine with a GPU: every operation and model at every precision, then speed.
+# bf16 needs compute capability 8.0; leave it out on a T4: GPU_DTYPES="f32 f16 int8".
+GPU_DTYPES ?= f32 f16 bf16 int8
+test-gpu: $(OUT)/librerank_cuda.so $(OUT)/tests/backend/test_ops $(OUT)/tests/backend/test_refused \
+    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/unit/test_parity
+	$(Q)LD_LIBRARY_PATH=$(OUT) tools/run_tests.sh '$(OUT)/tests/backend/test_ops cuda' \
+	    '$(OUT)/tests/backend/test_refused cuda' '$(OUT)/tests/cuda/test_cuda cuda' \
+	    $(foreach d,$(GPU_DTYPES),'$(OUT)/tests/unit/test_parity cuda $d')
+bench-gpu: $(OUT)/librerank_cuda.so $(OUT)/bench/bench_encoder
+	$(Q)LD_LIBRARY_PATH=$(OUT) $(PYTHON) bench/gpu.py $(OUT)/bench/bench_encoder $(GPU_DTYPES)
+
+# ---- under emulation ----------------------------------------------------------------------------
+
+# The same sources with the host compiler, as if for compute capability 7.5 and 8.0: two plugins,
+# beside the tests that load them.  Never instrumented: fibers confuse the sanitizers.
+EMUL_ARCHS := 75 80
+EMUL_PLUGINS := $(foreach a,$(EMUL_ARCHS),$(OUT)/tests/cuda/librerank_cudaemul$a.so)
+EMUL_SOURCES := $(wildcard tests/cuda/emul/*.cc)
+EMUL_HEADERS := $(wildcard tests/cuda/emul/*.h) $(CUDA_HEADERS)
+define emul_plugin
+$(OBJ)/emul$1/%.o: plugins/cuda/% $(EMUL_HEADERS)
+	@mkdir -p $$(@D)
+	$$(call say,EMUL)$$(CXX) $(CUDA_CXXFLAGS) -DRR_EMUL -DRR_EMUL_ARCH=$1 -DRR_CUDA_MIN_ARCH=75 \
+	    -Itests/cuda/emul $(CUDA_INCLUDE) -x c++ -c $$< -o $$@
+$(OBJ)/emul$1/%.o: tests/cuda/emul/% $(EMUL_HEADERS)
+	@mkdir -p $$(@D)
+	$$(call say,EMUL)$$(CXX) $(CUDA_CXXFLAGS) -DRR_EMUL -DRR_EMUL_ARCH=$1 \
+	    -Itests/cuda/emul $(CUDA_INCLUDE) -c $$< -o $$@
+$(foreach f,$(CUDA_C),$(call cuda_c_object,$f,$(OBJ)/emul$1)
+)
+$(OUT)/tests/cuda/librerank_cudaemul$1.so: $(foreach f,$(CUDA_KERNELS) $(CUDA_HOST) $(EMUL_SOURCES),\
+    $(OBJ)/emul$1/$(notdir $f).o) $(foreach f,$(CUDA_C),$(OBJ)/emul$1/$(notdir $(f:.c=.o)))
+	@mkdir -p $$(@D)
+	$$(call say,LD)$$(CXX) -shared -Wl,--no-undefined -o $$@ $$^ -ldl -lpthread
+endef
+$(foreach a,$(EMUL_ARCHS),$(eval $(call emul_plugin,$a)))
+
+# The driver's library of figures, as far as nvml.cc asks: found by LD_LIBRARY_PATH.
+$(OUT)/tests/cuda/libnvidia-ml.so.1: $(OBJ)/tests/cuda/emul/nvml.o
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared -o $@ $<
+
+CUDA_TESTS := $(call programs,$(wildcard tests/cuda/*.c))
+$(OUT)/tests/cuda/%: $(OBJ)/tests/cuda/%.o $(SUPPORT) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(test_link) $(CMOCKA_LIBS) $(LIBS)
+$(OBJ)/tests/cuda/%.o: file_flags = -Itests -Iplugins/cuda
+
+# What "make test" runs; T=cuda selects it.
+EMUL_ENV := env LD_LIBRARY_PATH=$(OUT)/tests/cuda
+CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul80' \
+    '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul80' \
+    $(foreach a,$(EMUL_ARCHS),'$(EMUL_ENV) $(OUT)/tests/cuda/test_cuda cudaemul$a') \
+    '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul80 f16 1' \
+    '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul80.so'
+CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
+CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(OUT)/tests/cuda/libnvidia-ml.so.1 $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD))
+test: $(CUDA_WANTED)

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.h - what kernels need beyond C++: matrix fragments, asynchronous copies, narrow types.
+ *
+ * Kernels are written against this header and plain CUDA syntax.  Compiled by nvcc it is a few lines
+ * of PTX; with RR_EMUL it is the host emulation of tests/cuda/emul, so that the same kernel source
+ * runs in the tests of a machine without a GPU.
+ *
+ * RR_ARCH is the architecture that device code is compiled for, 75, 80, ...; it selects between
+ * instructions, never between results: a kernel adds in the same order everywhere. */
+#ifndef RR_CUDA_DEVICE_H
+#define RR_CUDA_DEVICE_H
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#ifdef RR_EMUL
+#include "emul.h"
+#define RR_ARCH RR_EMUL_ARCH
+#else
+#ifdef __CUDA_ARCH__
+#define RR_ARCH (__CUDA_ARCH__ / 10)
+#else
+#define RR_ARCH 0 /* host pass */
+#endif
+
+/* The dynamic shared memory of the block. */
+#define RR_SHARED(name) \
+    extern __shared__ __align__(128) unsigned char rr_shared_memory[]; \
+    unsigned char *name = rr_shared_memory
+#define RR_LAUNCH(kernel, grid, block, shared, stream, args) \
+    (kernel<<<(grid), (block), (shared), (stream)>>>(args), cudaPeekAtLastError())
+
+namespace dev
+{
+
+__device__ inline uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8. */
+__device__ inline void ldmatrix(uint32_t r[4], const void *row)
+{
+#if RR_ARCH >= 75
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+__device__ inline void ldmatrix_transposed(uint32_t r[4], const void *row)
+{
+#if RR_ARCH >= 75
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+/* c[16, 8] += a[16, 16] b[16, 8], f32 sums.  On sm_75 two steps of eight. */
+__device__ inline void mma_f16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+#if RR_ARCH >= 80
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#elif RR_ARCH >= 75
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(b0));
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[2]), "r"(a[3]), "r"(b1));
+#else
+    __trap();
+#endif
+}
+
+__device__ inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+#if RR_ARCH >= 80
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    __trap(); /* open() refuses bf16 on such a device */
+#endif
+}
+
+/* c[16, 8] += a[16, 32] b[32, 8] of signed bytes, exact.  On sm_75 four of m8n8k16. */
+__device__ inline void mma_s8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+#if RR_ARCH >= 80
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#elif RR_ARCH >= 75
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                     : "+r"(c[2 * half]), "+r"(c[2 * half + 1])
+                     : "r"(a[half]), "r"(b0));
+        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                     : "+r"(c[2 * half]), "+r"(c[2 * half + 1])
+                     : "r"(a[2 + half]), "r"(b1));
+    }
+#else
+    __trap();
+#endif
+}
+
+/* 16 bytes from global to shared memory; both aligned to 16.  Without the instruction a plain copy,
+ * complete at the next barrier: kernels that matter there fetch through registers instead. */
+__device__ inline void copy_async(void *shared, const void *global)
+{
+#if RR_ARCH >= 80
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
+                 "l"(global)
+                 : "memory");
+#else
+    *(uint4 *)shared = *(const uint4 *)global;
+#endif
+}
+
+__device__ inline void copy_commit()
+{
+#if RR_ARCH >= 80
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Waits until at most `pending` of the committed groups are unfinished. */
+template <int pending> __device__ inline void copy_wait()
+{
+#if RR_ARCH >= 80
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+__device__ inline uint16_t f16_from(float v)
+{
+    uint16_t h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(v));
+    return h;
+}
+
+__device__ inline float f16_to(uint16_t h)
+{
+    float v;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(h));
+    return v;
+}
+
+} // namespace dev
+#endif
+
+namespace dev
+{
+
+enum Narrow { F16, BF16 }; /* what a 16-bit buffer holds */
+
+__device__ inline float bf16_to(uint16_t h)
+{
+    return __uint_as_float((uint32_t)h << 16);
+}
+
+/* To nearest even; NaN stays NaN. */
+__device__ inline uint16_t bf16_from(float v)
+{
+    uint32_t u = __float_as_uint(v);
+
+    if ((u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1)) >> 16);
+}
+
+/* f16 saturates: one activation beyond 65504 must not become an infinity, while a NaN or an infinity
+ * that was computed stays visible. */
+template <Narrow narrow> __device__ inline uint16_t narrow_from(float v)
+{
+    if (narrow == BF16) return bf16_from(v);
+    if (fabsf(v) > 65504.0f && fabsf(v) < __uint_as_float(0x7F800000u))
+        v = v > 0 ? 65504.0f : -65504.0f;
+    return f16_from(v);
+}
+
+template <Narrow narrow> __device__ inline float narrow_to(uint16_t h)
+{
+    return narrow == BF16 ? bf16_to(h) : f16_to(h);
+}
+
+template <Narrow narrow> __device__ inline uint32_t narrow_pair(float low, float high)
+{
+    return narrow_from<narrow>(low) | (uint32_t)narrow_from<narrow>(high) << 16;
+}
+
+template <Narrow narrow>
+__device__ inline void mma_narrow(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    if (narrow == BF16)
+        mma_bf16(c, a, b0, b1);
+    else
+        mma_f16(c, a, b0, b1);
+}
+
+__device__ inline float warp_sum(float v)
+{
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) v += __shfl_xor_sync(0xFFFFFFFFu, v, lane);
+    return v;
+}
+
+/* NaN in any lane does not get lost. */
+__device__ inline float warp_max(float v)
+{
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) {
+        float other = __shfl_xor_sync(0xFFFFFFFFu, v, lane);
+        v = v > other || v != v ? v : other;
+    }
+    return v;
+}
+
+} // namespace dev
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemm.cu - y = act(x W^T + b) + residual on tensor cores: f16, bf16, int8.
+ *
+ * A tile of BM rows by BN columns per block, 64 bytes of k per step: 32 16-bit or 64 8-bit values,
+ * which is the same data movement, so one kernel serves all types.  Shared memory holds rows of 64
+ * bytes whose four 16-byte chunks are permuted by bits 1 and 2 of the row: every ldmatrix reads eight
+ * rows without bank conflicts.  Sums run over k in ascending order, whatever the tile. */
+#include "device.h"
+#include "kern.h"
+
+using namespace dev;
+
+namespace
+{
+
+constexpr int STEP = 64; /* bytes of k */
+
+struct TypeF16 {
+    using Sum = float;
+    static constexpr Narrow narrow = F16;
+    static constexpr bool scaled = false;
+    __device__ static void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+    {
+        mma_f16(c, a, b0, b1);
+    }
+};
+struct TypeBF16 {
+    using Sum = float;
+    static constexpr Narrow narrow = BF16;
+    static constexpr bool scaled = false;
+    __device__ static void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+    {
+        mma_bf16(c, a, b0, b1);
+    }
+};
+struct TypeI8 {
+    using Sum = int;
+    static constexpr Narrow narrow = F16;
+    static constexpr bool scaled = true;
+    __device__ static void mma(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+    {
+        mma_s8(c, a, b0, b1);
+    }
+};
+
+enum Act { ACT_NONE, ACT_GELU, ACT_OTHER };
+
+template <Act act> __device__ inline float activate(float v, enum rr_act kind)
+{
+    if (act == ACT_GELU) return 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
+    if (act == ACT_OTHER) return kind == RR_ACT_TANH ? tanhf(v) : v < 0 ? 0.0f : v;
+    return v;
+}
+
+__device__ inline unsigned char *chunk_at(unsigned char *tile, int row, int chunk)
+{
+    return tile + row * STEP + ((chunk ^ (row >> 1 & 3)) << 4);
+}
+
+template <class T, int BM, int BN, int WM, int WN> struct Tile {
+    static constexpr int THREADS = WM * WN * 32;
+    static constexpr int MT = BM / WM / 16, NT = BN / WN / 8; /* of each warp */
+    static constexpr int BYTES = (BM + BN) * STEP;            /* of a stage */
+    static constexpr int ROWS = THREADS / 4;                  /* that the threads copy at once */
+    static constexpr int A_COPIES = BM / ROWS, W_COPIES = BN / ROWS; /* of 16 bytes, each thread */
+    static_assert(BM % ROWS == 0 && BN % ROWS == 0 && NT % 2 == 0, "tile");
+
+    typename T::Sum sum[MT][NT][4];
+    const char *a[A_COPIES], *w; /* this thread's sources of the next step */
+
+    /* Rows beyond the last are read as the last: their results are not stored. */
+    __device__ Tile(const GemmArgs &p, uint32_t m)
+    {
+        uint32_t row = threadIdx.x >> 2, at = (threadIdx.x & 3) * 16;
+
+#pragma unroll
+        for (int i = 0; i < A_COPIES; i++) {
+            uint32_t r = blockIdx.y * BM + row + i * ROWS;
+            a[i] = (const char *)p.a + (size_t)(r < m ? r : m - 1) * p.ld_bytes + at;
+        }
+        w = (const char *)p.w + (size_t)(blockIdx.x * BN + row) * p.ld_bytes + at;
+        clear();
+    }
+    __device__ const char *w_row(const GemmArgs &p, int i) const
+    {
+        return w + (size_t)(i * ROWS) * p.ld_bytes;
+    }
+    __device__ void next_step()
+    {
+#pragma unroll
+        for (int i = 0; i < A_COPIES; i++) a[i] += STEP;
+        w += STEP;
+    }
+    /* Where copy i of A, and after them of W, goes. */
+    __device__ static unsigned char *target(unsigned char *stage, int i)
+    {
+        return chunk_at(stage, ((int)threadIdx.x >> 2) + i * ROWS, (int)threadIdx.x & 3);
+    }
+    __device__ void copy_step(const GemmArgs &p, unsigned char *stage)
+    {
+#pragma unroll
+        for (int i = 0; i < A_COPIES; i++) copy_async(target(stage, i), a[i]);
+#pragma unroll
+        for (int i = 0; i < W_COPIES; i++) copy_async(target(stage, A_COPIES + i), w_row(p, i));
+        next_step();
+    }
+
+    __device__ void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < MT; i++)
+#pragma unroll
+            for (int j = 0; j < NT; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) sum[i][j][e] = 0;
+    }
+
+    /* half: the first or the second 32 bytes of the step. */
+    __device__ void multiply(unsigned char *stage, int half)
+    {
+        int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
+        int row = warp / WN * MT * 16 + (lane & 15);
+        int column = BM + warp % WN * NT * 8 + (lane & 7) + (lane >> 4 << 3);
+
+        uint32_t f[4], b[NT / 2][4];
+
+#pragma unroll
+        for (int j = 0; j < NT / 2; j++)
+            ldmatrix(b[j], chunk_at(stage, column + j * 16, half * 2 + (lane >> 3 & 1)));
+#pragma unroll
+        for (int i = 0; i < MT; i++) {
+            ldmatrix(f, chunk_at(stage, row + i * 16, half * 2 + (lane >> 4)));
+#pragma unroll
+            for (int j = 0; j < NT / 2; j++) {
+                T::mma(sum[i][2 * j], f, b[j][0], b[j][1]);
+                T::mma(sum[i][2 * j + 1], f, b[j][2], b[j][3]);
+            }
+        }
+    }
+};
+
+#if RR_ARCH >= 80 || RR_ARCH == 0
+constexpr int STAGES = 3;
+#else
+constexpr int STAGES = 2;
+#endif
+
+template <class Tl>
+__device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *shared)
+{
+    uint32_t steps = p.ld_bytes / STEP;
+
+#if RR_ARCH >= 80 || RR_ARCH == 0
+    for (uint32_t s = 0; s < STAGES - 1; s++) {
+        if (s < steps) t.copy_step(p, shared + s * Tl::BYTES);
+        copy_commit();
+    }
+    for (uint32_t k = 0; k < steps; k++) {
+        uint32_t next = k + STAGES - 1;
+
+        copy_wait<STAGES - 2>();
+        __syncthreads();
+        if (next < steps) t.copy_step(p, shared + next % STAGES * Tl::BYTES);
+        copy_commit();
+        t.multiply(shared + k % STAGES * Tl::BYTES, 0);
+        t.multiply(shared + k % STAGES * Tl::BYTES, 1);
+    }
+#else /* through registers: A of the next step travels during the first half of this one, W during
+       * the second */
+    t.copy_step(p, shared);
+    __syncthreads();
+    for (uint32_t k = 0; k < steps; k++) {
+        unsigned char *now = shared + k % 2 * Tl::BYTES, *next = shared + (k + 1) % 2 * Tl::BYTES;
+        bool more = k + 1 < steps;
+        {
+            uint4 held[Tl::A_COPIES];
+#pragma unroll
+            for (int i = 0; i < Tl::A_COPIES; i++)
+                if (more) held[i] = *(const uint4 *)t.a[i];
+            t.multiply(now, 0);
+#pragma unroll
+            for (int i = 0; i < Tl::A_COPIES; i++)
+                if (more) *(uint4 *)Tl::target(next, i) = held[i];
+        }
+        {
+            uint4 held[Tl::W_COPIES];
+#pragma unroll
+            for (int i = 0; i < Tl::W_COPIES; i++)
+                if (more) held[i] = *(const uint4 *)t.w_row(p, i);
+            t.multiply(now, 1);
+#pragma unroll
+            for (int i = 0; i < Tl::W_COPIES; i++)
+                if (more) *(uint4 *)Tl::target(next, Tl::A_COPIES + i) = held[i];
+        }
+        t.next_step();
+        __syncthreads();
+    }
+#endif
+}
+
+/* Two neighbouring columns of one row. */
+template <class T, Act act>
+__device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, float v0, float v1)
+{
+    float v[2] = { v0, v1 };
+
+    if (column >= p.dst.ld) return;
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+        uint32_t c = column + e;
+
+        if (T::scaled) v[e] = p.w_scale[c] * (p.a_scale[row] * v[e] + p.a_offset[row] * p.w_sum[c]);
+        v[e] = activate<act>(v[e] + p.bias[c], p.act);
+        if (c >= p.n)
+            v[e] = 0;
+        else if (p.residual)
+            v[e] += p.residual[(size_t)row * p.ld_residual + c];
+    }
+    if (p.dst.f32) *(float2 *)&p.dst.f32[(size_t)row * p.dst.ld + column] = make_float2(v[0], v[1]);
+    if (p.dst.narrow)
+        *(uint32_t *)&p.dst.narrow[(size_t)row * p.dst.ld + column] =
+            (T::scaled ? p.bf16 : T::narrow == BF16) ? narrow_pair<BF16>(v[0], v[1])
+                                                     : narrow_pair<F16>(v[0], v[1]);
+}
+
+template <class T, Act act, int BM, int BN, int WM, int WN>
+__global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
+{
+    using Tl = Tile<T, BM, BN, WM, WN>;
+    RR_SHARED(shared);
+    uint32_t m = *p.rows;
+    int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
+
+    if (blockIdx.y * BM >= m) return;
+    Tl t(p, m);
+    accumulate(t, p, shared);
+    m = *p.rows; /* again, rather than in a register all the while */
+    uint32_t row0 = blockIdx.y * BM + warp / WN * Tl::MT * 16 + (lane >> 2);
+    uint32_t column0 = blockIdx.x * BN + warp % WN * Tl::NT * 8 + (lane & 3) * 2;
+#pragma unroll
+    for (int i = 0; i < Tl::MT; i++)
+#pragma unroll
+        for (int j = 0; j < Tl::NT; j++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                uint32_t row = row0 + i * 16 + h * 8;
+                if (row < m)
+                    finish<T, act>(p, row, column0 + j * 8, (float)t.sum[i][j][2 * h],
+                                   (float)t.sum[i][j][2 * h + 1]);
+            }
+}
+
+template <class T, Act act, int BM, int BN, int WM, int WN>
+cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
+{
+    using Tl = Tile<T, BM, BN, WM, WN>;
+    dim3 grid((a.n + BN - 1) / BN, (rows + BM - 1) / BM);
+    uint32_t stages = c.arch >= 80 ? 3 : 2;
+
+    return RR_LAUNCH((gemm<T, act, BM, BN, WM, WN>), grid, dim3(Tl::THREADS), stages * Tl::BYTES,
+                     c.stream, a);
+}
+
+/* Large tiles read the operands less often; small ones give small batches enough blocks. */
+template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
+{
+    bool large = (uint64_t)((a.n + 127) / 128) * ((rows + 127) / 128) >= 64;
+
+    if (a.act == RR_ACT_NONE)
+        return large ? launch<T, ACT_NONE, 128, 128, 2, 4>(c, rows, a)
+                     : launch<T, ACT_NONE, 64, 64, 2, 2>(c, rows, a);
+    if (a.act == RR_ACT_GELU)
+        return large ? launch<T, ACT_GELU, 128, 128, 2, 4>(c, rows, a)
+                     : launch<T, ACT_GELU, 64, 64, 2, 2>(c, rows, a);
+    return launch<T, ACT_OTHER, 64, 64, 2, 2>(c, rows, a);
+}
+
+} // namespace
+
+cudaError_t launch_gemm(const LaunchContext &c, enum rr_rows rows, GemmType type, const GemmArgs &a)
+{
+    switch (type) {
+    case GEMM_F16: return launch_type<TypeF16>(c, c.rows[rows], a);
+    case GEMM_BF16: return launch_type<TypeBF16>(c, c.rows[rows], a);
+    case GEMM_I8: return launch_type<TypeI8>(c, c.rows[rows], a);
+    default: return launch_gemm_f32(c, rows, a);
+    }
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plugin.cc - the backend "cuda": which devices there are and why not, opening, the table.
+ *
+ * Devices are numbered as usable ones only: those that are new enough for this build. */
+#include <algorithm>
+#include <dlfcn.h>
+#include <mutex>
+#include <new>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan.h"
+
+#ifndef RR_CUDA_MIN_ARCH
+#define RR_CUDA_MIN_ARCH 75 /* the oldest that this build has code for */
+#endif
+#define MAX_DEVICES 64
+#define EXPORT __attribute__((visibility("default")))
+
+namespace
+{
+
+std::mutex lock;
+thread_local char reason[256];
+
+/* Devices open on each ordinal, and whether one of them was lost: its context must be made anew,
+ * which takes all of them with it. */
+struct {
+    unsigned open;
+    bool lost;
+    unsigned checked; /* precisions whose self-check passed in this context, one bit each */
+} contexts[MAX_DEVICES];
+
+uint32_t no_device(const char **why, const char *text)
+{
+    if (text != reason) snprintf(reason, sizeof(reason), "%s", text);
+    if (why) *why = reason;
+    return 0;
+}
+
+/* Ordinals of usable devices.  0 with a reason in *why. */
+uint32_t find_devices(int ordinals[MAX_DEVICES], const char **why)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    int driver = 0, runtime = 0, n = 0, too_old = -1;
+    cudaDeviceProp prop;
+    uint32_t usable = 0;
+    cudaError_t e;
+
+    if (cudaDriverGetVersion(&driver) || driver == 0)
+        return no_device(why, "no NVIDIA driver (libcuda.so.1): install one, and in a container "
+                              "pass the GPU through");
+    cudaRuntimeGetVersion(&runtime);
+    e = cudaGetDeviceCount(&n);
+    if (e == cudaErrorInsufficientDriver) {
+        snprintf(reason, sizeof(reason),
+                 "the NVIDIA driver is for CUDA %d.%d, this plugin needs one for %d.%d or newer: "
+                 "update the driver, or build the plugin with an older CUDA",
+                 driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+        return no_device(why, reason);
+    }
+    if ((e == cudaErrorNoDevice || n == 0) && visible && (!*visible || *visible == '-'))
+        return no_device(why, "CUDA_VISIBLE_DEVICES is set and names no device");
+    if (e == cudaErrorNoDevice || (!e && n == 0))
+        return no_device(why, "the driver finds no NVIDIA GPU (see nvidia-smi)");
+    if (e) {
+        snprintf(reason, sizeof(reason), "CUDA: %s (%s)", cudaGetErrorString(e),
+                 cudaGetErrorName(e));
+        return no_device(why, reason);
+    }
+    for (int i = 0; i < n && usable < MAX_DEVICES; i++) {
+        if (cudaGetDeviceProperties(&prop, i)) continue;
+        if (prop.major * 10 + prop.minor >= RR_CUDA_MIN_ARCH)
+            ordinals[usable++] = i;
+        else
+            too_old = i;
+    }
+    if (usable || too_old < 0 || cudaGetDeviceProperties(&prop, too_old))
+        return usable ? usable : no_device(why, "no GPU tells its properties (see nvidia-smi)");
+    snprintf(reason, sizeof(reason), "%.64s has compute capability %d.%d, this plugin needs %d.%d",
+             prop.name, prop.major, prop.minor, RR_CUDA_MIN_ARCH / 10, RR_CUDA_MIN_ARCH % 10);
+    return no_device(why, reason);
+}
+
+uint32_t device_count(const char **why)
+{
+    int ordinals[MAX_DEVICES];
+
+    return find_devices(ordinals, why);
+}
+
+int find_precision(Precision *out, const char *dtype, int arch, struct rr_error *err)
+{
+    if (!dtype || strcmp(dtype, "auto") == 0)
+        *out = arch >= 75 ? Precision::F16 : Precision::F32;
+    else if (strcmp(dtype, "f32") == 0)
+        *out = Precision::F32;
+    else if (strcmp(dtype, "f16") == 0)
+        *out = Precision::F16;
+    else if (strcmp(dtype, "bf16") == 0)
+        *out = Precision::BF16;
+    else if (strcmp(dtype, "int8") == 0)
+        *out = Precision::I8;
+    else
+        return rr_fail(err, RR_EINVAL, "dtype is \"%s\", expected auto, f32, f16, bf16 or int8",
+                       dtype);
+    if (*out == Precision::BF16 && arch < 80)
+        return rr_fail(err, RR_ENOTSUP,
+                       "bf16 needs compute capability 8.0, this GPU has %d.%d: use f16", arch / 10,
+                       arch % 10);
+    if (*out != Precision::F32 && arch < 75)
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s needs compute capability 7.5, this GPU has %d.%d: use f32",
+                       precision_name(*out), arch / 10, arch % 10);
+    return RR_OK;
+}
+
+/* Makes the context anew if it was lost and nobody uses it. */
+int enter_context(struct rr_device *d, struct rr_error *err)
+{
+    std::lock_guard<std::mutex> guard(lock);
+    cudaError_t e = cudaSetDevice(d->ordinal);
+
+    if (contexts[d->ordinal].lost) {
+        if (contexts[d->ordinal].open)
+            return rr_fail(err, RR_EDEVICE,
+                           "GPU %d was lost and %u of its users still hold it: close them first",
+                           d->ordinal, contexts[d->ordinal].open);
+        cudaGetLastError();
+        e = cudaDeviceReset();
+        if (!e) e = cudaSetDevice(d->ordinal);
+        if (!e) contexts[d->ordinal].lost = false;
+        contexts[d->ordinal].checked = 0;
+    }
+    if (e) return cuda_failed(d, e, "opening", err);
+    contexts[d->ordinal].open++;
+    return RR_OK;
+}
+
+void close_device(struct rr_device *d)
+{
+    if (!d) return;
+    {
+        std::lock_guard<std::mutex> guard(lock);
+        contexts[d->ordinal].open--;
+        if (d->lost) contexts[d->ordinal].lost = true;
+    }
+    delete d;
+}
+
+int check_once(struct rr_device *d, struct rr_error *err)
+{
+    unsigned bit = 1u << (int)d->precision;
+    int rc;
+
+    {
+        std::lock_guard<std::mutex> guard(lock);
+        if (contexts[d->ordinal].checked & bit) return RR_OK;
+    }
+    rc = check_golden(d, err);
+    if (rc) return rc;
+    std::lock_guard<std::mutex> guard(lock);
+    contexts[d->ordinal].checked |= bit;
+    return RR_OK;
+}
+
+int open_device(struct rr_device **out, const struct rr_device_options *opt, struct rr_error *err)
+{
+    int ordinals[MAX_DEVICES], rc;
+    const char *why = "";
+    uint32_t n = find_devices(ordinals, &why);
+    cudaError_t e;
+
+    *out = nullptr;
+    if (n == 0) return rr_fail(err, RR_EDEVICE, "no usable GPU: %s", why);
+    if (opt->index >= n)
+        return rr_fail(err, RR_EDEVICE, "there is no GPU %u: %u can be used, counted from 0",
+                       opt->index, n);
+    struct rr_device *d = new (std::nothrow) rr_device();
+    if (!d) return rr_fail(err, RR_ENOMEM, "out of host memory");
+    d->ordinal = ordinals[opt->index];
+    e = cudaGetDeviceProperties(&d->prop, d->ordinal);
+    rc = e ? cuda_failed(d, e, "reading properties", err) : RR_OK;
+    d->arch = d->prop.major * 10 + d->prop.minor;
+    if (!rc) rc = find_precision(&d->precision, opt->dtype, d->arch, err);
+    if (!rc) rc = enter_context(d, err);
+    if (rc) {
+        delete d;
+        return rc;
+    }
+    rc = check_once(d, err);
+    if (rc)
+        close_device(d);
+    else
+        *out = d;
+    return rc;
+}
+
+void describe(const struct rr_device *d, struct rr_device_info *out)
+{
+    uint32_t tokens = (uint32_t)d->prop.multiProcessorCount * 128 / 1024 * 1024;
+
+    memset(out, 0, sizeof(*out));
+    snprintf(out->name, sizeof(out->name), "%.127s", d->prop.name);
+    snprintf(out->isa, sizeof(out->isa), "sm_%d", d->arch);
+    snprintf(out->dtype, sizeof(out->dtype), "%s", precision_name(d->precision));
+    out->batch_tokens = std::min(16384u, std::max(4096u, tokens));
+    out->memory_total = d->prop.totalGlobalMem;
+}
+
+/* C++ ends here: nothing is thrown to the caller. */
+template <class F> int guarded(struct rr_error *err, F f)
+{
+    try {
+        return f();
+    } catch (const std::bad_alloc &) {
+        return rr_fail(err, RR_ENOMEM, "out of host memory");
+    }
+}
+
+int plan(const struct rr_device *d, const struct rr_program *p, const struct rr_limits *l,
+         struct rr_memory *out, struct rr_error *err)
+{
+    return guarded(err, [&] { return plan_program(d, p, l, out, err); });
+}
+
+int load(struct rr_device *d, const struct rr_program *p, const struct rr_limits *l,
+         struct rr_loaded **out, struct rr_error *err)
+{
+    cudaError_t e = cudaSetDevice(d->ordinal);
+
+    *out = nullptr;
+    if (e) return cuda_failed(d, e, "choosing the device", err);
+    return guarded(err, [&] { return load_program(d, p, l, out, err); });
+}
+
+int stats(const struct rr_device *d, struct rr_device_stats *out)
+{
+    char id[32] = "";
+
+    *out = { 0, 0, -1, -1, -1 };
+    if (!cudaDeviceGetPCIBusId(id, sizeof(id), d->ordinal)) nvml_stats(id, out);
+    if (!out->memory_total) out->memory_total = d->prop.totalGlobalMem;
+    return RR_OK;
+}
+
+} // namespace
+
+extern "C" EXPORT const struct rr_backend *rr_backend_entry(void)
+{
+    static const struct rr_backend backend = {
+        RR_BACKEND_ABI, "cuda", device_count,   open_device, close_device, describe,
+        plan,           load,   unload_program, run_batch, nullptr, stats,
+    };
+
+    return &backend;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* emul.h - a block of CUDA threads on the host: every thread a fiber, which runs until it meets the
+ * others at __syncthreads, a shuffle or a matrix instruction.
+ *
+ * Blocks run one after the other, threads in an order that changes from block to block: a missing
+ * barrier shows.  Shared memory begins as 0xFF bytes (NaN in every type) and ends at a guard.
+ * Fragments are laid out as the PTX ISA says, independently of what kernels assume.
+ * Copies by cp.async arrive only when they are waited for. */
+#ifndef RR_EMUL_H
+#define RR_EMUL_H
+
+#include <cuda_runtime.h>
+#include <functional>
+
+namespace emul
+{
+
+struct Place {
+    dim3 thread, block;
+};
+extern Place *here; /* of the running fiber */
+
+cudaError_t launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                   std::function<void()> kernel);
+/* The whole grid, now; false: it wrote beyond its shared memory. */
+bool run_grid(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
+unsigned char *shared_memory();
+void block_barrier();
+float f16_value(uint16_t h);
+uint16_t f16_bits(float v);
+
+/* Matrix and warp operations: all 32 lanes call, each gets its part. */
+float shuffle_xor(float v, int mask);
+float shuffle(float v, int from);
+void load_matrices(uint32_t r[4], const void *row, bool transposed);
+void multiply_16(float c[4], const uint32_t *a, const uint32_t *b, int k, bool bf16);
+void multiply_s8_m16n8k32(int c[4], const uint32_t a[4], const uint32_t b[2]);
+void multiply_s8_m8n8k16(int c[2], uint32_t a, uint32_t b);
+void copy_async(void *to, const void *from);
+void copy_commit();
+void copy_wait(int pending);
+
+} // namespace emul
+
+#define threadIdx (emul::here->thread)
+#define blockIdx (emul::here->block)
+#define RR_SHARED(name) unsigned char *name = emul::shared_memory()
+#define RR_LAUNCH(kernel, grid, block, shared, stream, args) \
+    emul::launch((grid), (block), (shared), (stream), \
+                 [kernel_args = (args)] { kernel(kernel_args); })
+
+static inline void __syncthreads()
+{
+    emul::block_barrier();
+}
+static inline float __shfl_xor_sync(unsigned, float v, int mask)
+{
+    return emul::shuffle_xor(v, mask);
+}
+static inline float __shfl_sync(unsigned, float v, int from)
+{
+    return emul::shuffle(v, from);
+}
+static inline uint32_t __float_as_uint(float v)
+{
+    uint32_t u;
+    memcpy(&u, &v, 4);
+    return u;
+}
+static inline float __uint_as_float(uint32_t u)
+{
+    float v;
+    memcpy(&v, &u, 4);
+    return v;
+}
+
+namespace dev
+{
+
+static inline void ldmatrix(uint32_t r[4], const void *row)
+{
+    emul::load_matrices(r, row, false);
+}
+static inline void ldmatrix_transposed(uint32_t r[4], const void *row)
+{
+    emul::load_matrices(r, row, true);
+}
+static inline void mma_f16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+#if RR_EMUL_ARCH >= 80
+    uint32_t b[2] = { b0, b1 };
+    emul::multiply_16(c, a, b, 16, false);
+#else
+    emul::multiply_16(c, a, &b0, 8, false);
+    emul::multiply_16(c, a + 2, &b1, 8, false);
+#endif
+}
+static inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    uint32_t b[2] = { b0, b1 };
+    emul::multiply_16(c, a, b, 16, true);
+}
+static inline void mma_s8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+#if RR_EMUL_ARCH >= 80
+    uint32_t b[2] = { b0, b1 };
+    emul::multiply_s8_m16n8k32(c, a, b);
+#else
+    for (int half = 0; half < 2; half++) {
+        emul::multiply_s8_m8n8k16(c + 2 * half, a[half], b0);
+        emul::multiply_s8_m8n8k16(c + 2 * half, a[2 + half], b1);
+    }
+#endif
+}
+static inline void copy_async(void *to, const void *from)
+{
+#if RR_EMUL_ARCH >= 80
+    emul::copy_async(to, from);
+#else
+    memcpy(to, from, 16);
+#endif
+}
+static inline void copy_commit()
+{
+    emul::copy_commit();
+}
+template <int pending> static inline void copy_wait()
+{
+    emul::copy_wait(pending);
+}
+static inline uint16_t f16_from(float v)
+{
+    return emul::f16_bits(v);
+}
+static inline float f16_to(uint16_t h)
+{
+    return emul::f16_value(h);
+}
+
+} // namespace dev
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nvml.c - a libnvidia-ml.so.1 that knows one device, "0000:00:00.0", and always says the same. */
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT int nvmlInit_v2(void);
+EXPORT int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device);
+EXPORT int nvmlDeviceGetUtilizationRates(void *device, unsigned out[2]);
+EXPORT int nvmlDeviceGetMemoryInfo(void *device, unsigned long long out[3]);
+EXPORT int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *out);
+EXPORT int nvmlDeviceGetPowerUsage(void *device, unsigned *out);
+
+int nvmlInit_v2(void)
+{
+    return 0;
+}
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device)
+{
+    *device = NULL;
+    return strcmp(id, "0000:00:00.0") == 0 ? 0 : 6; /* not found */
+}
+int nvmlDeviceGetUtilizationRates(void *device, unsigned out[2])
+{
+    (void)device;
+    out[0] = 25;
+    out[1] = 10;
+    return 0;
+}
+int nvmlDeviceGetMemoryInfo(void *device, unsigned long long out[3])
+{
+    (void)device;
+    out[0] = 512ull << 20; /* total, free, used */
+    out[1] = 412ull << 20;
+    out[2] = 100ull << 20;
+    return 0;
+}
+int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *out)
+{
+    (void)device;
+    *out = sensor == 0 ? 41 : 0;
+    return 0;
+}
+int nvmlDeviceGetPowerUsage(void *device, unsigned *out)
+{
+    (void)device;
+    *out = 33500;
+    return 0;
+}
