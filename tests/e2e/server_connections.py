@@ -227,7 +227,7 @@ def test_overload():
 
 
 def test_deadline():
-    with Server(*SLOW, "--request-timeout", "0.05", model_folder=starter()) as s:
+    with Server(*SLOW, "--request-timeout", "0.3", model_folder=starter()) as s:
         a = s.post(long_body(200))
         assert a.status == 504 and a.json()["error"], a
         # The answer came before the batch was over, and what comes now has to wait for that.
