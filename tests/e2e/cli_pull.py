@@ -647,16 +647,20 @@ def test_pull_dry_run():
         assert r.out.count("dans le cache") == 3 and "0 B à télécharger" in r.out, r
 
 
+# Pauses between pieces of 16 kB: four parts at once take 4 s at least, however fast the machine.
+PACE = 4.0 * 4 * 16384 / len(BIG)
+
+
 def test_pull_progress():
     with hub_and_cache() as (hub, home):
         big_hub(hub)
-        hub.fault = lambda q: {"pace": 0.002} if q.kind == "storage" else None
+        hub.fault = lambda q: {"pace": PACE} if q.kind == "storage" else None
         r = terminal("pull", "org/name", env=env(hub, home, TERM="xterm"))
         assert r.code == 0 and "\r[#" in r.out and "MB/s" in r.out and "left" in r.out, r
         assert r.out.endswith(snapshot(home) + "\n"), r
     with hub_and_cache() as (hub, home):
         big_hub(hub)
-        hub.fault = lambda q: {"pace": 0.002} if q.kind == "storage" else None
+        hub.fault = lambda q: {"pace": PACE} if q.kind == "storage" else None
         r = pull(hub, home, "--lang=fr")
         lines = r.err.splitlines()
         assert r.code == 0 and 3 < len(lines) <= 12 and "\r" not in r.err, r

@@ -214,7 +214,7 @@ static void test_more_tenants_than_flows(void **state)
 {
     static struct {
         rr_job job;
-        struct rr_unit unit;
+        struct rr_unit *unit;
         struct rr_want_block *block;
     } t[3 * RR_FLOWS];
     uint32_t tokens, n, i, served = 0;
@@ -225,8 +225,9 @@ static void test_more_tenants_than_flows(void **state)
         memset(&t[i], 0, sizeof(t[i]));
         t[i].block = calloc(1, sizeof(*t[i].block) + sizeof(struct rr_want));
         t[i].block->n = 1;
-        t[i].block->wants[0].unit = &t[i].unit;
-        t[i].unit.n_tokens = 10;
+        t[i].unit = calloc(1, sizeof(*t[i].unit));
+        t[i].unit->n_tokens = 10;
+        t[i].block->wants[0].unit = t[i].unit;
         t[i].job.at = t[i].block;
         t[i].job.deadline_ns = UINT64_MAX;
         t[i].job.req.tenant = i;
@@ -234,7 +235,10 @@ static void test_more_tenants_than_flows(void **state)
     }
     while ((n = rr_batcher_take(&batcher, &no_pace, items, &tokens)) > 0) served += n;
     assert_int_equal(served, 3 * RR_FLOWS);
-    for (i = 0; i < 3 * RR_FLOWS; i++) free(t[i].block);
+    for (i = 0; i < 3 * RR_FLOWS; i++) {
+        free(t[i].unit);
+        free(t[i].block);
+    }
 }
 
 /* Higher classes go first, lower ones get their part nevertheless. */

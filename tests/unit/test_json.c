@@ -182,7 +182,7 @@ static void test_random_strings(void **state)
         "\"],[\"",
         SIXTY,
         "\\u007f",
-        "\x7f" TEN,
+        "\x7f",
         "\",{\"k\":\"",
         "\\ud83d",
         "\xff",
