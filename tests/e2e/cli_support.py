@@ -14,7 +14,17 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RERANKD = os.path.abspath(os.environ.get("RERANKD", os.path.join(ROOT, "build", "rerankd")))
 MODELS = os.path.join(ROOT, "tests", "golden", "models")
-TIMEOUT = 120
+
+
+def sanitized(program):
+    """Whether it was built with a sanitizer: twenty times as slow, and nothing can be preloaded."""
+    with open(program, "rb") as f:
+        text = f.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
+
+
+SANITIZED = os.path.exists(RERANKD) and sanitized(RERANKD)
+TIMEOUT = 600 if SANITIZED else 120
 
 
 class Skip(Exception):
