@@ -71,5 +71,6 @@ for command in "$@"; do
     else
         echo "ok    $command ($p passed, $took s)"
     fi
+    [ "$f" -eq 0 ] && sed -n '/^again /,/^[a-zA-Z]*Error/s/^/    | /p' "$log" # passed at the second attempt
 done
 finish

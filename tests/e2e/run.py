@@ -4,8 +4,9 @@
 
     tests/e2e/run.py [NAME...]     all tests, or those whose names contain a NAME
 
-Environment: RERANKD, the program (build/rerankd).  Prints a line per test and, last,
-"N passed, N failed, N skipped"; exit status 1 if any failed.
+Environment: RERANKD, the program (build/rerankd); ATTEMPTS, how often a test is tried before it has
+failed (1), for machines that stop for seconds at times: what failed first is printed all the same.
+Prints a line per test and, last, "N passed, N failed, N skipped"; exit status 1 if any failed.
 """
 import os
 import sys
@@ -51,6 +52,7 @@ def run_one(function):
 
 def main():
     names = sys.argv[1:]
+    attempts = int(os.environ.get("ATTEMPTS", "1"))
     counts = {"ok": 0, "FAIL": 0, "skip": 0}
     if not os.path.exists(RERANKD):
         sys.exit("%s is not built" % RERANKD)
@@ -62,6 +64,11 @@ def main():
             continue
         started = time.monotonic()
         word, why = run_one(function)
+        for attempt in range(2, attempts + 1):
+            if word != "FAIL":
+                break
+            print("again %s: attempt %d%s" % (name, attempt, why), flush=True)
+            word, why = run_one(function)
         counts[word] += 1
         print("%-5s %s (%.1f s)%s" % (word, name, time.monotonic() - started, why), flush=True)
     print("%d passed, %d failed, %d skipped" % (counts["ok"], counts["FAIL"], counts["skip"]))
