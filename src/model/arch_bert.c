@@ -71,22 +71,18 @@ int rr_arch_bert_read(struct rr_model_config *c, const json_t *root, const char 
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word, position, type;
-    struct norm norm;
+    struct rr_norm norm;
     struct rr_weight project;
 };
 
 struct layer {
     struct rr_weight query, key, value, out; /* attention */
     struct rr_weight qkv;                    /* flash: the first three stacked */
-    struct norm attention_norm;
+    struct rr_norm attention_norm;
     struct rr_weight up, down; /* feed-forward */
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct head {
@@ -211,22 +207,15 @@ static struct rr_op_attention attention(const struct rr_model_config *c, uint32_
     };
 }
 
-static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, x, x,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->config->norm_eps });
-}
-
 /* x = norm(x + out(context)); x = norm(x + down(act(up(x)))) on whatever rows x has. */
 static void add_after_attention(const struct build *s, const struct layer *l, uint32_t x,
                                 uint32_t context, uint32_t inner)
 {
     rr_builder_linear(s->b, x, context, &l->out, 1, RR_ACT_NONE, x);
-    add_norm(s, x, &l->attention_norm);
+    rr_builder_layer_norm(s->b, x, x, &l->attention_norm, s->config->norm_eps);
     rr_builder_linear(s->b, inner, x, &l->up, 1, s->config->act, RR_NONE);
     rr_builder_linear(s->b, x, inner, &l->down, 1, RR_ACT_NONE, x);
-    add_norm(s, x, &l->norm);
+    rr_builder_layer_norm(s->b, x, x, &l->norm, s->config->norm_eps);
 }
 
 static void add_layer(const struct build *s, const struct layer *l)
@@ -339,7 +328,7 @@ static int add_embeddings(const struct build *s, struct rr_weights *w, const cha
     if (narrow) x = rr_builder_register(s->b, s->config->embedding, RR_ROWS_TOKENS);
     rr_builder_embed(
         s->b, x, &(struct rr_op_embed){ .word = e.word, .position = e.position, .type = e.type });
-    add_norm(s, x, &e.norm);
+    rr_builder_layer_norm(s->b, x, x, &e.norm, s->config->norm_eps);
     if (narrow) rr_builder_linear(s->b, s->tokens.x, x, &e.project, 1, RR_ACT_NONE, RR_NONE);
     return RR_OK;
 }

@@ -111,23 +111,19 @@ int rr_arch_deberta_read(struct rr_model_config *c, const json_t *root, const ch
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word, position, type;
-    struct norm norm;
+    struct rr_norm norm;
     uint32_t distances; /* table of relative positions */
-    struct norm distance_norm;
+    struct rr_norm distance_norm;
 };
 
 struct layer {
     struct rr_weight query, key, value, out;
     struct rr_weight position_key, position_query; /* where they are not shared */
-    struct norm attention_norm;
+    struct rr_norm attention_norm;
     struct rr_weight up, down;
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct head {
@@ -217,13 +213,6 @@ static void add_registers(struct build *s)
     s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
 }
 
-static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, x, x,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
-}
-
 /* The scale counts the terms, as the paper has it: 1 / sqrt(terms * head_dim). */
 static struct rr_op_attention attention(const struct build *s, const struct layer *l, uint32_t kv)
 {
@@ -260,10 +249,10 @@ static void add_after_attention(const struct build *s, const struct layer *l,
                                 const struct registers *r)
 {
     rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->attention_norm);
+    rr_builder_layer_norm(s->b, r->x, r->x, &l->attention_norm, s->c->norm_eps);
     rr_builder_linear(s->b, r->inner, r->x, &l->up, 1, s->c->act, RR_NONE);
     rr_builder_linear(s->b, r->x, r->inner, &l->down, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->norm);
+    rr_builder_layer_norm(s->b, r->x, r->x, &l->norm, s->c->norm_eps);
 }
 
 static void add_layer(const struct build *s, const struct layer *l)
@@ -355,7 +344,7 @@ int rr_arch_deberta_build(struct rr_weights *w, const struct rr_model_config *c,
     rr_builder_embed(
         s.b, s.tokens.x,
         &(struct rr_op_embed){ .word = s.e.word, .position = s.e.position, .type = s.e.type });
-    add_norm(&s, s.tokens.x, &s.e.norm);
+    rr_builder_layer_norm(s.b, s.tokens.x, s.tokens.x, &s.e.norm, s.c->norm_eps);
     for (uint32_t i = 0; i < c->layers; i++) {
         struct layer l;
 

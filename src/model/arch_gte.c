@@ -67,20 +67,16 @@ int rr_arch_gte_read(struct rr_model_config *c, const json_t *root, const char *
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word, type;
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct layer {
     struct rr_weight qkv, out;
-    struct norm attention_norm;
+    struct rr_norm attention_norm;
     struct rr_weight up, down;
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct head {
@@ -153,13 +149,6 @@ static void add_registers(struct build *s)
     s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
 }
 
-static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, x, x,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
-}
-
 static void add_rotary(const struct build *s, uint32_t reg, uint32_t heads)
 {
     rr_builder_rotary(s->b, reg,
@@ -181,11 +170,11 @@ static void add_after_attention(const struct build *s, const struct layer *l,
                                 const struct registers *r)
 {
     rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->attention_norm);
+    rr_builder_layer_norm(s->b, r->x, r->x, &l->attention_norm, s->c->norm_eps);
     rr_builder_linear(s->b, r->up, r->x, &l->up, 1, RR_ACT_NONE, RR_NONE);
     rr_builder_glu(s->b, r->gated, r->up, s->c->act, true);
     rr_builder_linear(s->b, r->x, r->gated, &l->down, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->norm);
+    rr_builder_layer_norm(s->b, r->x, r->x, &l->norm, s->c->norm_eps);
 }
 
 static void add_layer(const struct build *s, const struct layer *l)
@@ -232,7 +221,7 @@ static int add_embeddings(const struct build *s, struct rr_error *err)
     if (rc) return rc;
     rr_builder_embed(s->b, s->tokens.x,
                      &(struct rr_op_embed){ .word = e.word, .position = RR_NONE, .type = e.type });
-    add_norm(s, s->tokens.x, &e.norm);
+    rr_builder_layer_norm(s->b, s->tokens.x, s->tokens.x, &e.norm, s->c->norm_eps);
     return RR_OK;
 }
 

@@ -94,26 +94,22 @@ int rr_arch_modernbert_read(struct rr_model_config *c, const json_t *root, const
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word;
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct layer {
-    struct norm attention_norm; /* gamma RR_NONE: none */
+    struct rr_norm attention_norm; /* gamma RR_NONE: none */
     struct rr_weight qkv, out;
-    struct norm norm;
+    struct rr_norm norm;
     struct rr_weight up, down;
 };
 
 struct head {
-    struct norm final; /* of the encoder */
+    struct rr_norm final; /* of the encoder */
     struct rr_weight dense;
-    struct norm norm;
+    struct rr_norm norm;
     struct rr_weight classifier;
 };
 
@@ -185,13 +181,6 @@ static void add_registers(struct build *s)
     s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
 }
 
-static void add_norm(const struct build *s, uint32_t dst, uint32_t src, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, dst, src,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
-}
-
 static void add_rotary(const struct build *s, uint32_t reg, uint32_t col, uint32_t heads,
                        bool local)
 {
@@ -218,7 +207,7 @@ static void add_after_attention(const struct build *s, const struct layer *l,
                                 const struct registers *r)
 {
     rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->normed, r->x, &l->norm);
+    rr_builder_layer_norm(s->b, r->normed, r->x, &l->norm, s->c->norm_eps);
     rr_builder_linear(s->b, r->up, r->normed, &l->up, 1, RR_ACT_NONE, RR_NONE);
     rr_builder_glu(s->b, r->gated, r->up, s->c->act, false);
     rr_builder_linear(s->b, r->x, r->gated, &l->down, 1, RR_ACT_NONE, r->x);
@@ -228,7 +217,7 @@ static void add_after_attention(const struct build *s, const struct layer *l,
 static uint32_t add_attention_norm(const struct build *s, const struct layer *l)
 {
     if (l->attention_norm.gamma == RR_NONE) return s->tokens.x;
-    add_norm(s, s->tokens.normed, s->tokens.x, &l->attention_norm);
+    rr_builder_layer_norm(s->b, s->tokens.normed, s->tokens.x, &l->attention_norm, s->c->norm_eps);
     return s->tokens.normed;
 }
 
@@ -276,13 +265,13 @@ static void add_head(const struct build *s, const struct head *h, uint32_t *outp
     const struct registers *r = &s->last;
 
     if (s->c->pool == RR_OP_MEAN) { /* of normed rows */
-        add_norm(s, s->tokens.x, s->tokens.x, &h->final);
+        rr_builder_layer_norm(s->b, s->tokens.x, s->tokens.x, &h->final, s->c->norm_eps);
         rr_builder_pool(s->b, RR_OP_MEAN, r->x, s->tokens.x);
     } else {
-        add_norm(s, r->x, r->x, &h->final);
+        rr_builder_layer_norm(s->b, r->x, r->x, &h->final, s->c->norm_eps);
     }
     rr_builder_linear(s->b, r->context, r->x, &h->dense, 1, s->c->head_act, RR_NONE);
-    add_norm(s, r->context, r->context, &h->norm);
+    rr_builder_layer_norm(s->b, r->context, r->context, &h->norm, s->c->norm_eps);
     *output = rr_builder_register(s->b, 1, RR_ROWS_SEQUENCES);
     rr_builder_linear(s->b, *output, r->context, &h->classifier, 1, RR_ACT_NONE, RR_NONE);
 }
@@ -338,7 +327,7 @@ int rr_arch_modernbert_build(struct rr_weights *w, const struct rr_model_config 
     if (rc) return rc;
     rr_builder_embed(s.b, s.tokens.x,
                      &(struct rr_op_embed){ .word = e.word, .position = RR_NONE, .type = RR_NONE });
-    add_norm(&s, s.tokens.x, s.tokens.x, &e.norm);
+    rr_builder_layer_norm(s.b, s.tokens.x, s.tokens.x, &e.norm, s.c->norm_eps);
     rc = add_layers(&s, w, err);
     if (!rc) rc = rr_weights_bind(w, "model.", "", final_rows, RR_COUNT(final_rows), &h, err);
     if (!rc) rc = rr_weights_bind(w, "", "", head_rows, RR_COUNT(head_rows), &h, err);
