@@ -48,7 +48,7 @@ const struct rr_command rr_cmd_convert = {
     .summary = "convert a model between safetensors and GGUF",
     .about = "Reads a folder in Hugging Face layout or a GGUF file, writes the other or the same.\n"
              "A GGUF file has configuration and tokenizer inside; it is for BERT, RoBERTa,\n"
-             "XLM-RoBERTa, Qwen3 and Qwen2.",
+             "XLM-RoBERTa, ModernBERT, Qwen3, Qwen2 and Gemma.",
     .sections = "MODEL",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

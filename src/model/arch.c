@@ -35,11 +35,11 @@ const struct rr_arch rr_archs[] = {
     { 0 },
 };
 
-/* Gemma's norms are stored otherwise in GGUF, CamemBERT is XLM-RoBERTa there. */
+/* CamemBERT is XLM-RoBERTa in GGUF. */
 const char *rr_model_supported(size_t i, const char **gguf_types)
 {
     const char *name = rr_archs[i].name;
-    bool gguf = name && rr_gguf_names(rr_archs[i].family) && strncmp(name, "Gemma", 5) != 0;
+    bool gguf = name && rr_gguf_names(rr_archs[i].family, false);
 
     *gguf_types = gguf ? rr_gguf_type_names() : "";
     return name;

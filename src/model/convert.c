@@ -30,6 +30,7 @@ int rr_convert_put(FILE *out, const struct rr_convert_tensor *t, struct rr_error
         uint64_t n = RR_MIN(CHUNK, t->elements - at);
 
         rr_gguf_widen(wide, data + at * size, t->src->dtype, n);
+        for (uint64_t i = 0; t->shift != 0 && i < n; i++) wide[i] += t->shift;
         if (!rr_gguf_encode(t->type, made, wide, n))
             rc = rr_fail(err, RR_ENOTSUP, "%s cannot be written", t->type->name);
         else

@@ -7,7 +7,8 @@ import shutil
 
 from cli_support import folder, model, one_line, run, write
 
-TINY = ["tiny-bert", "tiny-xlmr", "tiny-xlmr-odd", "tiny-roberta"]
+TINY = ["tiny-bert", "tiny-xlmr", "tiny-xlmr-odd", "tiny-roberta", "tiny-modernbert-mean",
+        "tiny-gemma"]
 
 
 def differences(path, name):
@@ -51,7 +52,7 @@ def test_convert_folder():
         assert differences(to, "tiny-deberta") < 0.1
         for words, code, message in [
                 (["--to", to], 64, "is there already"),
-                (["--to", d + "/x.gguf"], 78, "cannot be written as GGUF"),
+                (["--to", d + "/x.gguf"], 78, "cannot be written as GGUF, which has no such network"),
                 (["--to", d + "/y", "--to-dtype", "q8_0"], 78, "is for GGUF files"),
                 ([], 64, "--to PATH is missing")]:
             r = run("convert", "--model", model("tiny-deberta"), *words)

@@ -14,6 +14,7 @@
 #include "cpu/features.h"
 #include "cpu/kern.h"
 #include "engine/prompts.h"
+#include "model/convert.h"
 #include "model/model.h"
 #include "tok/tok.h"
 
@@ -426,10 +427,13 @@ static const struct {
     { "BF16", 4, 0.4, "8 bits are left; shards as well" },
 };
 
+/* gguf: by way of a GGUF file. */
 static float *variant_logits(const char *from, const struct fixture_weights *w, size_t shards,
-                             const struct pairs *p)
+                             bool gguf, const struct pairs *p)
 {
     struct fixture_folder f = fixture_folder();
+    struct rr_error err;
+    char path[512];
     float *logits;
     struct run r;
 
@@ -438,7 +442,10 @@ static float *variant_logits(const char *from, const struct fixture_weights *w, 
         fixture_save_shards(&f, w, shards);
     else
         fixture_save(&f, "model.safetensors", w, 0, w->n, 0);
-    r = start(f.path, "auto", p->longest);
+    snprintf(path, sizeof(path), "%s%s", f.path, gguf ? "/m.gguf" : "");
+    if (gguf) fixture_copy(&f, from, "tokenizer.json");
+    if (gguf && rr_model_convert(f.path, path, "f32", 0, &err)) fail_msg("%s", err.msg);
+    r = start(path, "auto", p->longest);
     logits = logits_of(&r, p, share(p, false));
     stop(&r);
     fixture_remove(&f);
@@ -464,13 +471,13 @@ static void test_storage(void **state)
         struct worst worst;
 
         for (size_t t = 0; t < w.n; t++) w.tensors[t].dtype = variants[i].dtype;
-        narrow = variant_logits(from, &w, variants[i].shards, &p);
+        narrow = variant_logits(from, &w, variants[i].shards, false, &p);
         for (size_t t = 0; t < w.n; t++) {
             w.tensors[t].dtype = "F32";
             for (size_t k = 0; k < w.tensors[t].elements; k++)
                 w.tensors[t].values[k] = stored(w.tensors[t].values[k], variants[i].dtype);
         }
-        wide = variant_logits(from, &w, 0, &p);
+        wide = variant_logits(from, &w, 0, false, &p);
         assert_memory_equal(narrow, wide, n * sizeof(*wide));
         worst = compare(&p, narrow, n);
         print_message("tiny-xlmr as %-4s in %zu shards: logit %.2e, score %.2e\n",
@@ -547,7 +554,7 @@ static void test_flash(void **state)
     const char *from = fixture_model("tiny-xlmr-odd", path, sizeof(path));
     struct fixture_weights w = fixture_weights(from), plain = fixture_weights(from);
     struct pairs p = read_pairs(from);
-    float *got, *want;
+    float *got, *gguf, *want;
     size_t n = 0;
 
     (void)state;
@@ -560,10 +567,13 @@ static void test_flash(void **state)
     for (size_t t = 0; t < w.n; t++)
         if (w.tensors[t].elements) w.tensors[n++] = w.tensors[t];
     w.n = n;
-    got = variant_logits(from, &w, 0, &p);
-    want = variant_logits(from, &plain, 0, &p);
+    got = variant_logits(from, &w, 0, false, &p);
+    gguf = variant_logits(from, &w, 0, true, &p);
+    want = variant_logits(from, &plain, 0, false, &p);
     assert_memory_equal(got, want, share(&p, false) * sizeof(*want));
+    assert_memory_equal(gguf, want, share(&p, false) * sizeof(*want));
     free(got);
+    free(gguf);
     free(want);
     free_pairs(&p);
     fixture_weights_free(&w);
