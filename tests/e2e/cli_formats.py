@@ -7,8 +7,7 @@ import shutil
 
 from cli_support import folder, model, one_line, run, write
 
-TINY = ["tiny-bert", "tiny-xlmr", "tiny-xlmr-odd", "tiny-roberta", "tiny-modernbert-mean",
-        "tiny-gemma"]
+TINY = ["tiny-bert", "tiny-xlmr", "tiny-modernbert-mean", "tiny-gemma"]  # test_gguf.c has more
 
 
 def differences(path, name):
@@ -18,8 +17,9 @@ def differences(path, name):
     return json.loads(r.out)["max_logit_difference"]
 
 
-def scores(path):
-    r = run("score", "--model", path, "--query", "a b", "--no-sort", stdin="a\nb c\nü 中\n")
+def scores(path, *words):
+    r = run("score", "--model", path, *words, "--query", "a b", "--no-sort",
+            stdin="a\nb c\nü 中\n")
     assert r.code == 0, r
     return [json.loads(x) for x in r.out.splitlines()]
 
@@ -57,6 +57,25 @@ def test_convert_folder():
                 ([], 64, "--to PATH is missing")]:
             r = run("convert", "--model", model("tiny-deberta"), *words)
             assert r.code == code and message in r.err and one_line(r.err), (words, r)
+
+
+def test_convert_int8():
+    """A folder of rerankd quantize is multiplied out: what --dtype f32 computes of it, to the bit."""
+    for name in ("tiny-xlmr", "tiny-modernbert-cls"):
+        with folder() as d:
+            int8, f32, gguf, q8 = (os.path.join(d, x) for x in ("int8", "f32", "a.gguf", "b.gguf"))
+            assert run("quantize", model(name), int8, "--limit", "4").code == 0
+            want = [x["logit"] for x in scores(int8, "--dtype", "f32")]
+            assert want != [x["logit"] for x in scores(model(name))]  # it was rounded
+            for to, words in ((f32, ()), (gguf, ()), (q8, ("--to-dtype", "q8_0"))):
+                r = run("convert", "--model", int8, "--to", to, *words)
+                assert r.code == 0 and r.err == "", r
+            for path in (f32, gguf):
+                assert [x["logit"] for x in scores(path)] == want, path
+            again = [x["logit"] for x in scores(q8)]  # in other blocks: rounded once more
+            assert again != want and max(abs(a - b) for a, b in zip(again, want)) < 0.5, again
+            r = run("convert", "--model", f32, "--to", d + "/x", "--to-dtype", "int8")
+            assert r.code == 64 and "expected f32, f16, bf16 or q8_0" in r.err, r
 
 
 def test_other_formats():
