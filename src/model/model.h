@@ -55,8 +55,8 @@ RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *back
 void rr_model_unload(struct rr_model *m);
 
 /* Name of the i-th network that we have, NULL at the end; *gguf_types: "" or the types of weights
- * that are read from GGUF files of it. */
-const char *rr_model_supported(size_t i, const char **gguf_types);
+ * that are read from GGUF files of it; *models: well-known ones. */
+const char *rr_model_supported(size_t i, const char **gguf_types, const char **models);
 
 /* From now on p, which must stay as it is, is loaded instead of the model's own program: a copy of
  * it with other tensors.  NULL: the own one again. */

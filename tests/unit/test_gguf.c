@@ -740,6 +740,33 @@ static void test_networks(void **state)
     }
 }
 
+/* Each network that is said to be read from GGUF goes there and back above; the others share a
+ * network and go the way in test_parity.c. */
+static void test_every_network(void **state)
+{
+    static const char *const there[] = { "CamembertForSequenceClassification",
+                                         "Qwen3ForSequenceClassification",
+                                         "Qwen2ForSequenceClassification" };
+    const char *name, *types, *known;
+
+    (void)state;
+    for (size_t i = 0; (name = rr_model_supported(i, &types, &known)) != NULL; i++) {
+        bool found = !*types;
+
+        for (size_t k = 0; k < RR_COUNT(there); k++) found = found || strcmp(there[k], name) == 0;
+        for (size_t k = 0; k < RR_COUNT(models) && !found; k++) {
+            char path[128];
+            struct fixture_bytes b;
+
+            snprintf(path, sizeof(path), GOLDEN "%s", models[k]);
+            b = fixture_read(path, "config.json");
+            found = strstr(b.data, name) != NULL;
+            free(b.data);
+        }
+        if (!found) fail_msg("%s: not tested in GGUF", name);
+    }
+}
+
 static void test_convert_refused(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -782,7 +809,8 @@ int main(void)
         cmocka_unit_test(test_decode),           cmocka_unit_test(test_encode),
         cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_tokenizer),
         cmocka_unit_test(test_scored_tokenizer), cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_convert_refused),  cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_convert_refused),  cmocka_unit_test(test_every_network),
+        cmocka_unit_test(test_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
