@@ -24,7 +24,8 @@ struct made { /* memory of tensors that are not in the file as they are needed *
 
 struct rr_gguf_model {
     char path[PATH_MAX];
-    struct rr_file file;
+    struct rr_file file;  /* mapped by us, or empty */
+    struct rr_text bytes; /* of the file */
     struct rr_gguf *g;
     enum rr_family family;
     const char *architecture; /* as config.json names it */
@@ -72,10 +73,14 @@ static const struct rr_gguf_tensor *tensor(const struct rr_gguf_model *m, const 
     return NULL;
 }
 
+/* One of the vocabulary: rows are made up to it. */
 static int read_pad_id(struct rr_gguf_model *m, struct rr_error *err)
 {
-    return rr_gguf_u32(m->g, "tokenizer.ggml.padding_token_id", false, 0, 1u << 24, &m->pad_id,
-                       err);
+    const struct rr_gguf_tensor *t = tensor(m, "token_embd.weight");
+
+    if (!t) return rr_fail(err, RR_EFORMAT, "%s: tensor token_embd.weight is missing", m->path);
+    return rr_gguf_u32(m->g, "tokenizer.ggml.padding_token_id", false, 0, t->shape[0] - 1,
+                       &m->pad_id, err);
 }
 
 /* llama.cpp calls BERT, RoBERTa and XLM-RoBERTa the same: they differ by their tokenizers. */
@@ -403,34 +408,48 @@ static int write_config(struct rr_gguf_model *m, struct rr_error *err)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static int open_file(struct rr_gguf_model *m, const char *path, struct rr_error *err)
+static int parse(struct rr_gguf_model *m, struct rr_error *err)
 {
-    int rc;
+    int rc = rr_gguf_parse(&m->g, m->bytes, m->path, err);
 
-    if (strlen(path) >= sizeof(m->path))
-        return rr_fail(err, RR_EINVAL, "%.100s: the path is longer than %d bytes", path, PATH_MAX);
-    memcpy(m->path, path, strlen(path) + 1);
-    rc = rr_file_map(&m->file, path, err);
-    if (!rc) rc = rr_gguf_parse(&m->g, (struct rr_text){ m->file.data, m->file.len }, m->path, err);
     if (!rc) rc = find_network(m, err);
     if (!rc) rc = write_config(m, err); /* before the tensors: it costs nothing */
     return rc ? rc : add_tensors(m, err);
 }
 
-int rr_gguf_model_open(struct rr_gguf_model **out, const char *path, struct rr_error *err)
+/* path: of a file to map, or the name of bytes in messages. */
+static int open_model(struct rr_gguf_model **out, const char *path, const struct rr_text *bytes,
+                      struct rr_error *err)
 {
     struct rr_gguf_model *m = rr_calloc(RR_MEM_MODEL, 1, sizeof(*m));
-    int rc;
+    int rc = RR_OK;
 
     *out = NULL;
     if (!m) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
     rr_buf_init(&m->config, RR_MEM_MODEL, CONFIG_LIMIT);
-    rc = open_file(m, path, err);
+    if (strlen(path) >= sizeof(m->path))
+        rc = rr_fail(err, RR_EINVAL, "%.100s: the path is longer than %d bytes", path, PATH_MAX);
+    else
+        memcpy(m->path, path, strlen(path) + 1);
+    if (!rc && !bytes) rc = rr_file_map(&m->file, path, err);
+    m->bytes = bytes ? *bytes : (struct rr_text){ m->file.data, m->file.len };
+    if (!rc) rc = parse(m, err);
     if (rc)
         rr_gguf_model_close(m);
     else
         *out = m;
     return rc;
+}
+
+int rr_gguf_model_open(struct rr_gguf_model **out, const char *path, struct rr_error *err)
+{
+    return open_model(out, path, NULL, err);
+}
+
+int rr_gguf_model_parse(struct rr_gguf_model **out, struct rr_text bytes, const char *name,
+                        struct rr_error *err)
+{
+    return open_model(out, name, &bytes, err);
 }
 
 void rr_gguf_model_close(struct rr_gguf_model *m)
@@ -477,16 +496,16 @@ const struct rr_safetensors_entry *rr_gguf_model_find(const struct rr_gguf_model
 
 size_t rr_gguf_model_bytes(const struct rr_gguf_model *m)
 {
-    return m->file.len;
+    return m->bytes.len;
 }
 
 /* As of a safetensors file: header, size, three samples. */
 uint64_t rr_gguf_model_fingerprint(const struct rr_gguf_model *m, uint64_t seed)
 {
-    size_t header = rr_gguf_header_bytes(m->g), len = m->file.len - header;
+    size_t header = rr_gguf_header_bytes(m->g), len = m->bytes.len - header;
     size_t n = RR_MIN(len, SAMPLE_BYTES);
-    const char *data = m->file.data + header;
-    uint64_t size = m->file.len, h = XXH3_64bits_withSeed(m->file.data, header, seed);
+    const char *data = m->bytes.data + header;
+    uint64_t size = m->bytes.len, h = XXH3_64bits_withSeed(m->bytes.data, header, seed);
 
     h = XXH3_64bits_withSeed(&size, sizeof(size), h);
     h = XXH3_64bits_withSeed(data, n, h);

@@ -55,6 +55,9 @@ bool rr_gguf_is(const char *path); /* a file whose name ends with .gguf, or that
  * tokenizer that we do not have, or a file that is no reranker. */
 RR_NODISCARD int rr_gguf_model_open(struct rr_gguf_model **out, const char *path,
                                     struct rr_error *err);
+/* The same of bytes in memory, which must stay; name is for messages. */
+RR_NODISCARD int rr_gguf_model_parse(struct rr_gguf_model **out, struct rr_text bytes,
+                                     const char *name, struct rr_error *err);
 void rr_gguf_model_close(struct rr_gguf_model *m); /* NULL is allowed */
 
 bool rr_gguf_model_identity(const struct rr_gguf_model *m);         /* RR_GGUF_IDENTITY is true */
