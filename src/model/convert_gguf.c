@@ -162,6 +162,11 @@ static int check_network(const struct rr_convert *c, const struct rr_model_confi
                        "are BERT, RoBERTa, XLM-RoBERTa, ModernBERT, Qwen3, Qwen2 and Gemma; "
                        "give --to a folder for safetensors",
                        c->from, config->architecture);
+    if (rr_model_info(c->model)->query_prompt[0])
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: default_prompt_name chooses a prompt, which GGUF cannot say; give --to "
+                       "a folder for safetensors",
+                       c->from);
     if (config->act != act && !(modern && config->act == RR_ACT_SILU))
         return rr_fail(err, RR_ENOTSUP,
                        "%s: hidden_act is one that GGUF cannot say, expected that of the "

@@ -27,6 +27,7 @@ struct rr_model_info {
     bool identity;        /* scores are logits, not their sigmoid, says the model's folder */
     uint32_t preferred_length; /* tokens per pair that it says; 0: nothing */
     bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
+    char query_prompt[1024]; /* comes before each query, says the folder; "": nothing */
 };
 
 /* Reads config.json, maps the safetensors file or shards, checks every tensor that the architecture

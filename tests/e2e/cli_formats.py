@@ -112,3 +112,27 @@ def test_activation():
             assert all(abs(x["score"] - x["logit"]) < 1e-6 for x in got), (path, got)
         r = json.loads(run("doctor", "--model", m, "--json").out)["model"]
         assert r["activation"] == "identity" and r["max_length"] == 77, r
+
+
+def test_default_prompt():
+    """sentence-transformers puts the default prompt before the first text of each pair."""
+    def logits(path, query, *words):
+        r = run("score", "--model", path, "--query", query, "--no-sort", *words, stdin="a\nb c\n")
+        assert r.code == 0, r
+        return [json.loads(x)["logit"] for x in r.out.splitlines()]
+
+    with folder() as d:
+        m = os.path.join(d, "m")
+        shutil.copytree(model(), m)
+        write(os.path.join(m, "config_sentence_transformers.json"), json.dumps(
+            {"prompts": {"q": "query: ", "p": "passage: "}, "default_prompt_name": "q"}))
+        assert logits(m, "a b") == logits(model(), "query: a b") != logits(model(), "a b")
+        r = run("convert", "--model", m, "--to", os.path.join(d, "x.gguf"))
+        assert r.code == 78 and "which GGUF cannot say" in r.err and one_line(r.err), r
+        back = os.path.join(d, "back")
+        assert run("convert", "--model", m, "--to", back).code == 0
+        assert logits(back, "a b") == logits(m, "a b")
+        write(os.path.join(m, "config_sentence_transformers.json"), json.dumps(
+            {"prompts": {"q": "query: "}, "default_prompt_name": "x"}))
+        r = run("score", "--model", m, "--query", "q", stdin="t\n")
+        assert r.code == 78 and "default_prompt_name names no string of prompts" in r.err, r
