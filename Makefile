@@ -466,12 +466,14 @@ docs: $(RERANKD)
 	$< --markdown > docs/CONFIG.md
 	$< --markdown=metrics > docs/METRICS.md
 	$< --markdown=models > docs/MODELS.md
+	$(PYTHON) tools/make_readme.py $<
 	$(PYTHON) tools/make_pages.py
 check-docs: $(RERANKD)
 	@$< --markdown | diff -u docs/CONFIG.md - && \
 	    $< --markdown=metrics | diff -u docs/METRICS.md - && \
 	    $< --markdown=models | diff -u docs/MODELS.md - || \
 	    { echo "docs/CONFIG.md, METRICS.md or MODELS.md is stale: run make docs" >&2; exit 1; }
+	@$(PYTHON) tools/make_readme.py $< --check
 	@$(PYTHON) tools/make_pages.py --check
 
 FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \

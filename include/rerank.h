@@ -377,6 +377,9 @@ struct rr_support { /* a network that rr_open takes */
     const char *architecture;      /* architectures[0] of config.json */
     const char *safetensors_types; /* of the weights, "F32, F16, BF16" */
     const char *gguf_types;        /* ... in GGUF files; empty: not read from them */
+    const char *models;            /* well-known ones, for people */
+    const char *cpu_dtypes;        /* of the arithmetic on a CPU; each is tested */
+    const char *gpu_dtypes;        /* ... on an NVIDIA GPU; tested by emulation */
 };
 
 /* The i-th, from 0; false: there are no more. */

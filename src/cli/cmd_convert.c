@@ -16,7 +16,7 @@ struct own {
 static const struct rr_option own_options[] = {
     OWN("to", "", STR, to, "PATH", "What to write: a name that ends with .gguf, or a new folder."),
     OWN("to-dtype", "f32", STR, to_dtype, "f32|f16|bf16|q8_0",
-        "Precision of the weights; q8_0 is for GGUF."),
+        "Precision of the weights; q8_0 is for GGUF, int8 is made by rerankd quantize."),
     OWN("shard-size", "0", SIZE, shard_size, "BYTES",
         "Most bytes of a safetensors file; 0: a single file."),
 };
@@ -48,7 +48,8 @@ const struct rr_command rr_cmd_convert = {
     .summary = "convert a model between safetensors and GGUF",
     .about = "Reads a folder in Hugging Face layout or a GGUF file, writes the other or the same.\n"
              "A GGUF file has configuration and tokenizer inside; it is for BERT, RoBERTa,\n"
-             "XLM-RoBERTa, Qwen3 and Qwen2.",
+             "XLM-RoBERTa, ModernBERT, Qwen3, Qwen2 and Gemma.  int8 folders of rerankd\n"
+             "quantize are multiplied out; q8_0 rounds once more, in blocks of its own.",
     .sections = "MODEL",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

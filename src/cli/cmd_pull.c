@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "cli/hub.h"
+#include "cli/known.h"
 #include "cli/score.h"
 #include "rerank.h"
 
@@ -35,7 +36,8 @@ static const struct rr_option own_options[] = {
     OWN("timeout", "30", SECONDS, timeout, 1, 3600, "SECONDS",
         "Silence of a server that counts as a failure."),
     OWN("check", "true", BOOL, check, 0, 0, "",
-        "Compare scores with the model's reference.jsonl, if it has one; --no-check: do not."),
+        "Compare scores with the model's reference.jsonl, if it has one, else with those that are "
+        "known of it, if any; --no-check: do not."),
     OWN("reference", "", STR, reference, 0, 0, "FILE",
         "Compare scores with this reference.jsonl instead."),
 };
@@ -70,22 +72,12 @@ static void print_listing(const struct rr_hub_listing *l, const struct rr_hub_re
 
 /* ---- check of the scores -------------------------------------------------------------------- */
 
-static int compare(const struct rr_settings *settings, const char *dir, const char *reference,
-                   struct rr_error *err)
+static int compare(const struct rr_settings *settings, struct rr_engine *engine,
+                   const char *reference, struct rr_error *err)
 {
     struct rr_reference_report report;
-    struct rr_engine *engine = NULL;
-    struct rr_options opt;
-    int rc;
+    int rc = rr_reference_compare(engine, reference, &report, err);
 
-    rr_set_log(NULL, NULL, RR_LOG_WARN);
-    rr_settings_engine(settings, &opt);
-    opt.model = dir;
-    opt.dtype = "f32"; /* what references are made with */
-    rc = rr_open(&engine, &opt, err);
-    if (rc) return rc;
-    rc = rr_reference_compare(engine, reference, &report, err);
-    rr_close(engine);
     if (rc) return rc;
     if (report.logit > TOLERANCE || report.score > TOLERANCE)
         return rr_fail(
@@ -99,18 +91,45 @@ static int compare(const struct rr_settings *settings, const char *dir, const ch
     return RR_OK;
 }
 
-static int check_scores(const struct rr_settings *settings, const struct own *own, const char *dir)
+static int compare_known(const struct rr_settings *settings, struct rr_engine *engine,
+                         const struct rr_known *known, size_t n, struct rr_error *err)
 {
+    bool french = rr_settings_french(settings);
+    int rc = rr_known_check(engine, known, n, 0, err);
+
+    if (!rc)
+        fprintf(stderr, "%s: %zu %s (%s)\n", rr_tr(french, "checked"), n, rr_tr(french, "pairs"),
+                known->source);
+    return rc;
+}
+
+static int check_scores(const struct rr_settings *settings, const struct own *own, const char *dir,
+                        const struct rr_hub_repo *repo)
+{
+    const struct rr_known *known = NULL;
+    struct rr_engine *engine = NULL;
+    struct rr_options opt;
     char path[RR_HUB_PATH];
     struct rr_error err = { 0 };
+    size_t n = 0;
+    bool file = true;
     int rc;
 
-    if (!own->check) return RR_EXIT_OK;
     if (own->reference[0])
         snprintf(path, sizeof(path), "%s", own->reference);
-    else if (!rr_path_join(path, sizeof(path), dir, "reference.jsonl") || !rr_file_exists(path))
-        return RR_EXIT_OK;
-    rc = compare(settings, dir, path, &err);
+    else
+        file = rr_path_join(path, sizeof(path), dir, "reference.jsonl") && rr_file_exists(path);
+    if (!file && strcmp(repo->revision, "main") == 0) known = rr_known_find(repo->id, &n);
+    if (!own->check || (!file && !known)) return RR_EXIT_OK;
+    rr_set_log(NULL, NULL, RR_LOG_WARN);
+    rr_settings_engine(settings, &opt);
+    opt.model = dir;
+    opt.dtype = "f32"; /* what references are made with */
+    rc = rr_open(&engine, &opt, &err);
+    if (!rc)
+        rc = file ? compare(settings, engine, path, &err)
+                  : compare_known(settings, engine, known, n, &err);
+    rr_close(engine);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("pull", "%s", err.msg);
     return rc == RR_EFORMAT ? RR_EXIT_FAILURE : rr_exit_code(rc);
@@ -129,7 +148,7 @@ static int pull(struct rr_cli_hub *h, const struct rr_settings *settings, const 
         print_listing(&listing, repo, h->french);
     } else if (!rc) {
         rc = rr_cli_hub_fetch(h, repo, &listing, dir, err);
-        if (!rc) code = check_scores(settings, own, dir);
+        if (!rc) code = check_scores(settings, own, dir, repo);
         if (!rc && code == RR_EXIT_OK) printf("%s\n", dir);
     }
     rr_hub_listing_free(&listing);

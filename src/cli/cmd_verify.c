@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/known.h"
 #include "cli/sample.h"
 #include "cli/score.h"
 #include "cli/verify.h"
@@ -51,7 +52,8 @@ static const struct rr_option own_options[] = {
         "Store the report as verify.json in the model's folder; re-scoring takes its bound, "
         "\"drift\", from there."),
     OWN("golden", "false", BOOL, golden, "",
-        "Instead: score the model folder's reference.jsonl and compare with the scores in it."),
+        "Instead: score the model folder's reference.jsonl, or the pairs that are known of the "
+        "hub's model of that name, and compare with the scores in it."),
     OWN("tolerance", "2e-4", STR, tolerance, "X", "With --golden: larger differences fail."),
     OWN("json", "false", BOOL, json, "", "Print one JSON object."),
 };
@@ -273,14 +275,32 @@ static bool parse_share(const char *option, const char *text, double least, doub
     return false;
 }
 
+/* The folder's reference.jsonl; else what is known of the model by its name on the hub. */
 static int run_golden(struct verify *v, double tolerance)
 {
+    const char *folder = rr_engine_info(v->engines[1])->path;
+    const struct rr_known *known;
+    struct rr_error err = { 0 };
     char path[4096];
+    size_t n;
+    int rc;
 
-    if (rr_path_join(path, sizeof(path), rr_engine_info(v->engines[1])->path, "reference.jsonl"))
-        return rr_score_reference("verify", v->engines[1], path, tolerance, v->own->json);
-    rr_cli_complain("verify", "the model's path is too long");
-    return RR_EXIT_FAILURE;
+    if (!rr_path_join(path, sizeof(path), folder, "reference.jsonl")) {
+        rr_cli_complain("verify", "the model's path is too long");
+        return RR_EXIT_FAILURE;
+    }
+    known = rr_file_exists(path) ? NULL : rr_known_find(folder, &n);
+    if (!known) return rr_score_reference("verify", v->engines[1], path, tolerance, v->own->json);
+    rc = rr_known_check(v->engines[1], known, n, tolerance, &err);
+    if (rc) {
+        rr_cli_complain("verify", "%s", err.msg);
+        return rc == RR_EFORMAT ? RR_EXIT_FAILURE : rr_exit_code(rc);
+    }
+    if (v->own->json)
+        printf("{\"known\":\"%s\",\"pairs\":%zu,\"ok\":true}\n", known->model, n);
+    else
+        printf("%s: %zu known pairs\nok\n", known->model, n);
+    return RR_EXIT_OK;
 }
 
 /* Prints, stores, judges: an exit code. */

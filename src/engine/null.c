@@ -10,8 +10,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-enum { START = 256, END = 257 };
-
 bool rr_null_is(const char *device)
 {
     return strcmp(device, "null") == 0 || strncmp(device, "null:", 5) == 0;
@@ -53,55 +51,37 @@ int rr_null_parse(struct rr_null *out, const char *device, struct rr_error *err)
 
 /* ---- tokenizer ------------------------------------------------------------------------------- */
 
-/* A byte-level tokenizer writes each byte as a printable character; these are the code points. */
-static unsigned code_point(unsigned byte)
+/* JSON that is written with ' for ". */
+static void put(struct rr_buf *json, const char *text)
 {
-    unsigned b, other = 256;
-
-    for (b = 0; b < 256; b++) {
-        bool printable = (b > 32 && b < 127) || (b > 160 && b < 256 && b != 173);
-
-        if (b == byte) return printable ? b : other;
-        other += !printable;
-    }
-    return 0;
+    for (; *text; text++) rr_buf_putc(json, *text == '\'' ? '"' : *text);
 }
 
-static void put_special(struct rr_buf *json, int id, const char *name)
-{
-    rr_buf_printf(json,
-                  "{\"id\":%d,\"content\":\"%s\",\"special\":true,\"normalized\":false,"
-                  "\"single_word\":false,\"lstrip\":false,\"rstrip\":false}",
-                  id, name);
-}
-
+/* Encoding takes the bytes as they are (rr_tok_take_bytes).  The rest of a tokenizer is for its
+ * template and for the way back, so each byte has a piece, and there are no merges. */
 static void put_json(struct rr_buf *json)
 {
-#define START_ITEM "{\"SpecialToken\":{\"id\":\"<null:start>\",\"type_id\":0}}"
-#define END_ITEM "{\"SpecialToken\":{\"id\":\"<null:end>\",\"type_id\":0}}"
-#define TEXT_ITEM(name) "{\"Sequence\":{\"id\":\"" name "\",\"type_id\":0}}"
-    static const char tail[] =
-        "},\"merges\":[]},\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\","
-        "\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":true},"
-        "\"decoder\":{\"type\":\"ByteLevel\"},\"post_processor\":{"
-        "\"type\":\"TemplateProcessing\","
-        "\"single\":[" START_ITEM "," TEXT_ITEM(
-            "A") "," END_ITEM "],"
-                 "\"pair\":[" START_ITEM "," TEXT_ITEM("A") "," END_ITEM "," TEXT_ITEM(
-                     "B") "," END_ITEM "],"
-                          "\"special_tokens\":{"
-        "\"<null:start>\":{\"id\":\"<null:start>\",\"ids\":[256],\"tokens\":[\"\"]},"
-        "\"<null:end>\":{\"id\":\"<null:end>\",\"ids\":[257],\"tokens\":[\"\"]}}}}";
-    unsigned b;
+    static const char added[] =
+        "'special':true,'normalized':false,'single_word':false,'lstrip':false,'rstrip':false}";
+    static const char first[] = "{'SpecialToken':{'id':'<null:start>','type_id':0}},"
+                                "{'Sequence':{'id':'A','type_id':0}},"
+                                "{'SpecialToken':{'id':'<null:end>','type_id':0}}";
 
-    rr_buf_puts(json, "{\"added_tokens\":[");
-    put_special(json, START, "<null:start>");
-    rr_buf_puts(json, ",");
-    put_special(json, END, "<null:end>");
-    rr_buf_puts(json, "],\"model\":{\"type\":\"BPE\",\"vocab\":{");
-    for (b = 0; b < 256; b++)
-        rr_buf_printf(json, "%s\"\\u%04x\":%u", b ? "," : "", code_point(b), b);
-    rr_buf_puts(json, tail);
+    put(json, "{'added_tokens':[{'id':256,'content':'<null:start>',");
+    put(json, added);
+    put(json, ",{'id':257,'content':'<null:end>',");
+    put(json, added);
+    put(json, "],'model':{'type':'BPE','merges':[],'vocab':{");
+    for (unsigned b = 0; b < 256; b++) rr_buf_printf(json, "%s\"<0x%02X>\":%u", b ? "," : "", b, b);
+    put(json, "}},'decoder':{'type':'ByteFallback'},");
+    put(json, "'post_processor':{'type':'TemplateProcessing','single':[");
+    put(json, first);
+    put(json, "],'pair':[");
+    put(json, first);
+    put(json, ",{'Sequence':{'id':'B','type_id':0}},"
+              "{'SpecialToken':{'id':'<null:end>','type_id':0}}],'special_tokens':{"
+              "'<null:start>':{'id':'<null:start>','ids':[256],'tokens':['']},"
+              "'<null:end>':{'id':'<null:end>','ids':[257],'tokens':['']}}}}");
 }
 
 int rr_null_tokenizer(struct rr_tok **out, struct rr_error *err)
@@ -110,7 +90,7 @@ int rr_null_tokenizer(struct rr_tok **out, struct rr_error *err)
     int rc;
 
     *out = NULL;
-    rr_buf_init(&json, RR_MEM_TOKENIZER, 65536);
+    rr_buf_init(&json, RR_MEM_TOKENIZER, 16384);
     put_json(&json);
     if (json.failed)
         rc = rr_fail(err, RR_ENOMEM, "out of memory for the null tokenizer");

@@ -100,6 +100,7 @@ int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
                     const struct rr_tok *tok, struct rr_error *err)
 {
     *p = (struct rr_pairing){ .fixed = rr_tok_pair_specials(tok), .yes = -1, .no = -1 };
+    memcpy(p->before_query, model->query_prompt, sizeof(p->before_query));
     for (size_t i = 0; i < RR_COUNT(prompts); i++) {
         int rc = RR_OK;
 
@@ -115,6 +116,24 @@ int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
                    model->architecture);
 }
 
+int rr_pairing_query(const struct rr_pairing *p, const struct rr_tok *tok, struct rr_tok_scratch *s,
+                     struct rr_text query, uint32_t max, unsigned flags, struct rr_tok_ids *out,
+                     struct rr_error *err)
+{
+    struct rr_buf both;
+    int rc = RR_OK;
+
+    if (!p->before_query[0]) return rr_tok_encode(tok, s, query, max, flags, out, err);
+    rr_buf_init(&both, RR_MEM_REQUEST, sizeof(p->before_query) + query.len);
+    rr_buf_puts(&both, p->before_query);
+    rr_buf_put(&both, query.data, query.len);
+    rc = both.failed
+             ? rr_fail(err, RR_ENOMEM, "out of memory for the tokens of a request")
+             : rr_tok_encode(tok, s, (struct rr_text){ both.data, both.len }, max, flags, out, err);
+    rr_buf_free(&both);
+    return rc;
+}
+
 void rr_pairing_close(struct rr_pairing *p)
 {
     rr_prompt_close(p->prompt);
@@ -127,9 +146,8 @@ int rr_pairing_judge(const struct rr_pairing *p, struct rr_model *model, struct 
 }
 
 int rr_pairing_ids(const struct rr_pairing *p, const struct rr_tok *tok, struct rr_tok_scratch *s,
-                   const struct rr_text texts[2], uint32_t max_length, int32_t *query,
-                   int32_t *ids, int32_t *types, uint32_t *n, uint32_t *dropped,
-                   struct rr_error *err)
+                   const struct rr_text texts[2], uint32_t max_length, int32_t *query, int32_t *ids,
+                   int32_t *types, uint32_t *n, uint32_t *dropped, struct rr_error *err)
 {
     struct rr_tok_ids a, b;
     uint32_t full = 0;
@@ -141,7 +159,7 @@ int rr_pairing_ids(const struct rr_pairing *p, const struct rr_tok *tok, struct 
         *dropped = full - *n;
         return rc;
     }
-    rc = rr_tok_encode(tok, s, texts[0], max_length, 0, &a, err);
+    rc = rr_pairing_query(p, tok, s, texts[0], max_length, 0, &a, err);
     if (rc) return rc;
     memcpy(query, a.ids, a.n * sizeof(*query)); /* the scratch is used again */
     a.ids = query;

@@ -12,12 +12,18 @@ struct rr_pairing {
     struct rr_prompt *prompt; /* NULL: the template */
     uint32_t fixed;           /* tokens that every pair has besides query and document */
     int32_t yes, no;          /* tokens that judge a pair, if the model needs them; no may be < 0 */
+    char before_query[sizeof(((struct rr_model_info *)0)->query_prompt)]; /* text; mostly "" */
 };
 
 /* For the model of that architecture.  RR_ENOTSUP: causal, and its wording is not known. */
 RR_NODISCARD int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
                                  const struct rr_tok *tok, struct rr_error *err);
 void rr_pairing_close(struct rr_pairing *p); /* zeros are allowed */
+
+/* The ids of a query, with what comes before it; a view into s. */
+RR_NODISCARD int rr_pairing_query(const struct rr_pairing *p, const struct rr_tok *tok,
+                                  struct rr_tok_scratch *s, struct rr_text query, uint32_t max,
+                                  unsigned flags, struct rr_tok_ids *out, struct rr_error *err);
 
 /* Tells a causal model its words; nothing to do for others. */
 RR_NODISCARD int rr_pairing_judge(const struct rr_pairing *p, struct rr_model *model,

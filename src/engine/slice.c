@@ -107,11 +107,12 @@ static int too_long(const struct work *k, uint32_t doc)
 
 static int need_query(struct work *k)
 {
+    const struct rr_engine *e = k->w->e;
     int rc;
 
     if (k->has_query) return RR_OK;
-    rc = rr_tok_encode(k->w->e->tok, k->w->query_scratch, k->job->req.query, 0, k->flags, &k->query,
-                       k->err);
+    rc = rr_pairing_query(&e->pairing, e->tok, k->w->query_scratch, k->job->req.query, 0, k->flags,
+                          &k->query, k->err);
     k->has_query = !rc;
     return rc;
 }

@@ -19,28 +19,36 @@
 #define DECODER rr_arch_decoder_read, rr_arch_decoder_build
 
 const struct rr_arch rr_archs[] = {
-    { "XLMRobertaForSequenceClassification", RR_FAMILY_ROBERTA, 1, BERT },
-    { "RobertaForSequenceClassification", RR_FAMILY_ROBERTA, 1, BERT },
-    { "CamembertForSequenceClassification", RR_FAMILY_ROBERTA, 1, BERT }, /* the same network */
-    { "BertForSequenceClassification", RR_FAMILY_BERT, 0, BERT },
-    { "ElectraForSequenceClassification", RR_FAMILY_ELECTRA, 0, BERT },
-    { "ModernBertForSequenceClassification", RR_FAMILY_MODERNBERT, 50283, MODERNBERT },
-    { "DebertaV2ForSequenceClassification", RR_FAMILY_DEBERTA, 0, DEBERTA },
-    { "NewForSequenceClassification", RR_FAMILY_GTE, 0, GTE },
-    { "Qwen3ForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true },
-    { "Qwen2ForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true },
-    { "GemmaForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true },
-    { "Qwen3ForSequenceClassification", RR_FAMILY_DECODER, 0, DECODER, false },
-    { "Qwen2ForSequenceClassification", RR_FAMILY_DECODER, 0, DECODER, false },
+    { "XLMRobertaForSequenceClassification", RR_FAMILY_ROBERTA, 1, BERT,
+      "bge-reranker-v2-m3, -base, -large, jina-reranker-v2-base-multilingual, the starter model" },
+    { "RobertaForSequenceClassification", RR_FAMILY_ROBERTA, 1, BERT, "RoBERTa cross-encoders" },
+    { "CamembertForSequenceClassification", RR_FAMILY_ROBERTA, 1, BERT,
+      "CamemBERT cross-encoders" }, /* the same network */
+    { "BertForSequenceClassification", RR_FAMILY_BERT, 0, BERT,
+      "ms-marco-MiniLM and -TinyBERT cross-encoders" },
+    { "ElectraForSequenceClassification", RR_FAMILY_ELECTRA, 0, BERT, "ms-marco-electra-base" },
+    { "ModernBertForSequenceClassification", RR_FAMILY_MODERNBERT, 50283, MODERNBERT,
+      "gte-reranker-modernbert-base" },
+    { "DebertaV2ForSequenceClassification", RR_FAMILY_DEBERTA, 0, DEBERTA,
+      "mxbai-rerank-xsmall-v1 to -large-v1" },
+    { "NewForSequenceClassification", RR_FAMILY_GTE, 0, GTE, "gte-multilingual-reranker-base" },
+    { "Qwen3ForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true, "Qwen3-Reranker" },
+    { "Qwen2ForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true, "mxbai-rerank-base-v2, -large-v2" },
+    { "GemmaForCausalLM", RR_FAMILY_DECODER, 0, DECODER, true, "bge-reranker-v2-gemma" },
+    { "Qwen3ForSequenceClassification", RR_FAMILY_DECODER, 0, DECODER, false,
+      "Qwen3-Reranker, converted" },
+    { "Qwen2ForSequenceClassification", RR_FAMILY_DECODER, 0, DECODER, false,
+      "rerankers on Qwen2 with a classifier" },
     { 0 },
 };
 
-/* Gemma's norms are stored otherwise in GGUF, CamemBERT is XLM-RoBERTa there. */
-const char *rr_model_supported(size_t i, const char **gguf_types)
+/* CamemBERT is XLM-RoBERTa in GGUF. */
+const char *rr_model_supported(size_t i, const char **gguf_types, const char **models)
 {
     const char *name = rr_archs[i].name;
-    bool gguf = name && rr_gguf_names(rr_archs[i].family) && strncmp(name, "Gemma", 5) != 0;
+    bool gguf = name && rr_gguf_names(rr_archs[i].family, false);
 
+    *models = rr_archs[i].models;
     *gguf_types = gguf ? rr_gguf_type_names() : "";
     return name;
 }

@@ -22,6 +22,7 @@ struct rr_arch {
     int (*build)(struct rr_weights *w, const struct rr_model_config *c, uint32_t *output,
                  struct rr_error *err);
     bool causal; /* scores by the probability of a word: has no labels */
+    const char *models; /* well-known ones, for people */
 };
 
 /* Ended by a row without a name. */

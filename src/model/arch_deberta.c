@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "model/layers.h"
 
 /* ---- config.json ---------------------------------------------------------------------------- */
 
@@ -111,27 +112,16 @@ int rr_arch_deberta_read(struct rr_model_config *c, const json_t *root, const ch
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word, position, type;
-    struct norm norm;
+    struct rr_norm norm;
     uint32_t distances; /* table of relative positions */
-    struct norm distance_norm;
+    struct rr_norm distance_norm;
 };
 
 struct layer {
-    struct rr_weight query, key, value, out;
+    struct rr_layer base;
     struct rr_weight position_key, position_query; /* where they are not shared */
-    struct norm attention_norm;
-    struct rr_weight up, down;
-    struct norm norm;
-};
-
-struct head {
-    struct rr_weight dense, classifier;
 };
 
 #define ROW RR_WEIGHT_ROW
@@ -158,83 +148,30 @@ static const struct rr_weight_row distance_norm_rows[] = {
 };
 
 static const struct rr_weight_row layer_rows[] = {
-    ROW(layer, query.weight, "attention.self.query_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
-    ROW(layer, query.bias, "attention.self.query_proj.bias", RR_DIM_HIDDEN),
-    ROW(layer, key.weight, "attention.self.key_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
-    ROW(layer, key.bias, "attention.self.key_proj.bias", RR_DIM_HIDDEN),
-    ROW(layer, value.weight, "attention.self.value_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
-    ROW(layer, value.bias, "attention.self.value_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, base.query.weight, "attention.self.query_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, base.query.bias, "attention.self.query_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, base.key.weight, "attention.self.key_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, base.key.bias, "attention.self.key_proj.bias", RR_DIM_HIDDEN),
+    ROW(layer, base.value.weight, "attention.self.value_proj.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
+    ROW(layer, base.value.bias, "attention.self.value_proj.bias", RR_DIM_HIDDEN),
     OPTIONAL(layer, position_key.weight, "attention.self.pos_key_proj.weight", RR_DIM_HIDDEN,
              RR_DIM_HIDDEN),
     OPTIONAL(layer, position_key.bias, "attention.self.pos_key_proj.bias", RR_DIM_HIDDEN),
     OPTIONAL(layer, position_query.weight, "attention.self.pos_query_proj.weight", RR_DIM_HIDDEN,
              RR_DIM_HIDDEN),
     OPTIONAL(layer, position_query.bias, "attention.self.pos_query_proj.bias", RR_DIM_HIDDEN),
-    ROW(layer, out.weight, "attention.output.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
-    ROW(layer, out.bias, "attention.output.dense.bias", RR_DIM_HIDDEN),
-    ROW(layer, attention_norm.gamma, "attention.output.LayerNorm.weight", RR_DIM_HIDDEN),
-    ROW(layer, attention_norm.beta, "attention.output.LayerNorm.bias", RR_DIM_HIDDEN),
-    ROW(layer, up.weight, "intermediate.dense.weight", RR_DIM_INTERMEDIATE, RR_DIM_HIDDEN),
-    ROW(layer, up.bias, "intermediate.dense.bias", RR_DIM_INTERMEDIATE),
-    ROW(layer, down.weight, "output.dense.weight", RR_DIM_HIDDEN, RR_DIM_INTERMEDIATE),
-    ROW(layer, down.bias, "output.dense.bias", RR_DIM_HIDDEN),
-    ROW(layer, norm.gamma, "output.LayerNorm.weight", RR_DIM_HIDDEN),
-    ROW(layer, norm.beta, "output.LayerNorm.bias", RR_DIM_HIDDEN),
 };
-
-static const struct rr_weight_row head_rows[] = {
-    ROW(head, dense.weight, "pooler.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
-    ROW(head, dense.bias, "pooler.dense.bias", RR_DIM_HIDDEN),
-    ROW(head, classifier.weight, "classifier.weight", RR_DIM_LABELS, RR_DIM_HIDDEN),
-    ROW(head, classifier.bias, "classifier.bias", RR_DIM_LABELS),
-};
-
-struct registers { /* of one kind of rows */
-    uint32_t x, qkv, context, inner;
-};
-
-struct build {
-    struct rr_builder *b;
-    const struct rr_model_config *c;
-    struct embeddings e;
-    struct registers tokens, last;
-    uint32_t kv; /* of tokens, last layer */
-};
-
-static void add_registers(struct build *s)
-{
-    uint32_t h = s->c->hidden;
-    struct registers *of[2] = { &s->tokens, &s->last };
-
-    for (uint32_t i = 0; i < 2; i++) {
-        enum rr_rows rows = i ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS;
-
-        of[i]->x = rr_builder_register(s->b, h, rows);
-        of[i]->qkv = rr_builder_register(s->b, i ? h : 3 * h, rows);
-        of[i]->context = rr_builder_register(s->b, h, rows);
-        of[i]->inner = rr_builder_register(s->b, s->c->intermediate, rows);
-    }
-    s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
-}
-
-static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, x, x,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
-}
 
 /* The scale counts the terms, as the paper has it: 1 / sqrt(terms * head_dim). */
-static struct rr_op_attention attention(const struct build *s, const struct layer *l, uint32_t kv)
+static struct rr_op_attention attention(const struct rr_model_config *c, const struct embeddings *e,
+                                        const struct layer *l)
 {
-    const struct rr_model_config *c = s->c;
     bool shared = c->relative.shared;
-    const struct rr_weight *key = shared ? &l->key : &l->position_key;
-    const struct rr_weight *query = shared ? &l->query : &l->position_query;
+    const struct rr_weight *key = shared ? &l->base.key : &l->position_key;
+    const struct rr_weight *query = shared ? &l->base.query : &l->position_query;
     int terms = 1 + c->relative.content_position + c->relative.position_content;
 
     return (struct rr_op_attention){
-        .kv = kv,
         .heads = c->heads,
         .head_dim = c->head_dim,
         .scale = (float)(1.0 / sqrt((double)c->head_dim * terms)),
@@ -243,9 +180,9 @@ static struct rr_op_attention attention(const struct build *s, const struct laye
                   (c->relative.content_position || c->relative.position_content),
             .content_position = c->relative.content_position,
             .position_content = c->relative.position_content,
-            .table = s->e.distances,
-            .gamma = c->relative.norm ? s->e.distance_norm.gamma : RR_NONE,
-            .beta = c->relative.norm ? s->e.distance_norm.beta : RR_NONE,
+            .table = e->distances,
+            .gamma = c->relative.norm ? e->distance_norm.gamma : RR_NONE,
+            .beta = c->relative.norm ? e->distance_norm.beta : RR_NONE,
             .eps = c->norm_eps,
             .key_weight = key->weight, .key_bias = key->bias,
             .query_weight = query->weight, .query_bias = query->bias,
@@ -254,43 +191,6 @@ static struct rr_op_attention attention(const struct build *s, const struct laye
             .max_distance = c->relative.max_distance,
         },
     };
-}
-
-static void add_after_attention(const struct build *s, const struct layer *l,
-                                const struct registers *r)
-{
-    rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->attention_norm);
-    rr_builder_linear(s->b, r->inner, r->x, &l->up, 1, s->c->act, RR_NONE);
-    rr_builder_linear(s->b, r->x, r->inner, &l->down, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->norm);
-}
-
-static void add_layer(const struct build *s, const struct layer *l)
-{
-    struct rr_weight qkv[3] = { l->query, l->key, l->value };
-    const struct registers *r = &s->tokens;
-    struct rr_op_attention a = attention(s, l, r->qkv);
-
-    a.k_col = s->c->hidden;
-    a.v_col = 2 * s->c->hidden;
-    rr_builder_linear(s->b, r->qkv, r->x, qkv, 3, RR_ACT_NONE, RR_NONE);
-    rr_builder_attention(s->b, r->context, r->qkv, &a);
-    add_after_attention(s, l, r);
-}
-
-static void add_last_layer(const struct build *s, const struct layer *l)
-{
-    struct rr_weight kv[2] = { l->key, l->value };
-    const struct registers *r = &s->last;
-    struct rr_op_attention a = attention(s, l, s->kv);
-
-    a.v_col = s->c->hidden;
-    rr_builder_linear(s->b, s->kv, s->tokens.x, kv, 2, RR_ACT_NONE, RR_NONE);
-    rr_builder_pool(s->b, RR_OP_FIRST, r->x, s->tokens.x);
-    rr_builder_linear(s->b, r->qkv, r->x, &l->query, 1, RR_ACT_NONE, RR_NONE);
-    rr_builder_attention(s->b, r->context, r->qkv, &a);
-    add_after_attention(s, l, r);
 }
 
 static int bind_embeddings(struct rr_weights *w, const struct rr_model_config *c,
@@ -320,6 +220,7 @@ static int bind_layer(struct rr_weights *w, const struct rr_model_config *c, uin
 
     snprintf(scope, sizeof(scope), "encoder.layer.%" PRIu32 ".", i);
     rc = rr_weights_bind(w, "deberta.", scope, layer_rows, RR_COUNT(layer_rows), l, err);
+    if (!rc) rc = rr_layer_bind(w, "deberta.", scope, &l->base, err);
     if (rc || !c->relative.on || c->relative.shared) return rc;
     if ((c->relative.content_position && l->position_key.weight == RR_NONE) ||
         (c->relative.position_content && l->position_query.weight == RR_NONE))
@@ -330,46 +231,29 @@ static int bind_layer(struct rr_weights *w, const struct rr_model_config *c, uin
     return RR_OK;
 }
 
-static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
-{
-    w->dim[RR_DIM_LABELS] = 1;
-    w->dim[RR_DIM_VOCAB] = c->vocab;
-    w->dim[RR_DIM_POSITIONS] = c->positions;
-    w->dim[RR_DIM_TYPES] = c->types;
-    w->dim[RR_DIM_HIDDEN] = c->hidden;
-    w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
-    w->dim[RR_DIM_DISTANCES] = 2 * c->relative.span;
-}
-
 int rr_arch_deberta_build(struct rr_weights *w, const struct rr_model_config *c, uint32_t *output,
                           struct rr_error *err)
 {
-    struct build s = { .b = w->builder, .c = c };
-    struct head head;
+    struct rr_builder *b = w->builder;
+    struct rr_registers r = rr_registers_add(b, c, 0);
+    struct embeddings e;
+    struct rr_head head;
     int rc;
 
-    set_dims(w, c);
-    add_registers(&s);
-    rc = bind_embeddings(w, c, &s.e, err);
+    rr_weights_set_dims(w, c);
+    rc = bind_embeddings(w, c, &e, err);
     if (rc) return rc;
     rr_builder_embed(
-        s.b, s.tokens.x,
-        &(struct rr_op_embed){ .word = s.e.word, .position = s.e.position, .type = s.e.type });
-    add_norm(&s, s.tokens.x, &s.e.norm);
-    for (uint32_t i = 0; i < c->layers; i++) {
+        b, r.tokens.x,
+        &(struct rr_op_embed){ .word = e.word, .position = e.position, .type = e.type });
+    rr_builder_layer_norm(b, r.tokens.x, r.tokens.x, &e.norm, c->norm_eps);
+    for (uint32_t i = 0; i < c->layers && !rc; i++) {
         struct layer l;
 
         rc = bind_layer(w, c, i, &l, err);
-        if (rc) return rc;
-        if (i + 1 < c->layers)
-            add_layer(&s, &l);
-        else
-            add_last_layer(&s, &l);
+        if (!rc) rr_layer_add(b, c, &r, &l.base, attention(c, &e, &l), i + 1 == c->layers);
     }
-    rc = rr_weights_bind(w, "", "", head_rows, RR_COUNT(head_rows), &head, err);
-    if (rc) return rc;
-    rr_builder_linear(s.b, s.last.context, s.last.x, &head.dense, 1, c->head_act, RR_NONE);
-    *output = rr_builder_register(s.b, 1, RR_ROWS_SEQUENCES);
-    rr_builder_linear(s.b, *output, s.last.context, &head.classifier, 1, RR_ACT_NONE, RR_NONE);
-    return RR_OK;
+    if (!rc) rc = rr_head_bind(w, "deberta.", &head, err);
+    if (!rc) *output = rr_head_add(b, &r.last, &head, c->head_act);
+    return rc;
 }

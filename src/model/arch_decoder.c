@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "model/layers.h"
 #include "model/rotary.h"
 
 /* ---- config.json ---------------------------------------------------------------------------- */
@@ -110,36 +111,13 @@ static const struct rr_weight_row layer_rows[] = {
     ROW(layer, down.weight, "mlp.down_proj.weight", RR_DIM_HIDDEN, RR_DIM_INTERMEDIATE),
 };
 
-struct registers { /* of one kind of rows */
-    uint32_t x, normed, q, context, up, gated;
-};
-
 struct build {
     struct rr_builder *b;
     struct rr_weights *w;
     const struct rr_model_config *c;
     uint32_t query_width, key_width, frequencies;
-    struct registers tokens, last;
-    uint32_t qkv, kv; /* of tokens; kv: last layer */
+    struct rr_registers r;
 };
-
-static void add_registers(struct build *s)
-{
-    struct registers *of[2] = { &s->tokens, &s->last };
-
-    for (uint32_t i = 0; i < 2; i++) {
-        enum rr_rows rows = i ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS;
-
-        of[i]->x = rr_builder_register(s->b, s->c->hidden, rows);
-        of[i]->normed = rr_builder_register(s->b, s->c->hidden, rows);
-        of[i]->context = rr_builder_register(s->b, s->query_width, rows);
-        of[i]->up = rr_builder_register(s->b, 2 * s->c->intermediate, rows);
-        of[i]->gated = rr_builder_register(s->b, s->c->intermediate, rows);
-    }
-    s->qkv = rr_builder_register(s->b, s->query_width + 2 * s->key_width, RR_ROWS_TOKENS);
-    s->kv = rr_builder_register(s->b, 2 * s->key_width, RR_ROWS_TOKENS);
-    s->last.q = rr_builder_register(s->b, s->query_width, RR_ROWS_SEQUENCES);
-}
 
 static void add_norm(const struct build *s, uint32_t dst, uint32_t src, uint32_t gamma)
 {
@@ -163,19 +141,16 @@ static void add_rotary(const struct build *s, uint32_t reg, uint32_t col, uint32
 
 static struct rr_op_attention attention(const struct build *s, uint32_t kv)
 {
-    return (struct rr_op_attention){
-        .kv = kv,
-        .heads = s->c->heads,
-        .head_dim = s->c->head_dim,
-        .kv_heads = s->c->kv_heads,
-        .scale = (float)(1.0 / sqrt((double)s->c->head_dim)),
-        .causal = true,
-        .last = true,
-    };
+    struct rr_op_attention a = rr_attention_op(s->c);
+
+    a.kv = kv;
+    a.kv_heads = s->c->kv_heads;
+    a.causal = a.last = true;
+    return a;
 }
 
 static void add_after_attention(const struct build *s, const struct layer *l,
-                                const struct registers *r)
+                                const struct rr_row_regs *r)
 {
     struct rr_weight up[2] = { l->gate, l->up };
 
@@ -189,34 +164,34 @@ static void add_after_attention(const struct build *s, const struct layer *l,
 static void add_layer(const struct build *s, const struct layer *l)
 {
     struct rr_weight qkv[3] = { l->query, l->key, l->value };
-    const struct registers *r = &s->tokens;
-    struct rr_op_attention a = attention(s, s->qkv);
+    const struct rr_row_regs *r = &s->r.tokens;
+    struct rr_op_attention a = attention(s, r->qkv);
 
     a.k_col = s->query_width;
     a.v_col = s->query_width + s->key_width;
     add_norm(s, r->normed, r->x, l->attention_norm);
-    rr_builder_linear(s->b, s->qkv, r->normed, qkv, 3, RR_ACT_NONE, RR_NONE);
-    add_rotary(s, s->qkv, 0, s->c->heads, l->query_norm);
-    add_rotary(s, s->qkv, s->query_width, s->c->kv_heads, l->key_norm);
-    rr_builder_attention(s->b, r->context, s->qkv, &a);
+    rr_builder_linear(s->b, r->qkv, r->normed, qkv, 3, RR_ACT_NONE, RR_NONE);
+    add_rotary(s, r->qkv, 0, s->c->heads, l->query_norm);
+    add_rotary(s, r->qkv, s->query_width, s->c->kv_heads, l->key_norm);
+    rr_builder_attention(s->b, r->context, r->qkv, &a);
     add_after_attention(s, l, r);
 }
 
 static void add_last_layer(const struct build *s, const struct layer *l)
 {
     struct rr_weight kv[2] = { l->key, l->value };
-    const struct registers *t = &s->tokens, *r = &s->last;
-    struct rr_op_attention a = attention(s, s->kv);
+    const struct rr_row_regs *t = &s->r.tokens, *r = &s->r.last;
+    struct rr_op_attention a = attention(s, s->r.kv);
 
     a.v_col = s->key_width;
     add_norm(s, t->normed, t->x, l->attention_norm);
-    rr_builder_linear(s->b, s->kv, t->normed, kv, 2, RR_ACT_NONE, RR_NONE);
-    add_rotary(s, s->kv, 0, s->c->kv_heads, l->key_norm);
+    rr_builder_linear(s->b, s->r.kv, t->normed, kv, 2, RR_ACT_NONE, RR_NONE);
+    add_rotary(s, s->r.kv, 0, s->c->kv_heads, l->key_norm);
     rr_builder_pool(s->b, RR_OP_LAST, r->normed, t->normed);
     rr_builder_pool(s->b, RR_OP_LAST, r->x, t->x);
-    rr_builder_linear(s->b, r->q, r->normed, &l->query, 1, RR_ACT_NONE, RR_NONE);
-    add_rotary(s, r->q, 0, s->c->heads, l->query_norm);
-    rr_builder_attention(s->b, r->context, r->q, &a);
+    rr_builder_linear(s->b, r->qkv, r->normed, &l->query, 1, RR_ACT_NONE, RR_NONE);
+    add_rotary(s, r->qkv, 0, s->c->heads, l->query_norm);
+    rr_builder_attention(s->b, r->context, r->qkv, &a);
     add_after_attention(s, l, r);
 }
 
@@ -261,19 +236,6 @@ static int add_layers(struct build *s, struct rr_error *err)
     return RR_OK;
 }
 
-static void set_dims(const struct build *s)
-{
-    uint32_t *dim = s->w->dim;
-
-    dim[RR_DIM_LABELS] = 1;
-    dim[RR_DIM_VOCAB] = s->c->vocab;
-    dim[RR_DIM_HIDDEN] = s->c->hidden;
-    dim[RR_DIM_INTERMEDIATE] = s->c->intermediate;
-    dim[RR_DIM_HEAD] = s->c->head_dim;
-    dim[RR_DIM_QUERY] = s->query_width;
-    dim[RR_DIM_KEY] = s->key_width;
-}
-
 /* The one row that makes the logit: the classifier's, or one that rr_model_judge fills from the
  * output layer, which is the tensor before it. */
 static int add_output(const struct build *s, struct ends *e, uint32_t *output, struct rr_error *err)
@@ -294,7 +256,7 @@ static int add_output(const struct build *s, struct ends *e, uint32_t *output, s
     }
     if (rc) return rc;
     *output = rr_builder_register(s->b, 1, RR_ROWS_SEQUENCES);
-    rr_builder_linear(s->b, *output, s->last.x, &row, 1, RR_ACT_NONE, RR_NONE);
+    rr_builder_linear(s->b, *output, s->r.last.x, &row, 1, RR_ACT_NONE, RR_NONE);
     return RR_OK;
 }
 
@@ -309,19 +271,19 @@ int rr_arch_decoder_build(struct rr_weights *w, const struct rr_model_config *c,
     struct ends e;
     int rc;
 
-    set_dims(&s);
-    add_registers(&s);
+    rr_weights_set_dims(w, c);
+    s.r = rr_registers_add(s.b, c, RR_REGISTERS_NORMED | RR_REGISTERS_GATED);
     rc = rr_rotary_tensor(w, c->theta, c->head_dim, 0, &s.frequencies, err);
     if (!rc) rc = rr_weights_bind(w, "model.", "", end_rows, RR_COUNT(end_rows), &e, err);
     if (!rc) rc = one_more(&s, &e.norm, err);
     if (rc) return rc;
-    rr_builder_embed(s.b, s.tokens.x,
+    rr_builder_embed(s.b, s.r.tokens.x,
                      &(struct rr_op_embed){ .word = e.word,
                                             .position = RR_NONE,
                                             .type = RR_NONE,
                                             .scale = c->decoder.embed_scale });
     rc = add_layers(&s, err);
     if (rc) return rc;
-    add_norm(&s, s.last.x, s.last.x, e.norm);
+    add_norm(&s, s.r.last.x, s.r.last.x, e.norm);
     return add_output(&s, &e, output, err);
 }

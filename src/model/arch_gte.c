@@ -7,12 +7,12 @@
 #include "model/arch_gte.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 
 #include "base/err.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "model/layers.h"
 #include "model/rotary.h"
 
 /* ---- config.json ---------------------------------------------------------------------------- */
@@ -67,24 +67,16 @@ int rr_arch_gte_read(struct rr_model_config *c, const json_t *root, const char *
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word, type;
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct layer {
     struct rr_weight qkv, out;
-    struct norm attention_norm;
+    struct rr_norm attention_norm;
     struct rr_weight up, down;
-    struct norm norm;
-};
-
-struct head {
-    struct rr_weight dense, classifier;
+    struct rr_norm norm;
 };
 
 #define ROW RR_WEIGHT_ROW
@@ -114,51 +106,13 @@ static const struct rr_weight_row layer_rows[] = {
     ROW(layer, norm.beta, "mlp_ln.bias", RR_DIM_HIDDEN),
 };
 
-static const struct rr_weight_row pooler_rows[] = {
-    ROW(head, dense.weight, "pooler.dense.weight", RR_DIM_HIDDEN, RR_DIM_HIDDEN),
-    ROW(head, dense.bias, "pooler.dense.bias", RR_DIM_HIDDEN),
-};
-static const struct rr_weight_row classifier_rows[] = {
-    ROW(head, classifier.weight, "classifier.weight", RR_DIM_LABELS, RR_DIM_HIDDEN),
-    ROW(head, classifier.bias, "classifier.bias", RR_DIM_LABELS),
-};
-
-struct registers { /* of one kind of rows */
-    uint32_t x, qkv, context, up, gated;
-};
-
 struct build {
     struct rr_builder *b;
     struct rr_weights *w;
     const struct rr_model_config *c;
     uint32_t frequencies;
-    struct registers tokens, last;
-    uint32_t kv; /* of tokens, last layer */
+    struct rr_registers r;
 };
-
-static void add_registers(struct build *s)
-{
-    uint32_t h = s->c->hidden, inner = s->c->intermediate;
-    struct registers *of[2] = { &s->tokens, &s->last };
-
-    for (uint32_t i = 0; i < 2; i++) {
-        enum rr_rows rows = i ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS;
-
-        of[i]->x = rr_builder_register(s->b, h, rows);
-        of[i]->qkv = rr_builder_register(s->b, i ? h : 3 * h, rows);
-        of[i]->context = rr_builder_register(s->b, h, rows);
-        of[i]->up = rr_builder_register(s->b, 2 * inner, rows);
-        of[i]->gated = rr_builder_register(s->b, inner, rows);
-    }
-    s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
-}
-
-static void add_norm(const struct build *s, uint32_t x, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, x, x,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
-}
 
 static void add_rotary(const struct build *s, uint32_t reg, uint32_t heads)
 {
@@ -169,30 +123,23 @@ static void add_rotary(const struct build *s, uint32_t reg, uint32_t heads)
                                               .gamma = RR_NONE });
 }
 
-static struct rr_op_attention attention(const struct build *s, uint32_t kv)
-{
-    return (struct rr_op_attention){ .kv = kv,
-                                     .heads = s->c->heads,
-                                     .head_dim = s->c->head_dim,
-                                     .scale = (float)(1.0 / sqrt((double)s->c->head_dim)) };
-}
-
 static void add_after_attention(const struct build *s, const struct layer *l,
-                                const struct registers *r)
+                                const struct rr_row_regs *r)
 {
     rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->attention_norm);
+    rr_builder_layer_norm(s->b, r->x, r->x, &l->attention_norm, s->c->norm_eps);
     rr_builder_linear(s->b, r->up, r->x, &l->up, 1, RR_ACT_NONE, RR_NONE);
     rr_builder_glu(s->b, r->gated, r->up, s->c->act, true);
     rr_builder_linear(s->b, r->x, r->gated, &l->down, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->x, &l->norm);
+    rr_builder_layer_norm(s->b, r->x, r->x, &l->norm, s->c->norm_eps);
 }
 
 static void add_layer(const struct build *s, const struct layer *l)
 {
-    const struct registers *r = &s->tokens;
-    struct rr_op_attention a = attention(s, r->qkv);
+    const struct rr_row_regs *r = &s->r.tokens;
+    struct rr_op_attention a = rr_attention_op(s->c);
 
+    a.kv = r->qkv;
     a.k_col = s->c->hidden;
     a.v_col = 2 * s->c->hidden;
     rr_builder_linear(s->b, r->qkv, r->x, &l->qkv, 1, RR_ACT_NONE, RR_NONE);
@@ -203,18 +150,16 @@ static void add_layer(const struct build *s, const struct layer *l)
 
 static void add_last_layer(const struct build *s, const struct layer *l)
 {
-    const struct registers *r = &s->last;
-    uint32_t h = s->c->hidden;
-    struct rr_op_attention a = attention(s, s->kv);
-    struct rr_weight q = { rr_weights_rows(s->w, l->qkv.weight, 0, h),
-                           rr_weights_rows(s->w, l->qkv.bias, 0, h) };
-    struct rr_weight kv = { rr_weights_rows(s->w, l->qkv.weight, h, 2 * h),
-                            rr_weights_rows(s->w, l->qkv.bias, h, 2 * h) };
+    const struct rr_row_regs *r = &s->r.last;
+    struct rr_op_attention a = rr_attention_op(s->c);
+    struct rr_weight q, kv;
 
-    a.v_col = h;
-    rr_builder_linear(s->b, s->kv, s->tokens.x, &kv, 1, RR_ACT_NONE, RR_NONE);
-    add_rotary(s, s->kv, s->c->heads);
-    rr_builder_pool(s->b, RR_OP_FIRST, r->x, s->tokens.x);
+    a.kv = s->r.kv;
+    a.v_col = s->c->hidden;
+    rr_weights_split_qkv(s->w, &l->qkv, s->c->hidden, &q, &kv);
+    rr_builder_linear(s->b, s->r.kv, s->r.tokens.x, &kv, 1, RR_ACT_NONE, RR_NONE);
+    add_rotary(s, s->r.kv, s->c->heads);
+    rr_builder_pool(s->b, RR_OP_FIRST, r->x, s->r.tokens.x);
     rr_builder_linear(s->b, r->qkv, r->x, &q, 1, RR_ACT_NONE, RR_NONE);
     add_rotary(s, r->qkv, s->c->heads);
     rr_builder_attention(s->b, r->context, r->qkv, &a);
@@ -230,32 +175,21 @@ static int add_embeddings(const struct build *s, struct rr_error *err)
     if (!rc && s->c->types)
         rc = rr_weights_bind(s->w, "new.", "embeddings.", type_rows, RR_COUNT(type_rows), &e, err);
     if (rc) return rc;
-    rr_builder_embed(s->b, s->tokens.x,
+    rr_builder_embed(s->b, s->r.tokens.x,
                      &(struct rr_op_embed){ .word = e.word, .position = RR_NONE, .type = e.type });
-    add_norm(s, s->tokens.x, &e.norm);
+    rr_builder_layer_norm(s->b, s->r.tokens.x, s->r.tokens.x, &e.norm, s->c->norm_eps);
     return RR_OK;
-}
-
-static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
-{
-    w->dim[RR_DIM_LABELS] = 1;
-    w->dim[RR_DIM_VOCAB] = c->vocab;
-    w->dim[RR_DIM_TYPES] = c->types;
-    w->dim[RR_DIM_HIDDEN] = c->hidden;
-    w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
-    w->dim[RR_DIM_GATED] = 2 * c->intermediate;
-    w->dim[RR_DIM_QKV] = 3 * c->hidden;
 }
 
 int rr_arch_gte_build(struct rr_weights *w, const struct rr_model_config *c, uint32_t *output,
                       struct rr_error *err)
 {
     struct build s = { .b = w->builder, .w = w, .c = c };
-    struct head head;
+    struct rr_head head;
     int rc;
 
-    set_dims(w, c);
-    add_registers(&s);
+    rr_weights_set_dims(w, c);
+    s.r = rr_registers_add(s.b, c, RR_REGISTERS_GATED);
     rc = rr_rotary_tensor(w, c->theta, c->head_dim, c->rotary_divisor, &s.frequencies, err);
     if (!rc) rc = add_embeddings(&s, err);
     for (uint32_t i = 0; i < c->layers && !rc; i++) {
@@ -270,12 +204,7 @@ int rr_arch_gte_build(struct rr_weights *w, const struct rr_model_config *c, uin
         else
             add_last_layer(&s, &l);
     }
-    if (!rc) rc = rr_weights_bind(w, "new.", "", pooler_rows, RR_COUNT(pooler_rows), &head, err);
-    if (!rc)
-        rc = rr_weights_bind(w, "", "", classifier_rows, RR_COUNT(classifier_rows), &head, err);
-    if (rc) return rc;
-    rr_builder_linear(s.b, s.last.context, s.last.x, &head.dense, 1, RR_ACT_TANH, RR_NONE);
-    *output = rr_builder_register(s.b, 1, RR_ROWS_SEQUENCES);
-    rr_builder_linear(s.b, *output, s.last.context, &head.classifier, 1, RR_ACT_NONE, RR_NONE);
-    return RR_OK;
+    if (!rc) rc = rr_head_bind(w, "new.", &head, err);
+    if (!rc) *output = rr_head_add(s.b, &s.r.last, &head, RR_ACT_TANH);
+    return rc;
 }

@@ -8,13 +8,13 @@
 #include "model/arch_modernbert.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "model/layers.h"
 #include "model/rotary.h"
 
 /* ---- config.json ---------------------------------------------------------------------------- */
@@ -94,26 +94,22 @@ int rr_arch_modernbert_read(struct rr_model_config *c, const json_t *root, const
 
 /* ---- the network ---------------------------------------------------------------------------- */
 
-struct norm {
-    uint32_t gamma, beta;
-};
-
 struct embeddings {
     uint32_t word;
-    struct norm norm;
+    struct rr_norm norm;
 };
 
 struct layer {
-    struct norm attention_norm; /* gamma RR_NONE: none */
+    struct rr_norm attention_norm; /* gamma RR_NONE: none */
     struct rr_weight qkv, out;
-    struct norm norm;
+    struct rr_norm norm;
     struct rr_weight up, down;
 };
 
 struct head {
-    struct norm final; /* of the encoder */
+    struct rr_norm final; /* of the encoder */
     struct rr_weight dense;
-    struct norm norm;
+    struct rr_norm norm;
     struct rr_weight classifier;
 };
 
@@ -155,42 +151,12 @@ static const struct rr_weight_row head_rows[] = {
     ROW(head, classifier.bias, "classifier.bias", RR_DIM_LABELS),
 };
 
-struct registers { /* of one kind of rows */
-    uint32_t x, normed, qkv, context, up, gated;
-};
-
 struct build {
     struct rr_builder *b;
     const struct rr_model_config *c;
     uint32_t frequencies[2]; /* of global and local layers */
-    struct registers tokens, last;
-    uint32_t kv; /* of tokens, where the last layer has one row per sequence */
+    struct rr_registers r;
 };
-
-static void add_registers(struct build *s)
-{
-    uint32_t h = s->c->hidden, inner = s->c->intermediate;
-    struct registers *of[2] = { &s->tokens, &s->last };
-
-    for (uint32_t i = 0; i < 2; i++) {
-        enum rr_rows rows = i ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS;
-
-        of[i]->x = rr_builder_register(s->b, h, rows);
-        of[i]->normed = rr_builder_register(s->b, h, rows);
-        of[i]->qkv = rr_builder_register(s->b, i ? h : 3 * h, rows);
-        of[i]->context = rr_builder_register(s->b, h, rows);
-        of[i]->up = rr_builder_register(s->b, 2 * inner, rows);
-        of[i]->gated = rr_builder_register(s->b, inner, rows);
-    }
-    s->kv = rr_builder_register(s->b, 2 * h, RR_ROWS_TOKENS);
-}
-
-static void add_norm(const struct build *s, uint32_t dst, uint32_t src, const struct norm *n)
-{
-    rr_builder_norm(
-        s->b, dst, src,
-        &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = s->c->norm_eps });
-}
 
 static void add_rotary(const struct build *s, uint32_t reg, uint32_t col, uint32_t heads,
                        bool local)
@@ -205,20 +171,18 @@ static void add_rotary(const struct build *s, uint32_t reg, uint32_t col, uint32
 
 static struct rr_op_attention attention(const struct build *s, uint32_t kv, bool local)
 {
-    return (struct rr_op_attention){
-        .kv = kv,
-        .heads = s->c->heads,
-        .head_dim = s->c->head_dim,
-        .scale = (float)(1.0 / sqrt((double)s->c->head_dim)),
-        .window = local ? s->c->window : 0,
-    };
+    struct rr_op_attention a = rr_attention_op(s->c);
+
+    a.kv = kv;
+    a.window = local ? s->c->window : 0;
+    return a;
 }
 
 static void add_after_attention(const struct build *s, const struct layer *l,
-                                const struct registers *r)
+                                const struct rr_row_regs *r)
 {
     rr_builder_linear(s->b, r->x, r->context, &l->out, 1, RR_ACT_NONE, r->x);
-    add_norm(s, r->normed, r->x, &l->norm);
+    rr_builder_layer_norm(s->b, r->normed, r->x, &l->norm, s->c->norm_eps);
     rr_builder_linear(s->b, r->up, r->normed, &l->up, 1, RR_ACT_NONE, RR_NONE);
     rr_builder_glu(s->b, r->gated, r->up, s->c->act, false);
     rr_builder_linear(s->b, r->x, r->gated, &l->down, 1, RR_ACT_NONE, r->x);
@@ -227,14 +191,15 @@ static void add_after_attention(const struct build *s, const struct layer *l,
 /* What attention reads: the layer's norm of x, or x itself in a layer without one. */
 static uint32_t add_attention_norm(const struct build *s, const struct layer *l)
 {
-    if (l->attention_norm.gamma == RR_NONE) return s->tokens.x;
-    add_norm(s, s->tokens.normed, s->tokens.x, &l->attention_norm);
-    return s->tokens.normed;
+    if (l->attention_norm.gamma == RR_NONE) return s->r.tokens.x;
+    rr_builder_layer_norm(s->b, s->r.tokens.normed, s->r.tokens.x, &l->attention_norm,
+                          s->c->norm_eps);
+    return s->r.tokens.normed;
 }
 
 static void add_layer(const struct build *s, const struct layer *l, bool local)
 {
-    const struct registers *r = &s->tokens;
+    const struct rr_row_regs *r = &s->r.tokens;
     struct rr_op_attention a = attention(s, r->qkv, local);
 
     a.k_col = s->c->hidden;
@@ -249,22 +214,17 @@ static void add_layer(const struct build *s, const struct layer *l, bool local)
 static void add_last_layer(const struct build *s, struct rr_weights *w, const struct layer *l,
                            bool local)
 {
-    const struct registers *r = &s->last;
-    uint32_t h = s->c->hidden, normed = add_attention_norm(s, l);
-    struct rr_op_attention a = attention(s, s->kv, local);
-    struct rr_weight q = l->qkv, kv = l->qkv;
+    const struct rr_row_regs *r = &s->r.last;
+    uint32_t normed = add_attention_norm(s, l);
+    struct rr_op_attention a = attention(s, s->r.kv, local);
+    struct rr_weight q, kv;
 
-    a.v_col = h;
-    q.weight = rr_weights_rows(w, l->qkv.weight, 0, h);
-    kv.weight = rr_weights_rows(w, l->qkv.weight, h, 2 * h);
-    if (l->qkv.bias != RR_NONE) {
-        q.bias = rr_weights_rows(w, l->qkv.bias, 0, h);
-        kv.bias = rr_weights_rows(w, l->qkv.bias, h, 2 * h);
-    }
-    rr_builder_linear(s->b, s->kv, normed, &kv, 1, RR_ACT_NONE, RR_NONE);
-    add_rotary(s, s->kv, 0, s->c->heads, local);
+    a.v_col = s->c->hidden;
+    rr_weights_split_qkv(w, &l->qkv, s->c->hidden, &q, &kv);
+    rr_builder_linear(s->b, s->r.kv, normed, &kv, 1, RR_ACT_NONE, RR_NONE);
+    add_rotary(s, s->r.kv, 0, s->c->heads, local);
     rr_builder_pool(s->b, RR_OP_FIRST, r->normed, normed);
-    rr_builder_pool(s->b, RR_OP_FIRST, r->x, s->tokens.x);
+    rr_builder_pool(s->b, RR_OP_FIRST, r->x, s->r.tokens.x);
     rr_builder_linear(s->b, r->qkv, r->normed, &q, 1, RR_ACT_NONE, RR_NONE);
     add_rotary(s, r->qkv, 0, s->c->heads, local);
     rr_builder_attention(s->b, r->context, r->qkv, &a);
@@ -273,28 +233,18 @@ static void add_last_layer(const struct build *s, struct rr_weights *w, const st
 
 static void add_head(const struct build *s, const struct head *h, uint32_t *output)
 {
-    const struct registers *r = &s->last;
+    const struct rr_row_regs *r = &s->r.last;
 
     if (s->c->pool == RR_OP_MEAN) { /* of normed rows */
-        add_norm(s, s->tokens.x, s->tokens.x, &h->final);
-        rr_builder_pool(s->b, RR_OP_MEAN, r->x, s->tokens.x);
+        rr_builder_layer_norm(s->b, s->r.tokens.x, s->r.tokens.x, &h->final, s->c->norm_eps);
+        rr_builder_pool(s->b, RR_OP_MEAN, r->x, s->r.tokens.x);
     } else {
-        add_norm(s, r->x, r->x, &h->final);
+        rr_builder_layer_norm(s->b, r->x, r->x, &h->final, s->c->norm_eps);
     }
     rr_builder_linear(s->b, r->context, r->x, &h->dense, 1, s->c->head_act, RR_NONE);
-    add_norm(s, r->context, r->context, &h->norm);
+    rr_builder_layer_norm(s->b, r->context, r->context, &h->norm, s->c->norm_eps);
     *output = rr_builder_register(s->b, 1, RR_ROWS_SEQUENCES);
     rr_builder_linear(s->b, *output, r->context, &h->classifier, 1, RR_ACT_NONE, RR_NONE);
-}
-
-static void set_dims(struct rr_weights *w, const struct rr_model_config *c)
-{
-    w->dim[RR_DIM_LABELS] = 1;
-    w->dim[RR_DIM_VOCAB] = c->vocab;
-    w->dim[RR_DIM_HIDDEN] = c->hidden;
-    w->dim[RR_DIM_INTERMEDIATE] = c->intermediate;
-    w->dim[RR_DIM_GATED] = 2 * c->intermediate;
-    w->dim[RR_DIM_QKV] = 3 * c->hidden;
 }
 
 static int add_layers(struct build *s, struct rr_weights *w, struct rr_error *err)
@@ -328,17 +278,17 @@ int rr_arch_modernbert_build(struct rr_weights *w, const struct rr_model_config 
     struct head h;
     int rc;
 
-    set_dims(w, c);
-    add_registers(&s);
+    rr_weights_set_dims(w, c);
+    s.r = rr_registers_add(s.b, c, RR_REGISTERS_NORMED | RR_REGISTERS_GATED);
     rc = rr_rotary_tensor(w, c->theta, c->head_dim, 0, &s.frequencies[0], err);
     if (!rc) rc = rr_rotary_tensor(w, c->local_theta, c->head_dim, 0, &s.frequencies[1], err);
     if (!rc)
         rc = rr_weights_bind(w, "model.", "embeddings.", embedding_rows, RR_COUNT(embedding_rows),
                              &e, err);
     if (rc) return rc;
-    rr_builder_embed(s.b, s.tokens.x,
+    rr_builder_embed(s.b, s.r.tokens.x,
                      &(struct rr_op_embed){ .word = e.word, .position = RR_NONE, .type = RR_NONE });
-    add_norm(&s, s.tokens.x, s.tokens.x, &e.norm);
+    rr_builder_layer_norm(s.b, s.r.tokens.x, s.r.tokens.x, &e.norm, s.c->norm_eps);
     rc = add_layers(&s, w, err);
     if (!rc) rc = rr_weights_bind(w, "model.", "", final_rows, RR_COUNT(final_rows), &h, err);
     if (!rc) rc = rr_weights_bind(w, "", "", head_rows, RR_COUNT(head_rows), &h, err);

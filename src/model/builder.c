@@ -106,6 +106,13 @@ void rr_builder_norm(struct rr_builder *b, uint32_t dst, uint32_t src, const str
     add_op(b, &op);
 }
 
+void rr_builder_layer_norm(struct rr_builder *b, uint32_t dst, uint32_t src,
+                           const struct rr_norm *n, float eps)
+{
+    rr_builder_norm(b, dst, src,
+                    &(struct rr_op_norm){ .gamma = n->gamma, .beta = n->beta, .eps = eps });
+}
+
 void rr_builder_glu(struct rr_builder *b, uint32_t dst, uint32_t src, enum rr_act act,
                     bool act_second)
 {

@@ -30,6 +30,10 @@ struct rr_weight {         /* of a linear layer */
     uint32_t weight, bias; /* tensors */
 };
 
+struct rr_norm {
+    uint32_t gamma, beta; /* tensors; beta RR_NONE: none */
+};
+
 void rr_builder_embed(struct rr_builder *b, uint32_t dst, const struct rr_op_embed *e);
 /* kind: RR_OP_FIRST, RR_OP_LAST or RR_OP_MEAN. */
 void rr_builder_pool(struct rr_builder *b, enum rr_op_kind kind, uint32_t dst, uint32_t src);
@@ -38,6 +42,8 @@ void rr_builder_linear(struct rr_builder *b, uint32_t dst, uint32_t src,
                        const struct rr_weight *parts, uint32_t n_parts, enum rr_act act,
                        uint32_t residual);
 void rr_builder_norm(struct rr_builder *b, uint32_t dst, uint32_t src, const struct rr_op_norm *n);
+void rr_builder_layer_norm(struct rr_builder *b, uint32_t dst, uint32_t src,
+                           const struct rr_norm *n, float eps);
 void rr_builder_glu(struct rr_builder *b, uint32_t dst, uint32_t src, enum rr_act act,
                     bool act_second);
 void rr_builder_rotary(struct rr_builder *b, uint32_t reg, const struct rr_op_rotary *r);

@@ -18,10 +18,27 @@
 
 /* ---- data ----------------------------------------------------------------------------------- */
 
+/* n elements of src from the at-th on, as f32.  Calibrated int8 is multiplied out
+ * (docs/internals/quant.md). */
+static void widen(float *out, const struct rr_tensor *src, uint64_t at, uint64_t n)
+{
+    uint32_t columns = src->shape[1];
+    size_t size = src->dtype == RR_F32 ? 4 : 2;
+
+    if (src->dtype != RR_I8) {
+        rr_gguf_widen(out, (const char *)src->data + at * size, src->dtype, n);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t o = (at + i) / columns, c = (at + i) % columns;
+
+        out[i] = (float)((const int8_t *)src->data)[at + i] * src->scale[o];
+        if (src->smooth) out[i] *= src->smooth[c];
+    }
+}
+
 int rr_convert_put(FILE *out, const struct rr_convert_tensor *t, struct rr_error *err)
 {
-    size_t size = t->src->dtype == RR_F32 ? 4 : 2;
-    const char *data = (const char *)t->src->data + t->skip * size;
     float *wide = rr_alloc(RR_MEM_MODEL, CHUNK, sizeof(*wide));
     char *made = rr_alloc(RR_MEM_MODEL, CHUNK, sizeof(*wide)); /* no type takes more than f32 */
     int rc = wide && made ? RR_OK : rr_fail(err, RR_ENOMEM, "out of memory for a tensor");
@@ -29,7 +46,8 @@ int rr_convert_put(FILE *out, const struct rr_convert_tensor *t, struct rr_error
     for (uint64_t at = 0; at < t->elements && !rc; at += CHUNK) {
         uint64_t n = RR_MIN(CHUNK, t->elements - at);
 
-        rr_gguf_widen(wide, data + at * size, t->src->dtype, n);
+        widen(wide, t->src, t->skip + at, n);
+        for (uint64_t i = 0; t->shift != 0 && i < n; i++) wide[i] += t->shift;
         if (!rr_gguf_encode(t->type, made, wide, n))
             rc = rr_fail(err, RR_ENOTSUP, "%s cannot be written", t->type->name);
         else
@@ -263,6 +281,10 @@ int rr_model_convert(const char *from, const char *to, const char *dtype, uint64
     char path[PATH_MAX];
     int rc;
 
+    if (strcmp(dtype, "int8") == 0)
+        return rr_fail(err, RR_ENOTSUP,
+                       "int8 folders are made by rerankd quantize; convert reads them and "
+                       "writes f32, f16, bf16 or q8_0");
     if (!c.type)
         return rr_fail(err, RR_EINVAL, "dtype is \"%.40s\", expected f32, f16, bf16 or q8_0",
                        dtype);

@@ -28,6 +28,7 @@ struct rr_convert_tensor {
     uint64_t skip;     /* elements of src that are left out at its start */
     uint64_t elements; /* that are written */
     uint64_t bytes;
+    float shift; /* added to each element */
 };
 
 struct rr_convert {

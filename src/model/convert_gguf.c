@@ -14,7 +14,6 @@
 
 #define ALIGNMENT 32u
 #define HEAD_LIMIT ((size_t)1 << 30)
-#define POOLING_RANK 4 /* llama.cpp: the head's output is a score */
 
 /* ---- bytes ---------------------------------------------------------------------------------- */
 
@@ -77,61 +76,106 @@ void rr_gguf_put_array(struct rr_gguf_head *h, const char *key, enum rr_gguf_kin
 
 static const char *arch_of(const struct rr_model_config *config)
 {
+    if (config->family == RR_FAMILY_MODERNBERT) return "modern-bert";
     if (config->family != RR_FAMILY_DECODER) return "bert";
+    if (config->decoder.gamma_plus_one) return "gemma";
     return config->decoder.qk_norm ? "qwen3" : "qwen2";
+}
+
+/* "ARCH.NAME" */
+static const char *key_of(char key[96], const char *arch, const char *name)
+{
+    snprintf(key, 96, "%s.%s", arch, name);
+    return key;
+}
+
+/* The first layer is global, then each of how many?  0: they follow no such rule. */
+static uint32_t global_every(const struct rr_model_config *c)
+{
+    uint32_t every = 1;
+
+    while (every < c->layers && c->is_local[every]) every++;
+    for (uint32_t i = 0; i < c->layers; i++)
+        if (c->is_local[i] != (i % every != 0)) return 0;
+    return every;
+}
+
+static void put_encoder(struct rr_gguf_head *h, const struct rr_model_config *c, const char *arch)
+{
+    char key[96];
+
+    rr_gguf_put_f32(h, key_of(key, arch, "attention.layer_norm_epsilon"), c->norm_eps);
+    rr_gguf_put_bool(h, key_of(key, arch, "attention.causal"), false);
+    rr_gguf_put_u32(h, key_of(key, arch, "pooling_type"), RR_GGUF_POOL_RANK);
+    if (c->family != RR_FAMILY_MODERNBERT) {
+        rr_gguf_put_u32(h, "tokenizer.ggml.token_type_count", c->types);
+        return;
+    }
+    rr_gguf_put_u32(h, key_of(key, arch, "classifier.pooling_type"),
+                    c->pool == RR_OP_MEAN ? RR_GGUF_POOL_MEAN : RR_GGUF_POOL_FIRST);
+    rr_gguf_put_u32(h, key_of(key, arch, "attention.sliding_window"), 2 * c->window);
+    rr_gguf_put_u32(h, key_of(key, arch, "attention.sliding_window_pattern"), global_every(c));
+    rr_gguf_put_f32(h, key_of(key, arch, "rope.freq_base"), c->theta);
+    rr_gguf_put_f32(h, key_of(key, arch, "rope.freq_base_swa"), c->local_theta);
+    rr_gguf_put_text(h, key_of(key, arch, "hidden_activation"),
+                     rr_text(c->act == RR_ACT_SILU ? "silu" : "gelu"));
+}
+
+static void put_decoder(struct rr_gguf_head *h, const struct rr_model_config *c, const char *arch)
+{
+    char key[96];
+
+    rr_gguf_put_u32(h, key_of(key, arch, "attention.head_count_kv"), c->kv_heads);
+    rr_gguf_put_u32(h, key_of(key, arch, "attention.key_length"), c->head_dim);
+    rr_gguf_put_u32(h, key_of(key, arch, "attention.value_length"), c->head_dim);
+    rr_gguf_put_f32(h, key_of(key, arch, "attention.layer_norm_rms_epsilon"), c->norm_eps);
+    rr_gguf_put_f32(h, key_of(key, arch, "rope.freq_base"), c->theta);
 }
 
 static void put_sizes(struct rr_gguf_head *h, const struct rr_model_config *c, const char *arch)
 {
-    const struct {
-        const char *key;
-        uint32_t value;
-    } sizes[] = {
-        { "context_length", c->max_length },
-        { "embedding_length", c->hidden },
-        { "block_count", c->layers },
-        { "feed_forward_length", c->intermediate },
-        { "attention.head_count", c->heads },
-        { "attention.head_count_kv", c->kv_heads },
-        { "attention.key_length", c->head_dim },
-        { "attention.value_length", c->head_dim },
-    };
-    bool decoder = c->family == RR_FAMILY_DECODER;
     char key[96];
 
-    for (size_t i = 0; i < RR_COUNT(sizes); i++) {
-        if (i > 4 && !decoder) break;
-        snprintf(key, sizeof(key), "%s.%s", arch, sizes[i].key);
-        rr_gguf_put_u32(h, key, sizes[i].value);
-    }
-    snprintf(key, sizeof(key), "%s.attention.layer_norm_%s", arch,
-             decoder ? "rms_epsilon" : "epsilon");
-    rr_gguf_put_f32(h, key, c->norm_eps);
-    if (decoder) {
-        snprintf(key, sizeof(key), "%s.rope.freq_base", arch);
-        rr_gguf_put_f32(h, key, c->theta);
-        return;
-    }
-    rr_gguf_put_bool(h, "bert.attention.causal", false);
-    rr_gguf_put_u32(h, "bert.pooling_type", POOLING_RANK);
-    rr_gguf_put_u32(h, "tokenizer.ggml.token_type_count", c->types);
+    rr_gguf_put_u32(h, key_of(key, arch, "context_length"), c->max_length);
+    rr_gguf_put_u32(h, key_of(key, arch, "embedding_length"), c->hidden);
+    rr_gguf_put_u32(h, key_of(key, arch, "block_count"), c->layers);
+    rr_gguf_put_u32(h, key_of(key, arch, "feed_forward_length"), c->intermediate);
+    rr_gguf_put_u32(h, key_of(key, arch, "attention.head_count"), c->heads);
+    if (c->family == RR_FAMILY_DECODER)
+        put_decoder(h, c, arch);
+    else
+        put_encoder(h, c, arch);
 }
 
 /* The network's variants that the format, or llama.cpp behind it, knows. */
 static int check_network(const struct rr_convert *c, const struct rr_model_config *config,
                          struct rr_error *err)
 {
-    bool gemma = config->decoder.gamma_plus_one;
+    bool modern = config->family == RR_FAMILY_MODERNBERT;
+    enum rr_act act = config->decoder.gamma_plus_one        ? RR_ACT_GELU_TANH
+                      : config->family == RR_FAMILY_DECODER ? RR_ACT_SILU
+                                                            : RR_ACT_GELU;
 
-    if (!rr_gguf_names(config->family) || gemma)
+    if (!rr_gguf_names(config->family, false))
         return rr_fail(err, RR_ENOTSUP,
-                       "%s: %s cannot be written as GGUF, supported are BERT, RoBERTa, "
-                       "XLM-RoBERTa, Qwen3 and Qwen2",
+                       "%s: %s cannot be written as GGUF, which has no such network; supported "
+                       "are BERT, RoBERTa, XLM-RoBERTa, ModernBERT, Qwen3, Qwen2 and Gemma; "
+                       "give --to a folder for safetensors",
                        c->from, config->architecture);
-    if (config->act != (config->family == RR_FAMILY_DECODER ? RR_ACT_SILU : RR_ACT_GELU))
+    if (rr_model_info(c->model)->query_prompt[0])
         return rr_fail(err, RR_ENOTSUP,
-                       "%s: hidden_act is one that GGUF cannot say, expected gelu, or silu of "
-                       "Qwen",
+                       "%s: default_prompt_name chooses a prompt, which GGUF cannot say; give --to "
+                       "a folder for safetensors",
+                       c->from);
+    if (config->act != act && !(modern && config->act == RR_ACT_SILU))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: hidden_act is one that GGUF cannot say, expected that of the "
+                       "published models",
+                       c->from);
+    if (modern && (!global_every(config) || config->head_act != RR_ACT_GELU))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: layer_types or classifier_activation is one that GGUF cannot say, "
+                       "expected a global layer first and after equal numbers of others, and gelu",
                        c->from);
     return RR_OK;
 }
@@ -192,8 +236,12 @@ static bool stays_f32(const struct rr_convert_tensor *t)
 static int describe(struct rr_convert *c, struct rr_gguf_head *h, struct rr_error *err)
 {
     const struct rr_model_config *config = rr_model_config(c->model);
-    const struct rr_gguf_names *names = rr_gguf_names(config->family);
+    bool stacked = false;
+    const struct rr_gguf_names *names;
 
+    for (size_t i = 0; i < c->n; i++)
+        stacked = stacked || strstr(c->tensors[i].name, ".Wqkv.weight");
+    names = rr_gguf_names(config->family, stacked);
     for (size_t i = 0; i < c->n; i++) {
         struct rr_convert_tensor *t = &c->tensors[i];
         char hf[sizeof(t->name)];
@@ -203,6 +251,7 @@ static int describe(struct rr_convert *c, struct rr_gguf_head *h, struct rr_erro
         for (char *old = strstr(hf, ".beta"); old; old = NULL) memcpy(old, ".bias", 6);
         if (!rr_gguf_from_hf(names, hf, t->name, sizeof(t->name)))
             return rr_fail(err, RR_ENOTSUP, "%s: tensor %s has no name in GGUF", c->from, hf);
+        t->shift = rr_gguf_shift(config->architecture, rr_text(t->name));
         if (stays_f32(t) || t->shape[t->rank - 1] % t->type->block) t->type = rr_gguf_type(0);
         if (config->family == RR_FAMILY_ROBERTA && strcmp(t->name, "position_embd.weight") == 0) {
             uint32_t cut = config->pad_id + 1; /* rows that no token has */

@@ -136,10 +136,10 @@ static void put_pieces(struct vocab *v, bool word_pieces)
 static void put_ids(const struct vocab *v)
 {
     static const struct {
-        const char *key, *texts[4];
+        const char *key, *texts[5];
     } ids[] = {
-        { "tokenizer.ggml.bos_token_id", { "<s>", "[CLS]" } },
-        { "tokenizer.ggml.eos_token_id", { "</s>", "[SEP]", "<|im_end|>" } },
+        { "tokenizer.ggml.bos_token_id", { "<s>", "[CLS]", "<bos>" } },
+        { "tokenizer.ggml.eos_token_id", { "</s>", "[SEP]", "<|im_end|>", "<eos>" } },
         { "tokenizer.ggml.cls_token_id", { "<s>", "[CLS]" } },
         { "tokenizer.ggml.seperator_token_id", { "</s>", "[SEP]" } },
         { "tokenizer.ggml.padding_token_id", { "<pad>", "[PAD]", "<|endoftext|>" } },
@@ -202,16 +202,21 @@ static void put_charsmap(const struct vocab *v)
     rr_buf_free(&bytes);
 }
 
-static void put_unigram(struct vocab *v)
+static void put_scores(struct vocab *v)
 {
     static const float unused = -10000.0f;
 
-    rr_gguf_put_text(v->h, "tokenizer.ggml.model", rr_text("t5"));
-    rr_gguf_put_text(v->h, "tokenizer.ggml.pre", rr_text("default"));
-    put_pieces(v, false);
     rr_gguf_put_array(v->h, "tokenizer.ggml.scores", RR_GGUF_F32, v->n);
     for (uint32_t i = 0; i < v->n; i++)
         rr_gguf_put_raw(v->h, v->pieces[i].text.data ? &v->pieces[i].score : &unused, 4);
+}
+
+static void put_unigram(struct vocab *v)
+{
+    rr_gguf_put_text(v->h, "tokenizer.ggml.model", rr_text("t5"));
+    rr_gguf_put_text(v->h, "tokenizer.ggml.pre", rr_text("default"));
+    put_pieces(v, false);
+    put_scores(v);
     rr_gguf_put_bool(v->h, "tokenizer.ggml.add_space_prefix", true);
     rr_gguf_put_bool(v->h, "tokenizer.ggml.remove_extra_whitespaces", true);
     put_charsmap(v);
@@ -242,6 +247,44 @@ static int put_merges(struct vocab *v)
     return RR_OK;
 }
 
+/* SentencePiece's BPE, as Gemma has it: pieces are joined in the order of the merges, which is that
+ * of their scores. */
+static int put_scored(struct vocab *v)
+{
+    const json_t *merges = json_object_get(v->model, "merges"), *x, *id;
+    const json_t *vocab = json_object_get(v->model, "vocab");
+    size_t i;
+
+    json_array_foreach((json_t *)merges, i, x)
+    {
+        struct rr_text a = text_of(json_array_get(x, 0)), b = text_of(json_array_get(x, 1));
+        char joined[512];
+
+        if (json_is_string(x)) {
+            a = text_of(x);
+            b.data = memchr(a.data, ' ', a.len);
+            if (!b.data) return bad(v, "a merge is no pair of pieces");
+            b.len = a.len - (size_t)(b.data - a.data) - 1;
+            a.len = (size_t)(b.data++ - a.data);
+        }
+        if (!a.data || !b.data) return bad(v, "a merge is no pair of pieces");
+        if (a.len + b.len >= sizeof(joined)) continue; /* longer than any text's piece */
+        memcpy(joined, a.data, a.len);
+        memcpy(joined + a.len, b.data, b.len);
+        id = json_object_getn(vocab, joined, a.len + b.len);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= v->n)
+            return bad(v, "a merge makes no piece");
+        if (v->pieces[json_integer_value(id)].score == 0)
+            v->pieces[json_integer_value(id)].score = -(float)(i + 1);
+    }
+    rr_gguf_put_text(v->h, "tokenizer.ggml.model", rr_text("llama"));
+    rr_gguf_put_text(v->h, "tokenizer.ggml.pre", rr_text("default"));
+    put_pieces(v, false);
+    put_scores(v);
+    rr_gguf_put_bool(v->h, "tokenizer.ggml.add_space_prefix", false);
+    return RR_OK;
+}
+
 static int put_kind(struct vocab *v, enum rr_family family)
 {
     struct rr_text type = text_of(json_object_get(v->model, "type"));
@@ -253,10 +296,15 @@ static int put_kind(struct vocab *v, enum rr_family family)
         rr_gguf_put_text(v->h, "tokenizer.ggml.model", rr_text("bert"));
         rr_gguf_put_text(v->h, "tokenizer.ggml.pre", rr_text("default"));
         put_pieces(v, true);
+    } else if (type.data && rr_text_is(type, "BPE") &&
+               json_is_true(json_object_get(v->model, "byte_fallback"))) {
+        rc = put_scored(v);
     } else if (type.data && rr_text_is(type, "BPE")) {
         rr_gguf_put_text(v->h, "tokenizer.ggml.model", rr_text("gpt2"));
         rr_gguf_put_text(v->h, "tokenizer.ggml.pre",
-                         rr_text(family == RR_FAMILY_DECODER ? "qwen2" : "roberta-bpe"));
+                         rr_text(family == RR_FAMILY_DECODER      ? "qwen2"
+                                 : family == RR_FAMILY_MODERNBERT ? "modern-bert"
+                                                                  : "roberta-bpe"));
         put_pieces(v, false);
         rc = put_merges(v);
     } else {

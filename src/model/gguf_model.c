@@ -24,12 +24,14 @@ struct made { /* memory of tensors that are not in the file as they are needed *
 
 struct rr_gguf_model {
     char path[PATH_MAX];
-    struct rr_file file;
+    struct rr_file file;  /* mapped by us, or empty */
+    struct rr_text bytes; /* of the file */
     struct rr_gguf *g;
     enum rr_family family;
     const char *architecture; /* as config.json names it */
     struct rr_text arch;      /* as the file names it, e.g. "bert" */
     uint32_t pad_id;
+    const struct rr_gguf_names *list;
     struct rr_safetensors_entry *entries;
     char (*names)[NAME_BYTES];
     struct made *made;
@@ -71,6 +73,16 @@ static const struct rr_gguf_tensor *tensor(const struct rr_gguf_model *m, const 
     return NULL;
 }
 
+/* One of the vocabulary: rows are made up to it. */
+static int read_pad_id(struct rr_gguf_model *m, struct rr_error *err)
+{
+    const struct rr_gguf_tensor *t = tensor(m, "token_embd.weight");
+
+    if (!t) return rr_fail(err, RR_EFORMAT, "%s: tensor token_embd.weight is missing", m->path);
+    return rr_gguf_u32(m->g, "tokenizer.ggml.padding_token_id", false, 0, t->shape[0] - 1,
+                       &m->pad_id, err);
+}
+
 /* llama.cpp calls BERT, RoBERTa and XLM-RoBERTa the same: they differ by their tokenizers. */
 static int find_encoder(struct rr_gguf_model *m, struct rr_error *err)
 {
@@ -104,8 +116,23 @@ static int find_encoder(struct rr_gguf_model *m, struct rr_error *err)
                        "pooler of BERT, without which scores are wrong; convert the original "
                        "folder with rerankd convert",
                        m->path);
-    return rr_gguf_u32(m->g, "tokenizer.ggml.padding_token_id", false, 0, 1u << 24, &m->pad_id,
-                       err);
+    return read_pad_id(m, err);
+}
+
+/* The converters of llama.cpp that know nothing of classifiers leave head and norm out. */
+static int find_modernbert(struct rr_gguf_model *m, struct rr_error *err)
+{
+    static const char *const head[] = { "cls.output.weight", "cls.weight", "cls.norm.weight" };
+
+    m->family = RR_FAMILY_MODERNBERT;
+    m->architecture = "ModernBertForSequenceClassification";
+    for (size_t i = 0; i < RR_COUNT(head); i++)
+        if (!tensor(m, head[i]))
+            return rr_fail(err, RR_ENOTSUP,
+                           "%s: tensor %s is missing: this is an embedding model, or was made by "
+                           "an old converter; convert the original folder with rerankd convert",
+                           m->path, head[i]);
+    return read_pad_id(m, err);
 }
 
 static int find_network(struct rr_gguf_model *m, struct rr_error *err)
@@ -115,14 +142,18 @@ static int find_network(struct rr_gguf_model *m, struct rr_error *err)
 
     if (rc) return rc;
     if (rr_text_is(m->arch, "bert")) return find_encoder(m, err);
+    if (rr_text_is(m->arch, "modern-bert")) return find_modernbert(m, err);
     m->family = RR_FAMILY_DECODER;
     if (rr_text_is(m->arch, "qwen3"))
         m->architecture = head ? "Qwen3ForSequenceClassification" : "Qwen3ForCausalLM";
     else if (rr_text_is(m->arch, "qwen2"))
         m->architecture = head ? "Qwen2ForSequenceClassification" : "Qwen2ForCausalLM";
+    else if (rr_text_is(m->arch, "gemma"))
+        m->architecture = "GemmaForCausalLM";
     else
         return rr_fail(err, RR_ENOTSUP,
-                       "%s: general.architecture is \"%.*s\", supported are bert, qwen3 and qwen2",
+                       "%s: general.architecture is \"%.*s\", supported are bert, modern-bert, "
+                       "qwen3, qwen2 and gemma",
                        m->path, (int)RR_MIN(m->arch.len, 60), m->arch.data);
     return RR_OK;
 }
@@ -177,16 +208,18 @@ static int fill(struct rr_gguf_model *m, const struct rr_gguf_tensor *t,
                 struct rr_safetensors_entry *e, struct rr_error *err)
 {
     uint32_t before = rows_before(m, t), columns = t->shape[t->rank - 1], i;
+    float shift = rr_gguf_shift(m->architecture, t->name);
     bool two = is_two_rows(m, t);
     float *data;
 
     e->type = &dtypes[t->type->dtype == RR_F16 ? 1 : t->type->dtype == RR_BF16 ? 2 : 0];
     e->data = t->data;
     e->end = t->bytes;
-    if (!t->type->decode && !before && !two) return RR_OK;
+    if (!t->type->decode && !before && !two && shift == 0) return RR_OK;
     data = make(m, t->elements + (uint64_t)before * columns);
     if (!data) return no_memory(m, e->name, err);
     rr_gguf_decode(t->type, data + (size_t)before * columns, t->data, t->elements);
+    for (uint64_t j = 0; shift != 0 && j < t->elements; j++) data[j] -= shift;
     for (i = 0; two && i < columns; i++) data[i] -= data[columns + i];
     if (two) e->shape[0] = 1;
     e->shape[0] += before;
@@ -203,8 +236,7 @@ static int add_tensor(struct rr_gguf_model *m, const struct rr_gguf_tensor *t, s
     struct rr_safetensors_entry *e = &m->entries[m->n_entries];
     bool matrix = false;
 
-    if (!rr_gguf_to_hf(rr_gguf_names(m->family), t->name, m->names[m->n_entries], NAME_BYTES,
-                       &matrix))
+    if (!rr_gguf_to_hf(m->list, t->name, m->names[m->n_entries], NAME_BYTES, &matrix))
         return RR_OK; /* nothing that the network needs */
     e->name = m->names[m->n_entries];
     e->rank = t->rank;
@@ -224,6 +256,7 @@ static int add_tensors(struct rr_gguf_model *m, struct rr_error *err)
     const struct rr_gguf_tensor *t = rr_gguf_tensors(m->g, &n);
     int rc = RR_OK;
 
+    m->list = rr_gguf_names(m->family, tensor(m, "blk.0.attn_qkv.weight") != NULL);
     m->entries = rr_calloc(RR_MEM_MODEL, n, sizeof(*m->entries));
     m->names = rr_calloc(RR_MEM_MODEL, n, sizeof(*m->names));
     m->made = rr_calloc(RR_MEM_MODEL, n, sizeof(*m->made));
@@ -276,21 +309,53 @@ static int put_rows(struct rr_gguf_model *m, const char *field, const char *name
     return RR_OK;
 }
 
-static int put_encoder(struct rr_gguf_model *m, struct rr_error *err)
+/* Of a network whose head must be a classifier of one label. */
+static int check_labels(const struct rr_gguf_model *m, struct rr_error *err)
 {
     const struct rr_gguf_tensor *out = tensor(m, "cls.output.weight");
-    int rc;
 
-    if (out->rank == 2 && out->shape[0] != 1)
-        return rr_fail(err, RR_ENOTSUP,
-                       "%s: cls.output.weight has %" PRIu32
-                       " rows, expected 1: a classifier of several labels does not give one "
-                       "relevance score",
-                       m->path, out->shape[0]);
-    rc = put_rows(m, "max_position_embeddings", "position_embd.weight", err);
+    if (m->family == RR_FAMILY_DECODER || out->rank == 1 || out->shape[0] == 1) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP,
+                   "%s: cls.output.weight has %" PRIu32
+                   " rows, expected 1: a classifier of several labels does not give one "
+                   "relevance score",
+                   m->path, out->shape[0]);
+}
+
+static int put_encoder(struct rr_gguf_model *m, struct rr_error *err)
+{
+    int rc = put_rows(m, "max_position_embeddings", "position_embd.weight", err);
     if (!rc) rc = put_rows(m, "type_vocab_size", "token_types.weight", err);
     if (!rc) rc = put_f32(m, "layer_norm_eps", "attention.layer_norm_epsilon", true, 0, err);
     rr_buf_printf(&m->config, "\"pad_token_id\":%" PRIu32 ",\"hidden_act\":\"gelu\"", m->pad_id);
+    return rc;
+}
+
+/* Local and global layers; what a classifier reads is in files of new converters only, and the mean
+ * in those before them. */
+static int put_modernbert(struct rr_gguf_model *m, struct rr_error *err)
+{
+    struct rr_text act = { "gelu", 4 };
+    uint32_t pool = RR_GGUF_POOL_MEAN;
+    float theta = 10000.0f;
+    char key[96];
+    int rc = rr_gguf_f32(m->g, key_of(m, key, "rope.freq_base"), false, &theta, err);
+
+    if (!rc) rc = put_u32(m, "max_position_embeddings", "context_length", 0, err);
+    if (!rc) rc = put_u32(m, "local_attention", "attention.sliding_window", 0, err);
+    if (!rc)
+        rc = put_u32(m, "global_attn_every_n_layers", "attention.sliding_window_pattern", 3, err);
+    if (!rc) rc = put_f32(m, "norm_eps", "attention.layer_norm_epsilon", true, 0, err);
+    if (!rc) rc = put_f32(m, "global_rope_theta", "rope.freq_base", false, theta, err);
+    if (!rc) rc = put_f32(m, "local_rope_theta", "rope.freq_base_swa", false, theta, err);
+    if (!rc) rc = rr_gguf_text(m->g, key_of(m, key, "hidden_activation"), false, &act, err);
+    if (!rc)
+        rc = rr_gguf_u32(m->g, key_of(m, key, "classifier.pooling_type"), false, RR_GGUF_POOL_MEAN,
+                         RR_GGUF_POOL_FIRST, &pool, err);
+    rr_buf_puts(&m->config, "\"hidden_activation\":");
+    rr_buf_json_string(&m->config, act);
+    rr_buf_printf(&m->config, ",\"classifier_pooling\":\"%s\",\"pad_token_id\":%" PRIu32,
+                  pool == RR_GGUF_POOL_MEAN ? "mean" : "cls", m->pad_id);
     return rc;
 }
 
@@ -313,25 +378,29 @@ static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
         rc = put_u32(m, "head_dim", "attention.key_length", 0, err);
     if (!rc) rc = put_f32(m, "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, err);
     if (!rc) rc = put_f32(m, "rope_theta", "rope.freq_base", false, 10000.0f, err);
-    rr_buf_puts(&m->config, "\"hidden_act\":\"silu\"");
+    rr_buf_printf(&m->config, "\"hidden_act\":\"%s\"",
+                  rr_text_is(m->arch, "gemma") ? "gelu_pytorch_tanh" : "silu");
     return rc;
 }
 
 static int write_config(struct rr_gguf_model *m, struct rr_error *err)
 {
-    int rc;
+    int rc = check_labels(m, err);
 
     rr_buf_printf(&m->config, "{\"architectures\":[\"%s\"],\"id2label\":{\"0\":\"LABEL_0\"},",
                   m->architecture);
     if (rr_gguf_model_identity(m))
         rr_buf_puts(&m->config, "\"sentence_transformers\":{\"activation_fn\":"
                                 "\"torch.nn.modules.linear.Identity\"},");
-    rc = put_rows(m, "vocab_size", "token_embd.weight", err);
+    if (!rc) rc = put_rows(m, "vocab_size", "token_embd.weight", err);
     if (!rc) rc = put_u32(m, "hidden_size", "embedding_length", 0, err);
     if (!rc) rc = put_u32(m, "num_hidden_layers", "block_count", 0, err);
     if (!rc) rc = put_u32(m, "num_attention_heads", "attention.head_count", 0, err);
     if (!rc) rc = put_u32(m, "intermediate_size", "feed_forward_length", 0, err);
-    if (!rc) rc = m->family == RR_FAMILY_DECODER ? put_decoder(m, err) : put_encoder(m, err);
+    if (!rc)
+        rc = m->family == RR_FAMILY_DECODER      ? put_decoder(m, err)
+             : m->family == RR_FAMILY_MODERNBERT ? put_modernbert(m, err)
+                                                 : put_encoder(m, err);
     rr_buf_putc(&m->config, '}');
     if (!rc && m->config.failed) rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", m->path);
     return rc;
@@ -339,34 +408,48 @@ static int write_config(struct rr_gguf_model *m, struct rr_error *err)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static int open_file(struct rr_gguf_model *m, const char *path, struct rr_error *err)
+static int parse(struct rr_gguf_model *m, struct rr_error *err)
 {
-    int rc;
+    int rc = rr_gguf_parse(&m->g, m->bytes, m->path, err);
 
-    if (strlen(path) >= sizeof(m->path))
-        return rr_fail(err, RR_EINVAL, "%.100s: the path is longer than %d bytes", path, PATH_MAX);
-    memcpy(m->path, path, strlen(path) + 1);
-    rc = rr_file_map(&m->file, path, err);
-    if (!rc) rc = rr_gguf_parse(&m->g, (struct rr_text){ m->file.data, m->file.len }, m->path, err);
     if (!rc) rc = find_network(m, err);
     if (!rc) rc = write_config(m, err); /* before the tensors: it costs nothing */
     return rc ? rc : add_tensors(m, err);
 }
 
-int rr_gguf_model_open(struct rr_gguf_model **out, const char *path, struct rr_error *err)
+/* path: of a file to map, or the name of bytes in messages. */
+static int open_model(struct rr_gguf_model **out, const char *path, const struct rr_text *bytes,
+                      struct rr_error *err)
 {
     struct rr_gguf_model *m = rr_calloc(RR_MEM_MODEL, 1, sizeof(*m));
-    int rc;
+    int rc = RR_OK;
 
     *out = NULL;
     if (!m) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
     rr_buf_init(&m->config, RR_MEM_MODEL, CONFIG_LIMIT);
-    rc = open_file(m, path, err);
+    if (strlen(path) >= sizeof(m->path))
+        rc = rr_fail(err, RR_EINVAL, "%.100s: the path is longer than %d bytes", path, PATH_MAX);
+    else
+        memcpy(m->path, path, strlen(path) + 1);
+    if (!rc && !bytes) rc = rr_file_map(&m->file, path, err);
+    m->bytes = bytes ? *bytes : (struct rr_text){ m->file.data, m->file.len };
+    if (!rc) rc = parse(m, err);
     if (rc)
         rr_gguf_model_close(m);
     else
         *out = m;
     return rc;
+}
+
+int rr_gguf_model_open(struct rr_gguf_model **out, const char *path, struct rr_error *err)
+{
+    return open_model(out, path, NULL, err);
+}
+
+int rr_gguf_model_parse(struct rr_gguf_model **out, struct rr_text bytes, const char *name,
+                        struct rr_error *err)
+{
+    return open_model(out, name, &bytes, err);
 }
 
 void rr_gguf_model_close(struct rr_gguf_model *m)
@@ -413,16 +496,16 @@ const struct rr_safetensors_entry *rr_gguf_model_find(const struct rr_gguf_model
 
 size_t rr_gguf_model_bytes(const struct rr_gguf_model *m)
 {
-    return m->file.len;
+    return m->bytes.len;
 }
 
 /* As of a safetensors file: header, size, three samples. */
 uint64_t rr_gguf_model_fingerprint(const struct rr_gguf_model *m, uint64_t seed)
 {
-    size_t header = rr_gguf_header_bytes(m->g), len = m->file.len - header;
+    size_t header = rr_gguf_header_bytes(m->g), len = m->bytes.len - header;
     size_t n = RR_MIN(len, SAMPLE_BYTES);
-    const char *data = m->file.data + header;
-    uint64_t size = m->file.len, h = XXH3_64bits_withSeed(m->file.data, header, seed);
+    const char *data = m->bytes.data + header;
+    uint64_t size = m->bytes.len, h = XXH3_64bits_withSeed(m->bytes.data, header, seed);
 
     h = XXH3_64bits_withSeed(&size, sizeof(size), h);
     h = XXH3_64bits_withSeed(data, n, h);

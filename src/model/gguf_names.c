@@ -36,6 +36,41 @@ static const struct rr_gguf_name roberta_head[] = {
     { NULL, NULL, false },
 };
 
+/* The "flash" form of XLM-RoBERTa (Jina): queries, keys and values in one. */
+static const struct rr_gguf_name flash[] = {
+    { "token_embd", "embeddings.word_embeddings", true },
+    { "position_embd", "embeddings.position_embeddings", true },
+    { "token_types", "embeddings.token_type_embeddings", true },
+    { "token_embd_norm", "emb_ln", false },
+    { "blk.%u.attn_qkv", "encoder.layers.%u.mixer.Wqkv", true },
+    { "blk.%u.attn_output", "encoder.layers.%u.mixer.out_proj", true },
+    { "blk.%u.attn_output_norm", "encoder.layers.%u.norm1", false },
+    { "blk.%u.ffn_up", "encoder.layers.%u.mlp.fc1", true },
+    { "blk.%u.ffn_down", "encoder.layers.%u.mlp.fc2", true },
+    { "blk.%u.layer_output_norm", "encoder.layers.%u.norm2", false },
+    { NULL, NULL, false },
+};
+
+static const struct rr_gguf_name modernbert[] = {
+    { "token_embd", "embeddings.tok_embeddings", true },
+    { "token_embd_norm", "embeddings.norm", false },
+    { "output_norm", "final_norm", false },
+    { "blk.%u.attn_norm", "layers.%u.attn_norm", false },
+    { "blk.%u.attn_qkv", "layers.%u.attn.Wqkv", true },
+    { "blk.%u.attn_output", "layers.%u.attn.Wo", true },
+    { "blk.%u.ffn_norm", "layers.%u.mlp_norm", false },
+    { "blk.%u.ffn_up", "layers.%u.mlp.Wi", true },
+    { "blk.%u.ffn_down", "layers.%u.mlp.Wo", true },
+    { NULL, NULL, false },
+};
+
+static const struct rr_gguf_name modernbert_head[] = {
+    { "cls", "head.dense", true },
+    { "cls.norm", "head.norm", false },
+    { "cls.output", "classifier", true },
+    { NULL, NULL, false },
+};
+
 static const struct rr_gguf_name decoder[] = {
     { "token_embd", "embed_tokens", true },
     { "output_norm", "norm", false },
@@ -59,18 +94,32 @@ static const struct rr_gguf_name decoder_head[] = {
     { NULL, NULL, false },
 };
 
-const struct rr_gguf_names *rr_gguf_names(enum rr_family family)
+const struct rr_gguf_names *rr_gguf_names(enum rr_family family, bool stacked)
 {
     static const struct rr_gguf_names bert = { "bert.", encoder, bert_head };
     static const struct rr_gguf_names roberta = { "roberta.", encoder, roberta_head };
+    static const struct rr_gguf_names jina = { "roberta.", flash, roberta_head };
+    static const struct rr_gguf_names modern = { "model.", modernbert, modernbert_head };
     static const struct rr_gguf_names causal = { "model.", decoder, decoder_head };
 
     switch (family) {
     case RR_FAMILY_BERT: return &bert;
-    case RR_FAMILY_ROBERTA: return &roberta;
+    case RR_FAMILY_ROBERTA: return stacked ? &jina : &roberta;
+    case RR_FAMILY_MODERNBERT: return &modern;
     case RR_FAMILY_DECODER: return &causal;
     default: return NULL;
     }
+}
+
+float rr_gguf_shift(const char *architecture, struct rr_text gguf)
+{
+    static const char norm[] = "norm.weight";
+    size_t n = sizeof(norm) - 1;
+
+    return strncmp(architecture, "Gemma", 5) == 0 && gguf.len >= n &&
+                   memcmp(gguf.data + gguf.len - n, norm, n) == 0
+               ? 1.0f
+               : 0.0f;
 }
 
 /* name against a pattern with at most one %u, whose number goes to *layer. */

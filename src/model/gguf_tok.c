@@ -202,18 +202,24 @@ static void put_base64(struct rr_buf *b, const struct rr_gguf_value *v)
     }
 }
 
+static int read_scores(struct writer *w)
+{
+    int rc = rr_gguf_array(w->g, "tokenizer.ggml.scores", true, RR_GGUF_F32, &w->scores, w->err);
+
+    if (rc || w->scores->n == w->pieces->n) return rc;
+    return rr_fail(w->err, RR_EFORMAT,
+                   "%s: tokenizer.ggml.scores has %" PRIu64 " numbers, expected %" PRIu64
+                   ", one for each token",
+                   w->where, w->scores->n, w->pieces->n);
+}
+
 static int put_unigram(struct writer *w)
 {
     const char *key = "tokenizer.ggml.precompiled_charsmap";
     const struct rr_gguf_value *map = rr_gguf_find(w->g, key);
     size_t at = 0;
-    int rc = rr_gguf_array(w->g, "tokenizer.ggml.scores", true, RR_GGUF_F32, &w->scores, w->err);
+    int rc = read_scores(w);
 
-    if (!rc && w->scores->n != w->pieces->n)
-        rc = rr_fail(w->err, RR_EFORMAT,
-                     "%s: tokenizer.ggml.scores has %" PRIu64 " numbers, expected %" PRIu64
-                     ", one for each token",
-                     w->where, w->scores->n, w->pieces->n);
     if (!rc && map && !(map->kind == RR_GGUF_ARRAY && map->element <= RR_GGUF_I8))
         rc = rr_fail(w->err, RR_EFORMAT, "%s: %s is not an array of u8", w->where, key);
     if (!rc) rc = need(w, w->cls, "bos_token_id");
@@ -328,6 +334,8 @@ static const struct {
       "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},"
       "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
       "\"use_regex\":false}]}," },
+    { "modern-bert", "\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\","
+                     "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}," },
     { "roberta-bpe",
       "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
       "\"trim_offsets\":true,\"use_regex\":true}," },
@@ -372,6 +380,15 @@ static int put_roberta_ends(struct writer *w)
     return RR_OK;
 }
 
+static int put_modernbert_ends(struct writer *w)
+{
+    int rc = need(w, w->cls, "cls_token_id");
+
+    if (!rc) rc = need(w, w->sep, "seperator_token_id");
+    if (!rc) put_template(w, false, false);
+    return rc;
+}
+
 static int put_bpe(struct writer *w)
 {
     struct rr_text pre = { "gpt-2", 5 }, arch = { "", 0 };
@@ -382,14 +399,17 @@ static int put_bpe(struct writer *w)
     if (rc) return rc;
     for (i = 0; i < RR_COUNT(bpe_kinds) && !rr_text_is(pre, bpe_kinds[i].pre);) i++;
     if (i == RR_COUNT(bpe_kinds))
-        return rr_fail(w->err, RR_ENOTSUP,
-                       "%s: tokenizer.ggml.pre is \"%.*s\", supported are qwen2, roberta-bpe and "
-                       "gpt-2; rerankd convert writes files that have the whole tokenizer",
-                       w->where, (int)RR_MIN(pre.len, 60), pre.data);
+        return rr_fail(
+            w->err, RR_ENOTSUP,
+            "%s: tokenizer.ggml.pre is \"%.*s\", supported are qwen2, modern-bert, "
+            "roberta-bpe and gpt-2; rerankd convert writes files that have the whole tokenizer",
+            w->where, (int)RR_MIN(pre.len, 60), pre.data);
     put_all_added(w);
     put(w, bpe_kinds[i].before);
     if (rr_text_is(arch, "bert"))
         rc = put_roberta_ends(w);
+    else if (rr_text_is(arch, "modern-bert"))
+        rc = put_modernbert_ends(w);
     else
         put(w, "\"post_processor\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
                "\"trim_offsets\":false,\"use_regex\":false},");
@@ -402,6 +422,53 @@ static int put_bpe(struct writer *w)
         rr_buf_printf(w->out, ":%zu", i);
     }
     return put_merges(w);
+}
+
+/* ---- SentencePiece's BPE: Gemma ------------------------------------------------------------- */
+
+static int put_scored(struct writer *w)
+{
+    bool prefix = false;
+    size_t at = 0;
+    int rc = read_scores(w);
+
+    if (!rc) rc = need(w, w->bos, "bos_token_id");
+    if (!rc) rc = need(w, w->unk, "unknown_token_id");
+    if (!rc) rc = rr_gguf_bool(w->g, "tokenizer.ggml.add_space_prefix", &prefix, w->err);
+    if (rc) return rc;
+    if (prefix)
+        return rr_fail(w->err, RR_ENOTSUP,
+                       "%s: tokenizer.ggml.add_space_prefix is true, supported is Gemma's false",
+                       w->where);
+    put_all_added(w);
+    put(w, "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":"
+           "\"\xE2\x96\x81\"},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\" "
+           "\"},\"behavior\":\"MergedWithPrevious\",\"invert\":false},\"post_processor\":{"
+           "\"type\":\"TemplateProcessing\",\"single\":[");
+    put_token(w, w->bos, 0);
+    put(w, ",{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[");
+    put_token(w, w->bos, 0);
+    put(w, ",{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},");
+    put_token(w, w->bos, 1);
+    put(w, ",{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}],\"special_tokens\":{");
+    put_special(w, w->bos);
+    put(w, "}},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+           "\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},{\"type\":"
+           "\"ByteFallback\"},{\"type\":\"Fuse\"}]},\"model\":{\"type\":\"BPE\",\"dropout\":null,"
+           "\"unk_token\":");
+    put_piece(w, w->unk);
+    put(w, ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":true,"
+           "\"byte_fallback\":true,\"ignore_merges\":false,\"vocab\":{");
+    for (uint32_t i = 0; i < (uint32_t)w->pieces->n; i++) {
+        if (i) put(w, ",");
+        rr_buf_json_string(w->out, rr_gguf_next_text(w->pieces, &at));
+        rr_buf_printf(w->out, ":%" PRIu32, i);
+    }
+    put(w, "},\"merges\":[");
+    rc = rr_gguf_merges(w->pieces, w->scores, w->out);
+    if (rc) return rr_fail(w->err, rc, "%s: out of memory for merges", w->where);
+    put(w, "]}}");
+    return RR_OK;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
@@ -426,9 +493,12 @@ int rr_gguf_tokenizer(const struct rr_gguf *g, const char *where, struct rr_buf 
             rc = put_wordpiece(&w);
         else if (rr_text_is(model, "gpt2"))
             rc = put_bpe(&w);
+        else if (rr_text_is(model, "llama"))
+            rc = put_scored(&w);
         else
             rc = rr_fail(err, RR_ENOTSUP,
-                         "%s: tokenizer.ggml.model is \"%.*s\", supported are bert, t5 and gpt2",
+                         "%s: tokenizer.ggml.model is \"%.*s\", supported are bert, t5, gpt2 "
+                         "and llama",
                          where, (int)RR_MIN(model.len, 60), model.data);
     }
     if (!rc && out->failed) rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", where);

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "model/arch.h"
 #include "model/checkpoint.h"
@@ -140,6 +141,10 @@ static int read_sentence(struct rr_model *m, const char *path, struct rr_error *
         rc = rr_sentence_read(&s, path, err);
     m->info.identity = s.identity;
     m->info.preferred_length = s.max_length;
+    if (s.prompt[0] && m->config.family == RR_FAMILY_DECODER)
+        rr_log(RR_WARN, "%s: its default prompt is not used, as a causal network has a wording", path);
+    else
+        memcpy(m->info.query_prompt, s.prompt, sizeof(s.prompt));
     return rc;
 }
 
@@ -166,7 +171,10 @@ static void fill_info(struct rr_model *m)
     i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
-    m->program.fingerprint = i->fingerprint;
+    m->program.fingerprint = i->fingerprint; /* of the weights: what follows is text */
+    if (i->query_prompt[0])
+        i->fingerprint =
+            XXH3_64bits_withSeed(i->query_prompt, strlen(i->query_prompt), i->fingerprint);
 }
 
 int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *err)

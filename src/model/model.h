@@ -27,6 +27,7 @@ struct rr_model_info {
     bool identity;        /* scores are logits, not their sigmoid, says the model's folder */
     uint32_t preferred_length; /* tokens per pair that it says; 0: nothing */
     bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
+    char query_prompt[1024]; /* comes before each query, says the folder; "": nothing */
 };
 
 /* Reads config.json, maps the safetensors file or shards, checks every tensor that the architecture
@@ -55,8 +56,8 @@ RR_NODISCARD int rr_model_load(struct rr_model *m, const struct rr_backend *back
 void rr_model_unload(struct rr_model *m);
 
 /* Name of the i-th network that we have, NULL at the end; *gguf_types: "" or the types of weights
- * that are read from GGUF files of it. */
-const char *rr_model_supported(size_t i, const char **gguf_types);
+ * that are read from GGUF files of it; *models: well-known ones. */
+const char *rr_model_supported(size_t i, const char **gguf_types, const char **models);
 
 /* From now on p, which must stay as it is, is loaded instead of the model's own program: a copy of
  * it with other tensors.  NULL: the own one again. */

@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/text.h"
 
 #define MAX_FILE (4u << 20) /* bytes */
@@ -50,18 +49,27 @@ static int set_activation(struct rr_sentence *out, const json_t *obj, const char
                    key, name.data);
 }
 
-static void look_at_prompts(const json_t *root, const char *path)
+/* sentence-transformers puts it before the first text of a pair. */
+static int read_prompt(struct rr_sentence *out, const json_t *root, const char *path,
+                       struct rr_error *err)
 {
-    const json_t *name = json_object_get(root, "default_prompt_name");
-    const json_t *prompt = json_is_string(name) ? json_object_get(json_object_get(root, "prompts"),
-                                                                  json_string_value(name))
-                                                : NULL;
+    const json_t *name = json_object_get(root, "default_prompt_name"), *prompt;
+    struct rr_text text = { "", 0 };
 
-    if (json_string_length(prompt))
-        rr_log(RR_WARN,
-               "%s: the default prompt \"%.60s\" is not put before queries: send it with "
-               "them if the model needs it",
-               path, json_string_value(name));
+    if (!name || json_is_null(name)) return RR_OK;
+    prompt = json_is_string(name)
+                 ? json_object_get(json_object_get(root, "prompts"), json_string_value(name))
+                 : NULL;
+    if (!json_is_string(prompt))
+        return rr_fail(err, RR_EFORMAT,
+                       "%s: default_prompt_name names no string of prompts, expected one", path);
+    text = (struct rr_text){ json_string_value(prompt), json_string_length(prompt) };
+    if (text.len >= sizeof(out->prompt) || memchr(text.data, 0, text.len))
+        return rr_fail(err, RR_ETOOBIG,
+                       "%s: the default prompt has %zu bytes, expected at most %zu without NUL",
+                       path, text.len, sizeof(out->prompt) - 1);
+    memcpy(out->prompt, text.data, text.len + 1);
+    return RR_OK;
 }
 
 static int read_own(struct rr_sentence *out, const char *folder, bool *known, struct rr_error *err)
@@ -72,7 +80,7 @@ static int read_own(struct rr_sentence *out, const char *folder, bool *known, st
 
     if (!rc && root) {
         rc = set_activation(out, root, path, "activation_fn", known, err);
-        look_at_prompts(root, path);
+        if (!rc) rc = read_prompt(out, root, path, err);
     }
     json_decref(root);
     return rc;

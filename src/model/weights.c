@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/gguf.h"
 
 #define NAME_BYTES 256 /* ours: prefix, scope and row are short */
 
@@ -255,38 +256,12 @@ int rr_weights_make(struct rr_weights *w, const char *name, uint32_t rows, uint3
     return RR_OK;
 }
 
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-    float f;
-
-    if (exponent == 0) {
-        f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    sign |= (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
-    memcpy(&f, &sign, sizeof(f));
-    return f;
-}
-
 void rr_weights_read(const struct rr_weights *w, uint32_t tensor, uint32_t row, float *out)
 {
     const struct rr_tensor *t = &w->builder->tensors[tensor];
     uint32_t n = t->rank == 2 ? t->shape[1] : t->shape[0];
 
-    for (uint32_t i = 0; i < n; i++) {
-        size_t at = (size_t)row * n + i;
-
-        if (t->dtype == RR_F32) {
-            out[i] = ((const float *)t->data)[at];
-        } else if (t->dtype == RR_F16) {
-            out[i] = half_to_float(((const uint16_t *)t->data)[at]);
-        } else {
-            uint32_t bits = (uint32_t)((const uint16_t *)t->data)[at] << 16;
-
-            memcpy(&out[i], &bits, sizeof(bits));
-        }
-    }
+    rr_gguf_widen(out, (const char *)t->data + (size_t)row * n * element_bytes(t), t->dtype, n);
 }
 
 void rr_weights_free(struct rr_weights *w)

@@ -7,7 +7,7 @@ import shutil
 
 from cli_support import folder, model, one_line, run, write
 
-TINY = ["tiny-bert", "tiny-xlmr", "tiny-xlmr-odd", "tiny-roberta"]
+TINY = ["tiny-bert", "tiny-xlmr", "tiny-modernbert-mean", "tiny-gemma"]  # test_gguf.c has more
 
 
 def differences(path, name):
@@ -17,8 +17,9 @@ def differences(path, name):
     return json.loads(r.out)["max_logit_difference"]
 
 
-def scores(path):
-    r = run("score", "--model", path, "--query", "a b", "--no-sort", stdin="a\nb c\nü 中\n")
+def scores(path, *words):
+    r = run("score", "--model", path, *words, "--query", "a b", "--no-sort",
+            stdin="a\nb c\nü 中\n")
     assert r.code == 0, r
     return [json.loads(x) for x in r.out.splitlines()]
 
@@ -51,11 +52,30 @@ def test_convert_folder():
         assert differences(to, "tiny-deberta") < 0.1
         for words, code, message in [
                 (["--to", to], 64, "is there already"),
-                (["--to", d + "/x.gguf"], 78, "cannot be written as GGUF"),
+                (["--to", d + "/x.gguf"], 78, "cannot be written as GGUF, which has no such network"),
                 (["--to", d + "/y", "--to-dtype", "q8_0"], 78, "is for GGUF files"),
                 ([], 64, "--to PATH is missing")]:
             r = run("convert", "--model", model("tiny-deberta"), *words)
             assert r.code == code and message in r.err and one_line(r.err), (words, r)
+
+
+def test_convert_int8():
+    """A folder of rerankd quantize is multiplied out: what --dtype f32 computes of it, to the bit."""
+    for name in ("tiny-xlmr", "tiny-modernbert-cls"):
+        with folder() as d:
+            int8, f32, gguf, q8 = (os.path.join(d, x) for x in ("int8", "f32", "a.gguf", "b.gguf"))
+            assert run("quantize", model(name), int8, "--limit", "4").code == 0
+            want = [x["logit"] for x in scores(int8, "--dtype", "f32")]
+            assert want != [x["logit"] for x in scores(model(name))]  # it was rounded
+            for to, words in ((f32, ()), (gguf, ()), (q8, ("--to-dtype", "q8_0"))):
+                r = run("convert", "--model", int8, "--to", to, *words)
+                assert r.code == 0 and r.err == "", r
+            for path in (f32, gguf):
+                assert [x["logit"] for x in scores(path)] == want, path
+            again = [x["logit"] for x in scores(q8)]  # in other blocks: rounded once more
+            assert again != want and max(abs(a - b) for a, b in zip(again, want)) < 0.5, again
+            r = run("convert", "--model", f32, "--to", d + "/x", "--to-dtype", "int8")
+            assert r.code == 64 and "expected f32, f16, bf16 or q8_0" in r.err, r
 
 
 def test_other_formats():
@@ -92,3 +112,27 @@ def test_activation():
             assert all(abs(x["score"] - x["logit"]) < 1e-6 for x in got), (path, got)
         r = json.loads(run("doctor", "--model", m, "--json").out)["model"]
         assert r["activation"] == "identity" and r["max_length"] == 77, r
+
+
+def test_default_prompt():
+    """sentence-transformers puts the default prompt before the first text of each pair."""
+    def logits(path, query, *words):
+        r = run("score", "--model", path, "--query", query, "--no-sort", *words, stdin="a\nb c\n")
+        assert r.code == 0, r
+        return [json.loads(x)["logit"] for x in r.out.splitlines()]
+
+    with folder() as d:
+        m = os.path.join(d, "m")
+        shutil.copytree(model(), m)
+        write(os.path.join(m, "config_sentence_transformers.json"), json.dumps(
+            {"prompts": {"q": "query: ", "p": "passage: "}, "default_prompt_name": "q"}))
+        assert logits(m, "a b") == logits(model(), "query: a b") != logits(model(), "a b")
+        r = run("convert", "--model", m, "--to", os.path.join(d, "x.gguf"))
+        assert r.code == 78 and "which GGUF cannot say" in r.err and one_line(r.err), r
+        back = os.path.join(d, "back")
+        assert run("convert", "--model", m, "--to", back).code == 0
+        assert logits(back, "a b") == logits(m, "a b")
+        write(os.path.join(m, "config_sentence_transformers.json"), json.dumps(
+            {"prompts": {"q": "query: "}, "default_prompt_name": "x"}))
+        r = run("score", "--model", m, "--query", "q", stdin="t\n")
+        assert r.code == 78 and "default_prompt_name names no string of prompts" in r.err, r

@@ -684,6 +684,35 @@ def test_pull_checks_scores():
         assert pull(hub, home, "--reference", home + "/none").code == 66
 
 
+def test_pull_known_scores():
+    """Without a reference.jsonl, what the program knows of a model by its name is checked."""
+    tiny = {n: content(os.path.join(model("tiny-bert"), n)) for n in
+            ("config.json", "tokenizer.json", "model.safetensors")}
+    other = {n: v for n, v in tiny_model().items() if n in tiny}
+    name = "rerankd/tiny-bert"
+    with hub_and_cache() as (hub, home):
+        hub.add(name, tiny, {"model.safetensors"})
+        r = pull(hub, home, name=name)
+        assert r.code == 0 and "checked: 2 pairs (rerankd's tests/golden" in r.err, r
+        for words, code, text in [((), 0, '"pairs":2,"ok":true'),
+                                  (("--dtype", "bf16"), 1, ""),  # rounds more than the row allows
+                                  (("--dtype", "bf16", "--tolerance", "0.5"), 0, '"ok":true')]:
+            r = run("verify", "--golden", "--json", "--model", name, *words, env=env(hub, home))
+            assert r.code == code and text in r.out and (r.err == "" or code), (words, r)
+        assert "known pair 1 has the logit" in run(
+            "verify", "--golden", "--model", name, "--dtype", "bf16", env=env(hub, home)).err
+    for name, text in [("BAAI/bge-reranker-v2-m3", "expected -5.65234 within 0.05 (the model's card"),
+                       ("cross-encoder/ms-marco-MiniLM-L6-v2", "expected 0.999817 within 2e-05")]:
+        with hub_and_cache() as (hub, home):  # a name with other weights behind it
+            hub.add(name, other, {"model.safetensors"})
+            r = pull(hub, home, name=name)
+            assert r.code == 1 and r.out == "" and text in r.err and "other weights" in r.err, r
+            assert pull(hub, home, "--no-check", name=name).code == 0
+    with hub_and_cache() as (hub, home):  # nothing is known of it
+        hub.add("org/name", other, {"model.safetensors"})
+        assert "checked" not in pull(hub, home).err
+
+
 def test_model_by_name():
     words = ("score", "--query", "x", "--json", "--model", "org/name")
     files = tiny_model()

@@ -55,12 +55,13 @@ def check(name, dtype, path):
     reader = gguf.GGUFReader(path)
     arch = reader.fields["general.architecture"].contents()
     known = gguf.get_tensor_name_map(
-        {"bert": gguf.MODEL_ARCH.BERT, "qwen3": gguf.MODEL_ARCH.QWEN3}[arch], 3)
-    names = {a[1] for a in known.mapping.values()} | {"cls", "cls.output"}
+        {"bert": gguf.MODEL_ARCH.BERT, "qwen3": gguf.MODEL_ARCH.QWEN3,
+         "modern-bert": gguf.MODEL_ARCH.MODERN_BERT, "gemma": gguf.MODEL_ARCH.GEMMA}[arch], 4)
+    names = {a[1] for a in known.mapping.values()} | {"cls", "cls.output", "cls.norm"}
     tensors = {t.name: t for t in reader.tensors}
     assert all(n.rsplit(".", 1)[0] in names for n in tensors), sorted(tensors)
     want = next(v for k, v in safetensors(os.path.join(MODELS, name)).items()
-                if k.endswith(("word_embeddings.weight", "embed_tokens.weight")))
+                if k.endswith(("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")))
     t = tensors["token_embd.weight"]
     assert t.tensor_type.name == TYPES[dtype], t
     got = dequantize(t.data, t.tensor_type).reshape(want.shape)
@@ -74,7 +75,7 @@ def rewrite(path, quantised):
     import gguf
     from gguf.quants import dequantize, quantize
     reader = gguf.GGUFReader(path)
-    writer = gguf.GGUFWriter(quantised, "bert")
+    writer = gguf.GGUFWriter(quantised, reader.fields["general.architecture"].contents())
     for f in reader.fields.values():
         if f.name.startswith("GGUF.") or f.name == "general.architecture":
             continue
@@ -83,7 +84,8 @@ def rewrite(path, quantised):
     for t in reader.tensors:
         data = dequantize(t.data, t.tensor_type)
         kind = gguf.GGMLQuantizationType.F32
-        if t.name.endswith("weight") and t.name.startswith("blk") and "norm" not in t.name:
+        if t.name.endswith("weight") and t.name.startswith("blk") and "norm" not in t.name \
+                and data.shape[-1] % 32 == 0:
             kind = gguf.GGMLQuantizationType.Q4_0
         writer.add_tensor(t.name, quantize(data, kind), raw_dtype=kind)
     writer.write_header_to_file()
@@ -101,7 +103,8 @@ def difference(path, name):
 def main():
     install()
     n = 0
-    for name in ("tiny-bert", "tiny-xlmr", "tiny-roberta", "tiny-qwen3"):
+    for name in ("tiny-bert", "tiny-xlmr", "tiny-roberta", "tiny-modernbert-cls", "tiny-qwen3",
+                 "tiny-gemma"):
         with tempfile.TemporaryDirectory() as d:
             for dtype in TYPES:
                 path = os.path.join(d, dtype + ".gguf")
@@ -109,7 +112,7 @@ def main():
                                 path, "--to-dtype", dtype], check=True)
                 check(name, dtype, path)
                 n += 1
-            if name != "tiny-qwen3":  # has no score without its prompt
+            if name not in ("tiny-qwen3", "tiny-gemma"):  # small random decoders: any score
                 rewrite(os.path.join(d, "f32.gguf"), os.path.join(d, "q4_0.gguf"))
                 worst = difference(os.path.join(d, "q4_0.gguf"), name)
                 assert 1e-3 < worst < 4, (name, worst)

@@ -13,7 +13,10 @@ import sys
 import time
 import traceback
 
+import cli_bench
 import cli_doctor
+import cli_eval
+import cli_formats
 import cli_healthcheck
 import cli_mcp
 import cli_pull
@@ -33,7 +36,7 @@ import test_cli
 from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor, cli_mcp,
-                              cli_pull)] + [
+                              cli_bench, cli_eval, cli_formats, cli_pull)] + [
     ("serve", m) for m in (
         server_dialects, server_clients, server_extras, server_bad_input, server_framing,
         server_connections, server_slow, server_gate, server_life, server_ops)]

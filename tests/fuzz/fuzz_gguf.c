@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_gguf.c - any bytes as a GGUF file: an error, or tensors that lie inside and can be decoded,
- * and a tokenizer.json or an error. */
+ * and a tokenizer.json or an error; and as a model: a config.json that is one, or an error. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/config.h"
 #include "model/gguf.h"
 #include "model/gguf_model.h"
 
@@ -47,6 +48,34 @@ static void check_values(const struct rr_gguf *g)
     }
 }
 
+/* What a model folder would hold. */
+static void check_model(struct rr_text file)
+{
+    const struct rr_safetensors_entry *e;
+    struct rr_error err = { 0, "" };
+    struct rr_model_config config;
+    struct rr_gguf_model *m;
+    size_t n;
+    int rc = rr_gguf_model_parse(&m, file, "fuzz", &err);
+
+    if (rc != err.code || (rc != RR_OK) != (m == NULL)) abort();
+    if (rc && (strncmp(err.msg, "fuzz: ", 6) != 0 || strchr(err.msg, '\n'))) abort();
+    if (rc) return;
+    e = rr_gguf_model_entries(m, &n);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bytes = e[i].type->bits / 8;
+        volatile char last;
+
+        for (uint32_t d = 0; d < e[i].rank; d++) bytes *= e[i].shape[d];
+        if (bytes != e[i].end - e[i].begin || rr_gguf_model_find(m, e[i].name) == NULL) abort();
+        if (bytes) last = ((const char *)e[i].data)[bytes - 1];
+        (void)last;
+    }
+    rc = rr_config_parse(&config, rr_gguf_model_config(m), "fuzz", &err);
+    if (rc && strncmp(err.msg, "fuzz: ", 6) != 0) abort();
+    rr_gguf_model_close(m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct rr_text file = { (const char *)data, size };
@@ -65,5 +94,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (rc && strncmp(err.msg, "fuzz: ", 6) != 0) abort();
     rr_buf_free(&json);
     rr_gguf_close(g);
+    check_model(file);
     return 0;
 }

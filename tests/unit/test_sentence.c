@@ -31,6 +31,14 @@ static const struct {
       "config_sentence_transformers.json: activation_fn is \"torch.nn.modules.activation.Tanh\", "
       "supported are Identity and Sigmoid" },
     { NULL, "{\"activation_fn\":1}", NULL, RR_EFORMAT, false, 0, "activation_fn" },
+    { NULL, "{\"prompts\":{\"q\":\"query: \"},\"default_prompt_name\":\"q\"}", NULL, RR_OK, false,
+      0, "" },
+    { NULL, "{\"prompts\":{\"q\":\"query: \"},\"default_prompt_name\":null}", NULL, RR_OK, false, 0,
+      "" },
+    { NULL, "{\"prompts\":{},\"default_prompt_name\":\"q\"}", NULL, RR_EFORMAT, false, 0,
+      "config_sentence_transformers.json: default_prompt_name names no string of prompts" },
+    { NULL, "{\"prompts\":{\"q\":\"a\\u0000b\"},\"default_prompt_name\":\"q\"}", NULL, RR_ETOOBIG,
+      false, 0, "the default prompt has 3 bytes, expected at most 1023 without NUL" },
     { NULL, "{", NULL, RR_EFORMAT, false, 0, "config_sentence_transformers.json" },
     { NULL, NULL, "{\"max_seq_length\":0}", RR_EFORMAT, false, 0, "max_seq_length" },
 };
@@ -54,6 +62,8 @@ static void test_rows(void **state)
         rc = rr_sentence_read(&s, f.path, &err);
         if (rc != rows[i].code || !strstr(err.msg, rows[i].message))
             fail_msg("row %zu: %d %s", i, rc, err.msg);
+        if (!rc && strcmp(s.prompt, rows[i].own && strstr(rows[i].own, "\"q\"}") ? "query: " : ""))
+            fail_msg("row %zu: prompt \"%s\"", i, s.prompt);
         if (!rc && (s.identity != rows[i].identity || s.max_length != rows[i].max_length))
             fail_msg("row %zu: identity %d, %u tokens", i, s.identity, s.max_length);
         fixture_remove(&f);
