@@ -51,6 +51,7 @@ static const struct rr_route routes[] = {
     RERANK("/predict", &rr_dialect_predict, false),
     RERANK("/score", &rr_dialect_score, false),
     RERANK("/v1/score", &rr_dialect_score, false),
+    RERANK("/v1/rerankings", &rr_dialect_isaacus, false),
     RERANK("/v1/ranking", &rr_dialect_nim, false),
     RERANK("/v3/rerank", &rr_dialect_union, false),
     RERANK("/api/rerank", &rr_dialect_ollama, false),
