@@ -35,13 +35,14 @@ def prose(text):
             out.append("heading  " + heading.group(1))
         out += ["row      %d columns" % (line.count("|") - 1)
                 for line in part.splitlines() if line.startswith("|")]
-        out += ["item"] * len(re.findall(r"^- \*\*", part, re.M))
+        out += ["item"] * len(re.findall(r"^- ", part, re.M))
         # Word order differs between languages, so what is named is compared by paragraph.
         names = [re.sub(r"\s+", " ", n) for n in re.findall(r"`([^`]+)`", part)]
         links = [p.replace(".fr.md", ".md") for p in re.findall(r"\]\(([^)]+)\)", part)]
         out += ["name     " + n for n in sorted(names)]
         out += ["link     " + p for p in sorted(links)]
-        plain = re.sub(r"`[^`]+`|\([^)]*\)", "", part)
+        plain = re.sub(r"`[^`]+`|\]\([^)]*\)", "", part)
+        plain = re.sub(r"(?<=\d)[, \u00a0\u202f](?=\d\d\d\b)", "", plain)  # thousands
         out += ["figure   " + n for n in sorted(re.findall(r"\d+", plain))]
     return out
 
