@@ -246,7 +246,8 @@ SELECT_REPLAY = $(foreach f,$(FUZZERS),$(if $(call matches,replay_$f),\
 E2E := 'env RERANKD=$(RERANKD) $(PYTHON) tests/e2e/run.py'
 CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_layers.py' \
     '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
-    '$(PYTHON) tools/make_recording.py $(RERANKD) --check' '$(PYTHON) tools/api_docs.py $(OUT)/api-docs' '$(MAKE) -s check-spills' '$(MAKE) -s test-arm' '$(MAKE) -s check-abi' '$(MAKE) -s check-bindings'
+    '$(MAKE) -s check-spills' '$(MAKE) -s test-arm' '$(MAKE) -s check-abi' '$(MAKE) -s check-bindings' \
+    '$(PYTHON) tools/make_recording.py $(RERANKD) --check' '$(PYTHON) tools/api_docs.py $(OUT)/api-docs'
 
 # A plugin is looked for beside the program that wants it; rerankd finds this one by
 # LD_LIBRARY_PATH.
