@@ -246,7 +246,8 @@ SELECT_REPLAY = $(foreach f,$(FUZZERS),$(if $(call matches,replay_$f),\
 E2E := 'env RERANKD=$(RERANKD) $(PYTHON) tests/e2e/run.py'
 CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_layers.py' \
     '$(MAKE) -s check-headers' '$(MAKE) -s check-exports' '$(MAKE) -s check-docs' \
-    '$(MAKE) -s check-spills' '$(MAKE) -s test-arm' '$(MAKE) -s check-abi' '$(MAKE) -s check-bindings'
+    '$(MAKE) -s check-spills' '$(MAKE) -s test-arm' '$(MAKE) -s check-abi' '$(MAKE) -s check-bindings' \
+    '$(PYTHON) tools/make_recording.py $(RERANKD) --check' '$(PYTHON) tools/api_docs.py $(OUT)/api-docs'
 
 # A plugin is looked for beside the program that wants it; rerankd finds this one by
 # LD_LIBRARY_PATH.
@@ -468,6 +469,13 @@ docs: $(RERANKD)
 	$< --markdown=models > docs/MODELS.md
 	$(PYTHON) tools/make_readme.py $<
 	$(PYTHON) tools/make_pages.py
+# The reference of the C and C++ API in build/api-docs/html, by Doxygen.
+api-docs:
+	$(PYTHON) tools/api_docs.py $(OUT)/api-docs
+.PHONY: api-docs
+recording: $(RERANKD)
+	$(PYTHON) tools/make_recording.py $<
+.PHONY: recording
 check-docs: $(RERANKD)
 	@$< --markdown | diff -u docs/CONFIG.md - && \
 	    $< --markdown=metrics | diff -u docs/METRICS.md - && \
@@ -475,6 +483,7 @@ check-docs: $(RERANKD)
 	    { echo "docs/CONFIG.md, METRICS.md or MODELS.md is stale: run make docs" >&2; exit 1; }
 	@$(PYTHON) tools/make_readme.py $< --check
 	@$(PYTHON) tools/make_pages.py --check
+	@$(PYTHON) tools/check_readme.py --self-test
 
 FORMAT_FILES := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] src/cpu/*/*.[ch] tests/*/*.[ch] \
     bench/*.[ch] examples/*.c)
@@ -492,6 +501,10 @@ run:
 	$(MAKE) -j$$(nproc) all
 	exec $(RERANKD) serve --model models/starter --port 8002
 
+# Where the shells of a distribution look; the first word is the shell.
+COMPLETIONS := bash-completion/completions/rerankd zsh/site-functions/_rerankd \
+    fish/vendor_completions.d/rerankd.fish
+
 install: all $(OBJ)/rerank.pc $(OUT)/rerank.h.3
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
 	    $(DESTDIR)$(DATADIR)/man/man1 $(DESTDIR)$(DATADIR)/man/man3 \
@@ -504,6 +517,8 @@ install: all $(OBJ)/rerank.pc $(OUT)/rerank.h.3
 	install -m 644 $(OBJ)/rerank.pc $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc
 	install -m 644 $(OUT)/rerankd.1 $(DESTDIR)$(DATADIR)/man/man1/rerankd.1
 	install -m 644 $(OUT)/rerank.h.3 $(DESTDIR)$(DATADIR)/man/man3/rerank.h.3
+	$(foreach c,$(COMPLETIONS),install -d $(DESTDIR)$(DATADIR)/$(dir $c) && \
+	    $(RERANKD) --completion $(firstword $(subst -, ,$(subst /, ,$c))) > $(DESTDIR)$(DATADIR)/$c &&) true
 	install -m 644 $(wildcard models/starter/*) $(DESTDIR)$(DATADIR)/rerankd/models/starter
 
 $(OBJ)/rerank.pc: tools/rerank.pc.in force
@@ -516,7 +531,7 @@ uninstall:
 	    $(DESTDIR)$(LIBDIR)/librerank.so $(DESTDIR)$(LIBDIR)/$(notdir $(SO)) \
 	    $(HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) $(CXX_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) \
 	    $(DESTDIR)$(LIBDIR)/pkgconfig/rerank.pc $(DESTDIR)$(DATADIR)/man/man1/rerankd.1 \
-	    $(DESTDIR)$(DATADIR)/man/man3/rerank.h.3
+	    $(DESTDIR)$(DATADIR)/man/man3/rerank.h.3 $(COMPLETIONS:%=$(DESTDIR)$(DATADIR)/%)
 	rm -rf $(DESTDIR)$(DATADIR)/rerankd
 
 clean:
@@ -545,7 +560,8 @@ help:
 	@echo "make cuda       the plugin for NVIDIA GPUs (docs/GPU.md); CUDA=12 also for Volta"
 	@echo "make check-cuda compiled kernels: registers, spills, tensor-core instructions"
 	@echo "make test-gpu, bench-gpu   on a machine with a GPU"
-	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c"
+	@echo "make docs       regenerate docs/CONFIG.md and src/server/pages.c; recording: the picture of README"
+	@echo "make api-docs   the reference of the C API in build/api-docs, by Doxygen"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
 	@echo "make deb        a Debian package in build/deb"

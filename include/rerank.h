@@ -98,6 +98,7 @@ struct rr_options {
     const struct rr_shared_cache *shared_cache;
 };
 
+/* Sets every field of opt to its default, and struct_size. */
 RR_PUBLIC void rr_options_init(struct rr_options *opt);
 
 /* Opens model, tokenizer and device and warms them up.  On success *out is the caller's, to be
@@ -221,6 +222,7 @@ struct rr_tokens {
  * truncation.  *out is the caller's, to be freed with rr_tokens_free. */
 RR_PUBLIC_NODISCARD int rr_tokenize(struct rr_engine *engine, struct rr_text text, bool add_special,
                                     struct rr_tokens **out, struct rr_error *err);
+/* NULL is allowed. */
 RR_PUBLIC void rr_tokens_free(struct rr_tokens *tokens);
 
 /* The piece of an id as the tokenizer file spells it; empty when there is no such id.  Valid as
@@ -231,6 +233,7 @@ RR_PUBLIC struct rr_text rr_token_piece(const struct rr_engine *engine, int32_t 
  * too.  *out is the caller's, to be freed with rr_text_free. */
 RR_PUBLIC_NODISCARD int rr_decode(struct rr_engine *engine, const int32_t *ids, size_t n,
                                   bool skip_special, struct rr_text *out, struct rr_error *err);
+/* Only what rr_decode has given. */
 RR_PUBLIC void rr_text_free(struct rr_text text);
 
 /* ---- information -------------------------------------------------------------------------- */
@@ -285,6 +288,7 @@ struct rr_stats {
     float drift; /* bound of the difference between the two precisions that is believed now */
 };
 
+/* A copy of the counters; they are not all of the same moment. */
 RR_PUBLIC void rr_engine_stats(struct rr_engine *engine, struct rr_stats *out);
 
 /* Is the engine able to answer?  Computed from progress, never from a timer alone. */
@@ -366,6 +370,7 @@ struct rr_quantize_report {
 RR_PUBLIC_NODISCARD int rr_quantize(const struct rr_quantize *q, struct rr_quantize_report *report,
                                     struct rr_error *err);
 
+/* Looks at this machine; needs no engine. */
 RR_PUBLIC void rr_host_info(struct rr_host *out);
 
 /* Multiplications and additions a second that the instructions of a level (rr_info.isa) reach on so
@@ -393,6 +398,7 @@ RR_PUBLIC_NODISCARD int rr_convert(const char *from, const char *to, const char 
                                    uint64_t shard_bytes, struct rr_error *err);
 
 RR_PUBLIC const char *rr_status_name(int code); /* "RR_EBUSY"; never NULL */
+/* Of the library that is linked, which may be newer than RR_VERSION of this header. */
 RR_PUBLIC const char *rr_version(void);
 
 #ifdef __cplusplus

@@ -120,6 +120,25 @@ static int finish(int exit_code)
     return rr_cli_flush(&broken) ? exit_code : broken;
 }
 
+/* A word too many: perhaps an option without its "--", or the sub-command in the wrong place. */
+static int unexpected(const struct rr_command *c, const char *word)
+{
+    size_t n, i, len = strcspn(word, "=");
+    const struct rr_option *table = rr_settings_table(&n);
+
+    for (i = 0; i < n && word[len]; i++) {
+        if (strncmp(table[i].name, word, len) != 0 || table[i].name[len]) continue;
+        rr_cli_complain(c->name, "unexpected \"%.60s\"; did you mean --%.60s?", word, word);
+        return RR_EXIT_USAGE;
+    }
+    if (rr_command_find(word))
+        rr_cli_complain(c->name, "unexpected \"%.60s\"; a sub-command comes first: rerankd %s ...",
+                        word, word);
+    else
+        rr_cli_complain(c->name, "unexpected \"%.60s\"; rerankd %s --help explains", word, c->name);
+    return RR_EXIT_USAGE;
+}
+
 /* With the settings read: what was asked for. */
 static int run(const struct rr_command *c, struct rr_settings *settings, const struct rr_load *load)
 {
@@ -134,11 +153,7 @@ static int run(const struct rr_command *c, struct rr_settings *settings, const s
         rr_settings_print(stdout, settings);
         return finish(RR_EXIT_OK);
     }
-    if (load->n_rest > c->max_words) {
-        rr_cli_complain(c->name, "unexpected \"%.60s\"; rerankd %s --help explains",
-                        load->rest[c->max_words], c->name);
-        return RR_EXIT_USAGE;
-    }
+    if (load->n_rest > c->max_words) return unexpected(c, load->rest[c->max_words]);
     code = rr_cli_hub_model(c, settings, model_dir);
     if (code) return finish(code);
     return finish(c->run(settings, load->own_fields, load->rest, load->n_rest));

@@ -154,7 +154,13 @@ static int bool_text(struct reader *r, const struct flag *f, bool negated, const
 static int read_common_flag(struct reader *r, const struct flag *f, int *at, bool *found)
 {
     *found = true;
-    if (strcmp(f->name, "config") == 0) return take_value(r, f, "FILE", at, &r->store->config);
+    if (strcmp(f->name, "config") == 0) {
+        if (r->store->config) /* of two, the first would count for nothing */
+            return rr_fail(r->err, RR_EINVAL,
+                           "--config: given twice, expected once: put all settings into one file, "
+                           "or give some of them as options");
+        return take_value(r, f, "FILE", at, &r->store->config);
+    }
     if (strcmp(f->name, "help") == 0 && !f->value) {
         r->load->help = true;
     } else if (strcmp(f->name, "print-config") == 0 && !f->value) {

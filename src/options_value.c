@@ -23,6 +23,16 @@ static const struct {
     { "log-level", "trace", "debug" },
 };
 
+/* Words of other programs that only sound like ours: what is meant may not be what is nearest. */
+static const struct {
+    const char *option, *spelling, *word;
+} meant[] = {
+    { "device", "gpu", "cuda" },   { "device", "nvidia", "cuda" },  { "device", "mps", "auto" },
+    { "device", "rocm", "auto" },  { "dtype", "half", "f16" },      { "dtype", "float16", "f16" },
+    { "dtype", "float32", "f32" }, { "dtype", "bfloat16", "bf16" }, { "dtype", "float", "f32" },
+    { "dtype", "q8_0", "int8" },
+};
+
 static const struct {
     const char *suffix;
     unsigned shift;
@@ -242,6 +252,10 @@ static int refuse(const struct rr_option *o, const char *text, int code, const c
         n = split_words(o->arg, words);
         for (i = 0; i < n; i++) list[i] = words[i];
         near = rr_text_nearest(text, list, n);
+    }
+    for (i = 0; i < RR_COUNT(meant); i++) {
+        if (strcmp(o->name, meant[i].option) == 0 && strcasecmp(text, meant[i].spelling) == 0)
+            near = meant[i].word;
     }
     if (near)
         return rr_fail(err, code, "%s: found %s, expected %s; did you mean %s?", where, found,

@@ -35,6 +35,9 @@ install -D -m 644 deploy/systemd/rerankd.service "$root/lib/systemd/system/reran
 install -D -m 644 deploy/debian/rerankd.conf "$root/etc/rerankd/rerankd.conf"
 install -d "$root/usr/share/bash-completion/completions"
 "$out/rerankd" --completion bash > "$root/usr/share/bash-completion/completions/rerankd"
+install -d "$root/usr/share/zsh/vendor-completions" "$root/usr/share/fish/vendor_completions.d"
+"$out/rerankd" --completion zsh > "$root/usr/share/zsh/vendor-completions/_rerankd"
+"$out/rerankd" --completion fish > "$root/usr/share/fish/vendor_completions.d/rerankd.fish"
 
 doc=$root/usr/share/doc/rerankd
 install -m 644 deploy/debian/copyright "$doc/copyright"

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """cross_encoder.py - the interface of sentence-transformers' CrossEncoder on this engine."""
 import asyncio
+import os
+import subprocess
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from ._native import Engine
+from ._program import find_program
+from .errors import RerankError
 
 Activation = Optional[Callable[[Any], Any]]
 Pair = Sequence[str]
@@ -62,15 +66,43 @@ def _as_asked(out: "np.ndarray[Any, Any]", as_array: bool, as_tensor: bool) -> A
     return out
 
 
+def _refuse_rest(method: str, rest: Dict[str, Any], *harmless: str) -> None:
+    """Arguments of sentence-transformers that change nothing here are taken; one that would have to
+    change something is refused."""
+    for name in ("num_workers", "chunk_size", *harmless):
+        rest.pop(name, None)
+    for name, why in (("device", "the device is chosen when the model is opened"),
+                      ("pool", "one engine uses all processors"),
+                      ("prompt", "put it into the texts"), ("prompt_name", "put it into the texts")):
+        if rest.pop(name, None) is not None:
+            raise TypeError("%s: %s is not supported: %s" % (method, name, why))
+    if rest:
+        raise TypeError("%s: unknown argument %s" % (method, min(rest)))
+
+
+def _folder_of(model: str) -> str:
+    """A name on the Hugging Face hub becomes the folder that the program fetches it to."""
+    parts = model.split("@")[0].split("/")
+    if os.path.exists(model) or len(parts) != 2 or not all(parts):
+        return model
+    try:
+        fetched = subprocess.run([find_program(), "pull", model], stdout=subprocess.PIPE, check=True)
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise RerankError("%s is no folder here, and could not be fetched from the hub: %s"
+                          % (model, e), "RR_ENOENT") from e
+    return os.fsdecode(fetched.stdout.splitlines()[-1])
+
+
 class CrossEncoder:
     """predict and rank as in sentence-transformers, for models with one label.
 
-    model_name_or_path: a folder in Hugging Face layout.  Further arguments: those of Engine."""
+    model_name_or_path: a folder in Hugging Face layout, a GGUF file, or ORG/NAME on the hub.  Further
+    arguments: those of Engine."""
 
     def __init__(self, model_name_or_path: str, *, max_length: Optional[int] = None,
                  device: Optional[str] = None, activation_fn: Activation = None,
                  **engine_options: Any) -> None:
-        self.engine = Engine(model_name_or_path, max_length=max_length, device=device,
+        self.engine = Engine(_folder_of(model_name_or_path), max_length=max_length, device=device,
                              **engine_options)
         self.activation_fn = activation_fn
 
@@ -86,13 +118,13 @@ class CrossEncoder:
         """Scores of pairs: float32, one for each; for a single pair its score alone.
 
         batch_size only sets the steps of the progress bar: the engine makes its own batches.
-        apply_softmax changes nothing, since there is one label.  older: the names of earlier
-        releases, sentences and activation_fct; num_workers is not needed."""
+        apply_softmax changes nothing, since there is one label.  older: sentences and activation_fct,
+        names of earlier releases; num_workers and chunk_size are not needed."""
         inputs = older.pop("sentences", inputs)
         activation = older.pop("activation_fct", activation_fn) or self.activation_fn
-        older.pop("num_workers", None)
-        if older or inputs is None:
-            raise TypeError("predict: %s" % ("unknown argument " + min(older) if older else "no inputs"))
+        _refuse_rest("predict", older)
+        if inputs is None:
+            raise TypeError("predict: no inputs")
         single = len(inputs) == 2 and all(isinstance(x, str) for x in inputs)
         pairs: List[Pair] = [inputs] if single else list(inputs)  # type: ignore[list-item]
         step = max(1, batch_size) if show_progress_bar else max(1, len(pairs))
@@ -113,11 +145,10 @@ class CrossEncoder:
         """[{"corpus_id", "score"[, "text"]}], best first, equal ones in the order of the input.
 
         older: arguments of earlier releases that do not matter here, such as convert_to_tensor."""
+        activation = older.pop("activation_fct", activation_fn)
+        _refuse_rest("rank", older, "apply_softmax", "convert_to_numpy", "convert_to_tensor")
         scores = self.predict([(query, d) for d in documents], batch_size, show_progress_bar,
-                              older.pop("activation_fct", activation_fn)).tolist()
-        unknown = set(older) - {"apply_softmax", "convert_to_numpy", "convert_to_tensor", "num_workers"}
-        if unknown:
-            raise TypeError("rank: unknown argument " + min(unknown))
+                              activation).tolist()
         rows: List[Dict[str, Any]] = []
         for i in sorted(range(len(documents)), key=lambda i: scores[i], reverse=True)[:top_k]:
             rows.append({"corpus_id": i, "score": scores[i]})

@@ -67,7 +67,11 @@ static int open_plugin(void **out, const char *name, char path[PATH_MAX], struct
     if (why && strstr(why, "No such file"))
         return rr_fail(err, RR_ENOENT,
                        "backend '%s' is not installed: no %s beside the program, in ../lib beside "
-                       "it, or where the dynamic linker looks", name, file);
+                       "it, or where the dynamic linker looks%s",
+                       name, file,
+                       strcmp(name, "cuda") == 0
+                           ? "; make cuda builds it, see docs/GPU.md; --device cpu does without"
+                           : "");
     return rr_fail(err, RR_EDEVICE, "backend '%s': %s", name, why ? why : file);
 }
 
@@ -87,7 +91,9 @@ static int find_plugin(const struct rr_backend **out, const char *name, struct r
     memcpy(&entry, &symbol, sizeof(entry)); /* ISO C has no cast from data to function pointers */
     b = entry();
     if (!b || b->abi != RR_BACKEND_ABI) /* nothing behind abi may be read before this */
-        return rr_fail(err, RR_ENOTSUP, "%s was built for backend ABI %u, this program has %d",
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s was built for backend ABI %u, this program has %d: use the plugin that "
+                       "was built with this program",
                        path, b ? b->abi : 0, RR_BACKEND_ABI);
     *out = b;
     return RR_OK;

@@ -89,6 +89,15 @@ static json_t *parse_lifted(const struct rr_json_lift *lift, size_t flags)
     return tree;
 }
 
+/* The line is told where there are several: a line of JSONL has a number of its own. */
+static int fail_at(const json_error_t *e, struct rr_text text, struct rr_error *err)
+{
+    if (!text.len || !memchr(text.data, '\n', text.len))
+        return rr_fail(err, RR_EFORMAT, "JSON %s at column %d", syntax_problem(e), e->column);
+    return rr_fail(err, RR_EFORMAT, "JSON %s at line %d, column %d", syntax_problem(e), e->line,
+                   e->column);
+}
+
 /* What jansson says of the text as it stands. */
 static json_t *parse_whole(struct rr_text text, size_t flags, struct rr_error *err, int *rc)
 {
@@ -101,8 +110,7 @@ static json_t *parse_whole(struct rr_text text, size_t flags, struct rr_error *e
     if (alloc_failed || !e.text[0] || json_error_code(&e) == json_error_out_of_memory)
         *rc = RR_ENOMEM;
     else
-        *rc = rr_fail(err, RR_EFORMAT, "JSON %s at line %d, column %d", syntax_problem(&e), e.line,
-                      e.column);
+        *rc = fail_at(&e, text, err);
     return NULL;
 }
 

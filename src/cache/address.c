@@ -176,7 +176,9 @@ int rr_address_parse(struct rr_address *out, const char *url, struct rr_error *e
         out->tls = true;
         return parse_network(out, rr_text(url + strlen(rediss)), err);
     }
-    return rr_fail(err, RR_EINVAL, "not a Redis URL; " FORMS);
+    if (strchr(url, '@')) /* may hold a password */
+        return rr_fail(err, RR_EINVAL, "not a Redis URL; " FORMS);
+    return rr_fail(err, RR_EINVAL, "found \"%.80s\", not a Redis URL; " FORMS, url);
 }
 
 void rr_address_name(const struct rr_address *a, char *out, size_t cap)

@@ -84,7 +84,8 @@ int rr_lru_open(struct rr_lru **out, size_t bytes, struct rr_error *err)
         pthread_mutex_init(&s->lock, NULL);
         if (shard_open(s, bytes / SHARDS)) {
             rr_lru_close(c);
-            return rr_fail(err, RR_ENOMEM, "out of memory for a cache of %zu bytes", bytes);
+            return rr_fail(err, RR_ENOMEM, "out of memory for a cache of %zu MiB: lower cache-size",
+                           bytes >> 20);
         }
     }
     *out = c;

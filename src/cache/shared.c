@@ -469,7 +469,7 @@ static int configure(struct rr_shared *s, const struct rr_shared_cache *config,
     if (!s->keys || !s->values || (config->password_file && !s->password_file))
         return rr_fail(err, RR_ENOMEM, "out of memory for the shared cache");
     rc = rr_address_parse(&s->address, config->url, err);
-    if (rc) return rc;
+    if (rc) return rr_fail_prefix(err, "redis-url"), rc;
     rr_address_name(&s->address, s->name, sizeof(s->name));
     tried = s->address;
     rc = read_password(s, &tried, err);

@@ -138,6 +138,11 @@ int rr_http_connect(const struct rr_url *url, uint64_t deadline_ns, int *fd, str
     freeaddrinfo(list);
     if (*fd >= 0) return RR_OK;
     if (e == ETIMEDOUT) return rr_fail(err, RR_ETIMEDOUT, "no connection in time");
+    if (e == ECONNREFUSED)
+        return rr_fail(err, RR_EIO,
+                       "Connection refused: nothing listens on port %s there; start rerankd serve, "
+                       "or give the port that it prints at start",
+                       url->port);
     return rr_fail(err, RR_EIO, "%s", strerror_r(e, text, sizeof(text)));
 }
 

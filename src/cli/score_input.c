@@ -154,8 +154,11 @@ static int parse_json_record(const struct rr_source *s, struct rr_text line, str
     if (!find_text(v, &text)) {
         rc = rr_fail(err, RR_EFORMAT,
                      "%s: line %llu: found %s, expected a string, or an object with \"text\", "
-                     "\"content\" or \"document\"",
-                     s->name, (unsigned long long)s->lines, rr_json_type_name(v));
+                     "\"content\" or \"document\"%s",
+                     s->name, (unsigned long long)s->lines, rr_json_type_name(v),
+                     json_is_array(json_object_get(v, "documents"))
+                         ? "; rerankd rank takes lists with \"documents\""
+                         : "");
     } else if (query && !json_is_string(query)) {
         rc = rr_fail(err, RR_EFORMAT, "%s: line %llu: query: found %s, expected a string", s->name,
                      (unsigned long long)s->lines, rr_json_type_name(query));

@@ -60,10 +60,12 @@ int rr_hub_parse(struct rr_hub_repo *out, const char *text, const char *revision
     memset(out, 0, sizeof(*out));
     if (!slash || slash >= text + len || !good_part(text, (size_t)(slash - text)) ||
         !good_part(slash + 1, len - (size_t)(slash - text) - 1))
-        return rr_fail(err, RR_EINVAL,
-                       "found no name of a model, expected ORG/NAME or ORG/NAME@REVISION: letters, "
-                       "digits, _, and single - or . inside, at most %d each",
-                       RR_HUB_NAME - 1);
+        return rr_fail(
+            err, RR_EINVAL,
+            "found \"%.120s\", expected ORG/NAME or ORG/NAME@REVISION of a model, such as "
+            "BAAI/bge-reranker-v2-m3: letters, digits, _, and single - or . inside, at "
+            "most %d each",
+            text, RR_HUB_NAME - 1);
     if (!revision || !*revision) revision = at ? at + 1 : "main";
     if (!good_revision(revision))
         return rr_fail(err, RR_EINVAL,

@@ -143,20 +143,27 @@ static bool has(const char *folder, const char *name)
 
 static int fail_without_weights(const char *folder, struct rr_error *err)
 {
-    static const char *const others[] = {
-        "pytorch_model.bin", "pytorch_model.bin.index.json", "model.onnx", "onnx/model.onnx",
-        "tf_model.h5",       "flax_model.msgpack",
+    static const char convert[] = "convert it: load the model with transformers and call "
+                                  "save_pretrained(folder, safe_serialization=True)";
+    static const char exported[] = "ONNX is not read: fetch " SINGLE " from where the model came "
+                                   "from, or use the folder that it was exported from";
+    static const struct {
+        const char *file, *remedy;
+    } others[] = {
+        { "pytorch_model.bin", convert }, { "pytorch_model.bin.index.json", convert },
+        { "tf_model.h5", convert },       { "flax_model.msgpack", convert },
+        { "model.onnx", exported },       { "onnx/model.onnx", exported },
     };
 
     for (size_t i = 0; i < RR_COUNT(others); i++) {
-        if (has(folder, others[i]))
-            return rr_fail(err, RR_ENOTSUP,
-                           "%s: has %s but no " SINGLE "; convert it: load the "
-                           "model with transformers and call save_pretrained(folder, "
-                           "safe_serialization=True)",
-                           folder, others[i]);
+        if (has(folder, others[i].file))
+            return rr_fail(err, RR_ENOTSUP, "%s: has %s but no " SINGLE "; %s", folder,
+                           others[i].file, others[i].remedy);
     }
-    return rr_fail(err, RR_ENOENT, "%s: no weights: looked for " SINGLE " and " INDEX, folder);
+    return rr_fail(err, RR_ENOENT,
+                   "%s: no weights: looked for " SINGLE " and " INDEX "; copy them here, or let "
+                   "rerankd pull ORG/NAME fetch the model",
+                   folder);
 }
 
 int rr_checkpoint_open(struct rr_checkpoint **out, const char *folder, struct rr_error *err)

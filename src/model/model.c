@@ -3,6 +3,7 @@
 #include "model/model.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -78,6 +79,12 @@ static int fail_without_config(const char *folder, const char *path, struct rr_e
     char name[NAME_MAX + 1] = "";
     struct dirent *e;
 
+    if (!dir && errno == ENOENT)
+        return rr_fail(err, RR_ENOENT,
+                       "%s: there is no such folder; expected a model folder in Hugging Face "
+                       "layout (config.json, tokenizer.json, model.safetensors) or a GGUF file; "
+                       "rerankd pull ORG/NAME fetches one from the hub",
+                       folder);
     while (dir && (e = readdir(dir))) {
         size_t len = strlen(e->d_name);
 
@@ -89,7 +96,8 @@ static int fail_without_config(const char *folder, const char *path, struct rr_e
                        name);
     return rr_fail(err, RR_ENOENT,
                    "%s: not found; expected a model folder in Hugging Face "
-                   "layout: config.json, tokenizer.json, model.safetensors",
+                   "layout: config.json, tokenizer.json, model.safetensors; rerankd pull ORG/NAME "
+                   "fetches one",
                    path);
 }
 
@@ -157,7 +165,7 @@ static void fill_info(struct rr_model *m)
     snprintf(i->weights_dtype, sizeof(i->weights_dtype), "%s", dtype_name(m->weights.dtypes));
     m->program.mixed = m->weights.dtypes & 1u << RR_I8;
     snprintf(i->dtype, sizeof(i->dtype), "%s",
-             m->program.mixed                                                    ? "int8"
+             m->program.mixed                                             ? "int8"
              : strcmp(rr_checkpoint_made_for(m->checkpoint), "bf16") == 0 ? "bf16"
                                                                           : "f32");
     i->layers = c->layers;

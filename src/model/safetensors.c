@@ -126,7 +126,7 @@ static int read_offsets(const struct parse *p, const char *name, const json_t *v
     if (at[1] > p->data_bytes)
         return rr_fail(p->err, RR_EFORMAT,
                        "%s: tensor %s: data end at byte %" PRIu64 ", but the file has %" PRIu64
-                       " bytes of data: it is cut off",
+                       " bytes of data: it is cut off; copy or fetch it again",
                        p->where, name, at[1], p->data_bytes);
     e->begin = at[0];
     e->end = at[1];

@@ -84,7 +84,7 @@ static int load_single(struct rr_keys *out, const char *option, const char *text
         if (*text)
             return rr_fail(err, RR_EFORMAT, "%s and %s-file: give one of them", option, option);
         rc = rr_file_read(&content, &len, path, MAX_SECRET, RR_MEM_SERVER, err);
-        if (rc) return rc;
+        if (rc) return rr_fail_prefix(err, "%s-file", option), rc;
         while (len && strchr("\r\n \t", content[len - 1])) len--;
         if (len == 0 || strcspn(content, "\r\n \t") < len)
             rc = rr_fail(err, RR_EFORMAT, "%s: expected one line with one key", path);

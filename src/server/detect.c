@@ -16,7 +16,8 @@ const struct rr_dialect *const rr_dialects[] = {
     &rr_dialect_jina,       &rr_dialect_vllm,    &rr_dialect_llamacpp, &rr_dialect_infinity,
     &rr_dialect_xinference, &rr_dialect_ollama,  &rr_dialect_voyage,   &rr_dialect_mixedbread,
     &rr_dialect_pinecone,   &rr_dialect_nim,     &rr_dialect_weaviate, &rr_dialect_dashscope,
-    &rr_dialect_score,      &rr_dialect_predict, &rr_dialect_vertex,   NULL,
+    &rr_dialect_score,      &rr_dialect_predict, &rr_dialect_vertex,   &rr_dialect_isaacus,
+    NULL,
 };
 
 /* APIs without a form of their own. */

@@ -119,6 +119,7 @@ extern const struct rr_dialect rr_dialect_ollama; /* a plug-in's /api/rerank */
 extern const struct rr_dialect rr_dialect_voyage;
 extern const struct rr_dialect rr_dialect_mixedbread;
 extern const struct rr_dialect rr_dialect_pinecone;
+extern const struct rr_dialect rr_dialect_isaacus;
 extern const struct rr_dialect rr_dialect_nim;
 extern const struct rr_dialect rr_dialect_weaviate;
 extern const struct rr_dialect rr_dialect_dashscope;

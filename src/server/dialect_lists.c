@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dialect_lists.c - the APIs that differ from each other in names only: Voyage, Mixedbread,
- * Pinecone, NIM, Weaviate, DashScope, and vLLM's /score.  Layer: server (L6).  Threads: pure.
+ * Pinecone, Isaacus, NIM, Weaviate, DashScope, and vLLM's /score.  Layer: server (L6).
+ * Threads: pure.
  *
  * Each is a row of words for the parser, one for the writer, and a few lines for its envelope. */
 #include <stdio.h>
@@ -11,7 +12,15 @@
 #include "server/extras.h"
 #include "server/fields.h"
 
-enum form { FORM_VOYAGE, FORM_MIXEDBREAD, FORM_PINECONE, FORM_NIM, FORM_WEAVIATE, FORM_DASHSCOPE };
+enum form {
+    FORM_VOYAGE,
+    FORM_MIXEDBREAD,
+    FORM_PINECONE,
+    FORM_ISAACUS,
+    FORM_NIM,
+    FORM_WEAVIATE,
+    FORM_DASHSCOPE
+};
 
 /* How a request names things. */
 static const struct words {
@@ -24,6 +33,7 @@ static const struct words {
     [FORM_VOYAGE] = { "documents", "top_k", "return_documents", false, true },
     [FORM_MIXEDBREAD] = { "input", "top_k", "return_input", false, true },
     [FORM_PINECONE] = { "documents", "top_n", "return_documents", true, true },
+    [FORM_ISAACUS] = { "texts", "top_n", "return_documents", false, false },
     [FORM_NIM] = { "passages", NULL, NULL, false, true },
     [FORM_WEAVIATE] = { "documents", NULL, NULL, true, true },
     [FORM_DASHSCOPE] = { "documents", "top_n", "return_documents", false, true },
@@ -180,6 +190,22 @@ static void render_pinecone(const struct rr_reply *r, struct rr_buf *out)
 }
 
 /* ---- NIM, Weaviate, DashScope ------------------------------------------------------------- */
+
+static int parse_isaacus(struct rr_fields *f)
+{
+    return parse_form(f, FORM_ISAACUS, f->root, "", f->root, "");
+}
+
+static void render_isaacus(const struct rr_reply *r, struct rr_buf *out)
+{
+    static const struct item_words w = { "index", "score", "document", AS_TEXT_OBJECT, false };
+
+    rr_buf_puts(out, "{\"results\":");
+    put_items(r, out, &w);
+    rr_buf_printf(out, ",\"usage\":{\"input_tokens\":%llu}",
+                  (unsigned long long)rr_reply_tokens(r));
+    put_end(r, out);
+}
 
 static int parse_nim(struct rr_fields *f)
 {
@@ -341,6 +367,7 @@ static void render_score(const struct rr_reply *r, struct rr_buf *out)
 LIST_DIALECT(voyage, rr_problem_union);
 LIST_DIALECT(mixedbread, rr_problem_union);
 LIST_DIALECT(pinecone, rr_problem_union);
+LIST_DIALECT(isaacus, rr_problem_union);
 LIST_DIALECT(nim, rr_problem_union);
 LIST_DIALECT(weaviate, rr_problem_union);
 LIST_DIALECT(dashscope, rr_problem_union);

@@ -48,6 +48,18 @@ static int add(struct rr_doors *d, int fd, enum rr_door kind, struct rr_error *e
     return RR_OK;
 }
 
+static const char *remedy(int reason)
+{
+    switch (reason) {
+    case EADDRINUSE: return "; another program uses it (try another --port; 0 takes a free one)";
+    case EADDRNOTAVAIL:
+        return "; this machine does not have that address (127.0.0.1: for this machine only, "
+               "0.0.0.0: all its addresses)";
+    case EACCES: return "; ports below 1024 are root's (try --port 8002)";
+    default: return "";
+    }
+}
+
 static int listen_at(struct rr_doors *d, const struct addrinfo *a, const char *host, uint32_t port,
                      enum rr_door kind, struct rr_error *err)
 {
@@ -63,8 +75,7 @@ static int listen_at(struct rr_doors *d, const struct addrinfo *a, const char *h
         reason = errno;
         close(fd);
         return rr_fail(err, RR_EIO, "cannot listen on %s port %u: %s%s", host, port,
-                       strerror(reason),
-                       reason == EADDRINUSE ? "; another program uses it (try --port 0)" : "");
+                       strerror(reason), remedy(reason));
     }
     return add(d, fd, kind, err);
 }
@@ -92,7 +103,11 @@ static int open_tcp(struct rr_doors *d, const char *host, uint32_t port, enum rr
     if (d->ports[kind]) port = d->ports[kind];
     snprintf(service, sizeof(service), "%u", port);
     rc = getaddrinfo(host, service, &hints, &list);
-    if (rc) return rr_fail(err, RR_EIO, "cannot listen on %s: %s", host, gai_strerror(rc));
+    if (rc)
+        return rr_fail(err, RR_EIO,
+                       "cannot listen on %s: %s; expected an address of this machine, such as "
+                       "127.0.0.1, or 0.0.0.0 for all",
+                       host, gai_strerror(rc));
     rc = RR_EIO;
     for (a = list; a && rc; a = a->ai_next) rc = listen_at(d, a, host, port, kind, err);
     freeaddrinfo(list);
@@ -262,6 +277,33 @@ int rr_doors_start(struct rr_doors *d, struct rr_error *err)
 uint32_t rr_doors_port(const struct rr_doors *d, enum rr_door door)
 {
     return d->ports[door];
+}
+
+static bool is_local(const struct sockaddr_storage *a)
+{
+    const struct sockaddr_in *v4 = (const void *)a;
+    const struct sockaddr_in6 *v6 = (const void *)a;
+
+    switch (a->ss_family) {
+    case AF_INET: return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    case AF_INET6: return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+    default: return true; /* a Unix socket, given by a supervisor */
+    }
+}
+
+bool rr_doors_open_to_others(const struct rr_doors *d)
+{
+    struct sockaddr_storage bound;
+    socklen_t len;
+    unsigned i;
+
+    for (i = 0; i < d->n; i++) {
+        len = sizeof(bound);
+        if (d->kinds[i] != RR_DOOR_MAIN) continue;
+        if (getsockname(d->fds[i], (struct sockaddr *)&bound, &len) == 0 && !is_local(&bound))
+            return true;
+    }
+    return false;
 }
 
 void rr_doors_shut(struct rr_doors *d)

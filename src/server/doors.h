@@ -29,6 +29,8 @@ RR_NODISCARD int rr_doors_open(struct rr_doors **out, const struct rr_doors_conf
                                struct rr_error *err);
 RR_NODISCARD int rr_doors_start(struct rr_doors *d, struct rr_error *err);
 uint32_t rr_doors_port(const struct rr_doors *d, enum rr_door door); /* 0: not open */
+/* Does a main address take connections from other machines? */
+bool rr_doors_open_to_others(const struct rr_doors *d);
 
 /* Stops accepting and closes the sockets; take is not running any more.  Twice is allowed. */
 void rr_doors_shut(struct rr_doors *d);

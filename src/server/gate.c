@@ -160,7 +160,9 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
     case RR_AUTH_YES: return 0;
     case RR_AUTH_MISSING:
         return unauthorized(s, x, problem, "a key is needed: Authorization: Bearer KEY");
-    case RR_AUTH_WRONG: return unauthorized(s, x, problem, "the key is not known");
+    case RR_AUTH_WRONG:
+        return unauthorized(s, x, problem,
+                            "the key is not known here: mistyped, or removed from the server");
     case RR_AUTH_NOT_FOR_IT:
         rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
         return rr_problem_set(problem, 403, "this key may not do that");
@@ -342,6 +344,15 @@ int rr_gate_open(struct rr_server *s, struct rr_error *err)
     if (!rc && strcmp(o->sandbox, "off") != 0)
         RR_SAY(&s->console, RR_DEBUG, SANDBOX, files ? "on" : "off", calls ? "on" : "off");
     return rc;
+}
+
+void rr_gate_warn(struct rr_server *s)
+{
+    const struct rr_gate *g = s->gate;
+
+    if (rr_auth_has_keys(g->auth) || g->allow.n || g->allow.unix_clients) return;
+    if (*s->settings->tls_client_ca || !rr_http_open_to_others(s->http)) return;
+    RR_SAY(&s->console, RR_WARN, OPEN_TO_ALL, rr_num(rr_http_port(s->http, RR_DOOR_MAIN)));
 }
 
 void rr_gate_close(struct rr_server *s)

@@ -129,6 +129,7 @@ RR_NODISCARD int rr_http_open(struct rr_http **out, const struct rr_http_config 
                               const struct rr_http_app *app, struct rr_error *err);
 RR_NODISCARD int rr_http_start(struct rr_http *h, struct rr_error *err);
 uint32_t rr_http_port(const struct rr_http *h, enum rr_door door); /* 0: not open, or Unix */
+bool rr_http_open_to_others(const struct rr_http *h); /* the main address, to other machines */
 unsigned rr_http_connections(const struct rr_http *h);
 unsigned rr_http_asleep(const struct rr_http *h); /* exchanges between RR_HTTP_WAIT and finish */
 

@@ -461,12 +461,11 @@ int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
     if (getrandom(&h->id_seed, sizeof(h->id_seed), GRND_NONBLOCK) != sizeof(h->id_seed))
         h->id_seed = rr_now_ns();
     rc = rr_doors_open(&h->doors, &doors, err);
-    if (rc) {
+    if (rc)
         rr_http_close(h);
-        return rc;
-    }
-    *out = h;
-    return RR_OK;
+    else
+        *out = h;
+    return rc;
 }
 
 /* Connections are counted before the library gets them, so its own limit must never be met. */
@@ -521,6 +520,11 @@ int rr_http_start(struct rr_http *h, struct rr_error *err)
 uint32_t rr_http_port(const struct rr_http *h, enum rr_door door)
 {
     return rr_doors_port(h->doors, door);
+}
+
+bool rr_http_open_to_others(const struct rr_http *h)
+{
+    return rr_doors_open_to_others(h->doors);
 }
 
 unsigned rr_http_connections(const struct rr_http *h)

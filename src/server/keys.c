@@ -215,6 +215,9 @@ int rr_keys_read(struct rr_keys *out, const char *path, struct rr_error *err)
 
     memset(out, 0, sizeof(*out));
     rc = rr_file_read(&text, &len, path, MAX_FILE, RR_MEM_SERVER, err);
+    if (rc == RR_ENOENT)
+        rr_fail(err, rc, "%.200s: not found; rerankd keys add NAME --api-keys-file %.200s makes it",
+                path, path);
     if (rc) return rc;
     rc = rr_keys_parse(out, text, len, path, err);
     rr_free(text);

@@ -24,7 +24,8 @@ static const char *const dialects[] = { "ragfab",     "tei",     "union",    "co
                                         "jina",       "vllm",    "llamacpp", "infinity",
                                         "xinference", "ollama",  "voyage",   "mixedbread",
                                         "pinecone",   "nim",     "weaviate", "dashscope",
-                                        "score",      "predict", "vertex",   "none" };
+                                        "score",      "predict", "vertex",   "isaacus",
+                                        "none" };
 static const char *const outcomes[] = { "ok", "error", "cancelled" };
 static const char *const stages[] = { "parse", "tokenize", "queue", "inference", "serialize" };
 static const char *const reasons[] = { "queue_full", "deadline",  "invalid", "too_large",

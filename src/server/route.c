@@ -51,6 +51,7 @@ static const struct rr_route routes[] = {
     RERANK("/predict", &rr_dialect_predict, false),
     RERANK("/score", &rr_dialect_score, false),
     RERANK("/v1/score", &rr_dialect_score, false),
+    RERANK("/v1/rerankings", &rr_dialect_isaacus, false),
     RERANK("/v1/ranking", &rr_dialect_nim, false),
     RERANK("/v3/rerank", &rr_dialect_union, false),
     RERANK("/api/rerank", &rr_dialect_ollama, false),
@@ -89,11 +90,17 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
         if (routes[i].methods & x->method) x->route = &routes[i];
     }
     if (x->route) return 0;
-    if (!methods) return rr_problem_set(problem, 404, "there is nothing at this path");
+    if (!methods)
+        return rr_problem_set(problem, 404,
+                              "there is nothing at this path; POST /rerank ranks, GET /docs lists "
+                              "the rest");
     set_allow(x, methods);
     if (x->method == RR_OPTIONS) {
         x->route = &options_route;
         return 0;
     }
-    return rr_problem_set(problem, 405, "this path does not take this method");
+    return rr_problem_set(problem, 405, "this path takes %s%s%s",
+                          methods & RR_POST ? "POST, with a JSON body" : "GET",
+                          methods & RR_GET && methods & RR_POST ? ", and GET" : "",
+                          methods & RR_POST ? "; GET /docs has examples" : "");
 }

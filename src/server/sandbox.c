@@ -210,6 +210,7 @@ static int make_rules(struct rules *r, const struct rr_settings *s)
     allow_folder_of(r, "/proc/self/exe", READ); /* plugins may lie beside the program */
     allow_settings(r, s);
     allow_list(r, s->sandbox_read);
+    if (rr_env("LD_LIBRARY_PATH")) allow_list(r, rr_env("LD_LIBRARY_PATH")); /* or there */
     if (rr_settings_config(s)) allow_folder_of(r, rr_settings_config(s), READ); /* for reloads */
     rr_settings_engine(s, &engine);
     allow_model(r, engine.model);

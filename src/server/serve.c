@@ -106,7 +106,7 @@ static void url_of(const struct rr_server *s, char *out, size_t cap, bool local)
 
 /* ---- the model ---------------------------------------------------------------------------- */
 
-static void say_model(struct rr_server *s, const struct rr_info *i)
+static void say_model(struct rr_server *s, const struct rr_info *i, const struct rr_host *host)
 {
     struct rr_console *c = &s->console;
 
@@ -115,6 +115,8 @@ static void say_model(struct rr_server *s, const struct rr_info *i)
            rr_num(i->max_length));
     RR_SAY(c, RR_INFO, DEVICE, i->device, i->device_name, i->isa, rr_num(i->threads),
            rr_num(i->prep_threads));
+    if (s->settings->threads > host->cpus_allowed && host->cpus_allowed)
+        RR_SAY(c, RR_WARN, MANY_THREADS, rr_num(s->settings->threads), rr_num(host->cpus_allowed));
 }
 
 /* One line to try the server with. */
@@ -148,13 +150,14 @@ static int become_ready(struct life *life, struct rr_error *err)
     rr_host_info(&host);
     rc = rr_plan_make(&plan, s->settings, rr_engine_info(engine), &host, &max_inflight, err);
     if (!rc) {
-        say_model(s, rr_engine_info(engine));
+        say_model(s, rr_engine_info(engine), &host);
         rr_plan_say(&s->console, &plan);
     }
     rr_models_give(s->models, engine);
     if (rc) return rc;
     atomic_store(&s->max_inflight, max_inflight);
     atomic_store(&s->phase, RR_PHASE_READY);
+    rr_gate_warn(s);
     url_of(s, url, sizeof(url), true);
     rr_notify_send(&life->notify, "READY=1\nSTATUS=serving at %s", url);
     RR_SAY(&s->console, RR_INFO, READY, rr_num1((double)(rr_now_ns() - s->started_ns) * 1e-9),
@@ -189,8 +192,7 @@ static int start(struct life *life, const struct rr_settings *settings, struct r
     if (*s->settings->listen_unix)
         RR_SAY(&s->console, RR_INFO, LISTENING, s->settings->listen_unix);
     if (*s->settings->admin_listen)
-        RR_SAY(&s->console, RR_INFO, LISTENING_ADMIN,
-               rr_num(rr_http_port(s->http, RR_DOOR_ADMIN)));
+        RR_SAY(&s->console, RR_INFO, LISTENING_ADMIN, rr_num(rr_http_port(s->http, RR_DOOR_ADMIN)));
     RR_SAY(&s->console, RR_INFO, LOADING, options.model);
     return rr_loader_start(s->loader, err);
 }

@@ -45,13 +45,14 @@ static void drop(struct loaded *l)
     memset(l, 0, sizeof(*l));
 }
 
-static int read_pem(gnutls_datum_t *out, const char *path, struct rr_error *err)
+static int read_pem(gnutls_datum_t *out, const char *setting, const char *path,
+                    struct rr_error *err)
 {
     char *data;
     size_t len;
     int rc = rr_file_read(&data, &len, path, MAX_FILE, RR_MEM_SERVER, err);
 
-    if (rc) return rc;
+    if (rc) return rr_fail_prefix(err, "%s", setting), rc;
     out->data = (unsigned char *)data;
     out->size = (unsigned)len;
     return RR_OK;
@@ -96,8 +97,10 @@ static int check_pair(const struct loaded *l, struct rr_error *err)
     int rc = copy_pair(l, &certs, &n, &key);
 
     if (rc < 0)
-        return rr_fail(err, RR_EFORMAT, "%s or %s: %s", tls.paths[CERT], tls.paths[KEY],
-                       gnutls_strerror(rc));
+        return rr_fail(err, RR_EFORMAT,
+                       "%s or %s: %s Expected a chain of certificates in PEM for tls-cert, the "
+                       "server's own first, and its private key in PEM for tls-key",
+                       tls.paths[CERT], tls.paths[KEY], gnutls_strerror(rc));
     rc = gnutls_privkey_sign_data(key, GNUTLS_DIG_SHA256, 0, &text, &signature);
     if (rc == 0) {
         gnutls_sign_algorithm_t how = gnutls_pk_to_sign(
@@ -111,8 +114,10 @@ static int check_pair(const struct loaded *l, struct rr_error *err)
     gnutls_free(certs);
     gnutls_privkey_deinit(key);
     if (rc < 0)
-        return rr_fail(err, RR_EFORMAT, "%s does not belong to %s: %s", tls.paths[KEY],
-                       tls.paths[CERT], gnutls_strerror(rc));
+        return rr_fail(err, RR_EFORMAT,
+                       "tls-key %s does not belong to tls-cert %s: expected the private key of the "
+                       "first certificate in that file",
+                       tls.paths[KEY], tls.paths[CERT]);
     return RR_OK;
 }
 
@@ -123,7 +128,7 @@ static int load_trust(struct loaded *l, struct rr_error *err)
     int rc, n;
 
     if (!*path) return RR_OK;
-    rc = read_pem(&pem, path, err);
+    rc = read_pem(&pem, "tls-client-ca", path, err);
     if (rc) return rc;
     n = gnutls_x509_trust_list_init(&l->trust, 0);
     if (n < 0) l->trust = NULL;
@@ -137,9 +142,9 @@ static int load_trust(struct loaded *l, struct rr_error *err)
 
 static int load(struct loaded *l, struct rr_error *err)
 {
-    int rc = read_pem(&l->cert, tls.paths[CERT], err);
+    int rc = read_pem(&l->cert, "tls-cert", tls.paths[CERT], err);
 
-    if (!rc) rc = read_pem(&l->key, tls.paths[KEY], err);
+    if (!rc) rc = read_pem(&l->key, "tls-key", tls.paths[KEY], err);
     if (!rc) rc = check_pair(l, err);
     if (!rc) rc = load_trust(l, err);
     if (rc) drop(l);

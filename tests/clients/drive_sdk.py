@@ -6,10 +6,11 @@ import cohere
 import httpx
 import huggingface_hub
 import litellm
+import openai
 import rerankers
 import voyageai
-from kit import (BEST, JOB, KEY, KEYS, MAIN, MODEL, QUERY, SCORES, SMALL, TEXTS, busy,
-                 busy_for_a_moment, drive, raises, ranked, texts_ranked)
+from kit import (BEST, ERRORS, JOB, KEY, KEYS, MAIN, MODEL, QUERY, SCORES, SMALL, TEXTS, busy,
+                 busy_for_a_moment, check_error, drive, errors, raises, ranked, texts_ranked)
 from rerankers.documents import Document
 from rerankers.models.api_rankers import APIRanker
 
@@ -68,6 +69,7 @@ def cohere_refused(status, error):
         e = raises(error, lambda: co(2, url).rerank(model=MODEL, query=QUERY, documents=TEXTS[:2],
                                                     request_options={"max_retries": 0}))
         assert e.status_code == status and "message" in e.body, e.body
+        check_error(e, status)
 
 
 def cohere_retries(status):
@@ -109,8 +111,8 @@ def voyage_errors():
         raises(e.ServiceUnavailableError, lambda: vo(url).rerank(QUERY, TEXTS[:2], model=MODEL))
 
 
-def voyage_retries():
-    with busy_for_a_moment(429) as url:
+def voyage_retries(status):
+    with busy_for_a_moment(status) as url:
         ranked(pairs(vo(url, max_retries=5).rerank(QUERY, TEXTS, model=MODEL).results))
 
 
@@ -130,6 +132,13 @@ def reranker_factory():
     texts_ranked([(x.text, x.score) for x in r.rank(QUERY, TEXTS).results])
 
 
+def api_ranker_errors():
+    """It looks at no status: what is not a ranking has to make it fail."""
+    def call(url, key, texts):
+        return APIRanker(MODEL, key, "cohere", url=url + "/v1/rerank").rank(QUERY, texts)
+    errors(call)
+
+
 # ---- litellm ------------------------------------------------------------------------------------
 
 def lite(model, base, **more):
@@ -147,17 +156,43 @@ def litellm_ranks(model, base):
     return go
 
 
+def litellm_call(url, key, texts):
+    r = litellm.rerank(model="cohere/m", query=QUERY, documents=texts, api_base=url, api_key=key,
+                       max_retries=0)
+    return [x["index"] for x in r.results]
+
+
 def litellm_errors():
-    def call(url, documents, key="any"):
-        return lambda: litellm.rerank(model="cohere/m", query=QUERY, documents=documents,
-                                      api_base=url, api_key=key, max_retries=0)
-    raises(litellm.AuthenticationError, call(KEYS, TEXTS, "wrong"))
-    call(KEYS, TEXTS, KEY)()
-    raises(Exception, call(SMALL, TEXTS[:3]), "2")
-    with busy(429) as (url, _):
-        raises(litellm.RateLimitError, call(url, TEXTS[:2]))
-    with busy(503) as (url, _):
-        raises(litellm.ServiceUnavailableError, call(url, TEXTS[:2]))
+    errors(litellm_call, {401: litellm.AuthenticationError, 413: Exception, 422: Exception,
+                          429: litellm.RateLimitError, 503: litellm.ServiceUnavailableError})
+    raises(Exception, lambda: litellm_call(SMALL, "any", TEXTS[:3]), "2")
+
+
+# ---- openai: no call of its own, but its client posts anything -----------------------------------
+
+def openai_call(url, key, texts, path="/v1", **options):
+    client = openai.OpenAI(base_url=url + path, api_key=key, **options)
+    r = client.post("/rerank", body={"model": MODEL, "query": QUERY, "documents": texts},
+                    cast_to=object)
+    return [(x["index"], x["relevance_score"]) for x in r["results"]]
+
+
+def openai_errors():
+    errors(lambda *given: openai_call(*given, max_retries=0), {
+        401: openai.AuthenticationError, 413: openai.APIStatusError,
+        422: openai.UnprocessableEntityError, 429: openai.RateLimitError,
+        503: openai.InternalServerError})
+    e = raises(openai.UnprocessableEntityError, lambda: openai_call(SMALL, "any", TEXTS[:3]), "2")
+    assert e.request_id and "documents" in str(e.body), (e.request_id, e.body)
+    # In vLLM's form the error is an object, as OpenAI's own is.
+    e = raises(openai.UnprocessableEntityError,
+               lambda: openai_call(SMALL, "any", TEXTS[:3], "/vllm/v1"), "2")
+    assert "documents" in e.message and (e.code, e.param) == ("422", "documents"), vars(e)
+
+
+def openai_retries(status):
+    with busy_for_a_moment(status) as url:
+        ranked(openai_call(url, "any", TEXTS, max_retries=5))
 
 
 # ---- huggingface_hub ----------------------------------------------------------------------------
@@ -174,11 +209,10 @@ def hub_classifies():
 
 
 def hub_errors():
-    def client(url):
-        return huggingface_hub.InferenceClient(model=url + "/predict", token="wrong")
-    e = raises(huggingface_hub.errors.HfHubHTTPError, lambda: client(KEYS).text_classification(
-        [{"text": QUERY, "text_pair": "a"}]))
-    assert e.response.status_code == 401, e
+    def call(url, key, texts):
+        client = huggingface_hub.InferenceClient(model=url + "/predict", token=key)
+        return client.text_classification([{"text": QUERY, "text_pair": t} for t in texts])
+    errors(call, huggingface_hub.errors.HfHubHTTPError)
 
 
 # ---- ragfab's web-api, as it calls its reranker ---------------------------------------------------
@@ -263,7 +297,8 @@ def main():
         ("Voyage", "voyageai", "Client.rerank", voyage_ranks),
         ("Voyage", "voyageai", "AsyncClient.rerank", voyage_async),
         ("Voyage", "voyageai", "errors 400, 401, 413, 422, 429, 503", voyage_errors),
-        ("Voyage", "voyageai", "tries again after 429", voyage_retries),
+        ("Voyage", "voyageai", "tries again after 429", lambda: voyage_retries(429)),
+        ("Voyage", "voyageai", "tries again after 503", lambda: voyage_retries(503)),
         ("rerankers", "rerankers", "APIRanker, text-embeddings-inference",
          api_ranker("text-embeddings-inference", "/rerank")),
         ("rerankers", "rerankers", "APIRanker, cohere", api_ranker("cohere", "/v1/rerank")),
@@ -272,17 +307,23 @@ def main():
         ("rerankers", "rerankers", "APIRanker, mixedbread.ai",
          api_ranker("mixedbread.ai", "/v1/reranking")),
         ("rerankers", "rerankers", "APIRanker, pinecone", api_ranker("pinecone", "/rerank")),
+        ("rerankers", "rerankers", "APIRanker, isaacus", api_ranker("isaacus", "/v1/rerankings")),
         ("rerankers", "rerankers", "Reranker(\"cohere\")", reranker_factory),
+        ("rerankers", "rerankers", ERRORS, api_ranker_errors),
         ("LiteLLM", "litellm", "rerank, cohere", litellm_ranks("cohere/m", MAIN)),
         ("LiteLLM", "litellm", "rerank, jina_ai", litellm_ranks("jina_ai/m", MAIN)),
         ("LiteLLM", "litellm", "rerank, huggingface", litellm_ranks("huggingface/m", MAIN)),
         ("LiteLLM", "litellm", "rerank, hosted_vllm", litellm_ranks("hosted_vllm/m", MAIN)),
         ("LiteLLM", "litellm", "rerank, infinity", litellm_ranks("infinity/m", MAIN + "/infinity")),
         ("LiteLLM", "litellm", "rerank, voyage", litellm_ranks("voyage/m", MAIN)),
-        ("LiteLLM", "litellm", "errors 401, 422, 429, 503", litellm_errors),
+        ("LiteLLM", "litellm", ERRORS, litellm_errors),
+        ("OpenAI", "openai", "post to /rerank", lambda: ranked(openai_call(MAIN, "any", TEXTS))),
+        ("OpenAI", "openai", ERRORS, openai_errors),
+        ("OpenAI", "openai", "tries again after 429", lambda: openai_retries(429)),
+        ("OpenAI", "openai", "tries again after 503", lambda: openai_retries(503)),
         ("Hugging Face Hub", "huggingface_hub", "InferenceClient.text_classification, pairs",
          hub_classifies),
-        ("Hugging Face Hub", "huggingface_hub", "error 401", hub_errors),
+        ("Hugging Face Hub", "huggingface_hub", ERRORS, hub_errors),
         ("ragfab web-api", "httpx", "its request, 60 s, seven fields", ragfab_ranks),
         ("ragfab web-api", "httpx", "errors 400, 401, 413, 422, 429, 503", ragfab_errors),
         ("Model Context Protocol", "mcp", "session with rerankd mcp", mcp_session),

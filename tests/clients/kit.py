@@ -98,6 +98,61 @@ def busy_for_a_moment(status):
         timer.cancel()
 
 
+STATUSES = (401, 413, 422, 429, 503)
+
+
+def found_in(e, *names):
+    """The first of these attributes that the exception, or what it carries or came from, has."""
+    seen = []
+    while e is not None and len(seen) < 8:
+        seen += [e, getattr(e, "response", None)]
+        e = e.__cause__ or e.__context__
+    return next((getattr(x, n) for x in seen for n in names if getattr(x, n, None) is not None), None)
+
+
+def check_error(e, status):
+    """Where an exception tells status and headers, they are the server's."""
+    told = found_in(e, "status_code", "http_status", "status")
+    assert not isinstance(told, int) or told == status, (status, told, repr(e))
+    headers = found_in(e, "headers")
+    if status in (429, 503) and headers:
+        after = next((v for k, v in dict(headers).items() if k.lower() == "retry-after"), None)
+        assert after is not None and int(after) >= 1, (status, headers)
+
+
+def refused(call, status, expected):
+    """One call(url, key, texts) that the server refuses with this status."""
+    with contextlib.ExitStack() as stack:
+        if status in (429, 503):
+            url, _ = stack.enter_context(busy(status))
+            given = url, "any", TEXTS[:2]
+        else:
+            given = {401: (KEYS, "wrong", TEXTS), 413: (SMALL, "any", ["x" * 3000]),
+                     422: (SMALL, "any", TEXTS[:3])}[status]
+        try:
+            value = call(*given)
+        except expected as e:
+            check_error(e, status)
+            return
+    raise AssertionError("status %d gave no exception but %r" % (status, value))
+
+
+def errors(call, expected=Exception):
+    """call(url, key, texts) fails with expected, a class or one for each status, and works with the
+    right key.  Clients that wait before they try again do not wait long here."""
+    sleep = time.sleep
+    time.sleep = lambda seconds: sleep(min(seconds, 0.1))
+    try:
+        for status in STATUSES:
+            refused(call, status, expected[status] if isinstance(expected, dict) else expected)
+        call(KEYS, KEY, TEXTS)
+    finally:
+        time.sleep = sleep
+
+
+ERRORS = "errors " + ", ".join(map(str, STATUSES))
+
+
 def drive(calls):
     """calls: [(client, package, call, function)]."""
     for client, package, call, function in calls:

@@ -60,6 +60,7 @@ OUTRO = """
 | Jina in LangChain | no setting: the module's `JINA_API_URL` |
 | Infinity | base URL `http://HOST:8002/infinity`, which gives `document` in Infinity's form |
 | text-embeddings-inference in Haystack, LlamaIndex | URL `http://HOST:8002` |
+| OpenAI's client | `base_url="http://HOST:8002/vllm/v1"`, `client.post("/rerank", ...)`: errors in OpenAI's form |
 | LiteLLM | `api_base="http://HOST:8002"`; for its provider `infinity` `http://HOST:8002/infinity` |
 | rerankers `APIRanker` | the full URL, `http://HOST:8002/rerank` or `/v1/rerank` |
 | Hugging Face `InferenceClient` | `model="http://HOST:8002/predict"`, pairs as inputs |
@@ -67,8 +68,8 @@ OUTRO = """
 
 Any key will do unless the server has keys; any model name will do.
 
-Clients that need npm or a hosted page (Dify, RAGFlow, Open WebUI, Weaviate, LightRAG, LangChain JS, the
-Vercel AI SDK and others) are checked as recorded requests, read as those clients read them:
+Clients that need npm or a hosted page (Dify, RAGFlow, Open WebUI, Weaviate, n8n, FastGPT, MaxKB, LightRAG,
+LangChain JS, the Vercel AI SDK and others) are checked as recorded requests, read as those clients read them:
 `tests/e2e/server_clients.py`, part of `make test`.
 """
 

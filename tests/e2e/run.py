@@ -19,6 +19,7 @@ import cli_eval
 import cli_formats
 import cli_healthcheck
 import cli_mcp
+import cli_mistakes
 import cli_pull
 import cli_score
 import server_bad_input
@@ -36,7 +37,7 @@ import test_cli
 from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor, cli_mcp,
-                              cli_bench, cli_eval, cli_formats, cli_pull)] + [
+                              cli_bench, cli_eval, cli_formats, cli_pull, cli_mistakes)] + [
     ("serve", m) for m in (
         server_dialects, server_clients, server_extras, server_bad_input, server_framing,
         server_connections, server_slow, server_gate, server_life, server_ops)]

@@ -87,6 +87,11 @@ def mixedbread(status, r):
     return [(x["index"], x["score"]) for x in r["data"]]
 
 
+def isaacus(status, r):
+    assert status == 200 and r["usage"]["input_tokens"] > 0, r
+    return [(x["index"], x["score"]) for x in r["results"]]
+
+
 def pinecone(status, r):
     assert all(x["document"]["text"] == TEXTS[x["index"]] for x in r["data"])
     return [(x["index"], x["score"]) for x in r["data"]]
@@ -212,10 +217,17 @@ CLIENTS = [
     ("rerankers, Pinecone", "/rerank", {**Q, **M, "documents": OBJECTS, "top_n": N},
      [("X-Pinecone-API-Version", "2024-10"), ("Api-Key", "x")], pinecone, N),
     ("Pinecone pinned", "/pinecone/rerank", {**Q, "documents": OBJECTS}, [], pinecone, N),
+    ("rerankers, Isaacus", "/v1/rerankings", {**Q, **M, "texts": TEXTS, "top_n": N,
+                                              "return_documents": True}, [], isaacus, N),
+    ("Isaacus pinned", "/isaacus/rerank", {**Q, "texts": TEXTS, "top_n": 2}, [], isaacus, 2),
     ("Voyage Python", "/v1/rerank", {**D, **M, "top_k": None, "truncation": True}, [], voyage, N),
     ("Voyage JS", "/v1/rerank", {**D, **M, "topK": 1, "top_k": 1, "return_documents": False}, [],
      voyage, 1),
     ("LightRAG", "/rerank", {**D, **M, "top_n": 2}, [], results, 2),
+    ("n8n, Cohere's node", "/v2/rerank", {**D, **M, "top_n": 3}, [("Authorization", "Bearer x")],
+     results, 3),
+    ("FastGPT", "/v1/rerank", {**M, **D}, [("Authorization", "Bearer x")], all_back, N),
+    ("MaxKB, vLLM", "/v1/rerank", {**D, **M, "top_n": 3}, [], results_text_needed, 3),
     ("Weaviate", "/rerank", {**D, "property": ""}, [], weaviate, N),
     ("vLLM", "/vllm/v1/rerank", {**D, **M, "top_n": 0, "max_tokens_per_query": 0}, [], vllm, N),
     ("vLLM score, one against many", "/score", {**M, "text_1": QUERY, "text_2": TEXTS}, [],
