@@ -11,6 +11,7 @@
 #include "base/attr.h"
 #include "check.h"
 #include "cpu/weights.h"
+#include "cpu/weights_levels.h"
 
 #define GELU_ERROR 1.2e-4 /* of GELU in linear_i8, kern.h */
 
@@ -361,6 +362,7 @@ static void check_weights(struct check *c)
         bool outlier = check_random(c, 2), limited = wtop < RR_I8_WFREE;
         float *w = check_alloc(k * sizeof(float), false), max = 0, scale, fit;
         int8_t *q = check_alloc(k, false), *plain = check_alloc(k, false);
+        int8_t *other = check_alloc(k, false);
         double error, simple;
 
         check_fill(c, w, k, (float[]){ 1e-20f, 0.02f, 1.0f, 1e5f }[check_random(c, 4)]);
@@ -368,7 +370,9 @@ static void check_weights(struct check *c)
         for (uint32_t j = 0; j < k; j++) max = fmaxf(max, fabsf(w[j]));
         fit = max / (limited ? 32 : 127); /* 4 x 32 <= 129 */
         for (uint32_t j = 0; j < k; j++) plain[j] = (int8_t)lrintf(w[j] / fit);
-        scale = rr_weights_quantize_row(q, w, k, wtop);
+        scale = rr_weights_quantize_row_plain(other, w, k, wtop);
+        check_case(c, scale == rr_weights_quantize_row(q, w, k, wtop) && !memcmp(q, other, k),
+                   "k %u wtop %u: other bits with wider vectors", k, wtop);
         check_case(c, weight_excess(q, k, wtop) <= 127, "k %u wtop %u: weight %d", k, wtop,
                    weight_excess(q, k, wtop));
         error = squared_error(w, q, scale, k);
