@@ -87,6 +87,8 @@ endif
 # Kernels: rounding must not depend on what the compiler contracts, so fused multiply-adds are
 # written, never inferred.  One instruction set per file, named by the file.
 KERNEL_FLAGS := $(if $(SAN),-O1,-O3) -fno-math-errno -ffp-contract=off
+# A clamp may become two vector instructions only where nobody looks at exception flags; same bits.
+SELECT_FLAGS := -fno-trapping-math
 # An emulated instruction set is thousands of loops inlined into one function: a sanitizer there
 # costs minutes of compilation and finds what it finds in the native levels.
 EMUL_FLAGS := $(if $(SAN),-O1 -fno-sanitize=all,-O2) -fno-math-errno -ffp-contract=off \
@@ -102,7 +104,8 @@ isa_flags = $(strip \
     $(if $(findstring i8mm,$1),-march=armv8.6-a))
 file_flags = $(if $(filter tests/%,$1),-Itests) \
     $(if $(filter tests/kern/emul/%,$1),$(EMUL_FLAGS) -Itests/kern/emul) \
-    $(if $(filter src/cpu/% src/quant/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1)))
+    $(if $(filter src/cpu/% src/quant/%,$1),$(KERNEL_FLAGS) $(call isa_flags,$(notdir $1))) \
+    $(if $(findstring /weights,$1),$(SELECT_FLAGS))
 
 # ---- sources ------------------------------------------------------------------------------------
 

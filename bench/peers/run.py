@@ -4,12 +4,14 @@
 
     make bench-peers                                    everything, full size; hours on two cores
     make bench-peers PEERS="--layers 4"                 four layers, scaled to 24 in the table
+    make bench-peers PEERS="--seconds 1500"             begins no row after 25 minutes; goes on next time
     bench/peers/run.py --rows 1 --engines torch-f32     one row more, then the table
 
 A row is one engine at one shape.  rerankd and the engine, each in a process of its own, score in
 turns; what is reported is the median over the turns of the ratio of two neighbouring calls, so that
 a change of the machine's speed hits both.  Peers get token ids, rerankd gets texts and tokenizes them.
-Peers pad a list to its longest pair.  int8 of rerankd is compared with every engine, f32 with f32.
+Peers pad a list to its longest pair.  int8 of rerankd is compared with every engine, bf16 with bf16
+and f32 with f32.
 
 Rows are kept in DIR/results.jsonl and not measured again: --again forgets those that are asked for.
 """
@@ -89,8 +91,13 @@ class Peer(Child):
         return float(self.ask(shape))
 
 
+def ours_beside(engine):
+    """int8 beside every engine, and the precision that the engine computes in."""
+    return ["int8"] + [d for d in ("bf16", "f32") if engine.endswith("-" + d) and "int8" not in engine]
+
+
 def measure(args, engine, shape, cpus, log):
-    dtypes = ["int8", "f32"] if engine.endswith("f32") else ["int8"]
+    dtypes = ours_beside(engine)
     sides, times = {}, {}
     try:
         for dtype in dtypes:
@@ -153,11 +160,12 @@ def table(rows, args):
     note = "" if scale == 1 else ", %d layers, times x %g" % (args.layers, scale)
     print("\n%s, %d threads%s; median of %d turns; ratio: their time / ours\n"
           % (processor(), args.threads, note, args.turns))
-    print("| engine | shape | their ms | our int8 ms | ratio | our f32 ms | ratio | commit |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| engine | shape | their ms | our int8 ms | ratio | our bf16 ms | ratio | our f32 ms | ratio "
+          "| commit |")
+    print("|" + " --- |" * 10)
     for r in rows:
         cells = ["%s (%s)" % (r["engine"], r["version"]), r["shape"], "%.0f" % (r["peer_ms"] * scale)]
-        for dtype in ("int8", "f32"):
+        for dtype in ("int8", "bf16", "f32"):
             known = dtype + "_ms" in r
             cells.append("%.0f" % (r[dtype + "_ms"] * scale) if known else "")
             cells.append("%.2f" % r[dtype + "_ratio"] if known else "")

@@ -165,6 +165,7 @@ int rr_cpu_relative_fill(struct rr_cpu_step *s, const struct rr_kern *kern,
 struct head { /* what the blocks of one head share */
     const struct rr_loaded *l;
     const struct rr_cpu_step *s;
+    rr_attention_f32_fn *attend;
     struct rr_attention_f32 a; /* of the whole sequence; q and y of query row 0 */
     uint32_t number;
     float *bias, *by_query, *by_key; /* scratch */
@@ -241,7 +242,7 @@ static void attend_block(const struct head *h, uint32_t row0, uint32_t row1, uin
         }
         if (op->relative.on) add_relative(h, bias, i - row0, i, key0, key1);
     }
-    h->l->device->kern->attention_f32(&a);
+    h->attend(&a);
 }
 
 /* Rows of dst are sequences: the query is the first or the last token. */
@@ -256,7 +257,7 @@ static void attend_rows(struct head *h, const struct rr_cpu_share *share, uint32
     }
     if (!is_masked(h->s)) {
         h->a.n_q = row1 - row0;
-        h->l->device->kern->attention_f32(&h->a);
+        h->attend(&h->a);
         return;
     }
     if (op->relative.on && op->relative.position_content)
@@ -267,6 +268,16 @@ static void attend_rows(struct head *h, const struct rr_cpu_share *share, uint32
         attend_block(h, row0, end, base);
         row0 = end;
     }
+}
+
+/* In bf16 where linear layers are narrow, too, and the level can; like those, what sees one row per
+ * sequence stays in f32. */
+static rr_attention_f32_fn *choose_kernel(const struct rr_loaded *l, const struct rr_cpu_step *s)
+{
+    const struct rr_kern *kern = l->device->kern;
+    bool narrow = l->device->packing != RR_CPU_PACK_F32 && s->rows == RR_ROWS_TOKENS;
+
+    return narrow && kern->attention_bf16 ? kern->attention_bf16 : kern->attention_f32;
 }
 
 void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
@@ -280,7 +291,9 @@ void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
     const float *kv = rr_cpu_at(f, &place[RR_CPU_EXTRA], rr_cpu_first_row(f, sequence));
     const float *q = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0) + op->q_col;
     float *y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0);
-    struct head h = { .l = l, .s = s, .span = padded_span(op, l->device->kern) };
+    struct head h = {
+        .l = l, .s = s, .attend = choose_kernel(l, s), .span = padded_span(op, l->device->kern)
+    };
 
     h.a = (struct rr_attention_f32){
         .ldy = place[RR_CPU_DST].ld,

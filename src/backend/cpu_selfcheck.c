@@ -19,6 +19,8 @@ enum {
 };
 
 #define TOLERANCE 1e-4f /* of values near 1: far above rounding, far below a wrong lane */
+#define GELU_TOLERANCE 2e-4f /* int8: its GELU is that of 8-bit results, kern.h */
+#define TIE_TOLERANCE 5e-4f /* where one of KV weights near a tie may be rounded the other way */
 
 struct data { /* what both levels compute from */
     float x[M * K], w[N * K], bias[N], residual[M * N], gamma[K], beta[K];
@@ -28,7 +30,7 @@ struct data { /* what both levels compute from */
 
 struct results {
     float linear[4][M * N]; /* of each activation */
-    float attention[KV * HEADS * DIM];
+    float attention[KV * HEADS * DIM], attention_bf16[KV * HEADS * DIM];
     float norm[M * K], rms[M * K];
     float rows[2][K];
     float glu[4][M * K]; /* of each activation that gates */
@@ -95,18 +97,18 @@ static void compute_linear(const struct rr_kern *kern, const struct data *d, str
     }
 }
 
-static void compute_attention(const struct rr_kern *kern, const struct data *d, struct room *room,
-                              struct results *r)
+static void compute_attention(rr_attention_f32_fn *attend, const struct data *d, struct room *room,
+                              float *y)
 {
     for (uint32_t h = 0; h < HEADS; h++) {
-        struct rr_attention_f32 a = { .y = r->attention + h * DIM, .q = d->qkv + h * DIM,
+        struct rr_attention_f32 a = { .y = y + h * DIM, .q = d->qkv + h * DIM,
                                       .k = d->qkv + (HEADS + h) * DIM,
                                       .v = d->qkv + (2 * HEADS + h) * DIM, .ldy = HEADS * DIM,
                                       .ldq = 3 * HEADS * DIM, .ldk = 3 * HEADS * DIM,
                                       .ldv = 3 * HEADS * DIM, .n_q = KV, .n_kv = KV,
                                       .head_dim = DIM, .scale = 0.5f, .scratch = room->scratch };
 
-        kern->attention_f32(&a);
+        attend(&a);
     }
 }
 
@@ -202,7 +204,8 @@ static bool compute(const struct rr_kern *kern, const struct rr_kern *like, cons
     if (!room) return false;
     memcpy(room->bias, d->bias, sizeof(d->bias));
     compute_linear(kern, d, room, r);
-    compute_attention(kern, d, room, r);
+    compute_attention(kern->attention_f32, d, room, r->attention);
+    if (like->attention_bf16) compute_attention(kern->attention_bf16, d, room, r->attention_bf16);
     compute_rows(kern, d, r);
     compute_int8(kern, like, d, room, r);
     compute_int8_norm(kern, d, room, r);
@@ -211,11 +214,16 @@ static bool compute(const struct rr_kern *kern, const struct rr_kern *like, cons
     return true;
 }
 
-static bool close_to(const float *a, const float *b, size_t n)
+static bool within(const float *a, const float *b, size_t n, float tolerance)
 {
     for (size_t i = 0; i < n; i++)
-        if (!(fabsf(a[i] - b[i]) <= TOLERANCE * (1.0f + fabsf(b[i])))) return false; /* NaN too */
+        if (!(fabsf(a[i] - b[i]) <= tolerance * (1.0f + fabsf(b[i])))) return false; /* NaN too */
     return true;
+}
+
+static bool close_to(const float *a, const float *b, size_t n)
+{
+    return within(a, b, n, TOLERANCE);
 }
 
 /* NULL: agrees.  Otherwise the name of the kernel that does not. */
@@ -223,13 +231,15 @@ static const char *differing(const struct results *a, const struct results *b)
 {
     if (!close_to(a->linear[0], b->linear[0], RR_COUNT(a->linear) * M * N)) return "linear";
     if (!close_to(a->attention, b->attention, RR_COUNT(a->attention))) return "attention";
+    if (!within(a->attention_bf16, b->attention_bf16, RR_COUNT(a->attention_bf16), TIE_TOLERANCE))
+        return "attention bf16";
     if (!close_to(a->norm, b->norm, RR_COUNT(a->norm))) return "layernorm";
     if (!close_to(a->rms, b->rms, RR_COUNT(a->rms))) return "rmsnorm";
     if (!close_to(a->glu[0], b->glu[0], RR_COUNT(a->glu) * M * K)) return "glu";
     if (!close_to(a->rotary, b->rotary, RR_COUNT(a->rotary))) return "rotary";
     if (!close_to(a->rows[0], b->rows[0], RR_COUNT(a->rows) * K)) return "convert";
     if (memcmp(a->int8[RR_ACT_NONE], b->int8[RR_ACT_NONE], sizeof(a->int8[0])) || /* exact */
-        !close_to(a->int8[0], b->int8[0], RR_COUNT(a->int8) * M * N))
+        !within(a->int8[0], b->int8[0], RR_COUNT(a->int8) * M * N, GELU_TOLERANCE))
         return "linear int8";
     if (!a->int8_norm) return "layernorm int8";
     if (!close_to(a->bf16[0], b->bf16[0], RR_COUNT(a->bf16) * M * N)) return "linear bf16";
@@ -240,7 +250,7 @@ int rr_cpu_self_check(const char **wrong, const struct rr_kern *level, const str
                       struct rr_error *err)
 {
     struct data *d = rr_alloc(RR_MEM_WORKSPACE, 1, sizeof(*d));
-    struct results *r = rr_alloc(RR_MEM_WORKSPACE, 2, sizeof(*r));
+    struct results *r = rr_calloc(RR_MEM_WORKSPACE, 2, sizeof(*r)); /* a level may lack some */
     int rc = RR_OK;
 
     *wrong = NULL;

@@ -90,6 +90,15 @@ static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint
     }
 }
 
+/* y = factor s, n <= NR of each. */
+RR_INLINE void store_scaled(float *y, const float *s, float factor, uint32_t n)
+{
+    uint32_t c = 0;
+
+    for (; c + VW <= n; c += VW) v_store(y + c, v_mul(v_load(s + c), v_set(factor)));
+    if (c < n) v_store_n(y + c, v_mul(v_load(s + c), v_set(factor)), n - c);
+}
+
 /* y = inv s V for rows queries. */
 static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint32_t row,
                      uint32_t rows, const float *s, uint32_t padded, const float *inv)
@@ -99,19 +108,12 @@ static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint
 
     for (uint32_t d = 0; d < a->head_dim; d += NR) {
         const float *after = t.b + (size_t)NR * a->n_kv;
-        uint32_t end = RR_MIN(d + NR, a->head_dim);
 
         tiles_f32(t, rows, after);
         t.b = after;
-        for (uint32_t i = 0; i < rows; i++) {
-            float *y = a->y + (row + i) * a->ldy;
-            uint32_t c = d;
-
-            for (; c + VW <= end; c += VW)
-                v_store(y + c, v_mul(v_load(acc + i * NR + (c - d)), v_set(inv[i])));
-            if (c < end)
-                v_store_n(y + c, v_mul(v_load(acc + i * NR + (c - d)), v_set(inv[i])), end - c);
-        }
+        for (uint32_t i = 0; i < rows; i++)
+            store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],
+                         RR_MIN(a->head_dim - d, (uint32_t)NR));
     }
 }
 

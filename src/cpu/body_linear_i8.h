@@ -105,6 +105,12 @@ RR_INLINE v finish_sums(const struct rr_linear_i8 *a, const int32_t *acc, uint32
     return v_fma(v_fma(v_from_i32(vi_load(acc)), scale, v_mul(offset, sum)), w, bias);
 }
 
+/* What follows GELU is rounded to 8 bits again: it need not be exact. */
+RR_INLINE v activate_i8(v a, enum rr_act act)
+{
+    return act == RR_ACT_GELU ? v_gelu_i8(a) : activate(a, act);
+}
+
 /* Rows of finished sums become rows of y, columns from o on. */
 RR_INLINE void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
                          uint32_t rows, uint32_t o, enum rr_act act)
@@ -117,13 +123,13 @@ RR_INLINE void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint3
         uint32_t c = o;
 
         for (; c + VW <= end; c += VW) {
-            v s = activate(finish_sums(a, acc + (c - o), i, c, VW), act);
+            v s = activate_i8(finish_sums(a, acc + (c - o), i, c, VW), act);
 
             if (res) s = v_add(s, v_load(res + c));
             v_store(y + c, s);
         }
         if (c < end) {
-            v s = activate(finish_sums(a, acc + (c - o), i, c, end - c), act);
+            v s = activate_i8(finish_sums(a, acc + (c - o), i, c, end - c), act);
 
             if (res) s = v_add(s, v_load_n(res + c, end - c));
             v_store_n(y + c, s, end - c);

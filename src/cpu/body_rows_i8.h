@@ -75,19 +75,22 @@ static void layernorm_i8(const struct rr_layernorm_i8 *a)
 }
 
 /* To nearest even in integers, which compilers turn into vectors; NaN stays NaN. */
+RR_INLINE uint32_t to_bf16(float x)
+{
+    uint32_t bits, up;
+
+    memcpy(&bits, &x, 4);
+    up = bits + 0x7FFF + (bits >> 16 & 1);
+    return ((bits & 0x7FFFFFFF) > 0x7F800000 ? bits | 0x400000 : up) >> 16;
+}
+
 static void round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m, uint32_t k)
 {
     for (uint32_t i = 0; i < m; i++) {
         const float *in = x + i * ldx;
         uint16_t *out = y + i * ldy;
 
-        for (uint32_t j = 0; j < k; j++) {
-            uint32_t bits, up;
-
-            memcpy(&bits, &in[j], 4);
-            up = bits + 0x7FFF + (bits >> 16 & 1);
-            out[j] = (uint16_t)(((bits & 0x7FFFFFFF) > 0x7F800000 ? bits | 0x400000 : up) >> 16);
-        }
+        for (uint32_t j = 0; j < k; j++) out[j] = (uint16_t)to_bf16(in[j]);
         if (k % 2) out[k] = 0;
     }
 }

@@ -10,6 +10,13 @@
 #include "cpu/body_linear_i8.h"
 #include "cpu/body_rows_rotary.h"
 
+#if defined(BF16_DOT) || defined(BF16_OWN_TILES)
+#include "cpu/body_attention_bf16.h"
+#define ATTENTION_BF16 attention_bf16
+#else
+#define ATTENTION_BF16 NULL
+#endif
+
 #define LEVEL(symbol, level_name, level_needs)                                                     \
     extern const struct rr_kern symbol;                                                            \
     const struct rr_kern symbol = {                                                                \
@@ -36,6 +43,7 @@
         .bf16_x = BF16_X,                                                                          \
         .round_bf16 = round_bf16,                                                                  \
         .linear_bf16 = linear_bf16,                                                                \
+        .attention_bf16 = ATTENTION_BF16,                                                          \
     }
 
 #endif

@@ -59,12 +59,13 @@ struct rr_attention_f32 {
 };
 typedef void rr_attention_f32_fn(const struct rr_attention_f32 *a);
 
-/* Floats of scratch that any level's attention_f32 may use. */
+/* Floats of scratch that any level's attention may use. */
 static inline size_t rr_attention_f32_scratch(uint32_t n_kv, uint32_t head_dim)
 {
     size_t kv = ((size_t)n_kv + 63) & ~(size_t)63, width = ((size_t)head_dim + 63) & ~(size_t)63;
 
-    return kv * (head_dim + width + 16) + 1024; /* K and V repacked, 16 rows of scores */
+    /* K and V repacked, up to 32 rows of scores and of weights of half the size, rounded rows */
+    return kv * (head_dim + width + 48) + (size_t)64 * head_dim + 2048;
 }
 
 /* ---- rows ---------------------------------------------------------------------------------- */
@@ -157,7 +158,8 @@ struct rr_layernorm_i8 {
 };
 typedef void rr_layernorm_i8_fn(const struct rr_layernorm_i8 *a);
 
-/* As linear_f32, of rows and panels as above. */
+/* As linear_f32, of rows and panels as above.  GELU may be off by 1.2e-4: its results are rounded to
+ * 8 bits before they are used again. */
 struct rr_linear_i8 {
     float *y;              /* [m, n] */
     struct rr_rows_i8 x;   /* [m, k] */
@@ -197,6 +199,9 @@ struct rr_linear_bf16 {
 };
 typedef void rr_linear_bf16_fn(const struct rr_linear_bf16 *a);
 
+/* attention_f32 (rr_attention_f32_fn) of q, k, v and e^(score - max) rounded to bf16; scores, their
+ * softmax with its sum, and y are f32. */
+
 /* ---- the table ----------------------------------------------------------------------------- */
 
 struct rr_kern {
@@ -226,6 +231,7 @@ struct rr_kern {
     enum rr_dtype bf16_x; /* RR_F32 or RR_BF16 */
     rr_round_bf16_fn *round_bf16;
     rr_linear_bf16_fn *linear_bf16;
+    rr_attention_f32_fn *attention_bf16; /* NULL where no instruction multiplies bf16 */
 };
 
 /* Levels that are compiled in, worst first; the first is always "ref". */

@@ -106,7 +106,25 @@ static void linear_f32(const struct rr_linear_f32 *a)
     }
 }
 
-static void attention_f32(const struct rr_attention_f32 *a)
+static uint16_t to_bf16(float v)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &v, 4);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)
+        bits |= 0x400000; /* NaN, quiet */
+    else
+        bits += 0x7FFF + (bits >> 16 & 1);
+    return (uint16_t)(bits >> 16);
+}
+
+/* v, or what bf16 keeps of it. */
+static float kept(bool bf16, float v)
+{
+    return bf16 ? from_bf16(to_bf16(v)) : v;
+}
+
+static void attention(const struct rr_attention_f32 *a, bool bf16)
 {
     float *p = a->scratch; /* [n_kv] */
 
@@ -119,7 +137,7 @@ static void attention_f32(const struct rr_attention_f32 *a)
             double dot = 0;
 
             for (uint32_t d = 0; d < a->head_dim; d++)
-                dot += (double)q[d] * a->k[j * a->ldk + d];
+                dot += (double)kept(bf16, q[d]) * kept(bf16, a->k[j * a->ldk + d]);
             p[j] = (float)(dot * a->scale);
             if (a->bias) p[j] += a->bias[i * a->ldb + j];
             if (p[j] > max) max = p[j];
@@ -127,15 +145,26 @@ static void attention_f32(const struct rr_attention_f32 *a)
         for (uint32_t j = 0; j < a->n_kv; j++) {
             p[j] = expf(p[j] - max);
             sum += p[j];
+            p[j] = kept(bf16, p[j]);
         }
         for (uint32_t d = 0; d < a->head_dim; d++) {
             double v = 0;
 
             for (uint32_t j = 0; j < a->n_kv; j++)
-                v += (double)p[j] * a->v[j * a->ldv + d];
+                v += (double)p[j] * kept(bf16, a->v[j * a->ldv + d]);
             a->y[i * a->ldy + d] = (float)(v / sum);
         }
     }
+}
+
+static void attention_f32(const struct rr_attention_f32 *a)
+{
+    attention(a, false);
+}
+
+static void attention_bf16(const struct rr_attention_f32 *a)
+{
+    attention(a, true);
 }
 
 static void layernorm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *gamma,
@@ -265,16 +294,7 @@ static void linear_i8(const struct rr_linear_i8 *a)
 static void round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m, uint32_t k)
 {
     for (uint32_t i = 0; i < m; i++) {
-        for (uint32_t j = 0; j < k; j++) {
-            uint32_t bits;
-
-            memcpy(&bits, &x[i * ldx + j], 4);
-            if ((bits & 0x7FFFFFFF) > 0x7F800000)
-                bits |= 0x400000; /* NaN, quiet */
-            else
-                bits += 0x7FFF + (bits >> 16 & 1);
-            y[i * ldy + j] = (uint16_t)(bits >> 16);
-        }
+        for (uint32_t j = 0; j < k; j++) y[i * ldy + j] = to_bf16(x[i * ldx + j]);
         if (k % 2) y[i * ldy + k] = 0;
     }
 }
@@ -322,4 +342,5 @@ const struct rr_kern rr_kern_ref = {
     .bf16_x = RR_BF16,
     .round_bf16 = round_bf16,
     .linear_bf16 = linear_bf16,
+    .attention_bf16 = attention_bf16,
 };

@@ -373,15 +373,21 @@ static void wrong_attention(const struct rr_attention_f32 *a)
     a->y[(a->n_q - 1) * a->ldy] += 0.001f;
 }
 
+static void wrong_attention_bf16(const struct rr_attention_f32 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->attention_bf16(a);
+    a->y[(a->n_q - 1) * a->ldy] += 0.002f;
+}
+
 static void test_isa(void **state)
 {
     uint32_t n;
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
     struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
-                   rotary = good;
+                   narrow = good, rotary = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
-                                             &norm_i8, &bf16, &attention, &rotary,
-                                             &absent };
+                                             &norm_i8, &bf16, &attention, &narrow,
+                                             &rotary, &absent };
     static const struct {
         const char *name;
         int code;
@@ -389,8 +395,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 7, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 7, "", "the same by name" },
+        { NULL, RR_OK, 1, 8, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 8, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -399,10 +405,11 @@ static void test_isa(void **state)
         { "norm_i8", RR_EDEVICE, -1, 0, "layernorm int8 differs", "one bit of one row" },
         { "bf16", RR_EDEVICE, -1, 0, "linear bf16 differs", "through its rounded rows" },
         { "attention", RR_EDEVICE, -1, 0, "attention differs", "one value, by a thousandth" },
+        { "narrow", RR_EDEVICE, -1, 0, "attention bf16 differs", "one value, by two thousandths" },
         { "rotary", RR_EDEVICE, -1, 0, "rotary differs", "cosines for sines" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert, i8, norm_i8, bf16, attention, rotary", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, narrow, rotary", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -420,6 +427,8 @@ static void test_isa(void **state)
     bf16.round_bf16 = wrong_round_bf16;
     attention.name = "attention";
     attention.attention_f32 = wrong_attention;
+    narrow.name = "narrow";
+    narrow.attention_bf16 = wrong_attention_bf16;
     rotary.name = "rotary";
     rotary.rotary_f32 = wrong_rotary;
     absent.name = "absent";

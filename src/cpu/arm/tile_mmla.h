@@ -21,6 +21,11 @@
 
 typedef uint16_t bf16_in;
 
+static inline void v_store_bf16(uint16_t *p, v a)
+{
+    vst1_u16(p, vreinterpret_u16_bf16(vcvt_bf16_f32(a)));
+}
+
 /* One 2 x 2 block; sums are int32 or, as bits, float. */
 RR_INLINE int32x4_t mmla(int32x4_t s, int8x16_t x, int8x16_t w, const bool bf16)
 {

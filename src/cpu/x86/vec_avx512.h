@@ -8,9 +8,11 @@
 #if defined(RR_EMULATE_AVX512)
 #include "emul_avx512.h"
 #define AS_BF16(a) (a)
+#define AS_BITS(a) (a)
 #else
 #include <immintrin.h>
 #define AS_BF16(a) ((__m512bh)(a))
+#define AS_BITS(a) ((__m256i)(a))
 #endif
 #include <stdint.h>
 
@@ -71,6 +73,14 @@ static inline void v_store_bytes(int8_t *p, v a)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
+
+#if defined(__AVX512BF16__) || defined(RR_EMULATE_AVX512)
+/* To nearest even; subnormals become 0. */
+static inline void v_store_bf16(uint16_t *p, v a)
+{
+    _mm256_storeu_si256((__m256i *)p, AS_BITS(_mm512_cvtneps_pbh(a)));
+}
+#endif
 
 /* Lanes 128 bits wide: 0 + 2, 1 + 3, then their halves. */
 static inline float v_sum(v a)

@@ -184,7 +184,7 @@ static void bench_shapes(const struct rr_kern *k, double best, bench_fn *run)
     }
 }
 
-static void bench_attention(const struct rr_kern *k, double best)
+static void bench_attention(rr_attention_f32_fn *run, const char *name, double best)
 {
     static const uint32_t sizes[][2] = { { 64, 64 }, { 128, 64 }, { 512, 64 }, { 128, 32 } };
 
@@ -209,8 +209,8 @@ static void bench_attention(const struct rr_kern *k, double best)
 
         a.scratch = alloc(rr_attention_f32_scratch(t, dim));
         check_fill(&c, in, (size_t)t * 3088, 1.0f);
-        BEST(s, k->attention_f32(&a));
-        snprintf(what, sizeof(what), "attention_f32 n %u dim %u", t, dim);
+        BEST(s, run(&a));
+        snprintf(what, sizeof(what), "%s n %u dim %u", name, t, dim);
         report(what, 4.0 * t * t * dim, s, best);
         free(in);
         free(y);
@@ -249,6 +249,9 @@ void check_bench(const struct rr_kern *k, const char *function)
     if (!function || strstr("linear_f32", function)) bench_shapes(k, f32, bench_f32);
     if (!function || strstr("linear_i8", function)) bench_shapes(k, i8, bench_i8);
     if (!function || strstr("linear_bf16", function)) bench_shapes(k, bf16, bench_bf16);
-    if (!function || strstr("attention_f32", function)) bench_attention(k, f32);
+    if (!function || strstr("attention_f32", function))
+        bench_attention(k->attention_f32, "attention_f32", f32);
+    if (k->attention_bf16 && (!function || strstr("attention_bf16", function)))
+        bench_attention(k->attention_bf16, "attention_bf16", bf16);
     if (!function || strstr("rows", function)) bench_rows(k);
 }

@@ -4,6 +4,7 @@
  * Tolerances, with u = 2^-23 (what one rounding can cost, twice over):
  *   linear_f32     u (8 + sqrt k) (|bias| + sum |x w|), and 3e-7 max(1, |v|) for GELU and tanh
  *   attention_f32  as a product of two linear steps: see attention_tolerance
+ *   attention_bf16 that, and what bf16 makes of weights near a tie: see bf16_tolerance
  *   layernorm_f32  2e-6 (|gamma (x - mean) / std| + |beta|) + 2e-7
  *   pack_f32, convert, add_convert  none: bits */
 #include <float.h>
@@ -285,8 +286,23 @@ static double attention_tolerance(const struct rr_attention_f32 *a, uint32_t i)
     return value * (expm1(2 * U * (4 + sqrt(a->head_dim)) * most) + U * (16 + sqrt(a->n_kv)));
 }
 
-static void attention_one(struct check *c, uint32_t n_q, uint32_t n_kv, uint32_t dim, float size)
+/* Sums of products of bf16 differ as those of f32 do, but a weight of the softmax so near to a tie
+ * that it is rounded the other way is off by 2^-8 of itself: a few of them, of the largest size. */
+static double bf16_tolerance(const struct rr_attention_f32 *a, uint32_t i)
 {
+    double value = 0;
+
+    for (uint32_t j = 0; j < a->n_kv; j++)
+        for (uint32_t d = 0; d < a->head_dim; d++)
+            value = fmax(value, fabs(a->v[j * a->ldv + d]));
+    return attention_tolerance(a, i) + 0x1p-8 * value * 2 / sqrt(a->n_kv);
+}
+
+static void attention_one(struct check *c, bool bf16, uint32_t n_q, uint32_t n_kv, uint32_t dim,
+                          float size)
+{
+    rr_attention_f32_fn *level = bf16 ? c->kern->attention_bf16 : c->kern->attention_f32;
+    rr_attention_f32_fn *ref = bf16 ? c->ref->attention_bf16 : c->ref->attention_f32;
     size_t ld = dim * 3 + check_random(c, 4), ldy = dim + check_random(c, 4);
     size_t scratch = rr_attention_f32_scratch(n_kv, dim), rows = RR_MAX(n_q, n_kv);
     float *in = check_alloc(rows * ld * sizeof(float), false);
@@ -308,24 +324,33 @@ static void attention_one(struct check *c, uint32_t n_q, uint32_t n_kv, uint32_t
     struct rr_attention_f32 b;
     uint32_t step = check_between(c, 1, n_q), bad = 0;
     double worst = 0;
+    float *mask;
 
     a.scratch = check_alloc(scratch * sizeof(float), true);
+    if (check_random(c, 3) == 0) {
+        a.ldb = n_kv + check_random(c, 3);
+        a.bias = mask = check_alloc(((n_q - 1) * a.ldb + n_kv) * sizeof(float), false);
+        for (uint32_t i = 0; i < n_q; i++)
+            for (uint32_t j = 1; j < n_kv; j++) /* every query sees the first key */
+                mask[i * a.ldb + j] = check_random(c, 3) ? 0.0f : -FLT_MAX;
+    }
     check_fill(c, in, rows * ld, size);
     check_mark(a.scratch, scratch * sizeof(float));
     check_mark(got, ((n_q - 1) * ldy + dim) * sizeof(float));
-    c->kern->attention_f32(&a);
+    level(&a);
     for (uint32_t i = 0; i < n_q; i += step) {
         b = a;
         b.y = cut + i * ldy;
         b.q += i * ld;
+        if (b.bias) b.bias += i * b.ldb;
         b.n_q = RR_MIN(step, n_q - i);
-        c->kern->attention_f32(&b);
+        level(&b);
     }
     b = a;
     b.y = want;
-    c->ref->attention_f32(&b);
+    ref(&b);
     for (uint32_t i = 0; i < n_q; i++) {
-        double tolerance = attention_tolerance(&a, i);
+        double tolerance = (bf16 ? bf16_tolerance : attention_tolerance)(&a, i);
 
         for (uint32_t d = 0; d < dim; d++) {
             double e = fabs((double)got[i * ldy + d] - want[i * ldy + d]) / tolerance;
@@ -343,17 +368,34 @@ static void attention_one(struct check *c, uint32_t n_q, uint32_t n_kv, uint32_t
     check_free();
 }
 
-static void check_attention(struct check *c)
+static void attention_cases(struct check *c, bool bf16)
 {
-    attention_one(c, 1, 1, 64, 1.0f);
-    attention_one(c, 13, c->cases > 100 ? 600 : 130, 64, 1.0f);
+    attention_one(c, bf16, 1, 1, 64, 1.0f);
+    attention_one(c, bf16, 13, c->cases > 100 ? 600 : 130, 64, 1.0f);
+    attention_one(c, bf16, 33, 65, 64, 1.0f); /* more queries than any level takes at once */
     for (uint32_t t = 0; t < c->cases / 8; t++) {
-        uint32_t dim = CHECK_PICK(c, 4, 16, 20, 24, 32, 64, 80, 128);
+        uint32_t dim = CHECK_PICK(c, 4, 5, 16, 20, 24, 32, 64, 80, 128);
         uint32_t n_kv = check_random(c, 4) ? check_between(c, 1, 140) : check_between(c, 1, 600);
         float size = (float[]){ 0.01f, 1.0f, 5.0f, 30.0f, 300.0f }[check_random(c, 5)];
 
-        attention_one(c, check_between(c, 1, 20), c->cases > 100 ? n_kv : n_kv / 8 + 1, dim, size);
+        attention_one(c, bf16, check_between(c, 1, 20), c->cases > 100 ? n_kv : n_kv / 8 + 1, dim,
+                      size);
     }
+}
+
+static void check_attention(struct check *c)
+{
+    attention_cases(c, false);
+}
+
+static void check_attention_bf16(struct check *c)
+{
+    attention_cases(c, true);
+}
+
+static bool has_attention_bf16(const struct rr_kern *k)
+{
+    return k->attention_bf16;
 }
 
 /* ---- LayerNorm ----------------------------------------------------------------------------- */
@@ -414,6 +456,7 @@ const struct check_entry check_f32_entries[] = {
     { "linear_f32", check_linear, NULL },
     { "gelu_f32", check_gelu, NULL },
     { "attention_f32", check_attention, NULL },
+    { "attention_bf16", check_attention_bf16, has_attention_bf16 },
     { "layernorm_f32", check_layernorm, NULL },
     { NULL, NULL, NULL },
 };

@@ -2,7 +2,8 @@
 /* check_i8.c - checks of the int8 kernels and of the weights they read.  Layer: tests.
  *
  * Tolerances: none.  quantize_i8, layernorm_i8 (against the level's layernorm_f32) and linear_i8
- * without activation or with ReLU give the reference's bits; GELU and tanh add 3e-7 max(1, |v|). */
+ * without activation or with ReLU give the reference's bits; tanh adds 3e-7 max(1, |v|), GELU
+ * GELU_ERROR, a hundredth of what rounding to 8 bits next leaves uncertain. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,9 @@
 #include "base/attr.h"
 #include "check.h"
 #include "cpu/weights.h"
+#include "cpu/weights_levels.h"
+
+#define GELU_ERROR 1.2e-4 /* of GELU in linear_i8, kern.h */
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
@@ -283,7 +287,9 @@ static void linear_one(struct check *c, struct linear_case s)
     for (uint32_t i = 0; i < s.m; i++)
         for (uint32_t o = 0; o < s.n; o++) {
             float g = got[i * ldy + o], q = want[i * ldy + o];
-            double e = fabs((double)g - q) / (6e-7 * fmax(1, fabs((double)q)));
+            double allowed = 6e-7 * fmax(1, fabs((double)q)) +
+                             (s.act == RR_ACT_GELU ? GELU_ERROR : 0);
+            double e = fabs((double)g - q) / allowed;
 
             bad += exact ? memcmp(&g, &q, 4) != 0 : !(e <= 1);
             worst = fmax(worst, e);
@@ -356,6 +362,7 @@ static void check_weights(struct check *c)
         bool outlier = check_random(c, 2), limited = wtop < RR_I8_WFREE;
         float *w = check_alloc(k * sizeof(float), false), max = 0, scale, fit;
         int8_t *q = check_alloc(k, false), *plain = check_alloc(k, false);
+        int8_t *other = check_alloc(k, false);
         double error, simple;
 
         check_fill(c, w, k, (float[]){ 1e-20f, 0.02f, 1.0f, 1e5f }[check_random(c, 4)]);
@@ -363,7 +370,9 @@ static void check_weights(struct check *c)
         for (uint32_t j = 0; j < k; j++) max = fmaxf(max, fabsf(w[j]));
         fit = max / (limited ? 32 : 127); /* 4 x 32 <= 129 */
         for (uint32_t j = 0; j < k; j++) plain[j] = (int8_t)lrintf(w[j] / fit);
-        scale = rr_weights_quantize_row(q, w, k, wtop);
+        scale = rr_weights_quantize_row_plain(other, w, k, wtop);
+        check_case(c, scale == rr_weights_quantize_row(q, w, k, wtop) && !memcmp(q, other, k),
+                   "k %u wtop %u: other bits with wider vectors", k, wtop);
         check_case(c, weight_excess(q, k, wtop) <= 127, "k %u wtop %u: weight %d", k, wtop,
                    weight_excess(q, k, wtop));
         error = squared_error(w, q, scale, k);
@@ -383,10 +392,44 @@ static void check_weights(struct check *c)
     }
 }
 
+/* GELU alone: inputs of zero, so that the bias is the value; [-12, 12] and what is not a number. */
+static void check_gelu_i8(struct check *c)
+{
+    uint32_t n = 65536;
+    float *bias = check_alloc(n * sizeof(float), false), *y = check_alloc(n * sizeof(float), false);
+    float *zero = check_alloc(n * sizeof(float), false);
+    struct rr_rows_i8 x = rows_alloc(1, 4);
+    struct rr_linear_i8 a = { .y = y,
+                              .x = x,
+                              .panels = check_alloc(rr_weights_bytes_i8(c->kern->i8_nr, n, 4), true),
+                              .w_scale = zero,
+                              .w_sum = zero,
+                              .bias = bias,
+                              .ldy = n,
+                              .m = 1,
+                              .n = n,
+                              .k = 4,
+                              .n_end = n,
+                              .act = RR_ACT_GELU };
+    double worst = 0;
+
+    for (uint32_t i = 0; i < n; i++) bias[i] = ((float)i / 32768 - 1) * 12;
+    bias[7] = NAN;
+    bias[8] = INFINITY;
+    c->kern->linear_i8(&a);
+    check_case(c, isnan(y[7]) && isinf(y[8]), "NaN and infinity become %g and %g", (double)y[7],
+               (double)y[8]);
+    for (uint32_t i = 9; i < n; i++)
+        worst = fmax(worst, fabs(y[i] - 0.5 * bias[i] * erfc(-bias[i] * 0.70710678118654752)));
+    check_case(c, worst <= GELU_ERROR, "GELU is off by %.2g", worst);
+    check_free();
+}
+
 const struct check_entry check_i8_entries[] = {
     { "weights_i8", check_weights, is_reference },
     { "quantize_i8", check_quantize, NULL },
     { "layernorm_i8", check_layernorm_i8, NULL },
     { "linear_i8", check_linear_i8, NULL },
+    { "gelu_i8", check_gelu_i8, NULL },
     { NULL, NULL, NULL },
 };

@@ -190,6 +190,27 @@ EMU __m512 _mm512_dpbf16_ps(__m512 s, __m512bh a, __m512bh b)
     return s;
 }
 
+/* To nearest even, subnormals to zero, NaN quiet. */
+EMU __m256i _mm512_cvtneps_pbh(__m512 a)
+{
+    __m256i r;
+
+    for (int n = 0; n < 16; n++) {
+        uint32_t bits;
+
+        memcpy(&bits, &a.f[n], 4);
+        if ((bits & 0x7FFFFFFF) > 0x7F800000)
+            bits |= 0x400000;
+        else if ((bits & 0x7F800000) == 0)
+            bits &= 0x80000000;
+        else
+            bits += 0x7FFF + (bits >> 16 & 1);
+        r.h[n] = (uint16_t)(bits >> 16);
+    }
+    return r;
+}
+EMU void _mm256_storeu_si256(__m256i *p, __m256i a) { memcpy(p, &a, sizeof(a)); }
+
 /* ---- shuffles ------------------------------------------------------------------------------ */
 
 /* Inside each 128-bit lane: two floats of a, two of b, two bits of imm each. */

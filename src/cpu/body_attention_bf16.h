@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* body_attention_bf16.h - one head of one sequence, both products in bf16, softmax in f32.
+ * Layer: cpu (L1).  Included by one level file, after body_attention_f32.h and
+ * body_linear_bf16.h, where BF16_X is RR_BF16: tiles_bf16 and v_store_bf16 are there.
+ *
+ * As in f32: K and V become packed panels, then BF16_QUERIES queries at a time have a full row of
+ * scores each.  Scores stay as the tiles leave them, panel by panel, so nothing is copied: those of
+ * a query are NR at a time, rows x NR apart.  The weights of the softmax are rounded to bf16 where
+ * they are computed, in rows. */
+#ifndef RR_CPU_BODY_ATTENTION_BF16_H
+#define RR_CPU_BODY_ATTENTION_BF16_H
+
+#include "cpu/body_attention_f32.h"
+#include "cpu/body_linear_bf16.h"
+
+#if !defined(BF16_QUERIES)
+#define BF16_QUERIES 12 /* at most 32, see rr_attention_f32_scratch */
+#endif
+
+struct room_bf16 {    /* parts of the scratch, each 64-byte aligned */
+    uint16_t *keys;   /* [padded / NR][pairs][NR][2] */
+    uint16_t *values; /* [ceil(head_dim / NR)][even / 2][NR][2] */
+    float *s;         /* [padded / NR][BF16_QUERIES][NR] scores */
+    uint16_t *p;      /* [BF16_QUERIES, ldp] weights */
+    uint16_t *x;      /* [max(NR, BF16_QUERIES), ldx] rounded rows */
+    size_t ldp, ldx;
+    uint32_t padded, even, pairs; /* keys in whole panels, in whole pairs; pairs of head_dim */
+};
+
+static struct room_bf16 lay_out(const struct rr_attention_f32 *a)
+{
+    struct room_bf16 r = { .padded = (a->n_kv + NR - 1) / NR * NR,
+                           .even = (a->n_kv + 1) / 2 * 2,
+                           .pairs = (a->head_dim + 1) / 2 };
+    size_t width = (a->head_dim + NR - 1) / NR * NR;
+
+    r.ldp = (size_t)r.padded + 32;
+    r.ldx = ((size_t)r.pairs + 15) / 16 * 32;
+    r.keys = (uint16_t *)a->scratch;
+    r.values = r.keys + (size_t)r.padded * r.pairs * 2;
+    r.s = (float *)(r.values + width * r.even);
+    r.p = (uint16_t *)(r.s + (size_t)BF16_QUERIES * r.padded);
+    r.x = r.p + BF16_QUERIES * r.ldp;
+    return r;
+}
+
+/* Pairs of bf16 are moved as the floats that they have the size of. */
+static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r)
+{
+    size_t last = (size_t)(r->padded - NR) * r->pairs * 2;
+
+    memset(r->keys + last, 0, (size_t)NR * r->pairs * 4);
+    for (uint32_t o = 0; o < a->n_kv; o += NR) {
+        uint32_t n = RR_MIN(a->n_kv - o, (uint32_t)NR);
+
+        round_bf16(r->x, r->ldx, a->k + o * a->ldk, a->ldk, n, a->head_dim);
+        pack_rows((float *)r->keys, r->x, r->ldx * 2, RR_F32, o, n, r->pairs);
+    }
+}
+
+static void pack_values_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r)
+{
+    uint32_t *dst = (uint32_t *)r->values;
+
+    for (uint32_t d = 0; d < a->head_dim; d += NR)
+        for (uint32_t j = 0; j < a->n_kv; j += 2, dst += NR) {
+            bool both = j + 1 < a->n_kv;
+            const float *first = a->v + j * a->ldv + d, *second = both ? first + a->ldv : first;
+            uint32_t here = RR_MIN(a->head_dim - d, (uint32_t)NR), mask = both ? 0xFFFF0000 : 0;
+
+            for (uint32_t c = 0; c < here; c++)
+                dst[c] = to_bf16(first[c]) | (to_bf16(second[c]) << 16 & mask);
+            memset(dst + here, 0, (NR - here) * sizeof(*dst));
+        }
+}
+
+/* Scores of one query, NR of every step floats from s on, become e^(scale (s - max)) in p, about 0
+ * past the keys.  Returns 1 / sum. */
+static float softmax_bf16(uint16_t *p, float *s, size_t step, uint32_t n_kv, uint32_t padded,
+                          float scale)
+{
+    v factor = v_set(scale * LOG2E), most = v_set(-FLT_MAX), sum0 = v_set(0.0f), sum1 = sum0;
+    float *last = s + (size_t)(padded / NR - 1) * step;
+
+    for (uint32_t j = n_kv; j < padded; j++)
+        last[j - (padded - NR)] = scale < 0 ? FLT_MAX : -FLT_MAX;
+    for (const float *t = s; t <= last; t += step)
+        for (uint32_t c = 0; c < NR; c += VW) most = v_max(most, v_mul(v_load(t + c), factor));
+    most = v_set(-v_max_lane(most));
+    for (const float *t = s; t <= last; t += step, p += NR)
+        for (uint32_t c = 0; c < NR; c += 2 * VW) { /* NR is a multiple of 2 VW */
+            v e0 = v_exp2_neg(v_fma(v_load(t + c), factor, most));
+            v e1 = v_exp2_neg(v_fma(v_load(t + c + VW), factor, most));
+
+            v_store_bf16(p + c, e0);
+            v_store_bf16(p + c + VW, e1);
+            sum0 = v_add(sum0, e0);
+            sum1 = v_add(sum1, e1);
+        }
+    return 1.0f / v_sum(v_add(sum0, sum1));
+}
+
+/* Scores of rows queries against all keys, softmax: r->p, inv[rows]. */
+static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r,
+                            uint32_t row, uint32_t rows, float *inv)
+{
+    size_t step = (size_t)rows * NR;
+
+    round_bf16(r->x, r->ldx, a->q + row * a->ldq, a->ldq, rows, a->head_dim);
+    memset(r->s, 0, rows * (size_t)r->padded * sizeof(float));
+    for (uint32_t o = 0; o < r->padded; o += NR)
+        tiles_bf16(r->s + o / NR * step, r->x, r->ldx, r->keys + (size_t)o * r->pairs * 2,
+                   2 * r->pairs, rows);
+    for (uint32_t i = 0; i < rows; i++) {
+        float *s = r->s + (size_t)i * NR;
+
+        for (uint32_t o = 0; o < a->n_kv && a->bias; o += NR)
+            add_bias(s + o / NR * step, a->scale, a->bias + (row + i) * a->ldb + o,
+                     RR_MIN(a->n_kv - o, (uint32_t)NR));
+        inv[i] =
+            softmax_bf16(r->p + i * r->ldp, s, step, a->n_kv, r->padded, a->bias ? 1.0f : a->scale);
+    }
+}
+
+/* y = inv p V for rows queries. */
+static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r, uint32_t row,
+                          uint32_t rows, const float *inv)
+{
+    float acc[BF16_QUERIES * NR] RR_ALIGNED(64);
+
+    for (uint32_t d = 0; d < a->head_dim; d += NR) {
+        memset(acc, 0, rows * NR * sizeof(*acc));
+        tiles_bf16(acc, r->p, r->ldp, r->values + (size_t)d * r->even, r->even, rows);
+        for (uint32_t i = 0; i < rows; i++)
+            store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],
+                         RR_MIN(a->head_dim - d, (uint32_t)NR));
+    }
+}
+
+static void attention_bf16(const struct rr_attention_f32 *a)
+{
+    struct room_bf16 r = lay_out(a);
+    float inv[BF16_QUERIES];
+
+    pack_keys_bf16(a, &r);
+    pack_values_bf16(a, &r);
+    for (uint32_t row = 0; row < a->n_q; row += BF16_QUERIES) {
+        uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)BF16_QUERIES);
+
+        score_rows_bf16(a, &r, row, rows, inv);
+        mix_rows_bf16(a, &r, row, rows, inv);
+    }
+}
+
+#endif
