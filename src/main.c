@@ -123,7 +123,6 @@ static int finish(int exit_code)
 /* With the settings read: what was asked for. */
 static int run(const struct rr_command *c, struct rr_settings *settings, const struct rr_load *load)
 {
-    char model_dir[RR_HUB_PATH];
     int code;
 
     if (load->help) {
@@ -139,7 +138,7 @@ static int run(const struct rr_command *c, struct rr_settings *settings, const s
                         load->rest[c->max_words], c->name);
         return RR_EXIT_USAGE;
     }
-    code = rr_cli_hub_model(c, settings, model_dir);
+    code = rr_cli_hub_models(c, settings);
     if (code) return finish(code);
     return finish(c->run(settings, load->own_fields, load->rest, load->n_rest));
 }
