@@ -24,6 +24,7 @@
 #include "server/loader.h"
 #include "server/models.h"
 #include "server/otlp.h"
+#include "server/parking.h"
 #include "server/plan.h"
 #include "server/reload.h"
 #include "server/server.h"
@@ -87,7 +88,9 @@ static int set_up(struct life *life, struct rr_error *err)
     rr_metrics_set(s->metrics, RR_M_RELOAD_TIME, 0, (int64_t)(s->started * 1e3));
     rc = rr_reload_open(&life->reload, s, o, err);
     if (!rc) rc = set_dialect(s, err);
-    if (!rc) rc = rr_models_open(&s->models, err);
+    if (!rc) rc = rr_team_open(&s->team, o->threads, err);
+    if (!rc) rc = rr_models_open(&s->models, o, err);
+    if (!rc) rc = rr_parking_new(&s->parking, err);
     if (!rc) rc = rr_loader_open(&s->loader, s, err);
     if (!rc && o->otlp_endpoint[0]) rc = rr_otlp_open(&s->otlp, o->otlp_endpoint, s->metrics, err);
     return rc;
@@ -144,7 +147,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     int rc = rr_loader_first(s->loader, &took_ns, err);
 
     if (rc) return rc;
-    engine = rr_models_take(s->models);
+    engine = rr_models_take(s->models, 0);
     rr_host_info(&host);
     rc = rr_plan_make(&plan, s->settings, rr_engine_info(engine), &host, &max_inflight, err);
     if (!rc) {
@@ -153,6 +156,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     }
     rr_models_give(s->models, engine);
     if (rc) return rc;
+    rr_models_budget(s->models, plan.models);
     atomic_store(&s->max_inflight, max_inflight);
     atomic_store(&s->phase, RR_PHASE_READY);
     url_of(s, url, sizeof(url), true);
@@ -243,6 +247,8 @@ static void close_all(struct life *life)
         rr_watch_close(s->watch);
         rr_gate_close(s);
         rr_models_close(s->models);
+        rr_team_close(s->team);
+        rr_parking_free(s->parking);
         rr_otlp_close(s->otlp);
         rr_reload_close(life->reload);
         if (s->console.metrics) rr_console_close(&s->console);

@@ -34,6 +34,7 @@ static int open_call(struct call *c, struct rr_server *s, struct rr_exchange *x)
     c->fields = (struct rr_fields){ .config = atomic_load(&s->parse),
                                     .root = c->root,
                                     .problem = &c->problem };
+    if (rr_request_model(s, x, c->root, &c->problem)) return -1;
     c->engine = atomic_load(&s->phase) == RR_PHASE_READY ? x->engine : NULL;
     if (c->engine) return 0;
     rr_problem_set(&c->problem, 503, "the model is not loaded");
