@@ -74,16 +74,6 @@ const char *rr_env(const char *name)
 
 /* ---- one value ------------------------------------------------------------------------------ */
 
-/* NULL: out of memory. */
-static const char *join_list(struct reader *r, const char *list, const char *text)
-{
-    size_t n = strlen(list), m = strlen(text);
-    char *both = rr_arena_alloc(&r->store->arena, n + m + 2, 1);
-
-    if (both) snprintf(both, n + m + 2, "%s\n%s", list, text);
-    return both;
-}
-
 /* Offers a value for table[i].  where is copied. */
 static int offer(struct reader *r, size_t i, enum rank rank, const char *where, const char *text)
 {
@@ -93,7 +83,7 @@ static int offer(struct reader *r, size_t i, enum rank rank, const char *where, 
 
     if (rank < origin->rank) return RR_OK;
     if (table[i].type == RR_OPTION_LIST && rank == origin->rank) { /* one more of them */
-        text = join_list(r, *(const char **)(void *)((char *)r->s + table[i].offset), text);
+        text = rr_list_join(&r->store->arena, &table[i], r->s, text);
         if (!text) return rr_fail(r->err, RR_ENOMEM, "%.330s: out of memory", where);
     }
     snprintf(place, sizeof(place), "%.330s%s%s", where, rank == RANK_FILE ? ": " : "",

@@ -128,8 +128,8 @@ RR_NODISCARD int rr_settings_again(const struct rr_settings *old, struct rr_sett
 bool rr_settings_keep(struct rr_settings *s, const struct rr_settings *old, const char *const *live,
                       size_t n, void (*ignored)(void *user, const char *name), void *user);
 
-/* Fills *opt with what s says about the default model's engine; an empty model becomes the starter model.  Views
- * into s. */
+/* Fills *opt with what s says about the default model's engine; an empty model becomes the starter
+ * model.  Views into s. */
 struct rr_options;
 void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt);
 /* The same for the i-th model. */

@@ -2,6 +2,7 @@
 /* options_models.c - --model and --model-alias taken apart: several models, each with settings of
  * its own.  Layer: top (L6).  Threads: one, at start. */
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -23,6 +24,17 @@ struct parser {
 };
 
 /* ---- lists ---------------------------------------------------------------------------------- */
+
+const char *rr_list_join(struct rr_arena *arena, const struct rr_option *o, const void *fields,
+                         const char *text)
+{
+    const char *list = *(const char *const *)(const void *)((const char *)fields + o->offset);
+    size_t n = strlen(list), m = strlen(text);
+    char *both = rr_arena_alloc(arena, n + m + 2, 1);
+
+    if (both) snprintf(both, n + m + 2, "%s\n%s", list, text);
+    return both;
+}
 
 /* The next line of a list; false: there is none. */
 static bool next_line(const char **at, struct rr_text *line)

@@ -227,9 +227,9 @@ void rr_settings_markdown(FILE *out)
           "   it exists; `none` stands for no file;\n"
           "4. the default.\n\n"
           "The file holds lines `name = value`; `#` begins a comment, quotes around the value are\n"
-          "optional. What can be given several times has a line for each, in the environment a line\n"
-          "of the variable. An unknown name is an error. `rerankd serve --print-config` prints what is\n"
-          "in force and where each value came from; its output is itself a valid file.\n\n"
+          "optional. What can be given several times has a line for each, also in a variable.\n"
+          "An unknown name is an error. `rerankd serve --print-config` prints what is in force\n"
+          "and where each value came from; its output is itself a valid file.\n\n"
           "Sizes take `K`, `M`, `G` (also `KiB`, `MiB`, `GiB`; 1K is 1024). Durations are\n"
           "seconds, or take `ms`, `s`, `m`, `h`.\n",
           out);

@@ -269,7 +269,8 @@ static int store_string(const struct rr_option *o, const char *text, const char 
         n = split_words(o->arg, words);
         for (i = 0; i < n && !word_matches(text, words[i]); i++) continue;
         if (i == n && !is_test_device(o, text)) return refuse(o, text, code, where, err);
-    } else if (strpbrk(text, o->type == RR_OPTION_LIST ? "\r" : "\r\n") || rr_utf8_invalid(rr_text(text)) != SIZE_MAX) {
+    } else if (strpbrk(text, o->type == RR_OPTION_LIST ? "\r" : "\r\n") ||
+               rr_utf8_invalid(rr_text(text)) != SIZE_MAX) {
         return refuse(o, text, code, where, err);
     }
     copy = rr_arena_strndup(arena, text, strlen(text));

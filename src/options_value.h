@@ -23,6 +23,10 @@ void rr_option_allowed(const struct rr_option *o, char *out, size_t cap);
 /* The field's value as the user would write it: what rr_option_parse reads back.  Cut to cap. */
 void rr_option_value(const struct rr_option *o, const void *fields, char *out, size_t cap);
 
+/* The list in the field with one more text; NULL: out of memory. */
+const char *rr_list_join(struct rr_arena *arena, const struct rr_option *o, const void *fields,
+                         const char *text);
+
 /* Fill s->models and s->aliases from the texts of their options.  Refusals as above. */
 RR_NODISCARD int rr_models_parse(struct rr_settings *s, struct rr_arena *arena, int code,
                                  const char *where, struct rr_error *err);

@@ -114,7 +114,7 @@ void rr_catalog_put(struct rr_server *s, bool details, struct rr_buf *out)
     rr_buf_putc(out, ']');
 }
 
-/* ---- metrics ---------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 static uint64_t is_loaded(const struct rr_model_view *v)
 {

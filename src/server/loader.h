@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* loader.h - opens models beside the requests: the first one, those that are asked for, and others
- * to replace one.  Layer: server (L6).  Threads: any; one of its own loads, one model at a time, and
- * one closes what was replaced or unloaded. */
+ * to replace one.  Layer: server (L6).  Threads: any; one of its own loads, one model at a time,
+ * and one closes what was replaced or unloaded. */
 #ifndef RR_SERVER_LOADER_H
 #define RR_SERVER_LOADER_H
 
@@ -25,8 +25,8 @@ RR_NODISCARD int rr_loader_want(struct rr_loader *l, size_t i, uint64_t *again_n
                                 struct rr_error *err);
 
 /* Begins to load path ("": what is in service, read again) in the place of model i: opened beside
- * it, checked against the folder's reference.jsonl, then switched.  x sleeps meanwhile, is filled in
- * with the outcome and woken.  RR_EBUSY while another one is being replaced; then, and on other
+ * it, checked against the folder's reference.jsonl, then switched.  x sleeps meanwhile, is filled
+ * in with the outcome and woken.  RR_EBUSY while another one is being replaced; then, and on other
  * errors, x is untouched. */
 RR_NODISCARD int rr_loader_replace(struct rr_loader *l, size_t i, const char *path,
                                    struct rr_exchange *x, struct rr_error *err);

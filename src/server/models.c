@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/stats.h"
 
 #define FIRST_BACKOFF RR_SECOND
 #define LAST_BACKOFF (60 * RR_SECOND)
@@ -53,7 +54,7 @@ struct rr_models {
     struct entry entries[];
 };
 
-/* ---- open and close --------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static void init_cond(pthread_cond_t *cond)
 {
@@ -127,7 +128,7 @@ void rr_models_close(struct rr_models *m)
     rr_free(m);
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 size_t rr_models_count(const struct rr_models *m)
 {
@@ -184,7 +185,7 @@ bool rr_models_find(struct rr_models *m, const struct rr_settings *settings, con
     return !strict;
 }
 
-/* ---- leases ----------------------------------------------------------------------------------- */
+/* ---- leases ---------------------------------------------------------------------------------- */
 
 static struct rr_engine *take(struct rr_models *m, size_t i, bool request)
 {
@@ -276,7 +277,7 @@ int rr_models_switch(struct rr_models *m, size_t i, struct rr_engine *engine, ui
     return RR_OK;
 }
 
-/* ---- loading ---------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 void rr_models_options(struct rr_models *m, const struct rr_settings *settings, size_t i,
                        struct rr_options *opt)
@@ -319,7 +320,7 @@ void rr_models_failed(struct rr_models *m, size_t i, const struct rr_error *why)
     pthread_mutex_unlock(&m->lock);
 }
 
-/* ---- room ------------------------------------------------------------------------------------- */
+/* ---- room ------------------------------------------------------------------------------------ */
 
 void rr_models_budget(struct rr_models *m, uint64_t bytes)
 {
@@ -447,44 +448,7 @@ int rr_models_make_room(struct rr_models *m, size_t i, uint64_t bytes, rr_unload
     return rc;
 }
 
-/* ---- figures ---------------------------------------------------------------------------------- */
-
-/* The counters of b are added to a; what is a state and not a count is left alone. */
-static void add_counters(struct rr_stats *a, const struct rr_stats *b)
-{
-    a->requests_done += b->requests_done;
-    a->requests_failed += b->requests_failed;
-    a->requests_canceled += b->requests_canceled;
-    a->pairs_done += b->pairs_done;
-    a->tokens_done += b->tokens_done;
-    a->batches_done += b->batches_done;
-    a->nonfinite += b->nonfinite;
-    a->truncated_pairs += b->truncated_pairs;
-    a->duplicate_pairs += b->duplicate_pairs;
-    a->coalesced_pairs += b->coalesced_pairs;
-    a->rescored_pairs += b->rescored_pairs;
-    a->partial_requests += b->partial_requests;
-    a->cache_hits += b->cache_hits;
-    a->cache_misses += b->cache_misses;
-    a->cache_evictions += b->cache_evictions;
-    a->shared_hits += b->shared_hits;
-    a->shared_misses += b->shared_misses;
-    a->shared_errors += b->shared_errors;
-    a->shared_dropped += b->shared_dropped;
-    a->device_errors += b->device_errors;
-    a->device_retries += b->device_retries;
-    a->compute_ns += b->compute_ns;
-    a->last_batch_ns = RR_MAX(a->last_batch_ns, b->last_batch_ns);
-}
-
-static void add_state(struct rr_stats *a, const struct rr_stats *b)
-{
-    a->cache_entries += b->cache_entries;
-    a->cache_bytes += b->cache_bytes;
-    a->queue_requests += b->queue_requests;
-    a->queue_pairs += b->queue_pairs;
-    a->queue_tokens += b->queue_tokens;
-}
+/* ---- figures --------------------------------------------------------------------------------- */
 
 bool rr_models_stats(struct rr_models *m, struct rr_stats *out)
 {
@@ -501,14 +465,14 @@ bool rr_models_stats(struct rr_models *m, struct rr_stats *out)
             one = s->last;
         else
             rr_engine_stats(s->engine, &one);
-        add_counters(out, &one);
-        add_state(out, &one);
+        rr_stats_add_counters(out, &one);
+        rr_stats_add_state(out, &one);
     }
     for (i = 0; i < m->n; i++) {
         if (!m->entries[i].current) continue;
         rr_engine_stats(m->entries[i].current->engine, &one);
-        add_counters(out, &one);
-        add_state(out, &one);
+        rr_stats_add_counters(out, &one);
+        rr_stats_add_state(out, &one);
         if (i) continue;
         out->shared_configured = one.shared_configured;
         out->shared_up = one.shared_up;
@@ -547,10 +511,10 @@ size_t rr_models_n_failed(struct rr_models *m)
     return n;
 }
 
-/* ---- closing ---------------------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------------------- */
 
-/* An engine that was left and has no leases, to be closed; waits while all of those are in use, with
- * wait also while there are none.  NULL: there are none, or stop. */
+/* An engine that was left and has no leases, to be closed; waits while all of those are in use,
+ * with wait also while there are none.  NULL: there are none, or stop. */
 static struct slot *next_to_close(struct rr_models *m, bool wait)
 {
     struct slot *s;
@@ -579,7 +543,7 @@ static bool close_one(struct rr_models *m, bool wait)
     pthread_mutex_lock(&m->lock); /* only now is its memory free */
     for (at = &m->left; *at != s; at = &(*at)->next) continue;
     *at = s->next;
-    add_counters(&m->past, &s->last);
+    rr_stats_add_counters(&m->past, &s->last);
     pthread_cond_broadcast(&m->changed);
     pthread_mutex_unlock(&m->lock);
     rr_free(s);

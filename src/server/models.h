@@ -4,9 +4,9 @@
  * otherwise.
  *
  * Models are numbered as in struct rr_settings; number 0 is the default, which stays loaded.  A
- * request takes a lease on its model's engine and keeps it to its end, so that all of its scores are
- * of one model.  An engine that was replaced or unloaded is closed after its last lease; until then
- * its memory counts. */
+ * request takes a lease on its model's engine and keeps it to its end, so that all of its scores
+ * are of one model.  An engine that was replaced or unloaded is closed after its last lease; until
+ * then its memory counts. */
 #ifndef RR_SERVER_MODELS_H
 #define RR_SERVER_MODELS_H
 
@@ -60,7 +60,7 @@ void rr_models_give(struct rr_models *m, struct rr_engine *engine); /* NULL is a
 RR_NODISCARD int rr_models_switch(struct rr_models *m, size_t i, struct rr_engine *engine,
                                   uint64_t load_ns, struct rr_error *err);
 
-/* ---- for the loader: one thread ------------------------------------------------------------- */
+/* ---- for the loader: one thread -------------------------------------------------------------- */
 
 /* Options of model i as it is to be loaded now.  Views into settings, and into what stays as it is
  * until the next rr_models_switch of i. */
@@ -87,7 +87,7 @@ RR_NODISCARD int rr_models_make_room(struct rr_models *m, size_t i, uint64_t byt
 /* Unloads one that nobody uses, as above.  false: there is none. */
 bool rr_models_unload_one(struct rr_models *m, size_t i, rr_unloaded_fn *said, void *user);
 
-/* ---- closing ---------------------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------------------- */
 
 /* Closes the engines that were replaced or unloaded, each after its last lease, and returns when
  * there are none.  One thread at a time. */
@@ -97,7 +97,7 @@ void rr_models_tend(struct rr_models *m);
 /* Makes waits here end, now and later: what is left is closed by rr_models_close. */
 void rr_models_stop(struct rr_models *m);
 
-/* ---- figures ---------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 /* Counters summed over all engines there ever were, so that they never fall; queues and caches of
  * those that are open.  False: there has been none. */

@@ -36,7 +36,7 @@ void rr_parking_free(struct rr_parking *p)
     rr_free(p);
 }
 
-/* ---- in --------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------- */
 
 /* false: there is no room. */
 static bool park(struct rr_parking *p, struct rr_job *job, size_t most)
@@ -103,7 +103,7 @@ enum rr_http_next rr_parking_enter(struct rr_job *job)
     return RR_HTTP_REPLY;
 }
 
-/* ---- out -------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 /* The job is out and ends. */
 static void end(struct rr_job *job)

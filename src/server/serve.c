@@ -294,24 +294,44 @@ int rr_serve(const struct rr_settings *settings)
     return code;
 }
 
-static int check(const struct rr_settings *settings, struct rr_error *err)
+/* Each model alone must fit beside the default. */
+static int check_models(const struct rr_settings *settings, struct rr_error *err)
 {
-    struct rr_server s = { .settings = settings };
     struct rr_options options;
     struct rr_info info;
     struct rr_host host;
     struct rr_plan plan;
-    size_t max_inflight;
+    uint64_t first = 0, bytes;
+    size_t max_inflight, i;
+    int rc = RR_OK;
+
+    rr_host_info(&host);
+    for (i = 0; i < settings->n_models && !rc; i++) {
+        rr_settings_model(settings, i, &options);
+        rc = rr_inspect(&options, &info, err);
+        if (!rc && i == 0) rc = rr_plan_make(&plan, settings, &info, &host, &max_inflight, err);
+        bytes = info.weights_bytes + info.workspace_bytes;
+        if (!rc && i && plan.models && first + bytes > plan.models)
+            rc = rr_fail(err, RR_ENOMEM,
+                         "memory: it needs %llu MiB beside the default's %llu MiB, and models may "
+                         "have %llu MiB (--model-memory)",
+                         (unsigned long long)bytes >> 20, (unsigned long long)first >> 20,
+                         (unsigned long long)plan.models >> 20);
+        if (rc && settings->models[i].name[0])
+            rr_fail_prefix(err, "model %s", settings->models[i].name);
+        if (i == 0) first = bytes;
+    }
+    return rc;
+}
+
+static int check(const struct rr_settings *settings, struct rr_error *err)
+{
+    struct rr_server s = { .settings = settings };
     int rc = set_dialect(&s, err);
 
     if (!rc && settings->admin_key_file[0] && !rr_file_exists(settings->admin_key_file))
         rc = rr_fail(err, RR_ENOENT, "admin-key-file: %s: no such file", settings->admin_key_file);
-    if (rc) return rc;
-    rr_settings_engine(settings, &options);
-    rc = rr_inspect(&options, &info, err);
-    if (rc) return rc;
-    rr_host_info(&host);
-    return rr_plan_make(&plan, settings, &info, &host, &max_inflight, err);
+    return rc ? rc : check_models(settings, err);
 }
 
 int rr_serve_check(const struct rr_settings *settings)
