@@ -39,7 +39,11 @@ const struct rr_command rr_cmd_serve = {
     .args = "",
     .summary = "answer rerank requests over HTTP",
     .about = "Listens until SIGTERM or SIGINT, then finishes the requests it has accepted.\n"
-             "While the model loads, /health answers 503.  SIGHUP reads the configuration again.",
+             "While the model loads, /health answers 503.  SIGHUP reads the configuration again.\n"
+             "\n"
+             "Several models: --model big=/models/a --model fast=/models/b,dtype=int8\n"
+             "--model-alias rerank-v3.5=fast.  Requests choose by \"model\"; the first one, or\n"
+             "the one without a name, is the default.  Others are loaded at first use.",
     .own = serve_options,
     .n_own = RR_COUNT(serve_options),
     .run = run_serve,

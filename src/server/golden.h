@@ -11,7 +11,9 @@
 RR_NODISCARD int rr_golden_memory(const struct rr_options *options, struct rr_error *err);
 
 /* Scores the first lines of the folder's reference.jsonl, if there is one, and compares the logits
- * with those in the file.  RR_EFORMAT names the line, what was computed and what was expected. */
-RR_NODISCARD int rr_golden_check(struct rr_engine *engine, struct rr_error *err);
+ * with those in the file.  RR_EFORMAT names the line, what was computed and what was expected.
+ * RR_ECANCELED: stopped, which is asked now and then, said so. */
+RR_NODISCARD int rr_golden_check(struct rr_engine *engine, bool (*stopped)(void *user), void *user,
+                                 struct rr_error *err);
 
 #endif

@@ -281,6 +281,7 @@ static void record(struct rr_job *job, enum rr_meter_outcome outcome, struct rr_
 
     job->finished = true;
     log->status = job->x->status;
+    log->model = rr_server_model(s, job->x);
     log->total_ns = rr_now_ns() - job->x->read_ns;
     rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, log->total_ns);
     rr_metrics_observe(s->metrics, RR_M_REQUEST_BYTES, 0, job->x->body_bytes);

@@ -100,12 +100,24 @@ static int make_room(struct rr_server *s, size_t i, const struct rr_options *opt
     return rc;
 }
 
+static bool stopped(void *user)
+{
+    struct rr_loader *l = user;
+    bool yes;
+
+    pthread_mutex_lock(&l->lock);
+    yes = l->stop;
+    pthread_mutex_unlock(&l->lock);
+    return yes;
+}
+
 enum kind { FIRST, WANTED, REPLACING };
 
 /* Opens path ("": as configured) and puts it into service as model i. */
-static int open_and_switch(struct rr_server *s, size_t i, const char *path, enum kind kind,
+static int open_and_switch(struct rr_loader *l, size_t i, const char *path, enum kind kind,
                            uint64_t *took_ns, struct rr_error *err)
 {
+    struct rr_server *s = l->server;
     struct rr_engine *engine = NULL;
     struct rr_options options;
     uint64_t start;
@@ -116,7 +128,7 @@ static int open_and_switch(struct rr_server *s, size_t i, const char *path, enum
     if (kind != FIRST) rc = make_room(s, i, &options, kind == REPLACING, err);
     start = rr_now_ns();
     if (!rc) rc = rr_open_in(&engine, s->team, &options, err);
-    if (!rc && kind != FIRST) rc = rr_golden_check(engine, err);
+    if (!rc && kind != FIRST) rc = rr_golden_check(engine, stopped, l, err);
     *took_ns = rr_now_ns() - start;
     if (!rc) rc = rr_models_switch(s->models, i, engine, *took_ns, err);
     if (rc) {
@@ -132,7 +144,7 @@ static void load_first(struct rr_loader *l)
     struct rr_error err = { 0 };
     uint64_t one = 1, took_ns = 0;
 
-    (void)open_and_switch(l->server, 0, "", FIRST, &took_ns, &err); /* err.code has the outcome */
+    (void)open_and_switch(l, 0, "", FIRST, &took_ns, &err); /* err.code has the outcome */
     pthread_mutex_lock(&l->lock);
     l->first_err = err;
     l->first_took_ns = took_ns;
@@ -143,15 +155,16 @@ static void load_first(struct rr_loader *l)
     if (write(l->finished, &one, sizeof(one)) < 0) return;
 }
 
-static void load_wanted(struct rr_server *s, size_t i)
+static void load_wanted(struct rr_loader *l, size_t i)
 {
+    struct rr_server *s = l->server;
     struct rr_engine *there = rr_models_take(s->models, i);
     const char *name = rr_models_name(s->models, i);
     struct rr_error err = { 0 };
     uint64_t took_ns;
 
     rr_models_give(s->models, there);
-    if (!there && open_and_switch(s, i, "", WANTED, &took_ns, &err)) {
+    if (!there && open_and_switch(l, i, "", WANTED, &took_ns, &err)) {
         rr_models_failed(s->models, i, &err);
         RR_SAY(&s->console, RR_ERROR, MODEL_FAILED, name, err.msg);
     } else if (!there) {
@@ -197,7 +210,7 @@ static void replace(struct rr_loader *l, struct replacement *r)
 
     rr_models_options(s->models, s->settings, r->model, &now);
     if (!r->path[0]) snprintf(r->path, sizeof(r->path), "%s", now.model);
-    rc = open_and_switch(s, r->model, r->path, REPLACING, &took_ns, &err);
+    rc = open_and_switch(l, r->model, r->path, REPLACING, &took_ns, &err);
     rr_metrics_add(s->metrics, RR_M_RELOADS, rc ? 1 : 0, 1);
     if (rc) {
         rr_models_failed(s->models, r->model, &err);
@@ -248,7 +261,7 @@ static void *load(void *arg)
         if (is_replacement)
             replace(l, &r);
         else
-            load_wanted(l->server, i);
+            load_wanted(l, i);
     }
     return NULL;
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """server_models.py - several models in one server: chosen by name and alias, loaded at first use,
 unloaded for others, broken, reloaded; run by run.py."""
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ NAMES = list(FOLDERS)
 QUERY = "Où se trouve la tour Eiffel ?"
 DOCUMENTS = ["The Eiffel Tower is in Paris.", "La farine fait le pain.", "A boat on the sea."]
 KEY = [("Authorization", "Bearer s3cret-Admin")]
+KEY_OPTION = ["--admin-key=s3cret-Admin"]
 
 _own = {}
 
@@ -167,7 +169,7 @@ def test_models_unloaded_under_load():
         sizes = {n: m["bytes"] for n, m in models(s).items()}
     budget = sizes["xlmr"] + max(sizes["bert"], sizes["rob"]) + 1000
     assert budget < sum(sizes.values())
-    with three("--model-memory=%d" % budget, "--admin-key=s3cret-Admin") as s:
+    with three("--model-memory=%d" % budget, *KEY_OPTION) as s:
         most = []
 
         def done(answers):
@@ -205,7 +207,7 @@ def test_models_broken():
     with folder() as f:
         broken = os.path.join(f, "m")
         os.mkdir(broken)
-        with Server("--model=broken=" + broken, *options(), "--admin-key=s3cret-Admin",
+        with Server("--model=broken=" + broken, *options(), *KEY_OPTION,
                     model_folder=path("xlmr")) as s:
             a = s.ask("POST", "/v1/rerank", ask("broken"))
             assert a.status == 503 and "retry-after" in a.headers, a
@@ -238,8 +240,46 @@ def test_models_wrong_reference():
             assert any("has the logit" in line for line in s.lines), s.lines
 
 
+def slow_model(f):
+    """A folder whose check takes long on any machine: its reference has very many documents."""
+    slow = os.path.join(f, "slow")
+    shutil.copytree(path("xlmr"), slow)
+    documents = ["texte %d " % i + "et encore un peu " * 150 for i in range(32)]
+    with Server(model_folder=path("xlmr")) as s:
+        results = s.ask("POST", "/v1/rerank", ask("", documents=documents, return_logits=True)).json()
+    logits = [r["logit"] for r in sorted(results["results"], key=lambda r: r["index"])]
+    with open(os.path.join(slow, "reference.jsonl"), "w", encoding="utf-8") as out:
+        json.dump({"query": QUERY, "documents": documents * 600, "logits": logits * 600}, out)
+    return slow
+
+
+def test_models_others_serve_while_one_loads():
+    """What waits for a model has its own deadline, may leave, and at the end of --drain-timeout is
+    answered; and all the time others are served."""
+    with folder() as f:
+        with Server("--model=slow=" + slow_model(f), *options(), *KEY_OPTION, "--drain-timeout=0.5",
+                    model_folder=path("xlmr")) as s:
+            def waiting():
+                return s.ask("GET", "/debug/state", None, KEY).json()["http"]["waiting"]
+
+            with s.connect() as staying, s.connect() as leaving:
+                staying.send("POST", "/v1/rerank", ask("slow"), [("X-Request-Timeout", "100")])
+                leaving.send("POST", "/v1/rerank", ask("slow"))
+                until(lambda: waiting() == 2, "both to wait")
+                a = s.ask("POST", "/v1/rerank", ask("slow"), [("X-Request-Timeout", "200ms")])
+                assert a.status == 504, a
+                leaving.close()
+                until(lambda: waiting() == 1, "the one that left to be dropped")
+                assert scores(s.ask("POST", "/v1/rerank", ask("x"))) == own("xlmr")
+                assert models(s)["slow"]["state"] == "loading"  # all of that happened meanwhile
+                s.process.send_signal(signal.SIGTERM)
+                a = staying.receive()
+                assert a.status == 503, a
+            assert s.wait() == 0, s.lines
+
+
 def test_models_reload_one():
-    with Server(*options(), "--admin-key=s3cret-Admin", "--sandbox-read=" + GOLDEN,
+    with Server(*options(), *KEY_OPTION, "--sandbox-read=" + GOLDEN,
                 model_folder=path("xlmr")) as s:
         def reload(**body):
             return s.ask("POST", "/admin/reload", body, KEY)

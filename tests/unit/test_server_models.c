@@ -160,7 +160,7 @@ static void test_least_recently_used(void **state)
     load(2, RR_SECOND);
     assert_string_equal(unloaded, ""); /* 10 + 20 + 30 fit */
     fake_now += RR_SECOND;
-    use(1);                            /* so b is the one used longest ago */
+    use(1); /* so b is the one used longest ago */
     assert_int_equal(room(3, 32), RR_OK);
     assert_string_equal(unloaded, "b ");
     assert_int_equal(fake_engine_open_count(), 2); /* closed before the room is there */
