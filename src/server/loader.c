@@ -254,7 +254,7 @@ static void *load(void *arg)
     struct rr_loader *l = arg;
     struct replacement r;
     bool is_replacement;
-    size_t i;
+    size_t i = 0;
 
     load_first(l);
     while (next_job(l, &is_replacement, &r, &i)) {

@@ -193,25 +193,25 @@ static struct rr_engine *open_in(struct rr_team *team, const char *device, const
     return e;
 }
 
-enum { EACH = 60, SIZE = 10 }; /* requests of a tenant at a model, documents of each */
+enum { EACH = 40, SIZE = 10 }; /* requests of a tenant at a model, documents of each */
 
 struct crowd { /* a tenant's requests at one model, all at once */
     struct rr_engine *engine;
     uint64_t tenant;
+    char queries[EACH][32];
     struct request requests[EACH];
 };
 
 static void crowd_start(struct crowd *c, const struct documents *docs)
 {
-    char query[32];
     size_t i;
 
     for (i = 0; i < EACH; i++) {
         /* Texts of its own, or equal pairs would be computed once. */
-        snprintf(query, sizeof(query), "tenant %d, %zu", (int)c->tenant, i);
+        snprintf(c->queries[i], sizeof(c->queries[i]), "tenant %d, %zu", (int)c->tenant, i);
         c->requests[i].req.tenant = c->tenant;
         c->requests[i].req.no_cache = true;
-        request_start(c->engine, &c->requests[i], query, docs);
+        request_start(c->engine, &c->requests[i], c->queries[i], docs);
     }
 }
 
@@ -238,14 +238,24 @@ static void count_answers(struct crowd *crowds, size_t n, size_t upto, double *a
             answered[crowds[i].tenant] += crowds[i].requests[k].ended <= times[upto - 1];
 }
 
-/* upto: while none of the tenants has run out of requests. */
-static void check_fair(struct crowd *crowds, size_t n, size_t tenants, size_t upto)
+/* upto: while none of the tenants has run out of requests.  A batch of another engine keeps the
+ * device until all of them are there. */
+static void check_fair(struct rr_team *team, struct crowd *crowds, size_t n, size_t tenants,
+                       size_t upto)
 {
     struct documents docs = documents_make("document", SIZE, 60);
+    struct rr_engine *first = open_in(team, "null:base_us=700000", TINY_MODEL);
+    struct request all_there = { .req.no_cache = true };
     double answered[TENANTS];
+    bool late;
     size_t i, k;
 
+    request_start(first, &all_there, "first", &docs);
     for (i = 0; i < n; i++) crowd_start(&crowds[i], &docs);
+    late = request_done(&all_there);
+    request_wait(&all_there);
+    request_drop(&all_there);
+    rr_close(first);
     for (i = 0; i < n; i++)
         for (k = 0; k < EACH; k++) {
             request_wait(&crowds[i].requests[k]);
@@ -253,7 +263,8 @@ static void check_fair(struct crowd *crowds, size_t n, size_t tenants, size_t up
             request_drop(&crowds[i].requests[k]);
         }
     count_answers(crowds, n, upto, answered, tenants);
-    if (jain(answered, tenants) < 0.95) {
+    if (late) print_message("a slow machine: says nothing\n");
+    if (!late && jain(answered, tenants) < 0.95) {
         for (i = 0; i < tenants; i++) print_message("tenant %zu: %.0f\n", i, answered[i]);
         fail_msg("Jain's index is %f", jain(answered, tenants));
     }
@@ -273,7 +284,7 @@ static void test_tenant_at_two_models(void **state)
     crowds[0] = (struct crowd){ .engine = a, .tenant = 0 };
     crowds[1] = (struct crowd){ .engine = b, .tenant = 0 };
     crowds[2] = (struct crowd){ .engine = a, .tenant = 1 };
-    check_fair(crowds, 3, 2, 100); /* taking turns by models alone would make it 75 to 25 */
+    check_fair(team, crowds, 3, 2, 66); /* taking turns by models alone would make it 50 to 16 */
     rr_close(a);
     rr_close(b);
     rr_team_close(team);
@@ -288,7 +299,8 @@ static void test_tenant_alone_at_a_model(void **state)
 
     (void)state;
     for (i = 0; i < 6; i++) crowds[i] = (struct crowd){ .engine = i < 5 ? a : b, .tenant = i };
-    check_fair(crowds, 6, 6, 200); /* half for each model would be 20 each for five, 100 for one */
+    check_fair(team, crowds, 6, 6,
+               200); /* half for each model would be 20 each for five, 100 for one */
     rr_close(a);
     rr_close(b);
     rr_team_close(team);
