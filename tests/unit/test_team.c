@@ -299,8 +299,7 @@ static void test_tenant_alone_at_a_model(void **state)
 
     (void)state;
     for (i = 0; i < 6; i++) crowds[i] = (struct crowd){ .engine = i < 5 ? a : b, .tenant = i };
-    check_fair(team, crowds, 6, 6,
-               200); /* half for each model would be 20 each for five, 100 for one */
+    check_fair(team, crowds, 6, 6, 130); /* by models: 40 for one, 18 each for five */
     rr_close(a);
     rr_close(b);
     rr_team_close(team);
