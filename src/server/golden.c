@@ -22,21 +22,17 @@ struct check {
     void *user;
 };
 
-int rr_golden_memory(const struct rr_options *options, struct rr_error *err)
+int rr_golden_memory(uint64_t need, struct rr_error *err)
 {
-    struct rr_info info;
     struct rr_host host;
-    uint64_t need, have;
-    int rc = rr_inspect(options, &info, err);
+    uint64_t have;
 
-    if (rc) return rc;
     rr_host_info(&host);
-    need = info.weights_bytes + info.workspace_bytes + options->cache_bytes;
     have = host.memory_available;
     if (host.memory_limit) have = have ? RR_MIN(have, host.memory_limit) : host.memory_limit;
     if (!have || need <= have) return RR_OK;
     return rr_fail(err, RR_ENOMEM,
-                   "a second model needs %.1f MiB beside the first, and %.1f MiB are available; "
+                   "another model needs %.1f MiB beside what is there, and %.1f MiB are available; "
                    "restart the server with it instead",
                    (double)need / (1 << 20), (double)have / (1 << 20));
 }

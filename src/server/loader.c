@@ -88,14 +88,16 @@ static int make_room(struct rr_server *s, size_t i, const struct rr_options *opt
                      struct rr_error *err)
 {
     struct rr_info info;
+    uint64_t need;
     int rc = rr_inspect(options, &info, err);
 
-    if (!rc && (!beside || s->settings->model_memory))
-        rc = rr_models_make_room(s->models, i, info.weights_bytes + info.workspace_bytes,
-                                 say_unloaded, s, err);
+    if (rc) return rc;
+    need = info.weights_bytes + info.workspace_bytes;
+    if (!beside || s->settings->model_memory)
+        rc = rr_models_make_room(s->models, i, need, say_unloaded, s, err);
     if (rc) return rc;
     do {
-        rc = rr_golden_memory(options, err);
+        rc = rr_golden_memory(need + options->cache_bytes, err);
     } while (rc == RR_ENOMEM && rr_models_unload_one(s->models, i, say_unloaded, s));
     return rc;
 }

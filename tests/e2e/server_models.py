@@ -102,6 +102,15 @@ def test_models_in_every_dialect():
         assert tokens[0] != tokens[1], tokens
 
 
+def test_models_tokenize_loads():
+    """Asking for tokens of an idle model makes it load; who comes again gets them."""
+    with Server(*options(), model_folder=path("xlmr")) as s:
+        body = {"model": "rob", "prompt": "a"}
+        assert s.ask("POST", "/tokenize", body).status == 503
+        until(lambda: s.ask("POST", "/tokenize", body).status == 200, "the model")
+        assert models(s)["bert"]["state"] == "idle"
+
+
 def test_models_strict():
     with Server(*options(), "--strict-model", "--model-alias=x=bert",
                 model_folder=path("xlmr")) as s:
