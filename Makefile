@@ -280,7 +280,7 @@ test-unit: $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY)
 
 # Memory errors everywhere, then data races where there are threads.
-TSAN_NAMES := pool engine batcher runner server_ log metrics mem cpu cache
+TSAN_NAMES := pool team engine batcher runner server_ log metrics mem cpu cache
 TSAN_PROGRAMS = $(foreach p,$(UNIT) $(BACKEND),\
     $(if $(strip $(foreach n,$(TSAN_NAMES),$(findstring _$n,$(notdir $p)))),$p))
 test-san:

@@ -110,6 +110,20 @@ RR_PUBLIC_NODISCARD int rr_open(struct rr_engine **out, const struct rr_options 
  * NULL is allowed.  Must not be called from on_done. */
 RR_PUBLIC void rr_close(struct rr_engine *engine);
 
+/* Several models in one process: the engines of a team share its compute threads and take turns on
+ * a device, batch by batch.  Tenants get equal parts of its time whichever models they ask, so
+ * that a flood of requests for one model does not hold up the others.  Scores are the same. */
+struct rr_team; /* opaque */
+
+/* threads: compute threads of all its engines together, whatever their options say; 0: what
+ * affinity and CPU quota allow. */
+RR_PUBLIC_NODISCARD int rr_team_open(struct rr_team **out, uint32_t threads, struct rr_error *err);
+/* Its engines must be closed.  NULL is allowed. */
+RR_PUBLIC void rr_team_close(struct rr_team *team);
+/* rr_open for an engine of the team. */
+RR_PUBLIC_NODISCARD int rr_open_in(struct rr_engine **out, struct rr_team *team,
+                                   const struct rr_options *opt, struct rr_error *err);
+
 /* ---- scoring ------------------------------------------------------------------------------ */
 
 enum rr_priority { RR_PRIORITY_NORMAL = 0, RR_PRIORITY_HIGH = 1, RR_PRIORITY_LOW = -1 };

@@ -39,7 +39,11 @@ const struct rr_command rr_cmd_serve = {
     .args = "",
     .summary = "answer rerank requests over HTTP",
     .about = "Listens until SIGTERM or SIGINT, then finishes the requests it has accepted.\n"
-             "While the model loads, /health answers 503.  SIGHUP reads the configuration again.",
+             "While the model loads, /health answers 503.  SIGHUP reads the configuration again.\n"
+             "\n"
+             "Several models: --model big=/models/a --model fast=/models/b,dtype=int8\n"
+             "--model-alias rerank-v3.5=fast.  Requests choose by \"model\"; the first one, or\n"
+             "the one without a name, is the default.  Others are loaded at first use.",
     .own = serve_options,
     .n_own = RR_COUNT(serve_options),
     .run = run_serve,
@@ -142,7 +146,6 @@ static int unexpected(const struct rr_command *c, const char *word)
 /* With the settings read: what was asked for. */
 static int run(const struct rr_command *c, struct rr_settings *settings, const struct rr_load *load)
 {
-    char model_dir[RR_HUB_PATH];
     int code;
 
     if (load->help) {
@@ -154,7 +157,7 @@ static int run(const struct rr_command *c, struct rr_settings *settings, const s
         return finish(RR_EXIT_OK);
     }
     if (load->n_rest > c->max_words) return unexpected(c, load->rest[c->max_words]);
-    code = rr_cli_hub_model(c, settings, model_dir);
+    code = rr_cli_hub_models(c, settings);
     if (code) return finish(code);
     return finish(c->run(settings, load->own_fields, load->rest, load->n_rest));
 }

@@ -17,7 +17,6 @@
 #include "base/text.h"
 #include "options_value.h"
 #include "rerank.h"
-#include "starter.h"
 
 #define DEFAULT_CONFIG "/etc/rerankd/rerankd.conf"
 #define MAX_CONFIG_BYTES ((size_t)1 << 20)
@@ -83,6 +82,10 @@ static int offer(struct reader *r, size_t i, enum rank rank, const char *where, 
     int rc, code = rank == RANK_FLAG ? RR_EINVAL : RR_EFORMAT;
 
     if (rank < origin->rank) return RR_OK;
+    if (table[i].type == RR_OPTION_LIST && rank == origin->rank) { /* one more of them */
+        text = rr_list_join(&r->store->arena, &table[i], r->s, text);
+        if (!text) return rr_fail(r->err, RR_ENOMEM, "%.330s: out of memory", where);
+    }
     snprintf(place, sizeof(place), "%.330s%s%s", where, rank == RANK_FILE ? ": " : "",
              rank == RANK_FILE ? table[i].name : "");
     rc = rr_option_parse(&table[i], text, r->s, &r->store->arena, code, place, r->err);
@@ -369,7 +372,7 @@ static int read_line(struct reader *r, const char *path, int number, char *line,
     if (!value)
         return rr_fail(r->err, RR_EFORMAT,
                        "%s: %s: the quote is not closed, or something follows it", where, key);
-    if (seen[i])
+    if (seen[i] && table[i].type != RR_OPTION_LIST)
         return rr_fail(r->err, RR_EFORMAT, "%s: %s was already set in line %d", where, key,
                        seen[i]);
     seen[i] = number;
@@ -451,6 +454,27 @@ static const char *or_null(const char *s)
     return s[0] ? s : NULL;
 }
 
+/* parse: what takes the text of the option called name apart. */
+static int resolve_list(struct reader *r, const char *name,
+                        int (*parse)(struct rr_settings *s, struct rr_arena *arena, int code,
+                                     const char *where, struct rr_error *err))
+{
+    const struct origin *origin = &r->store->origins[find_option(table, N_TABLE, name)];
+    bool flag = origin->rank == RANK_FLAG;
+    char place[400];
+
+    snprintf(place, sizeof(place), "%.330s%s%s", origin->where, flag ? "" : ": ",
+             flag ? "" : name);
+    return parse(r->s, &r->store->arena, flag ? RR_EINVAL : RR_EFORMAT, place, r->err);
+}
+
+static int resolve_models(struct reader *r)
+{
+    int rc = resolve_list(r, "model", rr_models_parse);
+
+    return rc ? rc : resolve_list(r, "model-alias", rr_aliases_parse);
+}
+
 static int resolve(struct reader *r)
 {
     r->s->redis = (struct rr_shared_cache){
@@ -465,7 +489,8 @@ static int resolve(struct reader *r)
         r->s->cache_dir = cache_of_environment(&r->store->arena);
     else if (strcmp(r->s->cache_dir, "none") == 0)
         r->s->cache_dir = "";
-    return r->s->cache_dir ? RR_OK : rr_fail(r->err, RR_ENOMEM, "cache-dir: out of memory");
+    if (!r->s->cache_dir) return rr_fail(r->err, RR_ENOMEM, "cache-dir: out of memory");
+    return resolve_models(r);
 }
 
 /* Keeps the words of the command line, in case the file is to be read again. */
@@ -537,32 +562,6 @@ void rr_settings_free(struct rr_settings *s)
     if (store) rr_arena_reset(&store->arena);
     rr_free(store);
     memset(s, 0, sizeof(*s));
-}
-
-void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt)
-{
-    rr_options_init(opt);
-    opt->model = s->model_dir  ? s->model_dir
-                 : s->model[0] ? s->model
-                               : rr_starter_dir();
-    opt->device = s->device;
-    opt->dtype = s->dtype;
-    opt->rescore_dtype = s->rescore_dtype;
-    opt->stall_ns = (uint64_t)(s->stall_timeout * 1e9);
-    opt->isa = s->isa;
-    opt->fallback = s->fallback;
-    opt->threads = s->threads;
-    opt->prep_threads = s->prep_threads;
-    opt->max_length = s->max_length;
-    opt->batch_tokens = s->batch_tokens;
-    opt->queue_tokens = s->queue_tokens;
-    opt->queue_requests = s->queue_requests;
-    opt->queue_bytes = s->queue_bytes;
-    opt->literal_specials = s->literal_specials;
-    opt->cache_dir = s->cache_dir[0] ? s->cache_dir : NULL;
-    opt->cache_bytes = s->cache_size;
-    opt->shared_cache = s->redis.url ? &s->redis : NULL;
-    opt->packed_cache = s->packed_cache;
 }
 
 bool rr_settings_french(const struct rr_settings *s)

@@ -13,11 +13,26 @@
 #include "rerank_types.h"
 
 #define RR_OPTION_TYPE_STR const char *
+#define RR_OPTION_TYPE_LIST const char *
 #define RR_OPTION_TYPE_SECRET const char *
 #define RR_OPTION_TYPE_U32 uint32_t
 #define RR_OPTION_TYPE_SIZE size_t
 #define RR_OPTION_TYPE_BOOL bool
 #define RR_OPTION_TYPE_SECONDS double
+
+enum { RR_MAX_MODELS = 64, RR_MODEL_NAME_MAX = 96 };
+
+struct rr_model_spec { /* one --model */
+    const char *name;  /* "": it was given without one */
+    const char *path;  /* as it was given */
+    const char *dir;   /* where path is ORG/NAME of a hub: its folder; else NULL.  A view */
+    const char *device, *dtype, *rescore_dtype; /* its own; NULL: as for all */
+    uint32_t max_length;                        /* its own; 0: as for all */
+};
+
+struct rr_model_alias {
+    const char *alias, *name; /* name "default": the default model */
+};
 
 struct rr_settings {
 #define RR_OPTION(field, type, flag, env, def, min, max, section, arg, help) \
@@ -25,7 +40,11 @@ struct rr_settings {
 #include "options.def"
 #undef RR_OPTION
     struct rr_shared_cache redis; /* the redis-* settings together; url NULL: none */
-    const char *model_dir; /* where model is ORG/NAME of a hub: its folder; else NULL.  A view */
+    const char *model; /* path of the default model as it was given; "": the starter model */
+    struct rr_model_spec *models; /* [n_models] at least one, the default first */
+    size_t n_models;
+    struct rr_model_alias *aliases; /* [n_aliases] */
+    size_t n_aliases;
     void *storage;         /* owns the strings, knows where each value came from */
 };
 
@@ -48,6 +67,7 @@ enum rr_exit {
 /* One option as the table describes it.  Sub-commands have options of their own in such tables. */
 enum rr_option_type {
     RR_OPTION_STR,
+    RR_OPTION_LIST,   /* text, given several times: joined by line breaks */
     RR_OPTION_SECRET, /* text that is never shown */
     RR_OPTION_U32,
     RR_OPTION_SIZE,
@@ -108,10 +128,12 @@ RR_NODISCARD int rr_settings_again(const struct rr_settings *old, struct rr_sett
 bool rr_settings_keep(struct rr_settings *s, const struct rr_settings *old, const char *const *live,
                       size_t n, void (*ignored)(void *user, const char *name), void *user);
 
-/* Fills *opt with what s says about the engine; an empty model becomes the starter model.  Views
- * into s. */
+/* Fills *opt with what s says about the default model's engine; an empty model becomes the starter
+ * model.  Views into s. */
 struct rr_options;
 void rr_settings_engine(const struct rr_settings *s, struct rr_options *opt);
+/* The same for the i-th model. */
+void rr_settings_model(const struct rr_settings *s, size_t i, struct rr_options *opt);
 
 /* True when people are to be addressed in French. */
 bool rr_settings_french(const struct rr_settings *s);

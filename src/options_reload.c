@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "options.h"
+#include "options_value.h"
 
 static size_t size_of(enum rr_option_type type)
 {
     switch (type) {
     case RR_OPTION_STR:
+    case RR_OPTION_LIST:
     case RR_OPTION_SECRET: return sizeof(const char *);
     case RR_OPTION_U32: return sizeof(uint32_t);
     case RR_OPTION_SIZE: return sizeof(size_t);
@@ -20,7 +22,7 @@ static size_t size_of(enum rr_option_type type)
 
 static bool same(const struct rr_option *o, const void *a, const void *b)
 {
-    if (o->type == RR_OPTION_STR || o->type == RR_OPTION_SECRET)
+    if (rr_option_is_text(o))
         return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
     return memcmp(a, b, size_of(o->type)) == 0;
 }
@@ -53,6 +55,8 @@ bool rr_settings_keep(struct rr_settings *s, const struct rr_settings *old, cons
         if (ignored) ignored(user, table[i].name);
         memcpy(ours, theirs, size_of(table[i].type));
     }
-    s->model_dir = old->model_dir; /* was found at start */
+    s->model = old->model; /* folders of the hub were found at start */
+    s->models = old->models;
+    s->n_models = old->n_models;
     return changed;
 }

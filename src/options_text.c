@@ -78,7 +78,7 @@ static void env_names(const struct rr_option *o, const char *separator, char *ou
 
 static void help_line(FILE *out, const struct rr_option *o)
 {
-    char usage[120], text[700], env[200];
+    char usage[120], text[900], env[200];
     bool shown = *o->def && !(o->type == RR_OPTION_BOOL && strcmp(o->def, "false") == 0);
 
     usage_of(o, usage, sizeof(usage));
@@ -121,7 +121,7 @@ static void print_value(FILE *out, const struct rr_option *o, const char *value)
 {
     const char *v;
 
-    if ((o->type != RR_OPTION_STR && o->type != RR_OPTION_SECRET) ||
+    if (!rr_option_is_text(o) ||
         (*value && !strpbrk(value, " \t#\"'\\"))) {
         fputs(value, out);
         return;
@@ -159,7 +159,7 @@ static void redact(const struct rr_option *o, char *value, size_t cap)
 void rr_settings_print(FILE *out, const struct rr_settings *s)
 {
     const char *section = "";
-    char value[4200];
+    char value[16384], *line, *end;
     size_t i, n;
     const struct rr_option *table = rr_settings_table(&n);
 
@@ -171,9 +171,13 @@ void rr_settings_print(FILE *out, const struct rr_settings *s)
         rr_option_value(&table[i], s, value, sizeof(value));
         if (!value[0] && strcmp(table[i].name, "cache-dir") == 0) snprintf(value, 8, "none");
         redact(&table[i], value, sizeof(value));
-        fprintf(out, "%-18s = ", table[i].name);
-        print_value(out, &table[i], value);
-        fprintf(out, "  # %s\n", rr_settings_origin(s, i));
+        for (line = value; line; line = end) {
+            end = table[i].type == RR_OPTION_LIST ? strchr(line, '\n') : NULL;
+            if (end) *end++ = 0;
+            fprintf(out, "%-18s = ", table[i].name);
+            print_value(out, &table[i], line);
+            fprintf(out, "  # %s\n", rr_settings_origin(s, i));
+        }
     }
 }
 
@@ -197,8 +201,8 @@ static void markdown_row(FILE *out, const struct rr_option *o)
     fprintf(out, "| `%s` | `%s` | ", o->name, env);
     if (*o->def) fprintf(out, "`%s`", o->def);
     fputs(" | ", out);
-    if ((o->type == RR_OPTION_STR || o->type == RR_OPTION_SECRET) && !strchr(o->arg, '|'))
-        fputs("text", out);
+    if (rr_option_is_text(o) && !strchr(o->arg, '|'))
+        fputs(o->type == RR_OPTION_LIST ? "text, several times" : "text", out);
     else
         markdown_cell(out, allowed);
     fputs(" | ", out);
@@ -223,8 +227,9 @@ void rr_settings_markdown(FILE *out)
           "   it exists; `none` stands for no file;\n"
           "4. the default.\n\n"
           "The file holds lines `name = value`; `#` begins a comment, quotes around the value are\n"
-          "optional. An unknown name is an error. `rerankd serve --print-config` prints what is\n"
-          "in force and where each value came from; its output is itself a valid file.\n\n"
+          "optional. What can be given several times has a line for each, also in a variable.\n"
+          "An unknown name is an error. `rerankd serve --print-config` prints what is in force\n"
+          "and where each value came from; its output is itself a valid file.\n\n"
           "Sizes take `K`, `M`, `G` (also `KiB`, `MiB`, `GiB`; 1K is 1024). Durations are\n"
           "seconds, or take `ms`, `s`, `m`, `h`.\n",
           out);

@@ -178,6 +178,11 @@ static const char *unalias(const struct rr_option *o, const char *text)
     return text;
 }
 
+bool rr_option_is_text(const struct rr_option *o)
+{
+    return o->type == RR_OPTION_STR || o->type == RR_OPTION_LIST || o->type == RR_OPTION_SECRET;
+}
+
 void rr_option_allowed(const struct rr_option *o, char *out, size_t cap)
 {
     char words[MAX_WORDS][32];
@@ -197,6 +202,7 @@ void rr_option_allowed(const struct rr_option *o, char *out, size_t cap)
     switch (o->type) {
     case RR_OPTION_STR:
     case RR_OPTION_SECRET: snprintf(out, cap, "text without line breaks, in UTF-8"); break;
+    case RR_OPTION_LIST: snprintf(out, cap, "text in UTF-8, any number of lines"); break;
     case RR_OPTION_BOOL: snprintf(out, cap, "true or false"); break;
     case RR_OPTION_U32:
         if (o->max > 0.0)
@@ -277,7 +283,8 @@ static int store_string(const struct rr_option *o, const char *text, const char 
         n = split_words(o->arg, words);
         for (i = 0; i < n && !word_matches(text, words[i]); i++) continue;
         if (i == n && !is_test_device(o, text)) return refuse(o, text, code, where, err);
-    } else if (strpbrk(text, "\r\n") || rr_utf8_invalid(rr_text(text)) != SIZE_MAX) {
+    } else if (strpbrk(text, o->type == RR_OPTION_LIST ? "\r" : "\r\n") ||
+               rr_utf8_invalid(rr_text(text)) != SIZE_MAX) {
         return refuse(o, text, code, where, err);
     }
     copy = rr_arena_strndup(arena, text, strlen(text));
@@ -297,10 +304,11 @@ int rr_option_parse(const struct rr_option *o, const char *text, void *fields,
     size_t n, i;
     bool ok = false;
 
-    if (o->type == RR_OPTION_STR || o->type == RR_OPTION_SECRET)
+    if (rr_option_is_text(o))
         return store_string(o, text, (const char **)(void *)field, arena, code, where, err);
     switch (o->type) {
     case RR_OPTION_STR:
+    case RR_OPTION_LIST:
     case RR_OPTION_SECRET: break;
     case RR_OPTION_U32: ok = parse_u32(o, text, (uint32_t *)(void *)field); break;
     case RR_OPTION_SIZE: ok = parse_size(o, text, (size_t *)(void *)field); break;
@@ -322,6 +330,7 @@ void rr_option_value(const struct rr_option *o, const void *fields, char *out, s
 
     switch (o->type) {
     case RR_OPTION_STR:
+    case RR_OPTION_LIST:
     case RR_OPTION_SECRET:
         snprintf(out, cap, "%s", *(const char *const *)(const void *)field);
         break;

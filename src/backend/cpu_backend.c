@@ -28,7 +28,7 @@ static uint32_t device_count(const char **why)
 static void close_device(struct rr_device *d)
 {
     if (!d) return;
-    rr_pool_close(d->pool);
+    if (!d->borrowed) rr_pool_close(d->pool);
     rr_free(d->packed_dirs[0]);
     rr_free(d->packed_dirs[1]);
     rr_free(d);
@@ -65,11 +65,20 @@ static int keep_dirs(struct rr_device *d, const struct rr_device_options *opt,
     return RR_OK;
 }
 
-static int open_device(struct rr_device **out, const struct rr_device_options *opt,
-                       struct rr_error *err)
+/* How many threads "automatic" means. */
+static uint32_t choose_threads(uint32_t asked)
+{
+    struct rr_topology topo;
+
+    if (asked) return asked;
+    rr_topology_get(&topo);
+    return RR_MIN(topo.threads, RR_POOL_MAX);
+}
+
+int rr_backend_cpu_open(struct rr_device **out, const struct rr_device_options *opt,
+                        struct rr_pool *pool, struct rr_error *err)
 {
     const struct rr_kern *const *levels;
-    struct rr_topology topo;
     enum rr_cpu_packing packing;
     struct rr_device *d;
     uint32_t n_levels;
@@ -83,21 +92,25 @@ static int open_device(struct rr_device **out, const struct rr_device_options *o
     d->tuning = (struct rr_cpu_tuning){ CHUNK_TOKENS, SOLO_TOKENS, TEAM_TOKENS, BLOCK_ROWS,
                                         RR_CPU_AUTO };
     d->packing = packing;
-    d->threads = opt->threads;
-    if (d->threads == 0) {
-        rr_topology_get(&topo);
-        d->threads = RR_MIN(topo.threads, RR_POOL_MAX);
-    }
+    d->pool = pool;
+    d->borrowed = pool != NULL;
+    d->threads = pool ? rr_pool_size(pool) : choose_threads(opt->threads);
     levels = rr_kern_levels(&n_levels);
     rc = keep_dirs(d, opt, err);
     if (!rc) rc = rr_cpu_isa(&d->kern, levels, n_levels, rr_cpu_flags(), opt->isa, err);
-    if (!rc) rc = rr_pool_open(&d->pool, d->threads, err);
+    if (!rc && !pool) rc = rr_pool_open(&d->pool, d->threads, err);
     if (rc) {
         close_device(d);
         return rc;
     }
     *out = d;
     return RR_OK;
+}
+
+static int open_device(struct rr_device **out, const struct rr_device_options *opt,
+                       struct rr_error *err)
+{
+    return rr_backend_cpu_open(out, opt, NULL, err);
 }
 
 static void describe(const struct rr_device *d, struct rr_device_info *out)

@@ -51,6 +51,7 @@ struct rr_device {
     const struct rr_kern *kern;
     enum rr_cpu_packing packing;
     struct rr_pool *pool;
+    bool borrowed; /* pool is somebody else's, who shares it among devices */
     uint32_t threads;
     struct rr_cpu_tuning tuning;
     char *packed_dirs[2]; /* of struct rr_device_options; NULL: none */

@@ -57,7 +57,7 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
                 (w->packing == RR_CPU_PACK_BF16 && d->kern->bf16_x == RR_BF16);
     w->nr = w->packing == RR_CPU_PACK_I8     ? d->kern->i8_nr
             : w->packing == RR_CPU_PACK_BF16 ? d->kern->bf16_nr
-                                        : d->kern->f32_nr;
+                                             : d->kern->f32_nr;
 }
 
 static size_t panel_bytes(const struct rr_cpu_linear *w)
@@ -199,7 +199,8 @@ void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p)
 
         if (w->smoothed) memcpy(w->smooth, smooth_of(p, &l->steps[i].op), w->k * sizeof(float));
     }
-    rr_pool_run(l->device->pool, pack_worker, &packing);
+    /* Beside models that serve, one thread packs: they are not held up, and neither is this. */
+    rr_pool_run_or_alone(l->device->pool, pack_worker, &packing);
 }
 
 /* ---- multiplying ---------------------------------------------------------------------------- */

@@ -9,6 +9,12 @@
 
 const struct rr_backend *rr_backend_cpu(void);
 
+/* Its open, with workers that several devices share in place of its own; pool must outlive the
+ * device.  NULL: its own.  Scores do not depend on it. */
+struct rr_pool;
+RR_NODISCARD int rr_backend_cpu_open(struct rr_device **out, const struct rr_device_options *opt,
+                                     struct rr_pool *pool, struct rr_error *err);
+
 /* Finds a backend by name ("cpu", "cuda").  A plugin librerank_NAME.so is looked for beside the
  * running program, then in ../lib beside it, then where the dynamic linker looks.  Not found, wrong
  * ABI (message has both numbers) or no usable device: an error with one clear line. */

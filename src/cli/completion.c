@@ -13,7 +13,7 @@ static enum value_kind kind_of(const struct rr_option *o)
 {
     if (o->type == RR_OPTION_BOOL) return VALUE_NONE;
     if (strchr(o->arg, '|')) return VALUE_WORDS;
-    if (strcmp(o->arg, "DIR") == 0) return VALUE_FOLDER;
+    if (strcmp(o->arg, "DIR") == 0 || strcmp(o->arg, "[NAME=]DIR") == 0) return VALUE_FOLDER;
     if (strcmp(o->arg, "FILE") == 0) return VALUE_FILE;
     return VALUE_OTHER;
 }

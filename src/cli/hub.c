@@ -265,28 +265,37 @@ static int find_model(struct rr_cli_hub *h, const struct rr_hub_repo *repo, bool
     return fetch_model(h, repo, dir, err);
 }
 
-int rr_cli_hub_model(const struct rr_command *c, struct rr_settings *settings,
-                     char dir[RR_HUB_PATH])
+/* An exit code. */
+static int resolve(const struct rr_command *c, const struct rr_settings *settings,
+                   struct rr_model_spec *m, char dir[RR_HUB_PATH])
 {
     static struct rr_cli_hub h;
     struct rr_hub_repo repo;
     struct rr_error err = { 0 };
     int rc;
 
-    if (c->sections && !strstr(c->sections, "MODEL")) return RR_EXIT_OK; /* loads no model */
-    if (!settings->model[0] || rr_file_exists(settings->model) ||
-        rr_hub_parse(&repo, settings->model, NULL, &err))
+    if (!m->path[0] || rr_file_exists(m->path) || rr_hub_parse(&repo, m->path, NULL, &err))
         return RR_EXIT_OK; /* a folder, or what opening it has an error for */
     rc = rr_cli_hub_open(&h, settings, &err);
     if (!rc) rc = find_model(&h, &repo, c != &rr_cmd_doctor, dir, &err);
     if (!rc) {
-        settings->model_dir = dir[0] ? dir : NULL;
+        m->dir = dir[0] ? dir : NULL;
         return RR_EXIT_OK;
     }
     if (rc == RR_ECANCELED)
         rr_cli_complain(c->name, "%s", err.msg);
     else
-        rr_cli_complain(c->name, "model %s is no folder here; on the hub: %s", settings->model,
-                        err.msg);
+        rr_cli_complain(c->name, "model %s is no folder here; on the hub: %s", m->path, err.msg);
     return rr_cli_hub_exit(&h, rc);
+}
+
+int rr_cli_hub_models(const struct rr_command *c, struct rr_settings *settings)
+{
+    static char dirs[RR_MAX_MODELS][RR_HUB_PATH];
+    size_t n = c == &rr_cmd_serve ? settings->n_models : 1, i;
+    int code = RR_EXIT_OK;
+
+    if (c->sections && !strstr(c->sections, "MODEL")) return RR_EXIT_OK; /* loads no model */
+    for (i = 0; i < n && !code; i++) code = resolve(c, settings, &settings->models[i], dirs[i]);
+    return code;
 }

@@ -32,10 +32,10 @@ RR_NODISCARD int rr_cli_hub_list(struct rr_cli_hub *h, const struct rr_hub_repo 
                                  struct rr_hub_listing *listing, struct rr_error *err);
 int rr_cli_hub_exit(const struct rr_cli_hub *h, int rc);
 
-/* Where --model is ORG/NAME: its folder in the cache, fetched if need be, becomes
- * settings->model_dir, which is a view into dir.  An exit code; complains itself. */
-int rr_cli_hub_model(const struct rr_command *c, struct rr_settings *settings,
-                     char dir[RR_HUB_PATH]);
+/* Where a --model is ORG/NAME: its folder in the cache, fetched if need be, becomes its dir in
+ * settings->models.  All of them for serve, the default one for other commands.  An exit code;
+ * complains itself. */
+int rr_cli_hub_models(const struct rr_command *c, struct rr_settings *settings);
 
 /* "1.2 GB". */
 const char *rr_cli_size(uint64_t bytes, char out[24]);

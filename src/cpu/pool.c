@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pool.c - a fixed team of workers: spin a little, then sleep in the kernel.  Layer: cpu (L1).
- * Threads: see pool.h.
+ * Threads: see pool.h.  The caller of a run is its owner until it ends; gate lets one in at a time.
  *
  * Two words carry everything between threads.  `job` is raised by the owner when fn and user are
  * set: workers wait for it to change.  `busy` is lowered by each worker that is done: the owner
@@ -47,12 +47,21 @@ struct worker {
     pthread_t thread;
 };
 
+/* Callers that share a pool, first come, first served: a mutex would let the one that has just left
+ * in again. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    uint64_t next, serving; /* lock; the ticket to be drawn next, the one whose turn it is */
+};
+
 struct rr_pool {
+    struct gate gate;
     struct word job;  /* serial number of the job; workers sleep on it */
     struct word busy; /* workers that have not finished the job; the owner sleeps on it */
     struct word turn; /* serial number of the barrier */
     RR_ALIGNED(LINE) _Atomic uint32_t arrived; /* at the barrier */
-    RR_ALIGNED(LINE) rr_pool_fn *fn; /* written before job is raised; NULL: leave */
+    RR_ALIGNED(LINE) rr_pool_fn *fn;           /* written before job is raised; NULL: leave */
     void *user;
     uint32_t size;
     uint32_t started; /* workers that exist, without the owner */
@@ -66,7 +75,7 @@ struct rr_pool {
     struct rr_numa numa;
     struct rr_numa_plan plan;
     uint8_t node[RR_POOL_MAX]; /* of each worker, index into plan.ids */
-    struct worker workers[]; /* [size], the first is unused: it is the owner */
+    struct worker workers[];   /* [size], the first is unused: it is the owner */
 };
 
 static inline void relax(void)
@@ -256,6 +265,8 @@ int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err)
     p = rr_pages_alloc(RR_MEM_WORKSPACE, bytes); /* for its alignment */
     if (!p) return rr_fail(err, RR_ENOMEM, "out of memory for %u compute threads", n_threads);
     p->size = n_threads;
+    pthread_mutex_init(&p->gate.lock, NULL);
+    pthread_cond_init(&p->gate.moved, NULL);
     rr_topology_get(&topo);
     p->pin = n_threads == topo.allowed && n_threads > 1;
     p->too_large = n_threads > topo.threads;
@@ -288,6 +299,8 @@ void rr_pool_close(struct rr_pool *p)
     atomic_fetch_add_explicit(&p->job.value, 1, memory_order_seq_cst);
     word_wake(&p->job);
     for (uint32_t i = 1; i <= p->started; i++) pthread_join(p->workers[i].thread, NULL);
+    pthread_cond_destroy(&p->gate.moved);
+    pthread_mutex_destroy(&p->gate.lock);
     rr_pages_free(RR_MEM_WORKSPACE, p, sizeof(*p) + p->size * sizeof(p->workers[0]));
 }
 
@@ -331,10 +344,14 @@ static void find_owner(struct rr_pool *p)
 static void look_around(struct rr_pool *p)
 {
     uint64_t now = now_ns(), run = 0, wait = 0;
+    int owner;
 
     if (p->too_large || now - p->looked_ns < LOOK_NS) return;
     p->looked_ns = now;
-    atomic_store_explicit(&p->workers[0].tid, (int)syscall(SYS_gettid), memory_order_relaxed);
+    owner = (int)syscall(SYS_gettid);
+    if (owner != atomic_load_explicit(&p->workers[0].tid, memory_order_relaxed))
+        p->crowd.run_ns = 0; /* sums with another thread in them say nothing: begin anew */
+    atomic_store_explicit(&p->workers[0].tid, owner, memory_order_relaxed);
     for (uint32_t i = 0; i < p->size; i++) {
         int tid = atomic_load_explicit(&p->workers[i].tid, memory_order_relaxed);
         uint64_t r, w;
@@ -355,7 +372,39 @@ static void look_around(struct rr_pool *p)
            100 * p->crowd.share);
 }
 
-void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user)
+/* ---- runs ----------------------------------------------------------------------------------- */
+
+static void gate_enter(struct gate *g)
+{
+    uint64_t mine;
+
+    pthread_mutex_lock(&g->lock);
+    mine = g->next++;
+    while (g->serving != mine) pthread_cond_wait(&g->moved, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static bool gate_try(struct gate *g)
+{
+    bool open;
+
+    pthread_mutex_lock(&g->lock);
+    open = g->serving == g->next;
+    if (open) g->next++;
+    pthread_mutex_unlock(&g->lock);
+    return open;
+}
+
+static void gate_leave(struct gate *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->serving++;
+    if (g->serving != g->next) pthread_cond_broadcast(&g->moved);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* The gate is ours. */
+static void run_all(struct rr_pool *p, rr_pool_fn *fn, void *user)
 {
     uint32_t left;
 
@@ -374,6 +423,23 @@ void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user)
         while (left != 0) left = word_wait(&p->busy, left, spin_of(p));
         look_around(p);
     }
+}
+
+void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user)
+{
+    gate_enter(&p->gate);
+    run_all(p, fn, user);
+    gate_leave(&p->gate);
+}
+
+void rr_pool_run_or_alone(struct rr_pool *p, rr_pool_fn *fn, void *user)
+{
+    if (!gate_try(&p->gate)) {
+        fn(user, 0);
+        return;
+    }
+    run_all(p, fn, user);
+    gate_leave(&p->gate);
 }
 
 void rr_pool_barrier(struct rr_pool *p)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pool.h - a fixed team of workers for one device.  Layer: cpu (L1).
- * Threads: one owner; the owner is worker 0 of every run. */
+/* pool.h - a fixed team of workers.  Layer: cpu (L1).
+ * Threads: whoever calls rr_pool_run is worker 0 of that run; several may share a pool. */
 #ifndef RR_CPU_POOL_H
 #define RR_CPU_POOL_H
 
@@ -35,9 +35,15 @@ uint32_t rr_pool_nodes(const struct rr_pool *p);
 uint32_t rr_pool_node(const struct rr_pool *p, uint32_t worker);
 uint32_t rr_pool_node_id(const struct rr_pool *p, uint32_t node);
 
-/* Calls fn(user, worker) once on every worker (0 .. size-1) and returns when all are done. */
+/* Calls fn(user, worker) once on every worker (0 .. size-1) and returns when all are done.  Callers
+ * that share the pool get it one after the other, as they came. */
 typedef void rr_pool_fn(void *user, uint32_t worker);
 void rr_pool_run(struct rr_pool *p, rr_pool_fn *fn, void *user);
+
+/* For work that is cut into pieces which any worker takes, without a barrier: the same, unless
+ * somebody else has the workers now.  Then the caller alone does it, as worker 0, and neither waits
+ * for the other. */
+void rr_pool_run_or_alone(struct rr_pool *p, rr_pool_fn *fn, void *user);
 
 /* Within a run: waits until every worker of the pool has come here.  What was written before it is
  * visible to all after it. */

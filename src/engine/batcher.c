@@ -102,13 +102,24 @@ static bool visit_job(struct batch *t, struct rr_flow *flow)
     return t->full;
 }
 
-/* Serves a class until the batch is full or the class has nothing left. */
-static void fill(struct batch *t, struct rr_flow *const *ring)
+/* A tenant that waits at several models gets part of its share at each. */
+static uint32_t quantum(const struct batch *t, enum rr_class class, const struct rr_flow *flow)
 {
+    const struct rr_grant *grant = t->pace->grant;
+    uint32_t models = grant ? grant->models[class][rr_flows_home(flow->tenant)] : 1;
+
+    return RR_MAX(QUANTUM / RR_MAX(models, 1u), 1u);
+}
+
+/* Serves a class until the batch is full or the class has nothing left. */
+static void fill(struct batch *t, enum rr_class class)
+{
+    struct rr_flow *const *ring = &t->b->flows.rings[class];
+
     while (*ring && !t->full) {
         struct rr_flow *flow = *ring;
 
-        if (!flow->visited) flow->deficit += QUANTUM;
+        if (!flow->visited) flow->deficit += quantum(t, class, flow);
         flow->visited = true;
         while (flow->first && !visit_job(t, flow)) {
         }
@@ -125,8 +136,8 @@ uint32_t rr_batcher_take(struct rr_batcher *b, const struct rr_pace *pace, struc
 
     *tokens = 0;
     if (rr_flows_empty(&b->flows)) return 0;
-    rr_flows_order(&b->flows, order);
-    for (c = 0; c < RR_CLASSES && !t.full; c++) fill(&t, &b->flows.rings[order[c]]);
+    rr_flows_order(pace->grant ? pace->grant->lead : rr_flows_lead(++b->flows.turn), order);
+    for (c = 0; c < RR_CLASSES && !t.full; c++) fill(&t, order[c]);
     *tokens = t.tokens;
     return t.n;
 }

@@ -11,6 +11,7 @@
 #define RR_ENGINE_BATCHER_H
 
 #include "engine/job.h"
+#include "engine/turns.h"
 
 struct rr_batcher { /* of one lane */
     struct rr_flows flows;
@@ -18,9 +19,10 @@ struct rr_batcher { /* of one lane */
     uint32_t enough_tokens;         /* a smaller batch would waste the device */
 };
 
-struct rr_pace { /* what is known about time */
+struct rr_pace { /* what is known about time, and about others */
     uint64_t now;
-    double least_ns_per_token; /* the device was never faster; 0: nothing was measured */
+    double least_ns_per_token;    /* the device was never faster; 0: nothing was measured */
+    const struct rr_grant *grant; /* of a device that is shared; NULL: it is ours alone */
 };
 
 /* max_tokens must be at least the longest pair. */

@@ -34,6 +34,7 @@ static int open_spare(struct rr_engine *e, struct rr_lane *lane, struct rr_error
         .dtype = e->dtype,
         .isa = e->isa,
         .threads = e->option_threads,
+        .team = e->team,
         .pairing = &e->pairing,
     };
     int rc;
@@ -178,6 +179,7 @@ static int reopen(struct rr_engine *e, struct rr_lane *lane, struct rr_error *er
         .dtype = lane->dtype,
         .isa = e->isa,
         .threads = e->option_threads,
+        .team = e->team,
         .pairing = &e->pairing,
     };
     int rc;

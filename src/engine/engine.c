@@ -51,6 +51,7 @@ static void adopt(struct rr_engine *e, const struct rr_setup *s)
 {
     int i;
 
+    e->team = s->team;
     e->info = s->info;
     e->tok = s->tok;
     e->pairing = s->pairing;
@@ -159,18 +160,26 @@ static int build(struct rr_engine *e, const struct rr_options *opt, struct rr_er
     if (!rc) rc = make_probe(e, err);
     if (!rc) rc = load(e, err);
     if (!rc && e->rescoring) rc = rr_drift_open(e, opt, err);
+    if (!rc && e->team)
+        rc = rr_team_join(&e->member, e->team, e->info.device, e->info.prep_threads, err);
     if (!rc) rc = start_threads(e, err);
     return rc;
 }
 
 int rr_open(struct rr_engine **out, const struct rr_options *opt, struct rr_error *err)
 {
+    return rr_open_in(out, NULL, opt, err);
+}
+
+int rr_open_in(struct rr_engine **out, struct rr_team *team, const struct rr_options *opt,
+               struct rr_error *err)
+{
     struct rr_setup setup;
     struct rr_engine *e;
     int rc;
 
     *out = NULL;
-    rc = rr_setup_open(&setup, opt, err);
+    rc = rr_setup_open(&setup, opt, team, err);
     if (rc) return rc;
     e = rr_calloc(RR_MEM_MISC, 1, sizeof(*e));
     if (!e) {
@@ -213,6 +222,7 @@ static bool stop_threads(struct rr_engine *e)
     pthread_cond_broadcast(&e->run_wake);
     pthread_cond_broadcast(&e->timer_wake);
     pthread_cond_broadcast(&e->medic_wake);
+    if (e->member) rr_team_quit(e->member);
     done = wait_for_runner(e);
     pthread_mutex_unlock(&e->lock);
     if (e->timer_started) pthread_join(e->timer, NULL);
@@ -233,8 +243,10 @@ void rr_close(struct rr_engine *e)
     if (!e) return;
     if (!stop_threads(e)) {
         rr_log(RR_ERROR, "device %s hangs: its thread and memory are left behind", e->info.device);
+        rr_team_abandon(e->member);
         return;
     }
+    rr_team_leave(e->member);
     for (i = 0; i < RR_LANES; i++) {
         rr_net_close(&e->lanes[i].net);
         rr_net_close(&e->lanes[i].spare);

@@ -3,7 +3,8 @@
  * Layer: engine (L5).
  *
  * Flow:  rr_submit -> prep queue -> prep threads (tokenize a slice, requeue) -> batcher ->
- *        runner (one thread, owns the devices) -> the job's next phase, or on_done.
+ *        runner (one thread; owns the devices, in a team for its turn) -> the job's next phase,
+ *        or on_done.
  *        The timer ends jobs that are late or cancelled, the medic reopens lost devices.
  * One lock guards the queues, the units in flight and every job; nobody tokenizes, computes or
  * calls back while holding it. */
@@ -88,6 +89,8 @@ struct rr_engine {
     int32_t *probe_ids; /* [probe.n_tokens], then types */
     uint32_t probe_cu[2];
     struct rr_sequences probe;
+    struct rr_team *team;     /* NULL: it shares nothing */
+    struct rr_member *member; /* its place there */
 
     pthread_t runner, timer, medic;
     pthread_t prep[RR_MAX_PREP_THREADS];
@@ -117,6 +120,7 @@ struct rr_engine {
     uint64_t progress_ns; /* end of the last batch, or when the first job of an idle engine came */
     uint64_t asked_ns;    /* since when a probe is wanted; 0: none is */
     bool stalled;         /* the run in progress takes too long */
+    bool asking;          /* the runner waits for its turn in the team */
     bool closing;         /* no new jobs */
     bool stop;            /* threads end; only when no job is left */
     bool runner_done;
@@ -140,6 +144,7 @@ struct rr_engine {
 /* ---- setup.c: everything that rr_open and rr_inspect decide before threads start ------------- */
 
 struct rr_setup {
+    struct rr_team *team;
     struct rr_net nets[RR_LANES];
     struct rr_tok *tok;
     struct rr_pairing pairing;
@@ -147,8 +152,9 @@ struct rr_setup {
     struct rr_info info;
     bool rescoring;
 };
+/* team: whose compute threads it uses; NULL: threads of its own. */
 RR_NODISCARD int rr_setup_open(struct rr_setup *s, const struct rr_options *opt,
-                               struct rr_error *err);
+                               struct rr_team *team, struct rr_error *err);
 void rr_setup_close(struct rr_setup *s);
 
 /* ---- submit.c: a request on its way in ------------------------------------------------------- */
@@ -223,6 +229,8 @@ struct rr_outcome { /* of a unit in the runner's batch */
     uint64_t fingerprint; /* of the network that computed it */
 };
 
+/* There is work for the runner, or more than there was.  Lock held. */
+void rr_runner_wake(struct rr_engine *e);
 void *rr_runner_main(void *engine);
 void *rr_timer_main(void *engine);
 void *rr_medic_main(void *engine);

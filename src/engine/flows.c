@@ -6,10 +6,15 @@
 
 enum { PROBES = 16, NORMAL_EVERY = 4, LOW_EVERY = 16 };
 
+uint32_t rr_flows_home(uint64_t tenant)
+{
+    return (uint32_t)((tenant * UINT64_C(0x9E3779B97F4A7C15)) >> 32) % RR_FLOWS;
+}
+
 /* The tenant's flow, a free one, or one to share. */
 static struct rr_flow *find_flow(struct rr_flow *flows, uint64_t tenant)
 {
-    uint32_t home = (uint32_t)((tenant * UINT64_C(0x9E3779B97F4A7C15)) >> 32), i;
+    uint32_t home = rr_flows_home(tenant), i;
     struct rr_flow *spare = NULL;
 
     for (i = 0; i < PROBES; i++) {
@@ -18,7 +23,7 @@ static struct rr_flow *find_flow(struct rr_flow *flows, uint64_t tenant)
         if (f->first && f->tenant == tenant) return f;
         if (!f->first && !spare) spare = f;
     }
-    return spare ? spare : &flows[home % RR_FLOWS];
+    return spare ? spare : &flows[home];
 }
 
 static void link_flow(struct rr_flow *flow, struct rr_flow **ring)
@@ -94,16 +99,28 @@ bool rr_flows_empty(const struct rr_flows *f)
     return !f->rings[RR_CLASS_HIGH] && !f->rings[RR_CLASS_NORMAL] && !f->rings[RR_CLASS_LOW];
 }
 
-void rr_flows_order(struct rr_flows *f, enum rr_class order[RR_CLASSES])
+void rr_flows_count(const struct rr_flows *f, uint16_t counts[RR_CLASSES][RR_FLOWS])
 {
-    enum rr_class lead = RR_CLASS_HIGH;
+    int c;
+
+    for (c = 0; c < RR_CLASSES; c++) {
+        const struct rr_flow *first = f->rings[c], *flow = first;
+
+        for (; flow; flow = flow->next == first ? NULL : flow->next)
+            counts[c][rr_flows_home(flow->tenant)]++;
+    }
+}
+
+enum rr_class rr_flows_lead(uint32_t turn)
+{
+    if (turn % LOW_EVERY == 0) return RR_CLASS_LOW;
+    return turn % NORMAL_EVERY == 0 ? RR_CLASS_NORMAL : RR_CLASS_HIGH;
+}
+
+void rr_flows_order(enum rr_class lead, enum rr_class order[RR_CLASSES])
+{
     int n = 0, c;
 
-    f->turn++;
-    if (f->turn % LOW_EVERY == 0)
-        lead = RR_CLASS_LOW;
-    else if (f->turn % NORMAL_EVERY == 0)
-        lead = RR_CLASS_NORMAL;
     order[n++] = lead;
     for (c = RR_CLASS_HIGH; c < RR_CLASSES; c++)
         if (c != (int)lead) order[n++] = (enum rr_class)c;

@@ -31,6 +31,9 @@ struct rr_flow {                 /* a tenant */
     bool visited;
 };
 
+/* Where a tenant's flow is looked for first, below RR_FLOWS. */
+uint32_t rr_flows_home(uint64_t tenant);
+
 struct rr_flows {
     struct rr_flow *rings[RR_CLASSES]; /* the tenant to be served next, NULL: none */
     struct rr_flow flows[RR_CLASSES][RR_FLOWS];
@@ -48,8 +51,12 @@ void rr_flows_rotate(struct rr_flow *flow);
 
 bool rr_flows_empty(const struct rr_flows *f);
 
-/* The order in which the classes are served this time: higher ones first, but one time in 4 NORMAL
- * leads and one time in 16 LOW, so that nobody starves. */
-void rr_flows_order(struct rr_flows *f, enum rr_class order[RR_CLASSES]);
+/* Adds those who wait to counts, by rr_flows_home of their tenant. */
+void rr_flows_count(const struct rr_flows *f, uint16_t counts[RR_CLASSES][RR_FLOWS]);
+
+/* The class that leads when something is served for the turn-th time, from 1: HIGH, but one time in
+ * 4 NORMAL and one time in 16 LOW, so that nobody starves.  The others follow, higher first. */
+enum rr_class rr_flows_lead(uint32_t turn);
+void rr_flows_order(enum rr_class lead, enum rr_class order[RR_CLASSES]);
 
 #endif

@@ -53,7 +53,7 @@ static void ask(struct rr_engine *e, uint64_t now)
 {
     if (e->asked_ns || now - e->good_ns < PROBE_AFTER) return;
     e->asked_ns = now;
-    pthread_cond_signal(&e->run_wake);
+    rr_runner_wake(e);
 }
 
 /* The first lane that is not well; NULL: all are.  Lock held. */
@@ -104,8 +104,9 @@ uint64_t rr_engine_wait_ns(struct rr_engine *e, size_t tokens)
 {
     double ns;
 
-    pthread_mutex_lock(&e->lock);
+    pthread_mutex_lock(&e->lock); /* others' work comes between ours, by our share */
     ns = (double)(e->stats.queue_tokens + tokens) * e->lanes[RR_LANE_MAIN].mean_ns_per_token;
     pthread_mutex_unlock(&e->lock);
+    if (e->member) ns /= rr_team_share(e->member);
     return (uint64_t)ns;
 }

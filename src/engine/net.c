@@ -36,6 +36,17 @@ static int parse_device(const char *device, char name[16], uint32_t *index, stru
     return RR_OK;
 }
 
+static int open_on(struct rr_net *net, const struct rr_device_options *dev, struct rr_team *team,
+                   struct rr_error *err)
+{
+    struct rr_pool *pool;
+    int rc;
+
+    if (!team || !rr_net_is_cpu(net)) return net->backend->open(&net->device, dev, err);
+    rc = rr_team_pool(team, &pool, err);
+    return rc ? rc : rr_backend_cpu_open(&net->device, dev, pool, err);
+}
+
 static int open_backend(struct rr_net *net, const struct rr_net_config *config,
                         struct rr_error *err)
 {
@@ -59,7 +70,7 @@ static int open_backend(struct rr_net *net, const struct rr_net_config *config,
     if (dev.index >= count)
         return rr_fail(err, RR_EDEVICE, "%s:%" PRIu32 ": %" PRIu32 " usable devices%s%s", name,
                        dev.index, count, *why ? ": " : "", why);
-    rc = net->backend->open(&net->device, &dev, err);
+    rc = open_on(net, &dev, config->team, err);
     if (rc) return rc;
     net->backend->describe(net->device, &net->info);
     if (strcmp(name, "cpu") == 0)

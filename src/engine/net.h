@@ -6,6 +6,7 @@
 
 #include "engine/null.h"
 #include "engine/prompts.h"
+#include "engine/team.h"
 #include "model/model.h"
 #include "rerank_backend.h"
 
@@ -14,6 +15,7 @@ struct rr_net_config { /* strings live as long as whoever opens */
     const char *device; /* "cpu", "cuda:0", "null:..." */
     const char *dtype, *isa;
     uint32_t threads;
+    struct rr_team *team;   /* whose compute threads a CPU uses; NULL: threads of its own */
     const char *packed_dir; /* where packed weights are kept, beside the folder; NULL: nowhere */
     const struct rr_pairing *pairing; /* NULL: not known yet */
 };

@@ -42,7 +42,7 @@ static rr_job *pop(struct rr_engine *e)
     struct rr_node *node;
     int c;
 
-    rr_flows_order(&e->prep_queue, order);
+    rr_flows_order(rr_flows_lead(++e->prep_queue.turn), order);
     for (c = 0; c < RR_CLASSES && !flow; c++) flow = e->prep_queue.rings[order[c]];
     node = flow->first;
     rr_flows_rotate(flow);
@@ -92,7 +92,7 @@ static void publish(struct rr_engine *e, const struct rr_slice *s, uint64_t now)
     if (job->n_done - done < b->n && !job->ready_ns) job->ready_ns = now;
     if (job->err.code || job->canceled) return;
     rr_batcher_add(&e->lanes[job->lane].batcher, job);
-    if (job->batch.flow) pthread_cond_signal(&e->run_wake);
+    if (job->batch.flow) rr_runner_wake(e);
 }
 
 /* One slice of one job.  Lock held on entry and exit, released while tokenizing. */
@@ -112,7 +112,9 @@ static void serve(struct rr_worker *w, rr_job *job)
 
     job->holds++;
     pthread_mutex_unlock(&e->lock);
+    if (e->team) rr_team_prep_enter(e->team);
     rc = rr_slice_run(&s, &err);
+    if (e->team) rr_team_prep_leave(e->team);
     now = rr_now_ns();
     pthread_mutex_lock(&e->lock);
     job->tokenize_ns += now - start;

@@ -466,7 +466,7 @@ static int open_job(struct rr_quant_job *j, struct rr_error *err)
     opt.device = "cpu";
     opt.rescore_dtype = NULL;
     opt.dtype = "f32";
-    rc = rr_setup_open(&j->s, &opt, err);
+    rc = rr_setup_open(&j->s, &opt, NULL, err);
     if (rc) return rc;
     j->net = &j->s.nets[RR_LANE_MAIN];
     j->model = j->net->model;

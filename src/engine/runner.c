@@ -206,7 +206,8 @@ static void run_batch(struct rr_engine *e, enum rr_lane_id id, uint32_t n, uint3
 /* ---- the thread ---------------------------------------------------------------------------- */
 
 /* A batch of the lane that was not served last, if it has work, else of the other. */
-static uint32_t take(struct rr_engine *e, enum rr_lane_id *id, uint32_t *n_tokens)
+static uint32_t take(struct rr_engine *e, const struct rr_grant *grant, enum rr_lane_id *id,
+                     uint32_t *n_tokens)
 {
     uint64_t now = rr_now_ns();
     uint32_t n = 0;
@@ -214,7 +215,7 @@ static uint32_t take(struct rr_engine *e, enum rr_lane_id *id, uint32_t *n_token
 
     for (i = 1; i <= RR_LANES && !n; i++) {
         struct rr_lane *lane = &e->lanes[(e->last_lane + i) % RR_LANES];
-        struct rr_pace pace = { now, lane->least_ns_per_token };
+        struct rr_pace pace = { now, lane->least_ns_per_token, grant };
 
         if (!lane->exists) continue;
         *id = (enum rr_lane_id)(lane - e->lanes);
@@ -240,21 +241,75 @@ static void probe(struct rr_engine *e)
     e->asked_ns = 0;
 }
 
+/* What waits for the device; false: nothing does.  Lock held. */
+static bool claim_of(const struct rr_engine *e, struct rr_claim *claim)
+{
+    bool any = false;
+    int i;
+
+    memset(claim, 0, sizeof(*claim));
+    claim->probe = e->asked_ns != 0;
+    for (i = 0; i < RR_LANES; i++) {
+        const struct rr_flows *flows = &e->lanes[i].batcher.flows;
+
+        if (!e->lanes[i].exists || rr_flows_empty(flows)) continue;
+        rr_flows_count(flows, claim->tenants);
+        any = true;
+    }
+    return any || claim->probe;
+}
+
+void rr_runner_wake(struct rr_engine *e)
+{
+    struct rr_claim claim;
+
+    if (e->asking && claim_of(e, &claim)) rr_team_ask(e->member, &claim);
+    pthread_cond_signal(&e->run_wake);
+}
+
+/* Waits for the engine's turn in its team.  Lock held, released meanwhile.  false: it ends. */
+static bool await_turn(struct rr_engine *e, const struct rr_claim *claim,
+                       const struct rr_grant **grant)
+{
+    bool ours;
+
+    if (!e->team) return true;
+    rr_team_ask(e->member, claim); /* which changes nothing if it was asked for already */
+    e->asking = true;
+    pthread_mutex_unlock(&e->lock);
+    ours = rr_team_wait(e->member, grant);
+    pthread_mutex_lock(&e->lock);
+    e->asking = false;
+    return ours;
+}
+
+/* One batch, or a probe.  Lock held, released meanwhile. */
+static void work(struct rr_engine *e, const struct rr_grant *grant)
+{
+    enum rr_lane_id id = RR_LANE_MAIN;
+    uint32_t tokens, n = take(e, grant, &id, &tokens);
+
+    if (n)
+        run_batch(e, id, n, tokens);
+    else if (e->asked_ns)
+        probe(e);
+}
+
 void *rr_runner_main(void *arg)
 {
     struct rr_engine *e = arg;
+    const struct rr_grant *grant = NULL;
+    struct rr_claim claim;
 
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
-        enum rr_lane_id id = RR_LANE_MAIN;
-        uint32_t tokens, n = take(e, &id, &tokens);
-
-        if (n)
-            run_batch(e, id, n, tokens);
-        else if (e->asked_ns)
-            probe(e);
-        else
+        if (!claim_of(e, &claim)) {
             pthread_cond_wait(&e->run_wake, &e->lock);
+        } else if (await_turn(e, &claim, &grant)) {
+            work(e, grant);
+            /* Asked for as this one ends: whoever has more to do keeps its place. */
+            if (e->team) rr_team_done(e->member, claim_of(e, &claim) ? &claim : NULL);
+        }
     }
     e->runner_done = true;
     pthread_cond_broadcast(&e->idle);

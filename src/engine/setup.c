@@ -42,10 +42,11 @@ void rr_setup_close(struct rr_setup *s)
 
 /* ---- device -------------------------------------------------------------------------------- */
 
-static struct rr_net_config config_of(const struct rr_options *opt, const char *device)
+static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_options *opt,
+                                      const char *device)
 {
     return (struct rr_net_config){ .folder = opt->model, .device = device, .dtype = opt->dtype,
-                                   .isa = opt->isa, .threads = opt->threads,
+                                   .isa = opt->isa, .threads = opt->threads, .team = s->team,
                                    .packed_dir = opt->packed_cache ? opt->cache_dir : NULL };
 }
 
@@ -55,8 +56,8 @@ static int open_device(struct rr_setup *s, const struct rr_options *opt, struct 
 {
     const char *want = opt->device && *opt->device ? opt->device : "auto";
     bool is_auto = strcmp(want, "auto") == 0;
-    struct rr_net_config config = config_of(opt, is_auto ? "cuda" : want);
-    struct rr_net_config cpu = config_of(opt, "cpu");
+    struct rr_net_config config = config_of(s, opt, is_auto ? "cuda" : want);
+    struct rr_net_config cpu = config_of(s, opt, "cpu");
     struct rr_error why = { 0 };
     int rc;
 
@@ -76,7 +77,7 @@ static int open_device(struct rr_setup *s, const struct rr_options *opt, struct 
 
 static int open_null(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
-    struct rr_net_config config = config_of(opt, opt->device);
+    struct rr_net_config config = config_of(s, opt, opt->device);
     int rc = rr_net_open(&s->nets[RR_LANE_MAIN], &config, err);
 
     if (!rc) rc = rr_null_tokenizer(&s->tok, err);
@@ -90,7 +91,7 @@ static int open_rescore(struct rr_setup *s, const struct rr_options *opt, struct
 {
     struct rr_net *main = &s->nets[RR_LANE_MAIN], *net = &s->nets[RR_LANE_RESCORE];
     const char *dtype = opt->rescore_dtype;
-    struct rr_net_config config = config_of(opt, main->name);
+    struct rr_net_config config = config_of(s, opt, main->name);
     int rc;
 
     config.pairing = &s->pairing;
@@ -310,11 +311,13 @@ static int plan_memory(struct rr_setup *s, struct rr_error *err)
     return rc ? rc : check_memory(s, err);
 }
 
-int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_team *team,
+                  struct rr_error *err)
 {
     int rc;
 
     memset(s, 0, sizeof(*s));
+    s->team = team;
     if (opt->struct_size != sizeof(*opt))
         return rr_fail(err, RR_EINVAL, "options of %zu bytes, expected %zu: call rr_options_init",
                        opt->struct_size, sizeof(*opt));
@@ -333,7 +336,7 @@ fail:
 int rr_inspect(const struct rr_options *opt, struct rr_info *info, struct rr_error *err)
 {
     struct rr_setup s;
-    int rc = rr_setup_open(&s, opt, err);
+    int rc = rr_setup_open(&s, opt, NULL, err);
 
     if (rc) return rc;
     *info = s.info;

@@ -44,6 +44,7 @@ static void put_fields(const struct rr_console *c, struct rr_buf *out, const str
     rr_line_text(c, out, "client", x->peer);
     if (x->key_name) rr_line_text(c, out, "key", x->key_name);
     rr_line_text(c, out, "dialect", a->dialect);
+    rr_line_text(c, out, "model", a->model);
     rr_line_number(c, out, "status", a->status, 0);
     rr_line_number(c, out, "documents", (double)a->documents, 0);
     rr_line_number(c, out, "results", (double)a->results, 0);

@@ -8,6 +8,7 @@
 
 struct rr_access {
     const char *dialect, *problem; /* problem: NULL when it was answered with 200 */
+    const char *model;             /* that it was for */
     unsigned status;
     size_t documents, results, cached, coalesced, rescored, truncated;
     uint64_t tokens;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "server/catalog.h"
 #include "server/health.h"
 #include "server/models.h"
 
@@ -122,16 +123,8 @@ void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
                   (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
     put_device(info, &x->reply);
     put_limits(s, &x->reply);
+    rr_catalog_put(s, false, &x->reply);
     rr_buf_putc(&x->reply, '}');
-}
-
-void rr_admin_models(struct rr_server *s, struct rr_exchange *x)
-{
-    x->status = 200;
-    rr_buf_puts(&x->reply, "{\"object\":\"list\",\"data\":[{");
-    put_string(&x->reply, "id", rr_server_model(s, x));
-    rr_buf_printf(&x->reply, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"rerankd\"}]}",
-                  (long long)s->started);
 }
 
 /* ---- /metrics ----------------------------------------------------------------------------- */
@@ -184,6 +177,7 @@ void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
     x->content_type = "text/plain; version=0.0.4; charset=utf-8";
     if (x->engine) put_info_metrics(rr_engine_info(x->engine), &x->reply);
     rr_metrics_write(m, &x->reply);
+    rr_catalog_metrics(s, &x->reply);
     if (s->settings->metrics_te) rr_meters_write_tei(m, &x->reply);
 }
 

@@ -7,7 +7,6 @@
 
 void rr_admin_root(struct rr_server *s, struct rr_exchange *x);
 void rr_admin_info(struct rr_server *s, struct rr_exchange *x);
-void rr_admin_models(struct rr_server *s, struct rr_exchange *x);
 void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x);
 void rr_admin_options(struct rr_server *s, struct rr_exchange *x);
 

@@ -2,14 +2,15 @@
 /* control.c - see control.h. */
 #include "server/control.h"
 
+#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "server/catalog.h"
 #include "server/handle.h"
 #include "server/health.h"
 #include "server/loader.h"
@@ -17,31 +18,62 @@
 
 /* ---- reload ------------------------------------------------------------------------------- */
 
-/* "" or the folder in the body, copied to out. */
-static int read_model(const struct rr_exchange *x, char *out, size_t cap,
-                      struct rr_problem *problem)
+#define MAX_PATH_BYTES 1024
+
+struct wish { /* what is to be reloaded */
+    size_t model;
+    char path[MAX_PATH_BYTES]; /* "": what is in service */
+};
+
+static int read_string(const json_t *root, const char *key, struct rr_text *out,
+                       struct rr_problem *problem)
 {
-    struct rr_text body = { x->body.data, x->body.len }, model = { "", 0 };
+    struct rr_error err = { 0 };
+
+    if (rr_json_text(root, "body", key, out, &err))
+        return rr_problem_field(problem, key, "string_type", "%s", err.msg);
+    if (out->len >= MAX_PATH_BYTES || memchr(out->data, 0, out->len))
+        return rr_problem_field(problem, key, "string_too_long", "at most %d bytes, no NUL",
+                                MAX_PATH_BYTES - 1);
+    return 0;
+}
+
+/* {"model": name, "path": folder}.  Without a path, model is the name of one that has one, else a
+ * folder for the default, as it was when there was but one. */
+static int read_wish(struct rr_server *s, const json_t *root, struct wish *w,
+                     struct rr_problem *problem)
+{
+    struct rr_text model = { "", 0 }, path = { "", 0 };
+    bool known;
+
+    if (read_string(root, "model", &model, problem) || read_string(root, "path", &path, problem))
+        return -1;
+    known = rr_models_find(s->models, s->settings, model.data, model.len, true, &w->model);
+    if (!known && path.len)
+        return rr_problem_field(problem, "model", "value_error",
+                                "there is no model of this name; GET /v1/models lists them");
+    if (!path.len && (!known || (w->model == 0 && !rr_models_named(s->models, 0)))) path = model;
+    snprintf(w->path, sizeof(w->path), "%.*s", (int)path.len, path.data);
+    return 0;
+}
+
+static int read_body(struct rr_server *s, const struct rr_exchange *x, struct wish *w,
+                     struct rr_problem *problem)
+{
+    struct rr_text body = { x->body.data, x->body.len };
     struct rr_error err = { 0 };
     json_t *root = NULL;
     int rc = 0;
 
-    out[0] = 0;
+    *w = (struct wish){ 0 };
     if (rr_text_blank(body)) return 0;
     if (rr_json_parse(&root, body, 4, RR_JSON_DUP_REJECT, &err))
         return rr_problem_set(problem, 400, "%s", err.msg);
     if (!json_is_object(root))
         rc = rr_problem_set(problem, 400, "the body is %s, expected a JSON object",
                             rr_json_type_name(root));
-    else if (rr_json_text(root, "body", "model", &model, &err))
-        rc = rr_problem_field(problem, "model", "string_type", "%s", err.msg);
-    else if (model.len >= cap || memchr(model.data, 0, model.len))
-        rc = rr_problem_field(problem, "model", "string_too_long", "at most %zu bytes, no NUL",
-                              cap - 1);
-    if (!rc) {
-        memcpy(out, model.data, model.len);
-        out[model.len] = 0;
-    }
+    else
+        rc = read_wish(s, root, w, problem);
     json_decref(root);
     return rc;
 }
@@ -50,10 +82,10 @@ void rr_control_reload(struct rr_server *s, struct rr_exchange *x)
 {
     struct rr_problem problem = { 0 };
     struct rr_error err = { 0 };
-    char model[1024];
+    struct wish w;
     int rc;
 
-    if (read_model(x, model, sizeof(model), &problem)) {
+    if (read_body(s, x, &w, &problem)) {
         rr_reply_problem(x, &rr_dialect_union, &problem);
         return;
     }
@@ -61,7 +93,7 @@ void rr_control_reload(struct rr_server *s, struct rr_exchange *x)
         rr_problem_set(&problem, 409, "the server is loading its model or shutting down");
     if (!problem.status) {
         x->waits = true; /* from the next line on, x may be woken */
-        rc = rr_loader_replace(s->loader, model, x, &err);
+        rc = rr_loader_replace(s->loader, w.model, w.path, x, &err);
         if (rc == RR_OK) return;
         x->waits = false;
         rr_problem_set(&problem, rc == RR_EBUSY ? 409 : 500, "%s", err.msg);
@@ -166,6 +198,7 @@ void rr_control_state(struct rr_server *s, struct rr_exchange *x)
                   (unsigned long long)(c.engine.probe_age_ns / RR_MILLISECOND),
                   (unsigned long long)(c.engine.progress_age_ns / RR_MILLISECOND));
     if (x->engine) put_engine(rr_engine_info(x->engine), &x->reply);
+    rr_catalog_put(s, true, &x->reply);
     put_stats(s, &stats, &x->reply);
     rr_buf_printf(&x->reply, ",\"http\":{\"connections\":%u,\"waiting\":%u,\"in_flight\":%u",
                   rr_http_connections(s->http), rr_http_asleep(s->http),

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "server/parking.h"
 
 #define TICK_MS 10
 #define SEEN_NS (30 * RR_SECOND)        /* silent for longer: no balancer sends anything here */
@@ -76,6 +77,7 @@ static void tick(struct drain *d)
     int number;
 
     /* The wait has an end of its own, so this needs no proof of progress. */
+    rr_parking_look(d->server);
     if (d->ticks++ % 50 == 0) rr_notify_send(d->notify, "WATCHDOG=1");
     if (poll(&fd, 1, TICK_MS) <= 0) return;
     number = rr_signals_read(d->signals);

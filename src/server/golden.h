@@ -7,11 +7,14 @@
 #include "base/attr.h"
 #include "rerank.h"
 
-/* RR_ENOMEM, with the numbers, when a second engine does not fit beside what is in memory now. */
-RR_NODISCARD int rr_golden_memory(const struct rr_options *options, struct rr_error *err);
+/* RR_ENOMEM, with the numbers, when an engine of so many bytes does not fit beside what is in
+ * memory now. */
+RR_NODISCARD int rr_golden_memory(uint64_t need, struct rr_error *err);
 
 /* Scores the first lines of the folder's reference.jsonl, if there is one, and compares the logits
- * with those in the file.  RR_EFORMAT names the line, what was computed and what was expected. */
-RR_NODISCARD int rr_golden_check(struct rr_engine *engine, struct rr_error *err);
+ * with those in the file.  RR_EFORMAT names the line, what was computed and what was expected.
+ * RR_ECANCELED: stopped, which is asked now and then, said so. */
+RR_NODISCARD int rr_golden_check(struct rr_engine *engine, bool (*stopped)(void *user), void *user,
+                                 struct rr_error *err);
 
 #endif

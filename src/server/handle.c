@@ -3,6 +3,7 @@
  * Layer: server (L6).  Threads: I/O threads. */
 #include "server/handle.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -11,6 +12,8 @@
 #include "server/body.h"
 #include "server/extras.h"
 #include "server/job.h"
+#include "server/models.h"
+#include "server/parking.h"
 
 void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
                       const struct rr_problem *problem)
@@ -45,6 +48,25 @@ int rr_request_json(struct rr_server *s, struct rr_exchange *x, json_t **root, s
         return -1;
     if (rr_body_read(&x->body, &rules, root, replaced, problem)) return -1;
     if (*replaced) rr_metrics_add(s->metrics, RR_M_REPLACED, 0, *replaced);
+    return 0;
+}
+
+int rr_request_model(struct rr_server *s, struct rr_exchange *x, const json_t *root,
+                     struct rr_problem *problem)
+{
+    const json_t *name = json_object_get(root, "model");
+    const char *text = json_string_value(name); /* other types, too, are sent and mean nothing */
+    size_t len = text ? json_string_length(name) : 0;
+    const struct rr_settings *settings = s->settings;
+
+    if (!rr_models_find(s->models, settings, text, len, settings->strict_model, &x->model)) {
+        rr_problem_set(problem, 404, "model: there is no model of this name; GET /v1/models lists "
+                                     "those that there are");
+        snprintf(problem->path, sizeof(problem->path), "model");
+        return -1;
+    }
+    rr_models_give(s->models, x->engine);
+    x->engine = rr_models_serve(s->models, x->model);
     return 0;
 }
 
@@ -86,7 +108,7 @@ static const struct rr_dialect *detect(struct rr_job *job)
 static int read_question(struct rr_job *job, const struct rr_dialect *pinned, bool v2)
 {
     struct rr_parse_config config = *atomic_load(&job->server->parse);
-    struct rr_engine *engine = job->x->engine;
+    const struct rr_engine *engine;
     struct rr_fields f = { &config, &job->arena, NULL, &job->ask, &job->problem };
 
     if (pinned) job->dialect = pinned;
@@ -94,6 +116,8 @@ static int read_question(struct rr_job *job, const struct rr_dialect *pinned, bo
     if (!pinned) pinned = detect(job);
     if (!pinned) return no_dialect(job);
     job->ask.dialect = job->dialect = pinned;
+    if (rr_request_model(job->server, job->x, job->root, &job->problem)) return -1;
+    engine = job->x->engine;
     config.v2 = v2;
     config.max_length = engine ? rr_engine_info(engine)->max_length : 0;
     f.root = job->root;
@@ -107,8 +131,8 @@ static int check_phase(struct rr_job *job)
     struct rr_server *s = job->server;
     int phase = atomic_load(&s->phase);
 
-    if (rr_phase_serves(phase) && job->x->engine) {
-        job->engine = job->x->engine;
+    if (rr_phase_serves(phase)) {
+        job->engine = job->x->engine; /* NULL: it is to be loaded */
         return 0;
     }
     if (phase == RR_PHASE_DRAINING) {
@@ -141,7 +165,7 @@ static void count_rejection(struct rr_job *job)
         reason = RR_REJECT_INVALID;
     else if (job->problem.status == 503 && !job->err.code)
         reason =
-            atomic_load(&s->phase) == RR_PHASE_LOADING ? RR_REJECT_NOT_READY : RR_REJECT_DRAINING;
+            atomic_load(&s->phase) == RR_PHASE_DRAINING ? RR_REJECT_DRAINING : RR_REJECT_NOT_READY;
     rr_metrics_add(s->metrics, RR_M_REJECTED, reason, 1);
 }
 
@@ -257,6 +281,7 @@ static void record(struct rr_job *job, enum rr_meter_outcome outcome, struct rr_
 
     job->finished = true;
     log->status = job->x->status;
+    log->model = rr_server_model(s, job->x);
     log->total_ns = rr_now_ns() - job->x->read_ns;
     rr_metrics_observe(s->metrics, RR_M_DURATION, outcome, log->total_ns);
     rr_metrics_observe(s->metrics, RR_M_REQUEST_BYTES, 0, job->x->body_bytes);
@@ -299,6 +324,7 @@ enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
 {
     struct rr_job *job = rr_job_new(s, x);
     struct rr_problem problem = { 0 };
+    enum rr_http_next next;
 
     if (!job) {
         rr_problem_set(&problem, 503, "out of memory");
@@ -312,7 +338,8 @@ enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
     if (read_question(job, pinned, v2) == 0 && check_phase(job) == 0 &&
         rr_ask_check(&job->ask, s->parse, &job->problem) == 0) {
         job->parsed_ns = rr_now_ns();
-        if (rr_job_submit(job) == RR_HTTP_WAIT) return RR_HTTP_WAIT;
+        next = job->engine ? rr_job_submit(job) : rr_parking_enter(job);
+        if (next == RR_HTTP_WAIT) return next;
     }
     rr_rerank_finish(s, x);
     return RR_HTTP_REPLY;

@@ -11,6 +11,11 @@ enum rr_http_next rr_rerank_request(struct rr_server *s, struct rr_exchange *x,
 void rr_rerank_finish(struct rr_server *s, struct rr_exchange *x);
 void rr_rerank_end(struct rr_server *s, struct rr_exchange *x);
 
+/* Takes a lease on the engine of the model that the tree's key "model" names, if it is loaded, for
+ * x.  -1 with a problem: there is no such model. */
+int rr_request_model(struct rr_server *s, struct rr_exchange *x, const json_t *root,
+                     struct rr_problem *problem);
+
 /* The body of a request as a tree (body.h) by the server's settings; what was replaced is
  * counted. */
 int rr_request_json(struct rr_server *s, struct rr_exchange *x, json_t **root, size_t *replaced,

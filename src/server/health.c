@@ -3,6 +3,7 @@
 #include "server/health.h"
 
 #include "base/text.h"
+#include "server/models.h"
 
 static bool saturated(const struct rr_settings *o, const struct rr_stats *stats)
 {
@@ -15,7 +16,8 @@ void rr_condition(struct rr_server *s, struct rr_engine *engine, struct rr_condi
     int phase = atomic_load(&s->phase);
     struct rr_stats stats;
 
-    *out = (struct rr_condition){ .word = "loading" };
+    *out = (struct rr_condition){ .word = "loading",
+                                  .model_failed = rr_models_n_failed(s->models) > 0 };
     if (engine) {
         rr_engine_health(engine, &out->engine);
         rr_engine_stats(engine, &stats);
@@ -45,10 +47,17 @@ static void put_string(struct rr_buf *out, const char *key, const char *value)
 /* ,"degraded":[...] and ,"why":"..." where there is something to say. */
 static void put_details(const struct rr_condition *c, struct rr_buf *out)
 {
-    if (c->cache_down || c->device_fallback)
-        rr_buf_printf(out, ",\"degraded\":[%s%s%s]", c->device_fallback ? "\"device\"" : "",
-                      c->device_fallback && c->cache_down ? "," : "",
-                      c->cache_down ? "\"cache\"" : "");
+    static const char *const words[] = { "device", "cache", "models" };
+    const bool bad[] = { c->device_fallback, c->cache_down, c->model_failed };
+    const char *gap = ",\"degraded\":[";
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(words); i++) {
+        if (!bad[i]) continue;
+        rr_buf_printf(out, "%s\"%s\"", gap, words[i]);
+        gap = ",";
+    }
+    if (*gap == ',' && !gap[1]) rr_buf_putc(out, ']');
     if (!c->engine.why[0]) return;
     rr_buf_putc(out, ',');
     put_string(out, "why", c->engine.why);

@@ -20,6 +20,7 @@ struct rr_condition {
     bool ready;       /* /ready is 200 */
     const char *word; /* "loading", "healthy", "saturated", "unhealthy", "draining" */
     bool cache_down, device_fallback;
+    bool model_failed;       /* one of the others cannot be loaded */
     struct rr_health engine; /* of the engine; zeros while there is none */
 };
 

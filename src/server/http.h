@@ -63,6 +63,7 @@ struct rr_exchange {
     /* set by the application */
     const struct rr_route *route;
     void *job;
+    size_t model; /* which of the server's models it is for */
     unsigned status;
     struct rr_buf reply;
     const char *content_type; /* static; default application/json */

@@ -76,7 +76,7 @@ static void cancel_parts(struct rr_job *job)
 {
     size_t i;
 
-    for (i = 0; i < job->ask.n_groups; i++)
+    for (i = 0; job->parts && i < job->ask.n_groups; i++)
         if (job->parts[i].ticket) rr_cancel(job->engine, job->parts[i].ticket);
 }
 
@@ -143,8 +143,10 @@ enum rr_http_next rr_job_submit(struct rr_job *job)
 {
     size_t n = job->ask.n_groups, i;
 
-    job->parts = rr_arena_alloc(&job->arena, n, sizeof(*job->parts));
     job->results = rr_arena_alloc(&job->arena, n, sizeof(*job->results));
+    pthread_mutex_lock(&job->lock); /* the watch may know of a job that was parked */
+    job->parts = rr_arena_alloc(&job->arena, n, sizeof(*job->parts));
+    pthread_mutex_unlock(&job->lock);
     if (!job->parts || !job->results) {
         job->results = NULL;
         job->err = (struct rr_error){ RR_ENOMEM, "out of memory for this request" };
@@ -152,7 +154,7 @@ enum rr_http_next rr_job_submit(struct rr_job *job)
     }
     job->pending = 1; /* keeps the job from being through while parts are still being handed over */
     job->submitted_ns = rr_now_ns();
-    rr_watch_add(job->server->watch, &job->watched, rr_http_socket(job->x));
+    if (!job->watching) rr_watch_add(job->server->watch, &job->watched, rr_http_socket(job->x));
     for (i = 0; i < n; i++) {
         if (submit_part(job, i)) continue;
         pthread_mutex_lock(&job->lock);

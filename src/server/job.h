@@ -39,7 +39,12 @@ struct rr_job {
     struct rr_result **results;       /* [ask.n_groups] in the arena; each is ours */
     uint64_t parsed_ns, submitted_ns;
     bool accepted; /* counted in in_flight */
+    bool watching; /* it is with the watch already: it was parked */
     bool finished; /* there is a reply */
+
+    /* while its model is being loaded, see parking.h */
+    struct rr_job *parked_next;
+    uint64_t parked_ns, parked_until_ns;
 
     struct rr_watched watched;
     pthread_mutex_t lock;

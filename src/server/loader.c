@@ -16,21 +16,29 @@
 #include "server/golden.h"
 #include "server/handle.h"
 #include "server/models.h"
+#include "server/parking.h"
+
+struct replacement {
+    size_t model;
+    char path[1024];       /* "": the one in service */
+    struct rr_exchange *x; /* who waits for the outcome */
+};
 
 struct rr_loader {
     struct rr_server *server;
-    pthread_mutex_t lock;
-    pthread_t thread;
-    bool joinable;      /* lock; thread was started and not joined */
-    bool busy;          /* lock; its outcome is not known yet */
-    pthread_t previous; /* the new thread joins the one before, which may still be closing a model,
-                           so that there never are three */
-    bool has_previous;
+    pthread_t thread, closer;
+    bool started, closing;
     int finished; /* eventfd: the first model is open, or is not */
-    char model[1024];
-    struct rr_exchange *x; /* who waits for the outcome; NULL: the start of the server */
-    uint64_t took_ns;
-    struct rr_error err;
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* there is work, or stop; the first outcome is known */
+    /* under the lock */
+    bool stop, first_known;
+    uint64_t first_took_ns;
+    struct rr_error first_err;
+    bool replacing; /* replacement is set, or in work */
+    bool has_replacement;
+    struct replacement replacement;
+    size_t queue[RR_MAX_MODELS], n_queue; /* models that are wanted, each once */
 };
 
 int rr_loader_open(struct rr_loader **out, struct rr_server *s, struct rr_error *err)
@@ -46,6 +54,7 @@ int rr_loader_open(struct rr_loader **out, struct rr_server *s, struct rr_error 
         return rr_fail(err, RR_EIO, "eventfd: %s", strerror(errno));
     }
     pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->wake, NULL);
     *out = l;
     return RR_OK;
 }
@@ -53,87 +62,230 @@ int rr_loader_open(struct rr_loader **out, struct rr_server *s, struct rr_error 
 void rr_loader_close(struct rr_loader *l)
 {
     if (!l) return;
-    if (l->joinable) pthread_join(l->thread, NULL);
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_broadcast(&l->wake);
+    pthread_mutex_unlock(&l->lock);
+    if (l->started) pthread_join(l->thread, NULL);
+    if (l->closing) pthread_join(l->closer, NULL);
     close(l->finished);
+    pthread_cond_destroy(&l->wake);
     pthread_mutex_destroy(&l->lock);
     rr_free(l);
 }
 
-static void join_previous(struct rr_loader *l)
+/* ---- one load ------------------------------------------------------------------------------- */
+
+static void say_unloaded(void *user, const char *name)
 {
-    if (l->has_previous) pthread_join(l->previous, NULL);
-    l->has_previous = false;
+    struct rr_server *s = user;
+
+    RR_SAY(&s->console, RR_INFO, MODEL_UNLOADED, name);
 }
 
-static void outcome_known(struct rr_loader *l)
+/* Room for model i: within what models may have, and in memory as it is now. */
+static int make_room(struct rr_server *s, size_t i, const struct rr_options *options, bool beside,
+                     struct rr_error *err)
 {
+    struct rr_info info;
+    uint64_t need;
+    int rc = rr_inspect(options, &info, err);
+
+    if (rc) return rc;
+    need = info.weights_bytes + info.workspace_bytes;
+    if (!beside || s->settings->model_memory)
+        rc = rr_models_make_room(s->models, i, need, say_unloaded, s, err);
+    if (rc) return rc;
+    do {
+        rc = rr_golden_memory(need + options->cache_bytes, err);
+    } while (rc == RR_ENOMEM && rr_models_unload_one(s->models, i, say_unloaded, s));
+    return rc;
+}
+
+static bool stopped(void *user)
+{
+    struct rr_loader *l = user;
+    bool yes;
+
     pthread_mutex_lock(&l->lock);
-    l->busy = false;
+    yes = l->stop;
     pthread_mutex_unlock(&l->lock);
+    return yes;
 }
 
-/* Opens l->model and puts it into service. */
-static int open_and_switch(struct rr_loader *l, bool check, struct rr_error *err)
+enum kind { FIRST, WANTED, REPLACING };
+
+/* Opens path ("": as configured) and puts it into service as model i. */
+static int open_and_switch(struct rr_loader *l, size_t i, const char *path, enum kind kind,
+                           uint64_t *took_ns, struct rr_error *err)
 {
     struct rr_server *s = l->server;
     struct rr_engine *engine = NULL;
     struct rr_options options;
-    uint64_t start = rr_now_ns();
-    int rc;
+    uint64_t start;
+    int rc = RR_OK;
 
-    rr_settings_engine(s->settings, &options);
-    if (l->model[0]) options.model = l->model;
-    rc = check ? rr_golden_memory(&options, err) : RR_OK;
-    if (!rc) rc = rr_open(&engine, &options, err);
-    if (!rc && check) rc = rr_golden_check(engine, err);
-    if (!rc) rc = rr_models_switch(s->models, engine, err);
+    rr_models_options(s->models, s->settings, i, &options);
+    if (path[0]) options.model = path;
+    if (kind != FIRST) rc = make_room(s, i, &options, kind == REPLACING, err);
+    start = rr_now_ns();
+    if (!rc) rc = rr_open_in(&engine, s->team, &options, err);
+    if (!rc && kind != FIRST) rc = rr_golden_check(engine, stopped, l, err);
+    *took_ns = rr_now_ns() - start;
+    if (!rc) rc = rr_models_switch(s->models, i, engine, *took_ns, err);
     if (rc) {
         rr_close(engine);
         return rc;
     }
-    l->took_ns = rr_now_ns() - start;
-    rr_metrics_set(s->metrics, RR_M_LOAD, 0, (int64_t)l->took_ns);
+    if (i == 0) rr_metrics_set(s->metrics, RR_M_LOAD, 0, (int64_t)*took_ns);
     return RR_OK;
 }
 
-/* ---- the first model ------------------------------------------------------------------------ */
+static void load_first(struct rr_loader *l)
+{
+    struct rr_error err = { 0 };
+    uint64_t one = 1, took_ns = 0;
 
-static void *load_first(void *arg)
+    (void)open_and_switch(l, 0, "", FIRST, &took_ns, &err); /* err.code has the outcome */
+    pthread_mutex_lock(&l->lock);
+    l->first_err = err;
+    l->first_took_ns = took_ns;
+    l->first_known = true;
+    pthread_cond_broadcast(&l->wake);
+    pthread_mutex_unlock(&l->lock);
+    /* Cannot fail: the counter is far from its end. */
+    if (write(l->finished, &one, sizeof(one)) < 0) return;
+}
+
+static void load_wanted(struct rr_loader *l, size_t i)
+{
+    struct rr_server *s = l->server;
+    struct rr_engine *there = rr_models_take(s->models, i);
+    const char *name = rr_models_name(s->models, i);
+    struct rr_error err = { 0 };
+    uint64_t took_ns;
+
+    rr_models_give(s->models, there);
+    if (!there && open_and_switch(l, i, "", WANTED, &took_ns, &err)) {
+        rr_models_failed(s->models, i, &err);
+        RR_SAY(&s->console, RR_ERROR, MODEL_FAILED, name, err.msg);
+    } else if (!there) {
+        RR_SAY(&s->console, RR_INFO, MODEL_LOADED, name, rr_num1((double)took_ns * 1e-9));
+    }
+    rr_parking_open(s, i);
+}
+
+/* ---- another model -------------------------------------------------------------------------- */
+
+static void reply_replaced(struct rr_server *s, const struct replacement *r, uint64_t took_ns)
+{
+    struct rr_engine *engine = rr_models_take(s->models, r->model);
+    const struct rr_info *info = rr_engine_info(engine);
+    struct rr_exchange *x = r->x;
+
+    x->status = 200;
+    rr_buf_puts(&x->reply, "{\"status\":\"reloaded\",\"model\":");
+    rr_buf_json_string(&x->reply, rr_text(rr_models_named(s->models, r->model)
+                                              ? rr_models_name(s->models, r->model)
+                                              : info->model));
+    rr_buf_printf(&x->reply, ",\"fingerprint\":\"%016llx\",\"seconds\":%.3f}",
+                  (unsigned long long)info->fingerprint, (double)took_ns * 1e-9);
+    rr_models_give(s->models, engine);
+}
+
+static void reply_kept(struct rr_exchange *x, const struct rr_error *err)
+{
+    struct rr_problem p = { 0 };
+
+    rr_problem_engine(&p, err, 503);
+    if (p.status == 500) p.status = 422; /* a folder that is no model is the caller's mistake */
+    rr_reply_problem(x, &rr_dialect_union, &p);
+}
+
+static void replace(struct rr_loader *l, struct replacement *r)
+{
+    struct rr_server *s = l->server;
+    struct rr_error err = { 0 };
+    struct rr_options now;
+    uint64_t took_ns;
+    int rc;
+
+    rr_models_options(s->models, s->settings, r->model, &now);
+    if (!r->path[0]) snprintf(r->path, sizeof(r->path), "%s", now.model);
+    rc = open_and_switch(l, r->model, r->path, REPLACING, &took_ns, &err);
+    rr_metrics_add(s->metrics, RR_M_RELOADS, rc ? 1 : 0, 1);
+    if (rc) {
+        rr_models_failed(s->models, r->model, &err);
+        RR_SAY(&s->console, RR_ERROR, MODEL_KEPT, err.msg);
+        reply_kept(r->x, &err);
+    } else {
+        RR_SAY(&s->console, RR_INFO, MODEL_REPLACED, r->path, rr_num1((double)took_ns * 1e-9));
+        reply_replaced(s, r, took_ns);
+    }
+    pthread_mutex_lock(&l->lock);
+    l->replacing = false;
+    pthread_mutex_unlock(&l->lock);
+    rr_http_wake(r->x);
+    rr_parking_open(s, r->model);
+}
+
+/* ---- the threads ---------------------------------------------------------------------------- */
+
+/* Takes what is to be done next; false: the end has come. */
+static bool next_job(struct rr_loader *l, bool *is_replacement, struct replacement *r, size_t *i)
+{
+    bool go;
+
+    pthread_mutex_lock(&l->lock);
+    while (!l->stop && !l->has_replacement && !l->n_queue) pthread_cond_wait(&l->wake, &l->lock);
+    go = !l->stop;
+    *is_replacement = l->has_replacement;
+    if (l->has_replacement) {
+        *r = l->replacement;
+        l->has_replacement = false;
+    } else if (l->n_queue) {
+        *i = l->queue[0];
+        memmove(&l->queue[0], &l->queue[1], --l->n_queue * sizeof(l->queue[0]));
+    }
+    pthread_mutex_unlock(&l->lock);
+    return go;
+}
+
+static void *load(void *arg)
 {
     struct rr_loader *l = arg;
-    uint64_t one = 1;
+    struct replacement r;
+    bool is_replacement;
+    size_t i = 0;
 
-    (void)open_and_switch(l, false, &l->err); /* l->err.code has the outcome */
-    outcome_known(l);
-    /* Cannot fail: the counter is far from its end. */
-    if (write(l->finished, &one, sizeof(one)) < 0) return NULL;
+    load_first(l);
+    while (next_job(l, &is_replacement, &r, &i)) {
+        if (is_replacement)
+            replace(l, &r);
+        else
+            load_wanted(l, i);
+    }
     return NULL;
 }
 
-/* Lock held. */
-static int start(struct rr_loader *l, void *(*run)(void *), struct rr_error *err)
+static void *tend(void *arg)
 {
-    int rc;
+    struct rr_loader *l = arg;
 
-    if (l->joinable) l->previous = l->thread;
-    l->has_previous = l->joinable;
-    l->err = (struct rr_error){ 0 };
-    l->busy = true;
-    rc = pthread_create(&l->thread, NULL, run, l);
-    l->busy = rc == 0;
-    if (rc && l->has_previous) l->thread = l->previous; /* still to be joined, by whoever is next */
-    l->joinable = rc == 0 || l->has_previous;
-    return rc ? rr_fail(err, RR_EIO, "cannot start a thread: %s", strerror(rc)) : RR_OK;
+    rr_models_tend(l->server->models);
+    return NULL;
 }
+
+/* ---- interface ------------------------------------------------------------------------------ */
 
 int rr_loader_start(struct rr_loader *l, struct rr_error *err)
 {
-    int rc;
+    int rc = pthread_create(&l->thread, NULL, load, l);
 
-    pthread_mutex_lock(&l->lock);
-    rc = start(l, load_first, err);
-    pthread_mutex_unlock(&l->lock);
-    return rc;
+    l->started = rc == 0;
+    if (!rc) rc = pthread_create(&l->closer, NULL, tend, l);
+    l->closing = rc == 0;
+    return rc ? rr_fail(err, RR_EIO, "cannot start a thread: %s", strerror(rc)) : RR_OK;
 }
 
 int rr_loader_finished(const struct rr_loader *l)
@@ -144,83 +296,44 @@ int rr_loader_finished(const struct rr_loader *l)
 int rr_loader_first(struct rr_loader *l, uint64_t *took_ns, struct rr_error *err)
 {
     pthread_mutex_lock(&l->lock);
-    if (l->joinable) pthread_join(l->thread, NULL);
-    l->joinable = false;
+    while (!l->first_known) pthread_cond_wait(&l->wake, &l->lock);
+    *took_ns = l->first_took_ns;
+    *err = l->first_err;
     pthread_mutex_unlock(&l->lock);
-    *took_ns = l->took_ns;
-    *err = l->err;
-    return l->err.code;
+    return err->code;
 }
 
-/* ---- another model -------------------------------------------------------------------------- */
-
-static void reply_replaced(const struct rr_loader *l, struct rr_exchange *x)
+int rr_loader_want(struct rr_loader *l, size_t i, uint64_t *again_ns, struct rr_error *err)
 {
-    struct rr_engine *engine = rr_models_take(l->server->models);
-    const struct rr_info *info = rr_engine_info(engine);
+    int rc = rr_models_begin(l->server->models, i, again_ns, err);
+    size_t k;
 
-    x->status = 200;
-    rr_buf_puts(&x->reply, "{\"status\":\"reloaded\",\"model\":");
-    rr_buf_json_string(&x->reply, rr_text(info->model));
-    rr_buf_printf(&x->reply, ",\"fingerprint\":\"%016llx\",\"seconds\":%.3f}",
-                  (unsigned long long)info->fingerprint, (double)l->took_ns * 1e-9);
-    rr_models_give(l->server->models, engine);
+    if (rc) return rc;
+    pthread_mutex_lock(&l->lock);
+    for (k = 0; k < l->n_queue && l->queue[k] != i; k++) continue;
+    if (k == l->n_queue) l->queue[l->n_queue++] = i;
+    pthread_cond_broadcast(&l->wake);
+    pthread_mutex_unlock(&l->lock);
+    return RR_OK;
 }
 
-static void reply_kept(const struct rr_loader *l, struct rr_exchange *x)
-{
-    struct rr_problem p = { 0 };
-
-    rr_problem_engine(&p, &l->err, 503);
-    if (p.status == 500) p.status = 422; /* a folder that is no model is the caller's mistake */
-    rr_reply_problem(x, &rr_dialect_union, &p);
-}
-
-static void *replace(void *arg)
-{
-    struct rr_loader *l = arg;
-    struct rr_server *s = l->server;
-    struct rr_exchange *x = l->x;
-    int rc;
-
-    join_previous(l);
-    rc = open_and_switch(l, true, &l->err);
-    rr_metrics_add(s->metrics, RR_M_RELOADS, rc ? 1 : 0, 1);
-    if (rc) {
-        RR_SAY(&s->console, RR_ERROR, MODEL_KEPT, l->err.msg);
-        reply_kept(l, x);
-    } else {
-        RR_SAY(&s->console, RR_INFO, MODEL_REPLACED, l->model, rr_num1((double)l->took_ns * 1e-9));
-        reply_replaced(l, x);
-    }
-    outcome_known(l); /* from here on l may be loading another one */
-    rr_http_wake(x);
-    rr_models_settle(s->models);
-    return NULL;
-}
-
-int rr_loader_replace(struct rr_loader *l, const char *model, struct rr_exchange *x,
+int rr_loader_replace(struct rr_loader *l, size_t i, const char *path, struct rr_exchange *x,
                       struct rr_error *err)
 {
-    struct rr_server *s = l->server;
-    struct rr_engine *engine;
-    int rc;
+    int rc = RR_OK;
 
+    if (strlen(path) >= sizeof(l->replacement.path))
+        return rr_fail(err, RR_EINVAL, "model: the path is longer than %zu bytes",
+                       sizeof(l->replacement.path) - 1);
     pthread_mutex_lock(&l->lock);
-    if (l->busy) {
+    if (l->replacing) {
         rc = rr_fail(err, RR_EBUSY, "a model is being loaded already");
-    } else if (strlen(model) >= sizeof(l->model)) {
-        rc = rr_fail(err, RR_EINVAL, "model: the path is longer than %zu bytes",
-                     sizeof(l->model) - 1);
     } else {
-        engine = rr_models_take(s->models);
-        snprintf(l->model, sizeof(l->model), "%s",
-                 model[0] ? model
-                 : engine ? rr_engine_info(engine)->path
-                          : "");
-        rr_models_give(s->models, engine);
-        l->x = x;
-        rc = start(l, replace, err);
+        l->replacing = l->has_replacement = true;
+        l->replacement.model = i;
+        l->replacement.x = x;
+        snprintf(l->replacement.path, sizeof(l->replacement.path), "%s", path);
+        pthread_cond_broadcast(&l->wake);
     }
     pthread_mutex_unlock(&l->lock);
     return rc;

@@ -250,6 +250,15 @@ static void put_labels(struct rr_buf *out, const struct rr_metric *d)
     }
 }
 
+/* Their label has the names of the configuration. */
+static void put_model_metrics(struct rr_buf *out)
+{
+#define RR_MODEL_METRIC(name, type, help, value) \
+    rr_buf_puts(out, "| `" name "` | " type " | `model`: the names of `--model` | " help " |\n");
+#include "server/model_metrics.def"
+#undef RR_MODEL_METRIC
+}
+
 void rr_meters_markdown(struct rr_buf *out)
 {
     static const char *const types[] = { "counter", "gauge", "histogram" };
@@ -269,6 +278,7 @@ void rr_meters_markdown(struct rr_buf *out)
         put_labels(out, &table[i]);
         rr_buf_printf(out, " | %s |\n", table[i].help);
     }
+    put_model_metrics(out);
     rr_buf_puts(out, "\n## Buckets\n\n| Name | Upper bounds |\n|---|---|\n");
     for (i = 0; i < RR_METERS; i++) {
         if (table[i].type != RR_METRIC_HISTOGRAM) continue;

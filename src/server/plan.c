@@ -35,6 +35,14 @@ int rr_plan_make(struct rr_plan *p, const struct rr_settings *settings, const st
                         : choose_inflight(settings, fixed, p->limit);
     p->bodies = (uint64_t)*max_inflight * BODY_COPIES;
     p->need = fixed + p->bodies;
+    p->models = settings->model_memory;
+    if (!p->models && p->limit)
+        p->models = p->limit - RR_MIN(p->limit - 1, settings->cache_size + p->bodies);
+    if (settings->model_memory && p->weights + p->workspace > settings->model_memory)
+        return rr_fail(err, RR_ENOMEM,
+                       "memory: the default model needs %llu MiB, --model-memory allows %llu MiB",
+                       (unsigned long long)(p->weights + p->workspace) >> 20,
+                       (unsigned long long)settings->model_memory >> 20);
     if (!p->limit || p->need <= p->limit) return RR_OK;
     return rr_fail(err, RR_ENOMEM,
                    "memory: the plan needs %llu MiB (weights %llu, workspace %llu, cache %llu, "

@@ -11,6 +11,7 @@ struct rr_plan { /* bytes */
     uint64_t bodies;      /* --max-inflight-bytes, as sent and as parsed */
     uint64_t connections; /* if all of --max-connections are in use */
     uint64_t need;        /* what cannot be given back: all but mapped files and connections */
+    uint64_t models;      /* weights and workspaces of all models may take; 0: not limited */
     uint64_t limit;       /* of the control group, else of the machine; 0: not known */
 };
 

@@ -152,6 +152,7 @@ void rr_problem_openai(const struct rr_problem *p, struct rr_buf *out)
     rr_buf_puts(out, ",\"type\":");
     put_string(out, p->status >= 500   ? "InternalServerError"
                     : p->status == 429 ? "RateLimitError"
+                    : p->status == 404 ? "NotFoundError"
                                        : "BadRequestError");
     rr_buf_puts(out, ",\"param\":");
     if (p->path[0])

@@ -11,9 +11,11 @@
 
 /* What may change without a restart: all that is looked up anew for each request. */
 static const char *const live_options[] = {
-    "drain-delay",     "drain-timeout",        "log-bodies",      "log-level",        "log-rate",
-    "max-documents",   "max-document-bytes",   "max-json-depth",  "max-query-bytes",  "otlp-sample",
-    "overload-status", "ready-when-saturated", "request-timeout", "return-documents", "stall-exit",
+    "drain-delay",          "drain-timeout",   "log-bodies",       "log-level",
+    "log-rate",             "max-documents",   "max-document-bytes", "max-json-depth",
+    "max-query-bytes",      "model-alias",     "otlp-sample",      "overload-status",
+    "ready-when-saturated", "request-timeout", "return-documents", "stall-exit",
+    "strict-model",
 };
 
 static int reload_log(struct rr_server *s, const struct rr_settings *settings, struct rr_error *err)

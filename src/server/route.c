@@ -6,6 +6,7 @@
 
 #include "server/about.h"
 #include "server/admin.h"
+#include "server/catalog.h"
 #include "server/control.h"
 #include "server/health.h"
 #include "server/tokens.h"
@@ -25,8 +26,8 @@ static const struct rr_route routes[] = {
     { "/ping", LOOK, RR_HANDLER_HEALTH, rr_admin_health, NULL, false },
     { "/ready", LOOK, RR_HANDLER_READY, rr_admin_ready, NULL, false },
     { "/metrics", LOOK, RR_HANDLER_METRICS, rr_admin_metrics, NULL, false },
-    { "/v1/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
-    { "/models", LOOK, RR_HANDLER_MODELS, rr_admin_models, NULL, false },
+    { "/v1/models", LOOK, RR_HANDLER_MODELS, rr_catalog_models, NULL, false },
+    { "/models", LOOK, RR_HANDLER_MODELS, rr_catalog_models, NULL, false },
     { "/admin/reload", RR_POST, RR_HANDLER_ADMIN, rr_control_reload, NULL, false },
     { "/debug/state", LOOK, RR_HANDLER_ADMIN, rr_control_state, NULL, false },
     { "/version", LOOK, RR_HANDLER_ABOUT, rr_about_version, NULL, false },

@@ -212,8 +212,10 @@ static int make_rules(struct rules *r, const struct rr_settings *s)
     allow_list(r, s->sandbox_read);
     if (rr_env("LD_LIBRARY_PATH")) allow_list(r, rr_env("LD_LIBRARY_PATH")); /* or there */
     if (rr_settings_config(s)) allow_folder_of(r, rr_settings_config(s), READ); /* for reloads */
-    rr_settings_engine(s, &engine);
-    allow_model(r, engine.model);
+    for (i = 0; i < s->n_models; i++) {
+        rr_settings_model(s, i, &engine);
+        allow_model(r, engine.model);
+    }
     return 0;
 }
 

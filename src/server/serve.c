@@ -24,6 +24,7 @@
 #include "server/loader.h"
 #include "server/models.h"
 #include "server/otlp.h"
+#include "server/parking.h"
 #include "server/plan.h"
 #include "server/reload.h"
 #include "server/server.h"
@@ -87,7 +88,9 @@ static int set_up(struct life *life, struct rr_error *err)
     rr_metrics_set(s->metrics, RR_M_RELOAD_TIME, 0, (int64_t)(s->started * 1e3));
     rc = rr_reload_open(&life->reload, s, o, err);
     if (!rc) rc = set_dialect(s, err);
-    if (!rc) rc = rr_models_open(&s->models, err);
+    if (!rc) rc = rr_team_open(&s->team, o->threads, err);
+    if (!rc) rc = rr_models_open(&s->models, o, err);
+    if (!rc) rc = rr_parking_new(&s->parking, err);
     if (!rc) rc = rr_loader_open(&s->loader, s, err);
     if (!rc && o->otlp_endpoint[0]) rc = rr_otlp_open(&s->otlp, o->otlp_endpoint, s->metrics, err);
     return rc;
@@ -146,7 +149,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     int rc = rr_loader_first(s->loader, &took_ns, err);
 
     if (rc) return rc;
-    engine = rr_models_take(s->models);
+    engine = rr_models_take(s->models, 0);
     rr_host_info(&host);
     rc = rr_plan_make(&plan, s->settings, rr_engine_info(engine), &host, &max_inflight, err);
     if (!rc) {
@@ -155,6 +158,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     }
     rr_models_give(s->models, engine);
     if (rc) return rc;
+    rr_models_budget(s->models, plan.models);
     atomic_store(&s->max_inflight, max_inflight);
     atomic_store(&s->phase, RR_PHASE_READY);
     rr_gate_warn(s);
@@ -245,6 +249,8 @@ static void close_all(struct life *life)
         rr_watch_close(s->watch);
         rr_gate_close(s);
         rr_models_close(s->models);
+        rr_team_close(s->team);
+        rr_parking_free(s->parking);
         rr_otlp_close(s->otlp);
         rr_reload_close(life->reload);
         if (s->console.metrics) rr_console_close(&s->console);
@@ -290,24 +296,44 @@ int rr_serve(const struct rr_settings *settings)
     return code;
 }
 
-static int check(const struct rr_settings *settings, struct rr_error *err)
+/* Each model alone must fit beside the default. */
+static int check_models(const struct rr_settings *settings, struct rr_error *err)
 {
-    struct rr_server s = { .settings = settings };
     struct rr_options options;
     struct rr_info info;
     struct rr_host host;
     struct rr_plan plan;
-    size_t max_inflight;
+    uint64_t first = 0, bytes;
+    size_t max_inflight, i;
+    int rc = RR_OK;
+
+    rr_host_info(&host);
+    for (i = 0; i < settings->n_models && !rc; i++) {
+        rr_settings_model(settings, i, &options);
+        rc = rr_inspect(&options, &info, err);
+        if (!rc && i == 0) rc = rr_plan_make(&plan, settings, &info, &host, &max_inflight, err);
+        bytes = info.weights_bytes + info.workspace_bytes;
+        if (!rc && i && plan.models && first + bytes > plan.models)
+            rc = rr_fail(err, RR_ENOMEM,
+                         "memory: it needs %llu MiB beside the default's %llu MiB, and models may "
+                         "have %llu MiB (--model-memory)",
+                         (unsigned long long)bytes >> 20, (unsigned long long)first >> 20,
+                         (unsigned long long)plan.models >> 20);
+        if (rc && settings->models[i].name[0])
+            rr_fail_prefix(err, "model %s", settings->models[i].name);
+        if (i == 0) first = bytes;
+    }
+    return rc;
+}
+
+static int check(const struct rr_settings *settings, struct rr_error *err)
+{
+    struct rr_server s = { .settings = settings };
     int rc = set_dialect(&s, err);
 
     if (!rc && settings->admin_key_file[0] && !rr_file_exists(settings->admin_key_file))
         rc = rr_fail(err, RR_ENOENT, "admin-key-file: %s: no such file", settings->admin_key_file);
-    if (rc) return rc;
-    rr_settings_engine(settings, &options);
-    rc = rr_inspect(&options, &info, err);
-    if (rc) return rc;
-    rr_host_info(&host);
-    return rr_plan_make(&plan, settings, &info, &host, &max_inflight, err);
+    return rc ? rc : check_models(settings, err);
 }
 
 int rr_serve_check(const struct rr_settings *settings)

@@ -14,6 +14,7 @@
 
 const char *rr_server_model(const struct rr_server *s, const struct rr_exchange *x)
 {
+    if (rr_models_named(s->models, x->model)) return rr_models_name(s->models, x->model);
     return x->engine ? rr_engine_info(x->engine)->model : s->model;
 }
 
@@ -114,7 +115,7 @@ static enum rr_http_next request(void *user, struct rr_exchange *x)
     const struct rr_dialect *pinned = route->dialect;
     enum rr_http_next next;
 
-    x->engine = rr_models_take(s->models);
+    if (route->answer) x->engine = rr_models_take(s->models, 0);
     release(s, x, x->body.len);
     if (s->settings->log_bodies && x->body.len) log_body(x);
     if (route->answer) {

@@ -25,6 +25,7 @@ enum rr_phase { RR_PHASE_LOADING, RR_PHASE_READY, RR_PHASE_LEAVING, RR_PHASE_DRA
 struct rr_models;
 struct rr_otlp;
 struct rr_loader;
+struct rr_parking;
 
 struct rr_server {
     _Atomic(const struct rr_settings *) settings;
@@ -38,8 +39,10 @@ struct rr_server {
     char model[256];          /* name while the engine is not there yet */
     double started;           /* seconds since 1970 */
     uint64_t started_ns;      /* the same, of the monotonic clock */
-    struct rr_models *models; /* the engine; exchanges hold a lease on it (exchange->engine) */
+    struct rr_team *team;     /* of all engines */
+    struct rr_models *models; /* exchanges hold a lease on one's engine (exchange->engine) */
     struct rr_loader *loader;
+    struct rr_parking *parking;
     struct rr_otlp *otlp;        /* NULL: traces go nowhere */
     _Atomic size_t max_inflight; /* bytes of bodies */
     _Atomic int phase;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "server/models.h"
+#include "server/parking.h"
 
 #define MORE_TIME_US 30000000 /* asked of systemd at each look while the model loads */
 
@@ -46,11 +47,12 @@ int rr_supervise(struct rr_supervisor *v, struct rr_error *err)
 {
     struct rr_server *s = v->server;
     uint64_t now = rr_now_ns();
-    struct rr_engine *engine = rr_models_take(s->models);
+    struct rr_engine *engine = rr_models_take(s->models, 0);
     struct rr_health health;
     int rc = RR_OK;
 
     atomic_store(&s->heartbeat_ns, now);
+    rr_parking_look(s);
     if (!engine) {
         rr_notify_send(v->notify, "EXTEND_TIMEOUT_USEC=%d\nSTATUS=loading the model", MORE_TIME_US);
         return RR_OK;

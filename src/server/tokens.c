@@ -11,10 +11,12 @@
 
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/fields.h"
 #include "server/handle.h"
+#include "server/loader.h"
 
 struct call { /* one request, read and found to be answerable */
     struct rr_server *server;
@@ -27,6 +29,8 @@ struct call { /* one request, read and found to be answerable */
 
 static int open_call(struct call *c, struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_error err;
+    uint64_t again_ns;
     size_t replaced;
 
     *c = (struct call){ .server = s, .x = x };
@@ -34,10 +38,15 @@ static int open_call(struct call *c, struct rr_server *s, struct rr_exchange *x)
     c->fields = (struct rr_fields){ .config = atomic_load(&s->parse),
                                     .root = c->root,
                                     .problem = &c->problem };
+    if (rr_request_model(s, x, c->root, &c->problem)) return -1;
     c->engine = atomic_load(&s->phase) == RR_PHASE_READY ? x->engine : NULL;
     if (c->engine) return 0;
     rr_problem_set(&c->problem, 503, "the model is not loaded");
     c->problem.retry_after = 1;
+    /* Whoever comes again finds it loaded. */
+    if (atomic_load(&s->phase) == RR_PHASE_READY &&
+        rr_loader_want(s->loader, x->model, &again_ns, &err))
+        c->problem.retry_after += (unsigned)(again_ns / RR_SECOND);
     return -1;
 }
 

@@ -30,6 +30,7 @@ import server_extras
 import server_framing
 import server_gate
 import server_life
+import server_models
 import server_ops
 import server_slow
 import server_support
@@ -40,7 +41,8 @@ MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor
                               cli_bench, cli_eval, cli_formats, cli_pull, cli_mistakes)] + [
     ("serve", m) for m in (
         server_dialects, server_clients, server_extras, server_bad_input, server_framing,
-        server_connections, server_slow, server_gate, server_life, server_ops)]
+        server_connections, server_slow, server_gate, server_life, server_models,
+        server_ops)]
 
 
 def run_one(function):

@@ -107,13 +107,16 @@ def until(condition, what):
 
 
 class Server:
-    """rerankd serve on a free port.  Its log is in lines.  wrapper: words of a program that runs it."""
+    """rerankd serve on a free port.  Its log is in lines.  model_folder False: options say which
+    models.  wrapper: words of a program that runs it."""
 
     exits = (0, -signal.SIGKILL, -signal.SIGTERM)  # statuses that are no failure
 
     def __init__(self, *options, model_folder=None, env=None, ready=True, wrapper=()):
-        words = [*wrapper, RERANKD, "serve", "--port", "0", "--model", model_folder or model(), "--drain-delay", "0",
-                 *options]
+        words = [*wrapper, RERANKD, "serve", "--port", "0", "--drain-delay", "0"]
+        if model_folder is not False:
+            words += ["--model", model_folder or model()]
+        words += options
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=env or environment(), cwd=ROOT)

@@ -332,7 +332,7 @@ static void test_deadlines(void **state)
 
     (void)state;
     for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        struct rr_pace pace = { 1000, cases[c].ns_per_token };
+        struct rr_pace pace = { .now = 1000, .least_ns_per_token = cases[c].ns_per_token };
         rr_job *job = fake_job(0, 10, 100);
         uint32_t n;
 

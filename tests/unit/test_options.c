@@ -273,7 +273,7 @@ static void test_refusals(void **state)
           "info?" },
         /* text */
         { "--model=\xff\xfe", RR_EINVAL, "--model: found bytes that are not UTF-8" },
-        { "--model=a\nb", RR_EINVAL, "--model: found \"a?b\", expected text without line breaks" },
+        { "--model=a\rb", RR_EINVAL, "--model: found \"a?b\", expected text in UTF-8, any number of lines" },
         { "--host=\xc3", RR_EINVAL, "--host: found bytes that are not UTF-8" },
         /* files */
         { "--config=/no/such.conf", RR_ENOENT, "configuration file: /no/such.conf" },
@@ -464,6 +464,80 @@ static void test_engine_options(void **state)
     assert_int_equal(load(""), RR_OK);
     rr_settings_engine(&settings, &opt);
     assert_non_null(strstr(opt.model, "starter"));
+}
+
+/* ---- several models ------------------------------------------------------------------------- */
+
+static void test_models(void **state)
+{
+    static const char file[] = "model = a=/m/a\nmodel = \"b=/m/b,dtype=int8\"\n";
+    struct rr_options opt;
+
+    (void)state;
+    assert_int_equal(load("--dtype bf16 --model fast=/m/a,dtype=int8,max_length=128 "
+                          "--model /m/big --model slow=/m/b --model fast=/m/c,device=cpu "
+                          "--model-alias rerank-v3.5=fast --model-alias x=default"),
+                     RR_OK);
+    assert_int_equal(settings.n_models, 3);
+    assert_string_equal(settings.models[0].name, ""); /* the one without a name comes first */
+    assert_string_equal(settings.model, "/m/big");
+    assert_string_equal(settings.models[1].name, "fast");
+    assert_string_equal(settings.models[1].path, "/m/c"); /* the later one of the name */
+    assert_null(settings.models[1].dtype);
+    assert_string_equal(settings.models[2].path, "/m/b");
+    assert_int_equal(settings.n_aliases, 2);
+    assert_string_equal(settings.aliases[0].alias, "rerank-v3.5");
+    assert_string_equal(settings.aliases[0].name, "fast");
+    rr_settings_model(&settings, 1, &opt);
+    assert_string_equal(opt.device, "cpu");
+    assert_string_equal(opt.dtype, "bf16"); /* as for all */
+
+    assert_int_equal(load("--model a=/m/a,dtype=int8,max_length=128,rescore-dtype=f32"), RR_OK);
+    rr_settings_engine(&settings, &opt); /* without a bare one, the first is the default */
+    assert_string_equal(opt.model, "/m/a");
+    assert_string_equal(opt.dtype, "int8");
+    assert_string_equal(opt.rescore_dtype, "f32");
+    assert_int_equal(opt.max_length, 128);
+
+    assert_int_equal(load("--model /one --model /two"), RR_OK); /* as it always was */
+    assert_int_equal(settings.n_models, 1);
+    assert_string_equal(settings.model, "/two");
+    assert_int_equal(load("--model /a=b"), RR_OK); /* names do not begin with a slash */
+    assert_string_equal(settings.model, "/a=b");
+
+    assert_int_equal(load("env:RERANKD_MODEL=a=/m/a\nb=/m/b"), RR_OK);
+    assert_int_equal(settings.n_models, 2);
+    assert_string_equal(settings.models[1].path, "/m/b");
+    unsetenv("RERANKD_MODEL");
+    write_config(file, strlen(file));
+    assert_int_equal(load(""), RR_OK);
+    assert_int_equal(settings.n_models, 2);
+    assert_string_equal(settings.models[1].dtype, "int8");
+    unsetenv("RERANKD_CONFIG");
+}
+
+static void test_bad_models(void **state)
+{
+    static const struct {
+        const char *words, *message;
+    } cases[] = {
+        { "--model a=", "--model: found no folder for a" },
+        { "--model a=,dtype=int8", "--model: found no folder for a" },
+        { "--model a=/m,color=red", "--model: found \"color\", a model can have device, dtype" },
+        { "--model a=/m,dtype=int9", "--model: dtype: found \"int9\", expected auto" },
+        { "--model a=/m,max-length=x", "--model: max-length: found \"x\"" },
+        { "--model a=/m,dtype=int8,x", "--model: found \"x\", expected a setting such as" },
+        { "--model-alias x", "--model-alias: found \"x\", expected ALIAS=NAME" },
+        { "--model-alias x=y", "--model-alias: x stands for \"y\", expected the name of a --model" },
+        { "--model a=/m --model-alias a=default", "--model-alias: a is the name of a model" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++) {
+        assert_int_equal(load(cases[i].words), RR_EINVAL);
+        if (!strstr(err.msg, cases[i].message)) fail_msg("%s: %s", cases[i].words, err.msg);
+    }
 }
 
 static char warning[300];
@@ -670,10 +744,10 @@ static void test_again(void **state)
     snprintf(line, sizeof(line), "--config %s --host ::1", config_path);
     assert_int_equal(load(line), RR_OK);
     assert_int_equal(rr_settings_again(&settings, &later, &err), RR_OK);
-    settings.model_dir = "/cache/model"; /* found at start, in no file */
+    settings.models[0].dir = "/cache/model"; /* found at start, in no file */
     assert_false(rr_settings_keep(&later, &settings, live, 1, note_ignored, ignored));
     assert_string_equal(ignored, "");
-    assert_string_equal(later.model_dir, "/cache/model");
+    assert_string_equal(later.models[0].dir, "/cache/model");
     rr_settings_free(&later);
 
     write_config("max-documents = 6\nport = 2\nhost = x\n", 36);
@@ -706,6 +780,8 @@ int main(void)
         TEST(test_lang),
         TEST(test_cache_dir),
         TEST(test_engine_options),
+        TEST(test_models),
+        TEST(test_bad_models),
         TEST(test_misspelt_environment),
         TEST(test_own_options),
         TEST(test_print_config),

@@ -2,6 +2,7 @@
 /* test_pool.c - the worker team: every worker once for each run, barriers that nobody passes early,
  * sleeping and waking, more workers than processors. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -99,6 +100,80 @@ static void test_barrier(void **state)
         for (uint32_t w = 0; w < n; w++) assert_int_equal(p.at[w], ROUNDS);
         rr_pool_close(p.pool);
     }
+}
+
+/* ---- several callers ----------------------------------------------------------------------------- */
+
+enum { CALLERS = 4, RUNS = 50 };
+
+/* Callers that share a pool: each gets all of it, and nobody else's work comes between. */
+static void *share(void *arg)
+{
+    struct phases *p = arg;
+
+    for (int i = 0; i < RUNS; i++) rr_pool_run(p->pool, walk, p);
+    return NULL;
+}
+
+static void test_callers_take_turns(void **state)
+{
+    struct phases p = { .pool = open_pool(3) };
+    pthread_t threads[CALLERS];
+
+    (void)state;
+    for (int i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, share, &p), 0);
+    for (int i = 0; i < CALLERS; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(p.early, 0); /* one set of phases for all: two runs at once would mix them */
+    rr_pool_close(p.pool);
+}
+
+struct visit {
+    struct rr_pool *pool;
+    _Atomic bool inside, leave;
+    uint32_t seen[MAX_THREADS]; /* calls of each worker */
+};
+
+static void stay(void *user, uint32_t worker)
+{
+    struct visit *v = user;
+
+    if (worker) return;
+    v->inside = true;
+    while (!v->leave) sched_yield();
+}
+
+static void *stay_long(void *arg)
+{
+    struct visit *v = arg;
+
+    rr_pool_run(v->pool, stay, v);
+    return NULL;
+}
+
+static void see(void *user, uint32_t worker)
+{
+    ((struct visit *)user)->seen[worker]++;
+}
+
+/* While somebody else has the workers, the caller does the work alone; else with all of them. */
+static void test_or_alone(void **state)
+{
+    struct visit v = { .pool = open_pool(3) };
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, stay_long, &v), 0);
+    while (!v.inside) sched_yield();
+    rr_pool_run_or_alone(v.pool, see, &v);
+    assert_int_equal(v.seen[0], 1);
+    assert_int_equal(v.seen[1], 0);
+    v.leave = true;
+    pthread_join(thread, NULL);
+    rr_pool_run_or_alone(v.pool, see, &v);
+    assert_int_equal(v.seen[0], 2);
+    assert_int_equal(v.seen[1] + v.seen[2], 2);
+    rr_pool_close(v.pool);
 }
 
 /* ---- idle workers sleep -------------------------------------------------------------------------- */
@@ -253,6 +328,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_worker_once),
         cmocka_unit_test(test_barrier),
+        cmocka_unit_test(test_callers_take_turns),
+        cmocka_unit_test(test_or_alone),
         cmocka_unit_test(test_idle_costs_nothing),
         cmocka_unit_test(test_owner_sleeps),
         cmocka_unit_test(test_too_large_never_spins),

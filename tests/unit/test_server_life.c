@@ -23,6 +23,7 @@
 #include "server/health.h"
 #include "server/models.h"
 #include "server/outlet.h"
+#include "server/parking.h"
 #include "server/plan.h"
 #include "server/supervise.h"
 #include "server/trace.h"
@@ -49,7 +50,8 @@ static int setup(void **state)
     assert_int_equal(rr_settings_load(&settings, 0, NULL, rest, &n_rest, &err), RR_OK);
     memset(&server, 0, sizeof(server));
     server.settings = &settings;
-    assert_int_equal(rr_models_open(&server.models, &err), RR_OK);
+    assert_int_equal(rr_models_open(&server.models, &settings, &err), RR_OK);
+    assert_int_equal(rr_parking_new(&server.parking, &err), RR_OK);
     return 0;
 }
 
@@ -59,6 +61,7 @@ static int teardown(void **state)
     rr_clock_fake(NULL);
     fake_engine_health(NULL);
     rr_models_close(server.models);
+    rr_parking_free(server.parking);
     rr_settings_free(&settings);
     assert_int_equal(fake_engine_open_count(), 0);
     return 0;
@@ -80,7 +83,7 @@ static void put_in_service(const char *model)
 {
     struct rr_error err;
 
-    assert_int_equal(rr_models_switch(server.models, open_engine(model), &err), RR_OK);
+    assert_int_equal(rr_models_switch(server.models, 0, open_engine(model), 0, &err), RR_OK);
 }
 
 /* ---- health ------------------------------------------------------------------------------- */
@@ -238,16 +241,16 @@ static void test_leases(void **state)
     pthread_t thread;
 
     (void)state;
-    assert_null(rr_models_take(server.models));
+    assert_null(rr_models_take(server.models, 0));
     rr_models_give(server.models, NULL);
     assert_false(rr_models_stats(server.models, &stats));
     put_in_service("one");
-    first = rr_models_take(server.models);
-    again = rr_models_take(server.models);
+    first = rr_models_take(server.models, 0);
+    again = rr_models_take(server.models, 0);
     assert_ptr_equal(first, again);
     score(first, server.models, 1);
     put_in_service("two");
-    second = rr_models_take(server.models);
+    second = rr_models_take(server.models, 0);
     assert_ptr_not_equal(first, second);
     score(second, server.models, 2);
     assert_int_equal(pthread_create(&thread, NULL, settle, server.models), 0);
@@ -260,7 +263,7 @@ static void test_leases(void **state)
     score(second, server.models, 4);
     rr_models_give(server.models, second);
 
-    first = rr_models_take(server.models); /* a lease that never ends does not hold up the end */
+    first = rr_models_take(server.models, 0); /* a lease that never ends does not hold up the end */
     put_in_service("three");
     assert_int_equal(pthread_create(&thread, NULL, settle, server.models), 0);
     rr_models_stop(server.models);
@@ -274,7 +277,7 @@ static void *borrow(void *arg)
 
     (void)arg;
     for (i = 0; i < 20000; i++) {
-        struct rr_engine *e = rr_models_take(server.models);
+        struct rr_engine *e = rr_models_take(server.models, 0);
 
         if (strncmp(rr_engine_info(e)->path, "model", 5) != 0) return server.models;
         rr_models_give(server.models, e);

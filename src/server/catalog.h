@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* catalog.h - what is told of the server's models: lists and metrics.
+ * Layer: server (L6).  Threads: I/O threads. */
+#ifndef RR_SERVER_CATALOG_H
+#define RR_SERVER_CATALOG_H
+
+#include "server/server.h"
+
+void rr_catalog_models(struct rr_server *s, struct rr_exchange *x); /* GET /v1/models */
+
+/* ,"models":[...] with everything there is, for /debug/state; for /info, where details is false,
+ * without paths, counts and errors. */
+void rr_catalog_put(struct rr_server *s, bool details, struct rr_buf *out);
+
+/* Metrics of each model.  Their label has configured names only. */
+void rr_catalog_metrics(struct rr_server *s, struct rr_buf *out);
+
+#endif
