@@ -245,28 +245,36 @@ static int show_metrics(void)
 
 /* Of README.md and docs/MODELS.md, from the library's own table.  That every row is tested is what
  * tests/unit/test_parity.c tests. */
-static void print_models(void)
+static void print_models(bool french)
 {
+    const char *tested = french ? "testé" : "tested", *emulated = french ? "émulé" : "emulated";
     struct rr_support s;
 
-    printf("| `architectures` of config.json | models, for example | safetensors | GGUF | CPU | "
-           "NVIDIA GPU |\n| --- | --- | --- | --- | --- | --- |\n");
-    for (size_t i = 0; rr_supported(i, &s); i++)
-        printf("| `%s` | %s | tested | %s | tested | emulated |\n", s.architecture, s.models,
-               *s.gguf_types ? "tested" : "-");
-    rr_supported(0, &s);
     printf(
-        "\n*tested*: scores compared with transformers' by `make test` (NewModel's, which it has "
-        "not got, with an evaluation in float64), on a CPU in %s, "
-        "from weights in %s; GGUF in %s. *emulated*: the operations of the GPU plugin, in %s, "
-        "compared block by block on a CPU, not yet on a GPU. *-*: the format has no such "
-        "reranker.\n",
-        s.cpu_dtypes, s.safetensors_types, s.gguf_types, s.gpu_dtypes);
+        "| %s | safetensors | GGUF | CPU | GPU NVIDIA |\n| --- | --- | --- | --- | --- | --- |\n",
+        french ? "`architectures` de config.json | modèles, par exemple"
+               : "`architectures` of config.json | models, for example");
+    for (size_t i = 0; rr_supported(i, &s); i++)
+        printf("| `%s` | %s | %s | %s | %s | %s |\n", s.architecture, s.models, tested,
+               *s.gguf_types ? tested : "-", tested, emulated);
+    rr_supported(0, &s);
+    printf(french
+               ? "\n*testé* : scores comparés à ceux de transformers par `make test` (ceux de "
+                 "NewModel, qui n'y est pas, à un calcul en float64), sur CPU en %s, avec des "
+                 "poids en %s ; GGUF en %s. *émulé* : les opérations du greffon GPU, en %s, "
+                 "comparées bloc par bloc sur un CPU, pas encore sur un GPU. *-* : le format n'a "
+                 "pas ce réseau.\n"
+               : "\n*tested*: scores compared with transformers' by `make test` (NewModel's, "
+                 "which it has not got, with an evaluation in float64), on a CPU in %s, from "
+                 "weights in %s; GGUF in %s. *emulated*: the operations of the GPU plugin, in %s, "
+                 "compared block by block on a CPU, not yet on a GPU. *-*: the format has no such "
+                 "network.\n",
+           s.cpu_dtypes, s.safetensors_types, s.gguf_types, s.gpu_dtypes);
 }
 
-static int show_support(void)
+static int show_support(bool french)
 {
-    print_models();
+    print_models(french);
     return finish(RR_EXIT_OK);
 }
 
@@ -276,7 +284,7 @@ static int show_models(void)
            "# Models\n\n"
            "What `--model` takes. Types other than F32, F16 and BF16 are decoded to f32 when a "
            "file is\nopened; `--dtype` chooses what is computed in.\n\n");
-    print_models();
+    print_models(false);
     printf(
         "\nNot supported, and refused with a message: jina-reranker-v3, which reads all documents "
         "of a request in\none context and compares embeddings of single tokens, so that a score "
@@ -307,7 +315,8 @@ static int run_flag(int argc, char **argv)
     }
     if (strcmp(word, "--markdown=metrics") == 0) return show_metrics();
     if (strcmp(word, "--markdown=models") == 0) return show_models();
-    if (strcmp(word, "--markdown=support") == 0) return show_support();
+    if (strcmp(word, "--markdown=support") == 0) return show_support(false);
+    if (strcmp(word, "--markdown=support-fr") == 0) return show_support(true);
     return run_command(&rr_cmd_serve, argc, argv);
 }
 

@@ -150,7 +150,8 @@ static int read_sentence(struct rr_model *m, const char *path, struct rr_error *
     m->info.identity = s.identity;
     m->info.preferred_length = s.max_length;
     if (s.prompt[0] && m->config.family == RR_FAMILY_DECODER)
-        rr_log(RR_WARN, "%s: its default prompt is not used, as a causal network has a wording", path);
+        rr_log(RR_WARN, "%s: its default prompt is not used: a causal network has a wording",
+               path);
     else
         memcpy(m->info.query_prompt, s.prompt, sizeof(s.prompt));
     return rc;

@@ -14,13 +14,13 @@
 struct rr_sentence {
     bool identity;       /* scores are the logits; false: their sigmoid, the default */
     uint32_t max_length; /* tokens per pair; 0: not said */
-    char prompt[RR_PROMPT_BYTES]; /* put before each query; mostly "" */
+    char prompt[RR_PROMPT_BYTES]; /* comes before each query; mostly "" */
 };
 
 /* Reads activation_fn of config_sentence_transformers.json, else "sentence_transformers" or, older,
- * "sbert_ce_default_activation_function" of config.json; and max_seq_length of
- * sentence_bert_config.json; and the prompt that default_prompt_name chooses of prompts.  Files that
- * are missing say nothing.  RR_ENOTSUP: an activation that is neither Identity nor Sigmoid. */
+ * "sbert_ce_default_activation_function" of config.json; max_seq_length of
+ * sentence_bert_config.json; the prompt that default_prompt_name chooses.  A file that is missing
+ * says nothing.  RR_ENOTSUP: an activation that is neither Identity nor Sigmoid. */
 RR_NODISCARD int rr_sentence_read(struct rr_sentence *out, const char *folder,
                                   struct rr_error *err);
 

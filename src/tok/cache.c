@@ -61,16 +61,16 @@ static bool make_path(char *out, size_t cap, const char *cache_dir, uint64_t fin
     return rr_path_join(out, cap, cache_dir, name);
 }
 
-static bool header_good(const struct rr_file *f, uint64_t fingerprint, struct part p[6])
+static bool header_good(struct rr_text f, uint64_t fingerprint, struct part p[6])
 {
     struct header h;
 
-    if (f->len < sizeof(h)) return false;
-    memcpy(&h, f->data, sizeof(h));
+    if (f.len < sizeof(h)) return false;
+    memcpy(&h, f.data, sizeof(h));
     return !memcmp(h.magic, magic, 8) && h.version == VERSION && h.byte_order == BYTE_ORDER_MARK &&
-           h.fingerprint == fingerprint && h.file_len == f->len && lay_out(&h, p) == f->len &&
+           h.fingerprint == fingerprint && h.file_len == f.len && lay_out(&h, p) == f.len &&
            (h.merge_cap & (h.merge_cap - 1)) == 0 &&
-           h.checksum == XXH3_64bits(f->data + sizeof(h), f->len - sizeof(h));
+           h.checksum == XXH3_64bits(f.data + sizeof(h), f.len - sizeof(h));
 }
 
 /* All indices inside; the checksum says that the bytes are those written, this that no old bug of
@@ -97,33 +97,39 @@ static bool content_good(const struct rr_vocab *v)
     return v->merge_cap == 0 || free_slots > 0;
 }
 
-bool rr_vocab_load(struct rr_vocab *v, struct rr_text *rest, const char *cache_dir,
+bool rr_vocab_view(struct rr_vocab *v, struct rr_text *rest, struct rr_text file,
                    uint64_t fingerprint)
 {
-    const struct header *h;
+    const struct header *h = (const struct header *)(const void *)file.data;
     struct part p[6];
-    char path[4096];
 
-    memset(v, 0, sizeof(*v));
-    if (!cache_dir || !make_path(path, sizeof(path), cache_dir, fingerprint)) return false;
-    if (!rr_file_exists(path) || rr_file_map(&v->file, path, NULL)) return false;
-    if (!header_good(&v->file, fingerprint, p)) goto bad;
-    h = (const struct header *)(const void *)v->file.data;
+    if (!header_good(file, fingerprint, p)) return false;
     v->n = h->n;
     v->count = h->count;
     v->blob_len = h->blob_len;
     v->merge_cap = h->merge_cap;
     v->n_merges = h->n_merges;
     v->min_score = h->min_score;
-    v->pieces = (const void *)(v->file.data + p[0].off);
-    v->trie.units = (const void *)(v->file.data + p[1].off);
+    v->pieces = (const void *)(file.data + p[0].off);
+    v->trie.units = (const void *)(file.data + p[1].off);
     v->trie.n = h->n_units;
-    v->merges = (const void *)(v->file.data + p[2].off);
-    v->scores = h->has_scores ? (const void *)(v->file.data + p[3].off) : NULL;
-    v->blob = v->trie.blob = v->file.data + p[4].off;
-    *rest = (struct rr_text){ v->file.data + p[5].off, p[5].len };
-    if (content_good(v)) return true;
-bad:
+    v->merges = (const void *)(file.data + p[2].off);
+    v->scores = h->has_scores ? (const void *)(file.data + p[3].off) : NULL;
+    v->blob = v->trie.blob = file.data + p[4].off;
+    *rest = (struct rr_text){ file.data + p[5].off, p[5].len };
+    return content_good(v);
+}
+
+bool rr_vocab_load(struct rr_vocab *v, struct rr_text *rest, const char *cache_dir,
+                   uint64_t fingerprint)
+{
+    char path[4096];
+
+    memset(v, 0, sizeof(*v));
+    if (!cache_dir || !make_path(path, sizeof(path), cache_dir, fingerprint)) return false;
+    if (!rr_file_exists(path) || rr_file_map(&v->file, path, NULL)) return false;
+    if (rr_vocab_view(v, rest, (struct rr_text){ v->file.data, v->file.len }, fingerprint))
+        return true;
     rr_vocab_close(v);
     return false;
 }

@@ -78,6 +78,9 @@ static inline const struct rr_merge *rr_vocab_merge(const struct rr_vocab *v, ui
  * fingerprint: its XXH3.  load: false when there is none that fits. */
 bool rr_vocab_load(struct rr_vocab *v, struct rr_text *rest, const char *cache_dir,
                    uint64_t fingerprint);
+/* The same of bytes in memory, at a multiple of 16, which must stay; *v is zeros. */
+bool rr_vocab_view(struct rr_vocab *v, struct rr_text *rest, struct rr_text file,
+                   uint64_t fingerprint);
 void rr_vocab_save(const struct rr_vocab *v, struct rr_text rest, const char *cache_dir,
                    uint64_t fingerprint);
 
