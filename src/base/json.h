@@ -17,9 +17,8 @@ enum rr_json_duplicates { RR_JSON_DUP_LAST, RR_JSON_DUP_REJECT };
 
 /* Parses one JSON value and nothing after it.  NUL in strings (\u0000) is allowed, invalid UTF-8
  * and lone surrogates are RR_EFORMAT.  max_depth 0: RR_JSON_DEPTH.  Nesting deeper than that is
- * RR_ETOOBIG, found by a byte scan before the parse.  Messages give line and column, or the
- * column of text that is one line.  *out is the
- * caller's, to be freed with json_decref. */
+ * RR_ETOOBIG, found by a byte scan before the parse.  Messages give line and column, or the column
+ * of text that is one line.  *out is the caller's, to be freed with json_decref. */
 RR_NODISCARD int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
                                enum rr_json_duplicates dup, struct rr_error *err);
 
