@@ -43,8 +43,7 @@ struct entry { /* a model */
 struct rr_models {
     size_t n; /* constant */
     pthread_mutex_t lock;
-    pthread_cond_t
-        changed; /* a lease on a left engine has ended, one was left or closed, or stop */
+    pthread_cond_t changed; /* an engine was left or closed, its last lease has ended, or stop */
     /* under the lock */
     bool stop, making_room;
     struct slot *left;

@@ -253,12 +253,12 @@ def slow_model(f):
     """A folder whose check takes long on any machine: its reference has very many documents."""
     slow = os.path.join(f, "slow")
     shutil.copytree(path("xlmr"), slow)
-    documents = ["texte %d " % i + "et encore un peu " * 150 for i in range(32)]
-    with Server(model_folder=path("xlmr")) as s:
+    documents = ["texte %d " % i + "et encore un peu " * 150 for i in range(8)]
+    with Server("--request-timeout=300", model_folder=path("xlmr")) as s:
         results = s.ask("POST", "/v1/rerank", ask("", documents=documents, return_logits=True)).json()
     logits = [r["logit"] for r in sorted(results["results"], key=lambda r: r["index"])]
     with open(os.path.join(slow, "reference.jsonl"), "w", encoding="utf-8") as out:
-        json.dump({"query": QUERY, "documents": documents * 600, "logits": logits * 600}, out)
+        json.dump({"query": QUERY, "documents": documents * 2400, "logits": logits * 2400}, out)
     return slow
 
 

@@ -446,7 +446,7 @@ static void *use(void *arg)
     float logits[SIZE];
     int i;
 
-    for (i = 0; i < 20; i++) {
+    for (i = 0; i < 5; i++) {
         score(u->engine, u->docs, logits);
         if (memcmp(logits, u->expected, sizeof(logits)) != 0) u->wrong = true;
     }
@@ -460,7 +460,7 @@ static void test_shared_threads(void **state)
     static const char *const models[MODELS] = { "tests/golden/models/tiny-xlmr",
                                                 "tests/golden/models/tiny-bert",
                                                 "tests/golden/models/tiny-roberta" };
-    struct documents docs = documents_make("document", SIZE, 200);
+    struct documents docs = documents_make("document", SIZE, 60);
     float alone[MODELS][SIZE];
     struct user users[2 * MODELS];
     pthread_t threads[2 * MODELS];
