@@ -43,10 +43,9 @@ struct entry { /* a model */
 struct rr_models {
     size_t n; /* constant */
     pthread_mutex_t lock;
-    pthread_cond_t
-        changed; /* a lease on a left engine has ended, one was left or closed, or stop */
+    pthread_cond_t changed; /* an engine was left or closed, its last lease has ended, or stop */
     /* under the lock */
-    bool stop;
+    bool stop, making_room;
     struct slot *left;
     struct rr_stats past; /* counters of the engines that were closed */
     uint64_t budget;
@@ -236,7 +235,8 @@ void rr_models_give(struct rr_models *m, struct rr_engine *engine)
     if (!engine) return;
     pthread_mutex_lock(&m->lock);
     s = find_slot(m, engine);
-    if (--s->leases == 0) pthread_cond_broadcast(&m->changed);
+    if (--s->leases == 0 && (s != s->entry->current || m->making_room))
+        pthread_cond_broadcast(&m->changed);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -434,6 +434,7 @@ int rr_models_make_room(struct rr_models *m, size_t i, uint64_t bytes, rr_unload
     uint64_t now;
 
     pthread_mutex_lock(&m->lock);
+    m->making_room = true;
     while (m->budget && !rc && in_use(m) + bytes > m->budget) {
         if (m->stop) rc = rr_fail(err, RR_ECLOSED, "the server is shutting down");
         if (rc || (bytes <= m->budget && gain(m, i, said, user))) continue;
@@ -444,6 +445,7 @@ int rr_models_make_room(struct rr_models *m, size_t i, uint64_t bytes, rr_unload
                      (double)(m->budget - RR_MIN(now, m->budget)) / (1 << 20),
                      (double)m->budget / (1 << 20));
     }
+    m->making_room = false;
     pthread_mutex_unlock(&m->lock);
     return rc;
 }

@@ -122,6 +122,39 @@ static void test_limits(void **state)
     }
 }
 
+/* A tenant that waits at two models gets half of its share at each, and the class that the turn was
+ * given for leads, whatever the batcher's own count says. */
+static void test_shared_device(void **state)
+{
+    static struct rr_grant grant = { .lead = RR_CLASS_NORMAL };
+    const struct rr_pace pace = { .grant = &grant };
+    uint32_t share[MAX_JOBS];
+    rr_job *twice, *once, *high;
+
+    (void)state;
+    rr_batcher_init(&batcher, 768, MAX_ITEMS);
+    twice = fake_job(0, MAX_PAIRS, 16);
+    once = fake_job(1, MAX_PAIRS, 16);
+    twice->req.tenant = 10;
+    once->req.tenant = 11;
+    grant.models[RR_CLASS_NORMAL][rr_flows_home(10)] = 2;
+    grant.models[RR_CLASS_NORMAL][rr_flows_home(11)] = 1;
+    rr_batcher_add(&batcher, twice);
+    rr_batcher_add(&batcher, once);
+    take(&pace, share);
+    assert_int_equal(share[0], 256);
+    assert_int_equal(share[1], 512);
+
+    high = fake_job(2, 4, 100);
+    high->class = RR_CLASS_HIGH;
+    rr_batcher_add(&batcher, high);
+    take(&pace, share); /* NORMAL's turn: HIGH gets nothing of a batch that NORMAL fills */
+    assert_int_equal(share[2], 0);
+    grant.lead = RR_CLASS_HIGH;
+    take(&pace, share);
+    assert_int_equal(share[2], 400);
+}
+
 /* A batch is filled to within one pair of its limit while work is left. */
 static void test_batches_are_full(void **state)
 {
@@ -353,6 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test_teardown(test_shared_device, forget),
         cmocka_unit_test(test_batches_are_full),
         cmocka_unit_test(test_small_behind_large),
         cmocka_unit_test(test_not_mixed_needlessly),
