@@ -59,7 +59,7 @@ uint16_t narrow_bf16(float v)
 
 float value(const struct rr_tensor &t, size_t i)
 {
-    if (t.dtype == RR_I8) { /* of a quantized file: see gemm_type */
+    if (t.dtype == RR_I8) { /* of a quantized file, for another precision */
         size_t row = i / t.shape[1], column = i % t.shape[1];
         float w = (float)((const int8_t *)t.data)[i] * t.scale[row];
         return t.smooth ? w * t.smooth[column] : w;
@@ -112,60 +112,92 @@ void narrow_row(GemmType type, char *to, const struct rr_tensor &t, size_t first
     }
 }
 
-float row_scale(const struct rr_tensor &t, size_t first, uint32_t k)
+/* To e4m3, nearest even, finite values saturated at 448: 4 bits of exponent, bias 7. */
+uint8_t narrow_f8(float v)
 {
-    float top = 0;
+    uint32_t u = to_bits(v), sign = u >> 24 & 0x80, a = u & 0x7FFFFFFF;
 
-    for (uint32_t j = 0; j < k; j++) top = std::max(top, fabsf(value(t, first + j)));
-    return top / 127.0f;
+    if (a > 0x7F800000u) return 0x7F;
+    if (a >= to_bits(448.0f)) return (uint8_t)(sign | 0x7E);
+    if (a < to_bits(0x1p-6f)) return (uint8_t)(sign | (uint32_t)lrintf(fabsf(v) * 0x1p9f));
+    a -= 120u << 23;
+    return (uint8_t)(sign | ((a + 0x7FFFF + (a >> 20 & 1)) >> 20));
 }
 
-int quantized(float v, float scale)
-{
-    return scale > 0 ? (int)std::min(127.0f, std::max(-127.0f, rintf(v / scale))) : 0;
-}
+/* One row of weights as bytes. */
+struct ByteRow {
+    const struct rr_tensor &t;
+    size_t first;
+    uint32_t k;
+    bool f8, stored; /* stored: int8 with factors for its inputs, taken as it is */
+    float scale;
 
-void pack_i8(Packer &packer, OpWeights &w, const Stacked &s, size_t rows)
+    ByteRow(const struct rr_tensor &tensor, size_t at, uint32_t width, GemmType type)
+        : t(tensor), first(at), k(width), f8(type == GEMM_F8),
+          stored(type == GEMM_I8 && t.dtype == RR_I8), scale(0)
+    {
+        if (stored)
+            scale = t.scale[first / k];
+        else
+            for (uint32_t j = 0; j < k; j++)
+                scale = std::max(scale, fabsf(value(t, first + j)) / (f8 ? 448.0f : 127.0f));
+    }
+    int8_t byte(uint32_t j) const
+    {
+        if (stored) return ((const int8_t *)t.data)[first + j];
+        float v = scale > 0 ? value(t, first + j) / scale : 0;
+        return f8 ? (int8_t)narrow_f8(v)
+                  : (int8_t)std::min(127.0f, std::max(-127.0f, rintf(v)));
+    }
+    float sum() const
+    {
+        int n = 0;
+
+        for (uint32_t j = 0; j < k; j++) n += byte(j);
+        return (float)n;
+    }
+};
+
+void pack_bytes(Packer &packer, OpWeights &w, const Stacked &s, size_t rows)
 {
+    const struct rr_tensor &t = s.p.tensors[s.tensors[0]];
+    auto each = [&](auto f) {
+        s.each([&](uint32_t row, const struct rr_tensor &part, uint32_t i) {
+            f(row, ByteRow(part, (size_t)i * s.k, s.k, w.type));
+        });
+    };
+
     w.weight = packer.put(rows * w.ld_bytes, [&](char *to) {
-        s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
-            float scale = row_scale(t, (size_t)i * s.k, s.k);
-            for (uint32_t j = 0; j < s.k; j++)
-                to[(size_t)row * w.ld_bytes + j] =
-                    (char)quantized(value(t, (size_t)i * s.k + j), scale);
+        each([&](uint32_t row, const ByteRow &r) {
+            for (uint32_t j = 0; j < s.k; j++) to[(size_t)row * w.ld_bytes + j] = (char)r.byte(j);
         });
     });
     w.scale = packer.put(rows * 4, [&](char *to) {
-        s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
-            ((float *)to)[row] = row_scale(t, (size_t)i * s.k, s.k);
-        });
+        each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.scale; });
     });
-    w.sum = packer.put(rows * 4, [&](char *to) {
-        s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
-            float scale = row_scale(t, (size_t)i * s.k, s.k);
-            int sum = 0;
-            for (uint32_t j = 0; j < s.k; j++)
-                sum += quantized(value(t, (size_t)i * s.k + j), scale);
-            ((float *)to)[row] = (float)sum;
-        });
+    w.sum = w.type == GEMM_F8 ? NOWHERE : packer.put(rows * 4, [&](char *to) {
+        each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.sum(); });
     });
+    if (w.type == GEMM_I8 && t.dtype == RR_I8 && t.smooth)
+        w.smooth = packer.put_raw((size_t)s.k * 4, t.smooth);
 }
 
-void pack_linear(Packer &packer, OpWeights &w, Precision precision, const struct rr_program &p,
+void pack_linear(Packer &packer, OpWeights &w, const Numbers &n, const struct rr_program &p,
                  const struct rr_op &op)
 {
     const struct rr_op_linear &l = op.u.linear;
     Stacked s = { p, l.weight, l.n_parts, p.registers[op.src].width };
     size_t rows;
 
-    w.type = gemm_type(precision, p, op);
+    w.type = gemm_type(n, p, op);
+    w.scale = w.sum = w.smooth = NOWHERE;
     w.n = p.registers[op.dst].width;
     rows = round_up(w.n, 128);
     /* Must match the rows that the kernel reads: those of the source's buffer, or quantized ones. */
-    w.ld_bytes = w.type == GEMM_I8 ? (uint32_t)round_up(s.k, 64)
-                                   : buffer_ld(s.k) * (w.type == GEMM_F32 ? 4 : 2);
-    if (w.type == GEMM_I8)
-        pack_i8(packer, w, s, rows);
+    w.ld_bytes = is_quantized(w.type) ? (uint32_t)round_up(s.k, 64)
+                                      : buffer_ld(s.k) * (w.type == GEMM_F32 ? 4 : 2);
+    if (is_quantized(w.type))
+        pack_bytes(packer, w, s, rows);
     else
         w.weight = packer.put(rows * w.ld_bytes, [&](char *to) {
             s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
@@ -287,7 +319,7 @@ size_t Packer::put_raw(size_t bytes, const void *data)
     return at;
 }
 
-std::vector<OpWeights> pack_weights(Packer &packer, Precision precision, const struct rr_program &p,
+std::vector<OpWeights> pack_weights(Packer &packer, const Numbers &n, const struct rr_program &p,
                                     const struct rr_limits &l)
 {
     std::vector<OpWeights> all(p.n_ops);
@@ -306,7 +338,7 @@ std::vector<OpWeights> pack_weights(Packer &packer, Precision precision, const s
                 pack_table(packer, shared, p, e.position, &w.position_type, &w.position_rows);
             w.type_table = pack_table(packer, shared, p, e.type, &w.type_type, &w.type_rows);
             break;
-        case RR_OP_LINEAR: pack_linear(packer, w, precision, p, op); break;
+        case RR_OP_LINEAR: pack_linear(packer, w, n, p, op); break;
         case RR_OP_NORM:
             w.gamma = pack_vector(packer, p, op.u.norm.gamma);
             w.beta = pack_vector(packer, p, op.u.norm.beta);
@@ -379,7 +411,7 @@ struct RelativeMaker {
         cudaError_t e = cudaSuccess;
 
         if (r.gamma != RR_NONE)
-            e = launch_norm(c, RR_ROWS_TOKENS, { rows, at(gamma), at(beta), r.eps, false, x, y });
+            e = launch_norm(c, RR_ROWS_TOKENS, { rows, at(gamma), at(beta), r.eps, false, x, y, {} });
         for (int i = 0; i < 2 && !e; i++) {
             size_t to = i ? w.relative_queries : w.relative_keys;
             GemmArgs g = {};
