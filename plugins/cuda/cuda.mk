@@ -117,7 +117,8 @@ $(OBJ)/tests/cuda/%.o: file_flags = -Itests -Iplugins/cuda
 EMUL_ENV := env LD_LIBRARY_PATH=$(OUT)/tests/cuda
 CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul89' \
     '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul89' \
-    $(foreach a,$(EMUL_ARCHS),'$(EMUL_ENV) $(OUT)/tests/cuda/test_cuda cudaemul$a') \
+    $(foreach a,$(EMUL_ARCHS),'$(EMUL_ENV) $(OUT)/tests/cuda/test_cuda cudaemul$a' \
+        '$(EMUL_ENV) $(OUT)/tests/cuda/test_linear cudaemul$a') \
     '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul89 f16 1' \
     '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul89.so'
 CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
