@@ -3,16 +3,27 @@
 # "make run"; "make test" runs the plugin over the emulation of tests/cuda/emul.
 #
 #   make cuda            build/librerank_cuda.so: compute capability 7.5 and newer, CUDA 13
-#   make cuda CUDA=12 NVCC=/usr/local/cuda-12/bin/nvcc   also 7.0
+#   make cuda CUDA=12    also 7.0, for drivers of CUDA 12.  Without NVCC=/usr/local/cuda-12/bin/nvcc
+#                        clang compiles, with what tools/install_cuda.sh 12 gets: then 9.0 has no
+#                        wgmma, and nothing newer is built
 #   make cuda CUDA_ARCHS=80   for one architecture, to try something
 
 CUDA ?= 13
 NVCC ?= $(if $(filter 12,$(CUDA)),$(wildcard build/cuda12/bin/nvcc),$(shell command -v nvcc))
-CUDA_ARCHS ?= $(strip $(if $(filter 12,$(CUDA)),70) 75 80 86 89 90 100 120)
-CUDA_HOME = $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(NVCC)))))
+CUDA_CLANG = $(if $(NVCC),,$(if $(filter 12,$(CUDA)),$(wildcard build/cuda12/bin/clang++)))
+CUDA_ARCHS ?= $(strip $(if $(filter 12,$(CUDA)),70) 75 80 86 89 \
+    $(if $(CUDA_CLANG),90,90a 100 120))
+CUDA_HOME = $(if $(CUDA_CLANG),build/cuda12,$(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(NVCC))))))
 CUDA_OBJ := $(OBJ)/cuda$(CUDA)
+# PTX of the newest for what comes later; code for 9.0 in full (90a) runs nowhere else.
 CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+CUDA_FLAGS = -std=c++17 -O3 $(if $(filter 90a,$(CUDA_ARCHS)),-DRR_HAS_SM90) -Iinclude -Iplugins/cuda
+cuda_compile = $(if $(CUDA_CLANG),$(CUDA_CLANG) -x cuda --cuda-path=build/cuda12 \
+    -isystem build/cuda12/include -Wno-unknown-cuda-version -Wno-unknown-attributes \
+    $(foreach a,$(CUDA_ARCHS),--cuda-gpu-arch=sm_$a) -fPIC -fvisibility=hidden,\
+    $(NVCC) $(CUDA_GENCODE) -Xcompiler -fPIC$(comma)-fvisibility=hidden$(comma)-Wall -Xptxas -v)
+comma := ,
 
 CUDA_KERNELS := $(wildcard plugins/cuda/*.cu)
 CUDA_HOST := $(wildcard plugins/cuda/*.cc)
@@ -35,7 +46,7 @@ endef
 
 .PHONY: cuda check-cuda test-gpu bench-gpu
 cuda:
-	@if [ -n "$(NVCC)" ]; then $(MAKE) cuda-plugin; \
+	@if [ -n "$(NVCC)$(CUDA_CLANG)" ]; then $(MAKE) cuda-plugin; \
 	elif [ "$(CUDA)" = 12 ]; then tools/install_cuda.sh 12 && $(MAKE) cuda-plugin || [ $$? = 77 ]; \
 	else echo "SKIP: nvcc is not installed: CUDA 13 from NVIDIA, or tools/install_cuda.sh 13"; fi
 .PHONY: cuda-plugin
@@ -44,8 +55,7 @@ cuda-plugin: $(OUT)/librerank_cuda.so
 
 $(CUDA_OBJ)/%.cu.o: plugins/cuda/%.cu $(CUDA_HEADERS)
 	@mkdir -p $(@D)
-	$(call say,NVCC)$(NVCC) -std=c++17 -O3 $(CUDA_GENCODE) -Iinclude -Iplugins/cuda \
-	    -Xcompiler -fPIC,-fvisibility=hidden,-Wall -Xptxas -v -c $< -o $@ 2> $@.log || \
+	$(call say,NVCC)$(cuda_compile) $(CUDA_FLAGS) -c $< -o $@ 2> $@.log || \
 	    { cat $@.log >&2; exit 1; }
 $(CUDA_OBJ)/%.cc.o: plugins/cuda/%.cc $(CUDA_HEADERS)
 	@mkdir -p $(@D)
@@ -56,14 +66,18 @@ CUDA_OBJECTS := $(CUDA_KERNELS:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
     $(CUDA_HOST:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
     $(foreach f,$(CUDA_C),$(CUDA_OBJ)/$(notdir $(f:.c=.o)))
 $(OUT)/librerank_cuda.so: $(CUDA_OBJECTS)
-	$(call say,NVCC)$(NVCC) -shared -cudart static -o $@ $^ -Xlinker --exclude-libs,ALL
+	$(call say,LD)$(if $(CUDA_CLANG),\
+	    $(CXX) -shared -o $@ $^ build/cuda12/lib/libcudart_static.a -ldl -lrt -lpthread \
+	        -Wl$(comma)--exclude-libs$(comma)ALL,\
+	    $(NVCC) -shared -cudart static -o $@ $^ -Xlinker --exclude-libs$(comma)ALL)
 
 # Every kernel of every architecture: registers, spills, tensor-core instructions.  Needs cuobjdump,
 # of CUDA or of tools/install_cuda.sh.
 check-cuda:
 	@CXX=$(CXX) $(PYTHON) tools/check_cuda.py --self-test
-	@if [ -n "$(NVCC)" ]; then $(MAKE) cuda-plugin; fi
-	@$(PYTHON) tools/check_cuda.py $(OUT)/librerank_cuda.so
+	@if [ -n "$(NVCC)$(CUDA_CLANG)" ]; then $(MAKE) cuda-plugin; fi
+	@CUDA_ARCHS="$(patsubst %a,%,$(CUDA_ARCHS))" $(PYTHON) tools/check_cuda.py \
+	    $(OUT)/librerank_cuda.so
 
 # On a machine with a GPU: every operation and model at every precision, then speed.
 # bf16 needs compute capability 8.0; leave it out on a T4: GPU_DTYPES="f32 f16 int8".

@@ -210,7 +210,7 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *share
         unsigned char *now = shared + k % 2 * Tl::BYTES, *next = shared + (k + 1) % 2 * Tl::BYTES;
         bool more = k + 1 < steps;
         {
-            uint4 held[Tl::A_COPIES];
+            uint4 held[Tl::A_COPIES] = {};
 #pragma unroll
             for (int i = 0; i < Tl::A_COPIES; i++)
                 if (more) held[i] = *(const uint4 *)t.a[i];
@@ -220,7 +220,7 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *share
                 if (more) *(uint4 *)Tl::target(next, i) = held[i];
         }
         {
-            uint4 held[Tl::W_COPIES];
+            uint4 held[Tl::W_COPIES] = {};
 #pragma unroll
             for (int i = 0; i < Tl::W_COPIES; i++)
                 if (more) held[i] = *(const uint4 *)t.w_row(p, i);
@@ -296,7 +296,9 @@ template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows
 
 cudaError_t launch_gemm(const LaunchContext &c, enum rr_rows rows, GemmType type, const GemmArgs &a)
 {
+#if defined(RR_HAS_SM90) || defined(RR_EMUL) /* there is code for 9.0's own instructions */
     if (type != GEMM_F32 && c.arch == 90) return launch_gemm_sm90(c, c.rows[rows], type, a);
+#endif
     switch (type) {
     case GEMM_F16: return launch_type<TypeF16>(c, c.rows[rows], a);
     case GEMM_BF16: return launch_type<TypeBF16>(c, c.rows[rows], a);
