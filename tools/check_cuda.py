@@ -24,11 +24,12 @@ RULES = [
     (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
     (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG"], 112, 0),
     (r"gemm_sm90.*TypeF8", [90], ["QGMMA", "UTMALDG"], 224, 0),
-    (r"gemm.*TypeF16", range(75, 1000), ["HMMA"], 128, 16),
-    (r"gemm.*TypeBF16", range(80, 1000), ["HMMA"], 128, 16),
-    (r"gemm.*TypeI8", range(75, 1000), ["IMMA"], 128, 16),
-    (r"gemm.*TypeF8", [89, 120], ["QMMA"], 128, 16),
-    (r"gemm.*TypeF8", range(90, 1000), ["[HQ]MMA"], 128, 16), # 9.0 and 10.0 have no such product
+    (r"gemmI.*TypeF16", range(75, 1000), ["HMMA"], 128, 16),
+    (r"gemmI.*TypeBF16", range(80, 1000), ["HMMA"], 128, 16),
+    (r"gemmI.*TypeI8", range(75, 1000), ["IMMA"], 128, 16),
+    (r"gemmI.*TypeF8", [89, 120], ["QMMA"], 128, 16),
+    # 9.0 (which never starts it) and 10.0 have no such product: it is made of f16's.
+    (r"gemmI.*TypeF8", range(90, 1000), ["HMMA"], 255, 64),
     (r"attention_tiles.*Narrow\)0|attention_tiles.*NarrowE0", range(75, 1000), ["HMMA"], 255, 16),
     (r"attention_tiles.*Narrow\)1|attention_tiles.*NarrowE1", range(80, 1000), ["HMMA"], 255, 16),
     (r"gemm_f32", ANY, ["FFMA"], 128, 0),
@@ -92,12 +93,12 @@ def problems(kernels, archs):
             break
 
 
-SAMPLE_RESOURCES = """arch = sm_80
- Function _Z4gemmI7TypeF16E:
+SAMPLE_RESOURCES = """arch = sm_{arch}
+ Function _Z{kernel}7TypeF16E:
   REG:{registers} STACK:{local} SHARED:0 LOCAL:0 CONSTANT[0]:472
 """
-SAMPLE_SASS = """arch = sm_80
-\t\tFunction : _Z4gemmI7TypeF16E
+SAMPLE_SASS = """arch = sm_{arch}
+\t\tFunction : _Z{kernel}7TypeF16E
         /*0000*/                   MOV R1, c[0x0][0x28] ;
         /*0010*/              @!P0 {opcode} R4, R4, R8, R12 ;
 """
@@ -110,9 +111,12 @@ def self_test():
         ({"registers": 129}, [80], "129 registers"),
         ({"local": 24}, [80], "24 bytes of local"),
         ({}, [80, 90], "sm_90: there is no code"),
+        ({"kernel": "9gemm_sm90I", "opcode": "NOP"}, [80], None),  # never started there
+        ({"arch": 90, "kernel": "9gemm_sm90I", "registers": 90, "local": 0,
+          "opcode": "HGMMA.64x128x16.F32"}, [90], "no UTMALDG"),
     ]
     for changes, archs, words in cases:
-        values = {"registers": 128, "local": 8, "opcode": "HMMA.16816.F32", **changes}
+        values = {"arch": 80, "kernel": "4gemmI", "registers": 128, "local": 8, "opcode": "HMMA.16816.F32", **changes}
         kernels = parse(SAMPLE_RESOURCES.format(**values), SAMPLE_SASS.format(**values))
         said = list(problems(kernels, archs))
         good = not said if words is None else len(said) == 1 and words in said[0]

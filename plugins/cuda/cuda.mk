@@ -50,8 +50,10 @@ cuda:
 	elif [ "$(CUDA)" = 12 ]; then tools/install_cuda.sh 12 && $(MAKE) cuda-plugin || [ $$? = 77 ]; \
 	else echo "SKIP: nvcc is not installed: CUDA 13 from NVIDIA, or tools/install_cuda.sh 13"; fi
 .PHONY: cuda-plugin
-cuda-plugin: $(OUT)/librerank_cuda.so
-	@echo "$< for compute capability $(CUDA_ARCHS), CUDA $(CUDA)"
+# Copied each time: the plugins of both CUDA versions want this place.
+cuda-plugin: $(CUDA_OBJ)/librerank_cuda.so
+	@cp -f $< $(OUT)/librerank_cuda.so
+	@echo "$(OUT)/librerank_cuda.so for compute capability $(CUDA_ARCHS), CUDA $(CUDA)"
 
 $(CUDA_OBJ)/%.cu.o: plugins/cuda/%.cu $(CUDA_HEADERS)
 	@mkdir -p $(@D)
@@ -65,7 +67,7 @@ $(foreach f,$(CUDA_C),$(eval $(call cuda_c_object,$f,$(CUDA_OBJ))))
 CUDA_OBJECTS := $(CUDA_KERNELS:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
     $(CUDA_HOST:plugins/cuda/%=$(CUDA_OBJ)/%.o) \
     $(foreach f,$(CUDA_C),$(CUDA_OBJ)/$(notdir $(f:.c=.o)))
-$(OUT)/librerank_cuda.so: $(CUDA_OBJECTS)
+$(CUDA_OBJ)/librerank_cuda.so: $(CUDA_OBJECTS)
 	$(call say,LD)$(if $(CUDA_CLANG),\
 	    $(CXX) -shared -o $@ $^ build/cuda12/lib/libcudart_static.a -ldl -lrt -lpthread \
 	        -Wl$(comma)--exclude-libs$(comma)ALL,\
@@ -80,14 +82,16 @@ check-cuda:
 	    $(OUT)/librerank_cuda.so
 
 # On a machine with a GPU: every operation and model at every precision, then speed.
-# bf16 needs compute capability 8.0; leave it out on a T4: GPU_DTYPES="f32 f16 int8".
+# bf16 needs compute capability 8.0; leave it out on a T4: GPU_DTYPES="f32 f16 int8".  bench-gpu takes
+# fp8, too: GPU_DTYPES="bf16 int8 fp8".
 GPU_DTYPES ?= f32 f16 bf16 int8
-test-gpu: $(OUT)/librerank_cuda.so $(OUT)/tests/backend/test_ops $(OUT)/tests/backend/test_refused \
-    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/unit/test_parity
+test-gpu: cuda-plugin $(OUT)/tests/backend/test_ops $(OUT)/tests/backend/test_refused \
+    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/cuda/test_linear $(OUT)/tests/unit/test_parity
 	$(Q)LD_LIBRARY_PATH=$(OUT) tools/run_tests.sh '$(OUT)/tests/backend/test_ops cuda' \
 	    '$(OUT)/tests/backend/test_refused cuda' '$(OUT)/tests/cuda/test_cuda cuda' \
+	    '$(OUT)/tests/cuda/test_linear cuda' \
 	    $(foreach d,$(GPU_DTYPES),'$(OUT)/tests/unit/test_parity cuda $d')
-bench-gpu: $(OUT)/librerank_cuda.so $(OUT)/bench/bench_encoder
+bench-gpu: cuda-plugin $(OUT)/bench/bench_encoder
 	$(Q)LD_LIBRARY_PATH=$(OUT) $(PYTHON) bench/gpu.py $(OUT)/bench/bench_encoder $(GPU_DTYPES)
 
 # ---- under emulation ----------------------------------------------------------------------------

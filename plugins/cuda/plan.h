@@ -83,6 +83,7 @@ class Packer
     }
     /* fill writes the bytes as they shall lie on the device; it is not called when counting. */
     size_t put(size_t bytes, const std::function<void(char *)> &fill);
+    void put_at(size_t at, size_t bytes, const std::function<void(char *)> &fill); /* reserved */
     size_t put_raw(size_t bytes, const void *data); /* straight from the model file */
     size_t reserve(size_t bytes);                   /* filled later, by kernels */
     char *base;

@@ -245,7 +245,7 @@ int stats(const struct rr_device *d, struct rr_device_stats *out)
 {
     char id[32] = "";
 
-    *out = { 0, 0, -1, -1, -1 };
+    *out = { 0, 0, -1, -1, -1, 0 };
     if (!cudaDeviceGetPCIBusId(id, sizeof(id), d->ordinal)) nvml_stats(id, out);
     if (!out->memory_total) out->memory_total = d->prop.totalGlobalMem;
     return RR_OK;

@@ -228,16 +228,25 @@ struct Shared { /* what several operations use: on the device once */
     std::map<std::vector<uint32_t>, size_t> buckets;
 };
 
-size_t pack_table(Packer &packer, Shared &shared, const struct rr_program &p, uint32_t tensor,
-                  enum rr_dtype *type, uint32_t *rows)
+/* As in the file; f32 becomes f16 where 16 bits are computed in: the table of words is the largest
+ * tensor of all. */
+size_t pack_table(Packer &packer, Shared &shared, const Numbers &n, const struct rr_program &p,
+                  uint32_t tensor, enum rr_dtype *type, uint32_t *rows)
 {
     if (tensor == RR_NONE) return NOWHERE;
     const struct rr_tensor &t = p.tensors[tensor];
-    *type = t.dtype;
+    bool narrow = t.dtype == RR_F32 && n.precision != Precision::F32;
+    *type = narrow ? RR_F16 : t.dtype;
     *rows = t.shape[0];
-    if (!shared.tables.count(tensor))
-        shared.tables[tensor] = packer.put_raw(tensor_bytes(t), t.data);
-    return shared.tables[tensor];
+    if (shared.tables.count(tensor)) return shared.tables[tensor];
+    if (!narrow) return shared.tables[tensor] = packer.put_raw(tensor_bytes(t), t.data);
+    size_t at = packer.reserve(tensor_bytes(t) / 2), total = tensor_bytes(t) / 4;
+    for (size_t i = 0; i < total; i += 1 << 20) /* in pieces: it may be a gigabyte */
+        packer.put_at(at + i * 2, std::min(total - i, (size_t)1 << 20) * 2, [&](char *to) {
+            for (size_t j = 0; j < std::min(total - i, (size_t)1 << 20); j++)
+                ((uint16_t *)to)[j] = narrow_f16(((const float *)t.data)[i + j]);
+        });
+    return shared.tables[tensor] = at;
 }
 
 void pack_rotary(Packer &packer, OpWeights &w, Shared &shared, const struct rr_program &p,
@@ -304,11 +313,16 @@ size_t Packer::put(size_t bytes, const std::function<void(char *)> &fill)
 {
     size_t at = reserve(bytes);
 
-    if (!base || error) return at;
+    put_at(at, bytes, fill);
+    return at;
+}
+
+void Packer::put_at(size_t at, size_t bytes, const std::function<void(char *)> &fill)
+{
+    if (!base || error) return;
     stage.assign(bytes, 0);
     fill(stage.data());
     error = cudaMemcpy(base + at, stage.data(), bytes, cudaMemcpyHostToDevice);
-    return at;
 }
 
 size_t Packer::put_raw(size_t bytes, const void *data)
@@ -333,10 +347,10 @@ std::vector<OpWeights> pack_weights(Packer &packer, const Numbers &n, const stru
         w.buckets = w.relative_keys = w.relative_queries = NOWHERE;
         switch (op.kind) {
         case RR_OP_EMBED:
-            w.word = pack_table(packer, shared, p, e.word, &w.word_type, &w.word_rows);
+            w.word = pack_table(packer, shared, n, p, e.word, &w.word_type, &w.word_rows);
             w.position =
-                pack_table(packer, shared, p, e.position, &w.position_type, &w.position_rows);
-            w.type_table = pack_table(packer, shared, p, e.type, &w.type_type, &w.type_rows);
+                pack_table(packer, shared, n, p, e.position, &w.position_type, &w.position_rows);
+            w.type_table = pack_table(packer, shared, n, p, e.type, &w.type_type, &w.type_rows);
             break;
         case RR_OP_LINEAR: pack_linear(packer, w, n, p, op); break;
         case RR_OP_NORM:

@@ -51,8 +51,11 @@ static const struct precision {
     const char *dtype;
     double tolerance; /* of logits of about 1 */
     int arch;         /* the oldest that has it */
-} precisions[] = { { "f32", 5e-5, 0 }, { "f16", 0.01, 0 }, { "bf16", 0.08, 80 },
-                   { "int8", 0.15, 75 }, { "fp8", 0.3, 89 } };
+} precisions[] = { { "f32", 5e-5, 0 },
+                   { "f16", 0.01, 0 },
+                   { "bf16", 0.08, 80 },
+                   { "int8", 0.15, 75 },
+                   { "fp8", 0.3, 89 } };
 
 static bool has(const struct precision *p)
 {
@@ -326,6 +329,15 @@ static void test_no_device(void **state)
     assert_int_equal(b->device_count(NULL), 1);
 }
 
+static const struct {
+    const char *nvml; /* its bits */
+    uint32_t reasons;
+} throttles[] = { { "0x4", RR_THROTTLE_POWER },
+                  { "0x80", RR_THROTTLE_POWER },
+                  { "0x20", RR_THROTTLE_THERMAL },
+                  { "0x48", RR_THROTTLE_THERMAL | RR_THROTTLE_HARDWARE },
+                  { "0x102", RR_THROTTLE_SETTING } };
+
 static void test_devices(void **state)
 {
     struct rr_device_options opt = { .index = 2, .dtype = "auto" };
@@ -356,6 +368,13 @@ static void test_devices(void **state)
     assert_int_equal(backend()->stats(d, &stats), RR_OK);
     assert_true(stats.memory_used == (uint64_t)100 << 20);
     assert_true(stats.utilization == 0.25f && stats.celsius == 41 && stats.watts == 33.5f);
+    assert_int_equal(stats.throttled, 0); /* idle is no reason */
+    for (size_t i = 0; i < RR_COUNT(throttles); i++) {
+        setenv("EMUL_THROTTLE", throttles[i].nvml, 1);
+        assert_int_equal(backend()->stats(d, &stats), RR_OK);
+        assert_int_equal(stats.throttled, throttles[i].reasons);
+    }
+    unsetenv("EMUL_THROTTLE");
     backend()->close(d);
     opt.dtype = "fp4";
     assert_int_equal(backend()->open(&d, &opt, &err), RR_EINVAL);
@@ -363,6 +382,15 @@ static void test_devices(void **state)
     opt.dtype = "bf16";
     assert_int_equal(backend()->open(&d, &opt, &err), RR_ENOTSUP);
     assert_non_null(strstr(err.msg, "use f16"));
+    opt.dtype = "fp8";
+    assert_int_equal(backend()->open(&d, &opt, &err), RR_ENOTSUP);
+    assert_non_null(
+        strstr(err.msg, "fp8 needs compute capability 8.9, this GPU has 7.5: use int8"));
+    setenv("EMUL_CC", "70", 1);
+    opt.dtype = "int8";
+    assert_int_equal(backend()->open(&d, &opt, &err), RR_ENOTSUP);
+    assert_non_null(
+        strstr(err.msg, "int8 needs compute capability 7.5, this GPU has 7.0: use f16"));
     unsetenv("EMUL_CC");
 }
 

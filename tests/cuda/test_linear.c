@@ -258,8 +258,7 @@ static void test_range(void **state)
     program_init(&p, 5, false);
     x = program_norm(&p, program_embed(&p, WORDS, POSITIONS, 2, width), 1e-5f, false);
     for (uint32_t j = 0; j < width; j++)
-        ((float *)(uintptr_t)p.tensors[p.ops[1].u.norm.gamma].data)[j] =
-            1e4f * (float)(1 + j % 60);
+        ((float *)(uintptr_t)p.tensors[p.ops[1].u.norm.gamma].data)[j] = 1e4f * (float)(1 + j % 60);
     in = program_linear(&p, x, 1, &width, RR_ACT_NONE, RR_NONE, true);
     store(&p, p.ops[2].u.linear.weight[0], KEPT, NULL);
     x = program_norm(&p, in, 1e-5f, false);
