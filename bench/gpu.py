@@ -102,13 +102,17 @@ def make_model(torch, layers=LAYERS, width=WIDTH, heads=HEADS, between=BETWEEN):
                 x = layer(x, attend)
             return self.score(x[:, 0])
 
-        def packed(self, ids, offsets):  # [tokens]; [pairs + 1]
+        def packed(self, ids, offsets, one_by_one=False):  # [tokens]; [pairs + 1]
             nested = torch.nested.nested_tensor_from_jagged
             x = self.word(ids)
 
             def attend(qkv):
-                q, k, v = (nested(part.reshape(-1, heads, width // heads), offsets).transpose(1, 2)
-                           for part in qkv.split(width, -1))
+                parts = [part.reshape(-1, heads, width // heads) for part in qkv.split(width, -1)]
+                if one_by_one:  # what the nested form must mean, where it has no CPU kernel
+                    return torch.cat([
+                        sdpa(*(p[a:b].transpose(0, 1)[None] for p in parts))[0].transpose(0, 1)
+                        for a, b in zip(offsets[:-1], offsets[1:])]).reshape(-1, width)
+                q, k, v = (nested(part, offsets).transpose(1, 2) for part in parts)
                 return sdpa(q, k, v).transpose(1, 2).values().reshape(-1, width)
             for layer in self.layers:
                 x = layer(x, attend)
@@ -217,7 +221,7 @@ def self_test():
     lengths = [5, 1, 17, 9]
     with torch.inference_mode():
         padded, packed = inputs(torch, lengths, "cpu")
-        a, b = model(*padded), model.packed(*packed)
+        a, b = model(*padded), model.packed(*packed, one_by_one=True)
         for i, n in enumerate(lengths):  # alone, nothing is padded and nothing masked
             alone = model(padded[0][i:i + 1, :n], None)
             assert torch.allclose(alone, a[i:i + 1], atol=1e-5), (i, alone, a[i])
