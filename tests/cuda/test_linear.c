@@ -195,7 +195,7 @@ static const struct folder {
 
 static void test_stored(void **state)
 {
-    struct encoder_shape shape = { 2, 256, 4, 512, WORDS, POSITIONS, 2 };
+    struct encoder_shape shape = { 2, 128, 4, 512, WORDS, POSITIONS, 2 };
     struct rr_limits limits = { 400, 8, 200 };
     struct rr_error err = { 0 };
     int arch;
