@@ -4,7 +4,10 @@
  *
  *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--dtype f32] [--reps 5]
  *                 [--shape 20x128] [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N]
- *                 [--block N] [--backend cpu]
+ *                 [--block N] [--backend cpu] [--words N] [--plan]
+ *
+ * --shape takes several, with commas between: COUNTxLENGTH, ragged, or lengths with + between.
+ * --plan only says how much memory it would take.
  *
  * Times are milliseconds for one run() on one batch, best and median; GFLOP/s counts what the
  * program computes, nothing for padding.  cpu is the least processor time of all threads together,
@@ -24,13 +27,15 @@
 #include "base/attr.h"
 #include "base/mem.h"
 
-enum { HIDDEN = 1024, HEADS = 16, BETWEEN = 4096, WORDS = 5000, POSITIONS = 514, MAX_REPS = 100 };
+enum { HIDDEN = 1024, HEADS = 16, BETWEEN = 4096, POSITIONS = 514, MAX_REPS = 100 };
 #define MAX_TOKENS 16384
-#define MAX_SEQUENCES 64
+#define MAX_SEQUENCES 256
 
 struct settings {
-    uint32_t layers, threads, reps;
-    const char *isa, *dtype, *shape, *mode;
+    uint32_t layers, threads, reps, words;
+    bool plan;
+    const char *isa, *dtype, *mode;
+    char *shape;
     const struct rr_backend *backend;
     uint32_t chunk, solo, team, block;
 };
@@ -165,18 +170,18 @@ static uint32_t layer(struct builder *b, uint32_t x, bool last)
     return norm(b, linear(b, q, 1, HIDDEN, RR_ACT_NONE, x));
 }
 
-static void build(struct builder *b, uint32_t layers)
+static void build(struct builder *b, uint32_t layers, uint32_t words, bool plan)
 {
     int fd = memfd_create("weights", MFD_CLOEXEC);
     uint32_t x;
 
     /* A file in memory: like a model's, its pages can be dropped from our address space. */
     memset(b, 0, sizeof(*b));
-    b->size = ((size_t)layers * 12700000 + (WORDS + POSITIONS) * HIDDEN + 2000000) * 2;
+    b->size = ((size_t)layers * 12700000 + ((size_t)words + POSITIONS) * HIDDEN + 2000000) * 2;
     check(fd < 0 || ftruncate(fd, (off_t)b->size) != 0, "memfd_create failed");
     b->file = mmap(NULL, b->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     check(b->file == MAP_FAILED, "mmap failed");
-    fill_random((uint16_t *)(void *)b->file, b->size / 2);
+    if (!plan) fill_random((uint16_t *)(void *)b->file, b->size / 2);
     b->p.tensors = b->tensors = rr_calloc(RR_MEM_MISC, 20 * layers + 20, sizeof(*b->tensors));
     b->p.registers = b->registers = rr_calloc(RR_MEM_MISC, 10 * layers + 10,
                                               sizeof(*b->registers));
@@ -185,7 +190,7 @@ static void build(struct builder *b, uint32_t layers)
 
     x = reg(b, HIDDEN, RR_ROWS_TOKENS);
     op(b, RR_OP_EMBED, x, RR_NONE)->u.embed = (struct rr_op_embed){
-        .word = tensor(b, WORDS, HIDDEN), .position = tensor(b, POSITIONS, HIDDEN),
+        .word = tensor(b, words, HIDDEN), .position = tensor(b, POSITIONS, HIDDEN),
         .type = tensor(b, 1, HIDDEN) };
     norm(b, x);
     for (uint32_t i = 0; i < layers; i++) x = layer(b, x, i + 1 == layers);
@@ -199,7 +204,7 @@ struct work {
     struct rr_batch b;
     int32_t ids[MAX_TOKENS], positions[MAX_TOKENS], types[MAX_TOKENS];
     uint32_t cu[MAX_SEQUENCES + 1];
-    uint32_t state;
+    uint32_t state, words;
 };
 
 static void add_sequence(struct work *w, uint32_t length)
@@ -208,7 +213,7 @@ static void add_sequence(struct work *w, uint32_t length)
 
     check(at + length > MAX_TOKENS || w->b.n_sequences >= MAX_SEQUENCES, "the batch is too large");
     for (uint32_t i = 0; i < length; i++) {
-        w->ids[at + i] = (int32_t)(next_random(&w->state) % WORDS);
+        w->ids[at + i] = (int32_t)(next_random(&w->state) % w->words);
         w->positions[at + i] = (int32_t)(2 + i);
         w->types[at + i] = 0;
     }
@@ -224,12 +229,13 @@ static double normal(uint32_t *state)
     return sqrt(-2 * log(u)) * cos(2 * acos(-1) * v);
 }
 
-/* "20x128", or "ragged": 20 lengths, lognormal with mean 128 and sigma 0.4. */
-static void make_work(struct work *w, const char *shape)
+/* "20x128", "64+31+200", or "ragged": 20 lengths, lognormal with mean 128 and sigma 0.4. */
+static void make_work(struct work *w, const char *shape, uint32_t words)
 {
     unsigned count, length;
 
     memset(w, 0, sizeof(*w));
+    w->words = words;
     w->state = 2463534242u;
     w->b = (struct rr_batch){ 0, 0, w->ids, w->positions, w->types, w->cu };
     if (strcmp(shape, "ragged") == 0) {
@@ -237,6 +243,13 @@ static void make_work(struct work *w, const char *shape)
             double len = exp(log(128) - 0.4 * 0.4 / 2 + 0.4 * normal(&w->state));
 
             add_sequence(w, (uint32_t)RR_MAX(8, RR_MIN(512, len)));
+        }
+        return;
+    }
+    if (strchr(shape, '+')) {
+        for (const char *at = shape; at; at = strchr(at, '+') ? strchr(at, '+') + 1 : NULL) {
+            check(sscanf(at, "%u", &length) != 1 || length < 1 || length > 512, "a length is 1 to 512");
+            add_sequence(w, length);
         }
         return;
     }
@@ -281,7 +294,7 @@ static void measure(const struct settings *s, const struct builder *b, struct rr
     float logits[MAX_SEQUENCES];
     struct rr_error err = { 0 };
 
-    make_work(w, shape);
+    make_work(w, shape, s->words);
     flop = flop_of(b, &w->b);
     for (uint32_t i = 0; i < s->reps; i++) {
         double begin = now_ms(CLOCK_MONOTONIC), used = now_ms(CLOCK_PROCESS_CPUTIME_ID);
@@ -293,9 +306,9 @@ static void measure(const struct settings *s, const struct builder *b, struct rr
     qsort(ms, s->reps, sizeof(ms[0]), by_value);
     for (uint32_t i = 0; i < w->b.n_sequences; i++) sum += (double)logits[i];
     check(!isfinite(sum), "a logit is not finite");
-    printf("%-8s %6u tokens  best %8.1f ms  median %8.1f  %6.1f GFLOP/s  %6.0f tokens/s  "
+    printf("%-8s %6u tokens  best %8.2f ms  median %8.1f  %6.1f GFLOP/s  %6.0f tokens/s  "
            "cpu %8.1f ms  %6.1f GFLOP/s\n",
-           shape, w->b.n_tokens, ms[0], ms[s->reps / 2], flop / ms[0] * 1e-6,
+           strchr(shape, '+') ? "lengths" : shape, w->b.n_tokens, ms[0], ms[s->reps / 2], flop / ms[0] * 1e-6,
            w->b.n_tokens / ms[0] * 1e3, cpu, flop / cpu * 1e-6);
     fflush(stdout);
 }
@@ -316,7 +329,7 @@ static void parse(struct settings *s, int argc, char **argv)
         { "reps", 1, 0, 'r' },   { "shape", 1, 0, 's' },   { "mode", 1, 0, 'm' },
         { "chunk", 1, 0, 'c' },  { "solo", 1, 0, 'o' },    { "team", 1, 0, 'e' },
         { "block", 1, 0, 'b' },  { "dtype", 1, 0, 'd' },
-        { "backend", 1, 0, 'k' }, { 0, 0, 0, 0 },
+        { "backend", 1, 0, 'k' }, { "words", 1, 0, 'w' },  { "plan", 0, 0, 'p' }, { 0, 0, 0, 0 },
     };
     struct rr_error err = { 0 };
     int c;
@@ -334,6 +347,8 @@ static void parse(struct settings *s, int argc, char **argv)
         case 'e': s->team = number(optarg); break;
         case 'b': s->block = number(optarg); break;
         case 'd': s->dtype = optarg; break;
+        case 'w': s->words = number(optarg); break;
+        case 'p': s->plan = true; break;
         case 'k': check(rr_backend_find(&s->backend, optarg, &err), err.msg); break;
         default: exit(2);
         }
@@ -355,7 +370,7 @@ static void tune(const struct settings *s, struct rr_cpu_tuning *t)
 int main(int argc, char **argv)
 {
     static const char *const shapes[] = { "20x64", "20x128", "20x512", "1x128", "ragged" };
-    struct settings s = { .layers = 24, .reps = 5, .isa = "auto", .dtype = "f32", .mode = "auto",
+    struct settings s = { .layers = 24, .reps = 5, .words = 5000, .isa = "auto", .dtype = "f32", .mode = "auto",
                           .backend = rr_backend_cpu() };
     struct rr_device_options opt = { 0 };
     struct rr_limits limits = { MAX_TOKENS, MAX_SEQUENCES, 512 };
@@ -370,7 +385,7 @@ int main(int argc, char **argv)
     double begin;
 
     parse(&s, argc, argv);
-    build(&b, s.layers);
+    build(&b, s.layers, s.words, s.plan);
     opt.threads = s.threads;
     opt.isa = s.isa;
     opt.dtype = s.dtype;
@@ -380,6 +395,11 @@ int main(int argc, char **argv)
     if (s.backend == rr_backend_cpu()) tune(&s, rr_cpu_tuning(d));
     s.backend->describe(d, &info);
     check(s.backend->plan(d, &b.p, &limits, &memory, &err), err.msg);
+    if (s.plan) {
+        printf("%s: weights %.0f MB, workspace %.0f MB for %d tokens\n", s.dtype,
+               (double)memory.weights / 1e6, (double)memory.workspace / 1e6, MAX_TOKENS);
+        return 0;
+    }
     begin = now_ms(CLOCK_MONOTONIC);
     check(s.backend->load(d, &b.p, &limits, &l, &err), err.msg);
     getrusage(RUSAGE_SELF, &usage);
@@ -390,7 +410,9 @@ int main(int argc, char **argv)
     w = rr_calloc(RR_MEM_MISC, 1, sizeof(*w));
     check(!w, "out of memory");
     if (s.shape)
-        measure(&s, &b, l, w, s.shape);
+        for (char *save, *shape = strtok_r(s.shape, ",", &save); shape;
+             shape = strtok_r(NULL, ",", &save))
+            measure(&s, &b, l, w, shape);
     else
         for (size_t i = 0; i < RR_COUNT(shapes); i++) measure(&s, &b, l, w, shapes[i]);
     rr_free(w);

@@ -345,6 +345,29 @@ struct rr_host {          /* what this machine offers to this process */
     char cuda[256];        /* one line: usable, or why not */
 };
 
+/* Why a GPU's clocks are lower than they could be: power limit, heat, the board's own reasons,
+ * somebody's setting. */
+enum rr_gpu_throttle {
+    RR_GPU_POWER = 1,
+    RR_GPU_THERMAL = 2,
+    RR_GPU_HARDWARE = 4,
+    RR_GPU_SETTING = 8
+};
+
+struct rr_gpu { /* now, whoever uses it; from NVML where the machine has it */
+    char name[128], isa[32];
+    uint64_t memory_used, memory_total; /* bytes; 0: not known */
+    float utilization;                  /* 0 to 1 of the time of late; below 0: not known */
+    float celsius, watts;               /* below 0: not known */
+    uint32_t throttled;                 /* bits of enum rr_gpu_throttle; 0: none, or not known */
+};
+
+/* The GPU that the engine computes on; false: there is none, or it is out of service. */
+RR_PUBLIC bool rr_engine_gpu(struct rr_engine *engine, struct rr_gpu *out);
+/* The machine's GPU number index, from 0: opens it, which checks that it computes rightly, and
+ * closes it again.  false: there is no such GPU.  What is wrong with one is in err. */
+RR_PUBLIC bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err);
+
 /* ---- quantizing --------------------------------------------------------------------------- */
 
 struct rr_list { /* a query with its documents */

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define RR_BACKEND_ABI 4 /* raised by every change of this file */
+#define RR_BACKEND_ABI 5 /* raised by every change of this file */
 
 #define RR_NONE UINT32_MAX /* "no register", "no tensor" */
 
@@ -239,12 +239,20 @@ struct rr_memory {      /* bytes */
 /* The inputs of LINEAR number op of the program: x is [rows, width of its src]. */
 typedef void rr_observe_fn(void *user, uint32_t op, const float *x, size_t ldx, uint32_t rows);
 
+enum rr_throttle { /* why a device's clocks are lower than they could be */
+    RR_THROTTLE_POWER = 1,
+    RR_THROTTLE_THERMAL = 2,
+    RR_THROTTLE_HARDWARE = 4, /* the board says so: power supply, heat or a fault */
+    RR_THROTTLE_SETTING = 8   /* somebody limited them */
+};
+
 struct rr_device_stats {   /* of the whole device, whoever uses it */
     uint64_t memory_used;  /* bytes; 0: not known */
     uint64_t memory_total; /* bytes; 0: not known */
     float utilization;     /* 0 to 1 of the time of late; below 0: not known */
     float celsius;         /* below 0: not known */
     float watts;           /* below 0: not known */
+    uint32_t throttled;    /* bits of enum rr_throttle, now; 0: none, or not known */
 };
 
 struct rr_backend {

@@ -17,17 +17,26 @@ import sys
 from pathlib import Path
 
 MAX_REGISTERS = 255
-# (kernel, least architecture, instruction that must be there, registers, bytes of local memory)
+# (kernel, architectures, instructions that must be there, registers, bytes of local memory)
+ANY = range(0, 1000)
 RULES = [
-    (r"gemm.*TypeF16", 75, "HMMA", 128, 16),
-    (r"gemm.*TypeBF16", 80, "HMMA", 128, 16),
-    (r"gemm.*TypeI8", 75, "IMMA", 128, 16),
-    (r"attention_tiles.*Narrow\)0|attention_tiles.*NarrowE0", 75, "HMMA", 255, 16),
-    (r"attention_tiles.*Narrow\)1|attention_tiles.*NarrowE1", 80, "HMMA", 255, 16),
-    (r"gemm_f32", 0, "FFMA", 128, 0),
-    (r".*", 0, "", MAX_REGISTERS, 64),
+    (r"gemm_sm90.*TypeF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
+    (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
+    (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG"], 112, 0),
+    (r"gemm_sm90.*TypeF8", [90], ["QGMMA", "UTMALDG"], 224, 0),
+    (r"gemmI.*TypeF16", range(75, 1000), ["HMMA"], 128, 16),
+    (r"gemmI.*TypeBF16", range(80, 1000), ["HMMA"], 128, 16),
+    (r"gemmI.*TypeI8", range(75, 1000), ["IMMA"], 128, 16),
+    (r"gemmI.*TypeF8", [89, 120], ["QMMA"], 128, 16),
+    # 9.0 (which never starts it) and 10.0 have no such product: it is made of f16's.
+    (r"gemmI.*TypeF8", range(90, 1000), ["HMMA"], 255, 64),
+    (r"attention_tiles.*Narrow\)0|attention_tiles.*NarrowE0", range(75, 1000), ["HMMA"], 255, 16),
+    (r"attention_tiles.*Narrow\)1|attention_tiles.*NarrowE1", range(80, 1000), ["HMMA"], 255, 16),
+    (r"gemm_f32", ANY, ["FFMA"], 128, 0),
+    (r".*", ANY, [], MAX_REGISTERS, 64),
 ]
 # Kernels that are never started on an architecture (bf16 before 8.0) end in a trap there.
+NEVER_STARTED = r"gemm_sm90|gemm.*Type|attention_tiles"
 EXPECTED_ARCHS = (75, 80, 86, 89, 90, 100, 120)
 
 
@@ -69,13 +78,14 @@ def problems(kernels, archs):
         if arch not in found:
             yield f"sm_{arch}: there is no code for it, only for {found}"
     for (arch, name), k in sorted(kernels.items()):
-        for pattern, least, instruction, registers, local in RULES:
-            if not re.search(pattern, name):
+        for pattern, archs_of_rule, instructions, registers, local in RULES:
+            if not re.search(pattern, name) or arch not in archs_of_rule:
                 continue
-            if arch < least:
+            if pattern == ".*" and re.search(NEVER_STARTED, name):
                 break
-            if instruction and instruction not in k["opcodes"]:
-                yield f"sm_{arch} {name}: no {instruction} instruction"
+            for wanted in instructions:
+                if not any(re.fullmatch(wanted, o) for o in k["opcodes"]):
+                    yield f"sm_{arch} {name}: no {wanted} instruction"
             if k["registers"] > registers:
                 yield f"sm_{arch} {name}: {k['registers']} registers, at most {registers}"
             if k["local"] > local:
@@ -83,12 +93,12 @@ def problems(kernels, archs):
             break
 
 
-SAMPLE_RESOURCES = """arch = sm_80
- Function _Z4gemmI7TypeF16E:
+SAMPLE_RESOURCES = """arch = sm_{arch}
+ Function _Z{kernel}7TypeF16E:
   REG:{registers} STACK:{local} SHARED:0 LOCAL:0 CONSTANT[0]:472
 """
-SAMPLE_SASS = """arch = sm_80
-\t\tFunction : _Z4gemmI7TypeF16E
+SAMPLE_SASS = """arch = sm_{arch}
+\t\tFunction : _Z{kernel}7TypeF16E
         /*0000*/                   MOV R1, c[0x0][0x28] ;
         /*0010*/              @!P0 {opcode} R4, R4, R8, R12 ;
 """
@@ -101,9 +111,12 @@ def self_test():
         ({"registers": 129}, [80], "129 registers"),
         ({"local": 24}, [80], "24 bytes of local"),
         ({}, [80, 90], "sm_90: there is no code"),
+        ({"kernel": "9gemm_sm90I", "opcode": "NOP"}, [80], None),  # never started there
+        ({"arch": 90, "kernel": "9gemm_sm90I", "registers": 90, "local": 0,
+          "opcode": "HGMMA.64x128x16.F32"}, [90], "no UTMALDG"),
     ]
     for changes, archs, words in cases:
-        values = {"registers": 128, "local": 8, "opcode": "HMMA.16816.F32", **changes}
+        values = {"arch": 80, "kernel": "4gemmI", "registers": 128, "local": 8, "opcode": "HMMA.16816.F32", **changes}
         kernels = parse(SAMPLE_RESOURCES.format(**values), SAMPLE_SASS.format(**values))
         said = list(problems(kernels, archs))
         good = not said if words is None else len(said) == 1 and words in said[0]

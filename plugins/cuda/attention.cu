@@ -351,7 +351,7 @@ template <Narrow narrow> cudaError_t launch_narrow(const LaunchContext &c, const
 {
     dim3 grid(a.sequences ? c.rows[RR_ROWS_SEQUENCES] : c.max_tiles, a.heads), block(THREADS);
 
-    if (attention_on_tensor_cores(a)) {
+    if (c.arch >= 75 && attention_on_tensor_cores(a)) {
         if (a.head_dim <= 32)
             return RR_LAUNCH((attention_tiles<narrow, 32>), grid, block, 3 * TILE * 32 * 2,
                              c.stream, a);

@@ -85,6 +85,22 @@ __device__ inline void mma_f16(float c[4], const uint32_t a[4], uint32_t b0, uin
 #endif
 }
 
+/* 7.0's own: each quarter of the warp, lanes 4 q to + 3 and 16 + 4 q to + 3, multiplies 8 rows by 8
+ * columns, four of k; lane i of the eight brings row i and column i. */
+__device__ inline void mma_f16_quarters(float c[8], uint32_t a0, uint32_t a1, uint32_t b0,
+                                        uint32_t b1)
+{
+#if RR_ARCH >= 70
+    asm volatile("mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9}, {%10,%11}, {%0,%1,%2,%3,%4,%5,%6,%7};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]),
+                   "+f"(c[6]), "+f"(c[7])
+                 : "r"(a0), "r"(a1), "r"(b0), "r"(b1));
+#else
+    __trap();
+#endif
+}
+
 __device__ inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
 {
 #if RR_ARCH >= 80
@@ -117,6 +133,32 @@ __device__ inline void mma_s8(int c[4], const uint32_t a[4], uint32_t b0, uint32
     }
 #else
     __trap();
+#endif
+}
+
+/* The same of fp8 e4m3, f32 sums. */
+__device__ inline void mma_f8(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+#if RR_ARCH >= 89
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    __trap(); /* open() refuses fp8 on such a device */
+#endif
+}
+
+/* To fp8 e4m3, nearest even, saturated at 448. */
+__device__ inline uint8_t f8_from(float v)
+{
+#if RR_ARCH >= 89
+    uint16_t h;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(h) : "f"(0.0f), "f"(v));
+    return (uint8_t)h; /* the second operand is the low half */
+#else
+    __trap();
+    return 0;
 #endif
 }
 

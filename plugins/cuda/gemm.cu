@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm.cu - y = act(x W^T + b) + residual on tensor cores: f16, bf16, int8.
+/* gemm.cu - y = act(x W^T + b) + residual on tensor cores: f16, bf16, int8, fp8.
  *
  * A tile of BM rows by BN columns per block, 64 bytes of k per step: 32 16-bit or 64 8-bit values,
  * which is the same data movement, so one kernel serves all types.  Shared memory holds rows of 64
  * bytes whose four 16-byte chunks are permuted by bits 1 and 2 of the row: every ldmatrix reads eight
  * rows without bank conflicts.  Sums run over k in ascending order, whatever the tile. */
-#include "device.h"
-#include "kern.h"
+#include <type_traits>
+
+#include "gemm.h"
 
 using namespace dev;
 
@@ -14,43 +15,6 @@ namespace
 {
 
 constexpr int STEP = 64; /* bytes of k */
-
-struct TypeF16 {
-    using Sum = float;
-    static constexpr Narrow narrow = F16;
-    static constexpr bool scaled = false;
-    __device__ static void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
-    {
-        mma_f16(c, a, b0, b1);
-    }
-};
-struct TypeBF16 {
-    using Sum = float;
-    static constexpr Narrow narrow = BF16;
-    static constexpr bool scaled = false;
-    __device__ static void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
-    {
-        mma_bf16(c, a, b0, b1);
-    }
-};
-struct TypeI8 {
-    using Sum = int;
-    static constexpr Narrow narrow = F16;
-    static constexpr bool scaled = true;
-    __device__ static void mma(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
-    {
-        mma_s8(c, a, b0, b1);
-    }
-};
-
-enum Act { ACT_NONE, ACT_GELU, ACT_OTHER };
-
-template <Act act> __device__ inline float activate(float v, enum rr_act kind)
-{
-    if (act == ACT_GELU) return 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
-    if (act == ACT_OTHER) return kind == RR_ACT_TANH ? tanhf(v) : v < 0 ? 0.0f : v;
-    return v;
-}
 
 __device__ inline unsigned char *chunk_at(unsigned char *tile, int row, int chunk)
 {
@@ -65,7 +29,8 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
     static constexpr int A_COPIES = BM / ROWS, W_COPIES = BN / ROWS; /* of 16 bytes, each thread */
     static_assert(BM % ROWS == 0 && BN % ROWS == 0 && NT % 2 == 0, "tile");
 
-    typename T::Sum sum[MT][NT][4];
+    typename T::Sum sum[MT][NT][4]; /* on 7.0, pairs of them are eight values of one product */
+    typename T::Sum total[T::partial ? MT : 1][T::partial ? NT : 1][4];
     const char *a[A_COPIES], *w; /* this thread's sources of the next step */
 
     /* Rows beyond the last are read as the last: their results are not stored. */
@@ -112,9 +77,32 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
 #pragma unroll
             for (int j = 0; j < NT; j++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) sum[i][j][e] = 0;
+                for (int e = 0; e < 4; e++) {
+                    sum[i][j][e] = 0;
+                    if (T::partial) total[T::partial ? i : 0][T::partial ? j : 0][e] = 0;
+                }
+    }
+    /* Adds the sums up outside of the tensor cores: every second step, and after the last. */
+    __device__ void collect(uint32_t k, uint32_t steps)
+    {
+        if (!T::partial || !(k % 2 || k + 1 == steps)) return;
+#pragma unroll
+        for (int i = 0; i < MT; i++)
+#pragma unroll
+            for (int j = 0; j < NT; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    total[T::partial ? i : 0][T::partial ? j : 0][e] += sum[i][j][e];
+                    sum[i][j][e] = 0;
+                }
+    }
+    __device__ float result(int i, int j, int e) const
+    {
+        return (float)(T::partial ? total[T::partial ? i : 0][T::partial ? j : 0][e]
+                                  : sum[i][j][e]);
     }
 
+#if RR_ARCH >= 75 || RR_ARCH == 0
     /* half: the first or the second 32 bytes of the step. */
     __device__ void multiply(unsigned char *stage, int half)
     {
@@ -137,6 +125,54 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
             }
         }
     }
+    __device__ static int row_of(int lane, int h)
+    {
+        return (lane >> 2) + h * 8;
+    }
+    __device__ static int column_of(int lane, int j)
+    {
+        return j * 8 + (lane & 3) * 2;
+    }
+#else /* 7.0: no ldmatrix, f16 only.  The quarters of a warp share 16 rows and 16 columns: rows 4 to 7
+       * and 12 to 15 belong to the odd ones, the same columns to the last two.  So eight neighbouring
+       * lanes read eight neighbouring rows. */
+    __device__ void multiply(unsigned char *stage, int half)
+    {
+        int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
+        int place = (lane & 3) + (lane >> 4 << 3);
+        int row = warp / WN * MT * 16 + place + (lane & 4);
+        int column = BM + warp % WN * NT * 8 + place + (lane >> 1 & 4);
+
+#pragma unroll
+        for (int chunk = half * 2; chunk < half * 2 + 2; chunk++) { /* 16 bytes: two times four of k */
+            uint4 b[NT / 2];
+
+#pragma unroll
+            for (int j = 0; j < NT / 2; j++)
+                b[j] = *(const uint4 *)chunk_at(stage, column + j * 16, chunk);
+#pragma unroll
+            for (int i = 0; i < MT; i++) {
+                uint4 a = *(const uint4 *)chunk_at(stage, row + i * 16, chunk);
+#pragma unroll
+                for (int j = 0; j < NT / 2; j++) {
+                    if constexpr (std::is_same<T, TypeF16>::value) { /* open() refuses others */
+                        mma_f16_quarters(sum[i][2 * j], a.x, a.y, b[j].x, b[j].y);
+                        mma_f16_quarters(sum[i][2 * j], a.z, a.w, b[j].z, b[j].w);
+                    }
+                }
+            }
+        }
+    }
+    __device__ static int row_of(int lane, int h)
+    {
+        return (lane & 1) + 2 * h + (lane & 4) + (lane >> 4 << 3);
+    }
+    /* sum[i][2 j] and [2 j + 1] are the eight values of one product: two rows by two times two. */
+    __device__ static int column_of(int lane, int j)
+    {
+        return j * 8 + (lane & 2) + (lane >> 1 & 4);
+    }
+#endif
 };
 
 #if RR_ARCH >= 80 || RR_ARCH == 0
@@ -164,6 +200,7 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *share
         copy_commit();
         t.multiply(shared + k % STAGES * Tl::BYTES, 0);
         t.multiply(shared + k % STAGES * Tl::BYTES, 1);
+        t.collect(k, steps);
     }
 #else /* through registers: A of the next step travels during the first half of this one, W during
        * the second */
@@ -173,7 +210,7 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *share
         unsigned char *now = shared + k % 2 * Tl::BYTES, *next = shared + (k + 1) % 2 * Tl::BYTES;
         bool more = k + 1 < steps;
         {
-            uint4 held[Tl::A_COPIES];
+            uint4 held[Tl::A_COPIES] = {};
 #pragma unroll
             for (int i = 0; i < Tl::A_COPIES; i++)
                 if (more) held[i] = *(const uint4 *)t.a[i];
@@ -183,7 +220,7 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *share
                 if (more) *(uint4 *)Tl::target(next, i) = held[i];
         }
         {
-            uint4 held[Tl::W_COPIES];
+            uint4 held[Tl::W_COPIES] = {};
 #pragma unroll
             for (int i = 0; i < Tl::W_COPIES; i++)
                 if (more) held[i] = *(const uint4 *)t.w_row(p, i);
@@ -198,31 +235,6 @@ __device__ inline void accumulate(Tl &t, const GemmArgs &p, unsigned char *share
 #endif
 }
 
-/* Two neighbouring columns of one row. */
-template <class T, Act act>
-__device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, float v0, float v1)
-{
-    float v[2] = { v0, v1 };
-
-    if (column >= p.dst.ld) return;
-#pragma unroll
-    for (int e = 0; e < 2; e++) {
-        uint32_t c = column + e;
-
-        if (T::scaled) v[e] = p.w_scale[c] * (p.a_scale[row] * v[e] + p.a_offset[row] * p.w_sum[c]);
-        v[e] = activate<act>(v[e] + p.bias[c], p.act);
-        if (c >= p.n)
-            v[e] = 0;
-        else if (p.residual)
-            v[e] += p.residual[(size_t)row * p.ld_residual + c];
-    }
-    if (p.dst.f32) *(float2 *)&p.dst.f32[(size_t)row * p.dst.ld + column] = make_float2(v[0], v[1]);
-    if (p.dst.narrow)
-        *(uint32_t *)&p.dst.narrow[(size_t)row * p.dst.ld + column] =
-            (T::scaled ? p.bf16 : T::narrow == BF16) ? narrow_pair<BF16>(v[0], v[1])
-                                                     : narrow_pair<F16>(v[0], v[1]);
-}
-
 template <class T, Act act, int BM, int BN, int WM, int WN>
 __global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
 {
@@ -235,18 +247,18 @@ __global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
     Tl t(p, m);
     accumulate(t, p, shared);
     m = *p.rows; /* again, rather than in a register all the while */
-    uint32_t row0 = blockIdx.y * BM + warp / WN * Tl::MT * 16 + (lane >> 2);
-    uint32_t column0 = blockIdx.x * BN + warp % WN * Tl::NT * 8 + (lane & 3) * 2;
+    uint32_t row0 = blockIdx.y * BM + warp / WN * Tl::MT * 16;
+    uint32_t column0 = blockIdx.x * BN + warp % WN * Tl::NT * 8;
 #pragma unroll
     for (int i = 0; i < Tl::MT; i++)
 #pragma unroll
         for (int j = 0; j < Tl::NT; j++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                uint32_t row = row0 + i * 16 + h * 8;
+                uint32_t row = row0 + i * 16 + Tl::row_of(lane, h);
                 if (row < m)
-                    finish<T, act>(p, row, column0 + j * 8, (float)t.sum[i][j][2 * h],
-                                   (float)t.sum[i][j][2 * h + 1]);
+                    finish<T, act>(p, row, column0 + Tl::column_of(lane, j), t.result(i, j, 2 * h),
+                                   t.result(i, j, 2 * h + 1));
             }
 }
 
@@ -261,28 +273,37 @@ cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
                      c.stream, a);
 }
 
-/* Large tiles read the operands less often; small ones give small batches enough blocks. */
-template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
+template <class T, Act act>
+cudaError_t launch_tile(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
 {
+    /* Large tiles read the operands less often; small ones give small batches enough blocks. */
     bool large = (uint64_t)((a.n + 127) / 128) * ((rows + 127) / 128) >= 64;
 
-    if (a.act == RR_ACT_NONE)
-        return large ? launch<T, ACT_NONE, 128, 128, 2, 4>(c, rows, a)
-                     : launch<T, ACT_NONE, 64, 64, 2, 2>(c, rows, a);
-    if (a.act == RR_ACT_GELU)
-        return large ? launch<T, ACT_GELU, 128, 128, 2, 4>(c, rows, a)
-                     : launch<T, ACT_GELU, 64, 64, 2, 2>(c, rows, a);
-    return launch<T, ACT_OTHER, 64, 64, 2, 2>(c, rows, a);
+    if (!large || act == ACT_OTHER) return launch<T, act, 64, 64, 2, 2>(c, rows, a);
+    /* Two sets of sums leave no registers for a wider one. */
+    return launch<T, act, 128, T::partial ? 64 : 128, T::partial ? 4 : 2, T::partial ? 2 : 4>(
+        c, rows, a);
+}
+
+template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
+{
+    if (a.act == RR_ACT_NONE) return launch_tile<T, ACT_NONE>(c, rows, a);
+    if (a.act == RR_ACT_GELU) return launch_tile<T, ACT_GELU>(c, rows, a);
+    return launch_tile<T, ACT_OTHER>(c, rows, a);
 }
 
 } // namespace
 
 cudaError_t launch_gemm(const LaunchContext &c, enum rr_rows rows, GemmType type, const GemmArgs &a)
 {
+#if defined(RR_HAS_SM90) || defined(RR_EMUL) /* there is code for 9.0's own instructions */
+    if (type != GEMM_F32 && c.arch == 90) return launch_gemm_sm90(c, c.rows[rows], type, a);
+#endif
     switch (type) {
     case GEMM_F16: return launch_type<TypeF16>(c, c.rows[rows], a);
     case GEMM_BF16: return launch_type<TypeBF16>(c, c.rows[rows], a);
     case GEMM_I8: return launch_type<TypeI8>(c, c.rows[rows], a);
+    case GEMM_F8: return launch_type<TypeF8>(c, c.rows[rows], a);
     default: return launch_gemm_f32(c, rows, a);
     }
 }

@@ -59,12 +59,22 @@ struct PoolArgs {
     enum rr_op_kind kind; /* FIRST, LAST, MEAN */
     Buffer src, dst;
 };
+/* Rows of bytes for a quantized LINEAR: int8, x * smooth = offset + scale * q, or fp8 e4m3, x *
+ * smooth = scale * q. */
+struct Quantized {
+    uint8_t *q;            /* [rows, ld]; NULL: none are wanted */
+    float *scale, *offset; /* [rows]; offset of int8 only */
+    const float *smooth;   /* [width] or NULL: 1 */
+    uint32_t ld;           /* bytes, a multiple of 64 */
+    bool f8;
+};
 struct NormArgs {
     const uint32_t *rows;
     const float *gamma, *beta; /* beta may be NULL */
     float eps;
     bool rms;
-    Buffer src, dst;
+    Buffer src, dst; /* dst may have no form at all */
+    Quantized q;     /* of dst */
 };
 struct GluArgs {
     const uint32_t *rows;
@@ -82,18 +92,13 @@ struct RotaryArgs {
     Buffer src, dst;
 };
 
-struct Quantized {
-    int8_t *q;             /* [rows, ld] */
-    float *scale, *offset; /* x = offset + scale * q */
-    uint32_t ld;           /* bytes, a multiple of 64 */
-};
 struct QuantizeArgs {
     const uint32_t *rows;
     Buffer src;
     Quantized dst;
 };
 
-enum GemmType { GEMM_F32, GEMM_F16, GEMM_BF16, GEMM_I8 };
+enum GemmType { GEMM_F32, GEMM_F16, GEMM_BF16, GEMM_I8, GEMM_F8 };
 
 struct GemmArgs {
     const uint32_t *rows;
@@ -101,7 +106,8 @@ struct GemmArgs {
     uint32_t ld_bytes; /* of both */
     uint32_t n;
     const float *bias;                                 /* [n to the next 128] */
-    const float *a_scale, *a_offset, *w_scale, *w_sum; /* int8 only */
+    const float *a_scale, *w_scale;                    /* int8 and fp8 */
+    const float *a_offset, *w_sum;                     /* int8 */
     const float *residual;                             /* or NULL */
     uint32_t ld_residual;
     enum rr_act act;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nvml.cc - load, memory, temperature and power of a GPU, from NVML if the machine has it.  It comes
+/* nvml.cc - load, memory, temperature, power and throttling of a GPU, from NVML if the machine has it.  It comes
  * with the driver and is looked up when first asked for; without it the figures stay unknown. */
 #include <dlfcn.h>
 #include <mutex>
@@ -28,6 +28,7 @@ struct {
     int (*memory)(nvml_device, NvmlMemory *out);
     int (*temperature)(nvml_device, int sensor, unsigned *out);
     int (*power)(nvml_device, unsigned *milliwatts);
+    int (*clocks)(nvml_device, unsigned long long *reasons); /* may be missing */
 } nvml;
 
 template <class F> bool find(void *library, F &f, const char *name)
@@ -46,6 +47,26 @@ void open_library()
                  find(library, nvml.memory, "nvmlDeviceGetMemoryInfo") &&
                  find(library, nvml.temperature, "nvmlDeviceGetTemperature") &&
                  find(library, nvml.power, "nvmlDeviceGetPowerUsage") && nvml.init() == 0;
+    if (nvml.ready) find(library, nvml.clocks, "nvmlDeviceGetCurrentClocksThrottleReasons");
+}
+
+/* NVML's bits of reasons; that the device is idle is none of ours. */
+uint32_t throttle(unsigned long long reasons)
+{
+    static const struct {
+        unsigned long long bits;
+        uint32_t reason;
+    } table[] = {
+        { 0x004 | 0x080, RR_THROTTLE_POWER },           /* cap by software, brake of the board */
+        { 0x020 | 0x040, RR_THROTTLE_THERMAL },         /* by software, by the board */
+        { 0x008, RR_THROTTLE_HARDWARE },                /* hardware slowdown */
+        { 0x002 | 0x010 | 0x100, RR_THROTTLE_SETTING }, /* application clocks, sync, display */
+    };
+    uint32_t out = 0;
+
+    for (auto &row : table)
+        if (reasons & row.bits) out |= row.reason;
+    return out;
 }
 
 } // namespace
@@ -55,6 +76,7 @@ void nvml_stats(const char *pci_bus_id, struct rr_device_stats *out)
     NvmlUtilization utilization;
     NvmlMemory memory;
     nvml_device device;
+    unsigned long long reasons;
     unsigned value;
 
     std::call_once(nvml.once, open_library);
@@ -67,4 +89,5 @@ void nvml_stats(const char *pci_bus_id, struct rr_device_stats *out)
     }
     if (nvml.temperature(device, NVML_GPU_SENSOR, &value) == 0) out->celsius = (float)value;
     if (nvml.power(device, &value) == 0) out->watts = (float)value / 1000.0f;
+    if (nvml.clocks && nvml.clocks(device, &reasons) == 0) out->throttled = throttle(reasons);
 }

@@ -16,8 +16,17 @@ extern "C" {
 int rr_cpu_check(const struct rr_program *p, const struct rr_limits *limits, struct rr_error *err);
 }
 
-enum class Precision { F32, F16, BF16, I8 };
+enum class Precision { F32, F16, BF16, I8, F8 };
 const char *precision_name(Precision p);
+
+/* What a program's arithmetic is made of on a device. */
+struct Numbers {
+    Precision precision;
+    bool bf16; /* what 16-bit values are: bf16, else f16 */
+};
+/* In quantized precisions 16-bit values are f16, which keeps more digits; but where a model keeps
+ * layers in bf16 and the device multiplies it, they are bf16. */
+Numbers numbers_for(Precision precision, int arch, const struct rr_program &p);
 
 /* ---- values.cc: what lives where -------------------------------------------------------------- */
 
@@ -26,27 +35,42 @@ struct Value {
     uint32_t width, ld;
     enum rr_rows rows;
     bool f32, narrow;         /* the forms in which it is kept: those in which it is read */
+    bool any;                 /* some reader takes either form */
     size_t first, last;       /* operations between which it lives */
     size_t f32_at, narrow_at; /* in the workspace */
 };
 struct OpValues {
     size_t dst, src, other; /* other: residual or kv; NO_VALUE: none */
+    size_t quantized;       /* what this LINEAR reads, or this NORM writes; NO_VALUE: none */
 };
 constexpr size_t NO_VALUE = SIZE_MAX;
+
+/* The rows that one quantized LINEAR reads. */
+struct QuantizedValue {
+    size_t maker;  /* the NORM that writes them as it goes, or else the LINEAR: a pass before it */
+    size_t reader; /* the LINEAR */
+    uint32_t ld;
+    enum rr_rows rows;
+    bool f8;
+    size_t at, scale_at, offset_at; /* in the workspace */
+};
 
 struct Layout {
     std::vector<Value> values;
     std::vector<OpValues> ops;
+    std::vector<QuantizedValue> quantized;
     size_t output;
-    uint32_t quantized_ld; /* widest row of an int8 LINEAR; 0: none */
-    size_t quantized_at, quantized_scale_at, quantized_offset_at;
     size_t bytes; /* of the workspace */
 };
 
 /* Which kernel a LINEAR uses. */
-GemmType gemm_type(Precision precision, const struct rr_program &p, const struct rr_op &op);
-bool narrow_attention(Precision precision, const struct rr_op &op);
-Layout make_layout(Precision precision, const struct rr_program &p, const struct rr_limits &l);
+GemmType gemm_type(const Numbers &n, const struct rr_program &p, const struct rr_op &op);
+static inline bool is_quantized(GemmType type)
+{
+    return type == GEMM_I8 || type == GEMM_F8;
+}
+bool narrow_attention(const Numbers &n, const struct rr_op &op);
+Layout make_layout(const Numbers &n, const struct rr_program &p, const struct rr_limits &l);
 
 /* ---- weights.cc: what lies on the device ------------------------------------------------------ */
 
@@ -59,6 +83,7 @@ class Packer
     }
     /* fill writes the bytes as they shall lie on the device; it is not called when counting. */
     size_t put(size_t bytes, const std::function<void(char *)> &fill);
+    void put_at(size_t at, size_t bytes, const std::function<void(char *)> &fill); /* reserved */
     size_t put_raw(size_t bytes, const void *data); /* straight from the model file */
     size_t reserve(size_t bytes);                   /* filled later, by kernels */
     char *base;
@@ -74,6 +99,7 @@ struct OpWeights {
     GemmType type;
     uint32_t n, ld_bytes;
     size_t weight, bias, scale, sum;   /* LINEAR */
+    size_t smooth;                     /* LINEAR: factors of its inputs */
     size_t word, position, type_table; /* EMBED */
     enum rr_dtype word_type, position_type, type_type;
     uint32_t word_rows, position_rows, type_rows;
@@ -85,7 +111,7 @@ struct OpWeights {
 };
 constexpr size_t NOWHERE = SIZE_MAX;
 
-std::vector<OpWeights> pack_weights(Packer &packer, Precision precision, const struct rr_program &p,
+std::vector<OpWeights> pack_weights(Packer &packer, const Numbers &n, const struct rr_program &p,
                                     const struct rr_limits &l);
 /* Computes the tables of relative positions on the device, after pack_weights. */
 cudaError_t make_relative(const LaunchContext &c, char *base, const struct rr_program &p,

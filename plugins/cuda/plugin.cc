@@ -93,7 +93,7 @@ uint32_t device_count(const char **why)
 int find_precision(Precision *out, const char *dtype, int arch, struct rr_error *err)
 {
     if (!dtype || strcmp(dtype, "auto") == 0)
-        *out = arch >= 75 ? Precision::F16 : Precision::F32;
+        *out = arch >= 70 ? Precision::F16 : Precision::F32;
     else if (strcmp(dtype, "f32") == 0)
         *out = Precision::F32;
     else if (strcmp(dtype, "f16") == 0)
@@ -102,17 +102,23 @@ int find_precision(Precision *out, const char *dtype, int arch, struct rr_error 
         *out = Precision::BF16;
     else if (strcmp(dtype, "int8") == 0)
         *out = Precision::I8;
+    else if (strcmp(dtype, "fp8") == 0)
+        *out = Precision::F8;
     else
-        return rr_fail(err, RR_EINVAL, "dtype is \"%s\", expected auto, f32, f16, bf16 or int8",
-                       dtype);
+        return rr_fail(err, RR_EINVAL,
+                       "dtype is \"%s\", expected auto, f32, f16, bf16, int8 or fp8", dtype);
+    if (*out == Precision::F8 && arch < 89)
+        return rr_fail(err, RR_ENOTSUP,
+                       "fp8 needs compute capability 8.9, this GPU has %d.%d: use int8", arch / 10,
+                       arch % 10);
     if (*out == Precision::BF16 && arch < 80)
         return rr_fail(err, RR_ENOTSUP,
                        "bf16 needs compute capability 8.0, this GPU has %d.%d: use f16", arch / 10,
                        arch % 10);
-    if (*out != Precision::F32 && arch < 75)
+    if (*out == Precision::I8 && arch < 75)
         return rr_fail(err, RR_ENOTSUP,
-                       "%s needs compute capability 7.5, this GPU has %d.%d: use f32",
-                       precision_name(*out), arch / 10, arch % 10);
+                       "int8 needs compute capability 7.5, this GPU has %d.%d: use f16", arch / 10,
+                       arch % 10);
     return RR_OK;
 }
 
@@ -239,7 +245,7 @@ int stats(const struct rr_device *d, struct rr_device_stats *out)
 {
     char id[32] = "";
 
-    *out = { 0, 0, -1, -1, -1 };
+    *out = { 0, 0, -1, -1, -1, 0 };
     if (!cudaDeviceGetPCIBusId(id, sizeof(id), d->ordinal)) nvml_stats(id, out);
     if (!out->memory_total) out->memory_total = d->prop.totalGlobalMem;
     return RR_OK;

@@ -86,6 +86,39 @@ template <Narrow narrow> __global__ void pool(const PoolArgs p)
     y.zero_tail();
 }
 
+/* One row for a quantized LINEAR, from the row alone.  A row with a NaN or an infinity gets factors
+ * NaN: the result must show it.  get(j) is called twice for each column. */
+template <class Get>
+__device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Get get)
+{
+    float top = -INFINITY, bottom = -INFINITY; /* max of x and of -x */
+    bool finite = true;
+    uint8_t *q = dst.q + row * dst.ld;
+
+    for (uint32_t j = my_lane(); j < width; j += 32) {
+        float v = get(j) * (dst.smooth ? dst.smooth[j] : 1.0f);
+        finite = finite && fabsf(v) < INFINITY;
+        top = fmaxf(top, v);
+        bottom = fmaxf(bottom, -v);
+    }
+    top = warp_max(top);
+    bottom = warp_max(bottom);
+    finite = warp_sum(finite ? 0.0f : 1.0f) == 0;
+    float scale = dst.f8 ? fmaxf(top, bottom) / 448.0f : (top + bottom) / 254.0f;
+    float middle = dst.f8 ? 0.0f : 0.5f * (top - bottom);
+    float inverse = finite && scale > 0 ? 1.0f / scale : 0.0f;
+    for (uint32_t j = my_lane(); j < dst.ld; j += 32) {
+        float v = 0;
+        if (j < width && finite)
+            v = (get(j) * (dst.smooth ? dst.smooth[j] : 1.0f) - middle) * inverse;
+        q[j] = dst.f8 ? f8_from(v) : (uint8_t)(int8_t)fminf(fmaxf(rintf(v), -127.0f), 127.0f);
+    }
+    if (my_lane() == 0) {
+        dst.scale[row] = finite ? scale : NAN;
+        if (!dst.f8) dst.offset[row] = finite ? middle : NAN;
+    }
+}
+
 template <Narrow narrow> __global__ void norm(const NormArgs p)
 {
     uint32_t row = my_row();
@@ -102,9 +135,13 @@ template <Narrow narrow> __global__ void norm(const NormArgs p)
         square += d * d;
     }
     float factor = 1.0f / sqrtf(warp_sum(square) / (float)x.width + p.eps);
-    for (uint32_t j = my_lane(); j < x.width; j += 32)
-        y.put(j, (x.get(j) - mean) * factor * p.gamma[j] + (p.beta ? p.beta[j] : 0.0f));
+    auto result = [&](uint32_t j) {
+        return (x.get(j) - mean) * factor * p.gamma[j] + (p.beta ? p.beta[j] : 0.0f);
+    };
+    if (y.f32 || y.bits)
+        for (uint32_t j = my_lane(); j < x.width; j += 32) y.put(j, result(j));
     y.zero_tail();
+    if (p.q.q) quantize_row(p.q, row, x.width, result);
 }
 
 __device__ inline float gate(float v, enum rr_act act)
@@ -171,36 +208,13 @@ template <Narrow narrow> __global__ void rotary(const RotaryArgs p)
     y.zero_tail();
 }
 
-/* x = offset + scale * q, q in [-127, 127], from the row alone.  A row with a NaN or an infinity gets
- * offset NaN: the result must show it. */
 template <Narrow narrow> __global__ void quantize(const QuantizeArgs p)
 {
     uint32_t row = my_row();
-    float top = -INFINITY, bottom = -INFINITY; /* max of x and of -x */
-    bool finite = true;
 
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row);
-    int8_t *q = p.dst.q + (size_t)row * p.dst.ld;
-    for (uint32_t j = my_lane(); j < x.width; j += 32) {
-        float v = x.get(j);
-        finite = finite && fabsf(v) < INFINITY;
-        top = fmaxf(top, v);
-        bottom = fmaxf(bottom, -v);
-    }
-    top = warp_max(top);
-    bottom = warp_max(bottom);
-    finite = warp_sum(finite ? 0.0f : 1.0f) == 0;
-    float scale = (top + bottom) / 254.0f, middle = 0.5f * (top - bottom);
-    float inverse = finite && scale > 0 ? 1.0f / scale : 0.0f;
-    for (uint32_t j = my_lane(); j < p.dst.ld; j += 32) {
-        float v = j < x.width && finite ? rintf((x.get(j) - middle) * inverse) : 0.0f;
-        q[j] = (int8_t)fminf(fmaxf(v, -127.0f), 127.0f);
-    }
-    if (my_lane() == 0) {
-        p.dst.scale[row] = scale;
-        p.dst.offset[row] = finite ? middle : NAN;
-    }
+    quantize_row(p.dst, row, x.width, [&](uint32_t j) { return x.get(j); });
 }
 
 dim3 blocks(uint32_t rows)

@@ -49,6 +49,7 @@ uint64_t mib(uint64_t bytes)
 struct rr_loaded {
     struct rr_device *device;
     struct rr_limits limits;
+    Numbers numbers;
     std::vector<struct rr_op> ops;
     Layout layout;
     std::vector<OpWeights> weights;
@@ -100,6 +101,19 @@ struct Pass {
         return &c.batch.dims->rows[kind];
     }
 
+    /* What a LINEAR reads or a NORM writes. */
+    Quantized quantized(const OpValues &o) const
+    {
+        if (o.quantized == NO_VALUE) return {};
+        const QuantizedValue &v = l.layout.quantized[o.quantized];
+        return { (uint8_t *)(l.workspace + v.at),
+                 (float *)(l.workspace + v.scale_at),
+                 (float *)(l.workspace + v.offset_at),
+                 weight(l.weights[v.reader].smooth),
+                 v.ld,
+                 v.f8 };
+    }
+
     cudaError_t linear(const struct rr_op &op, const OpValues &o, const OpWeights &w) const
     {
         enum rr_rows kind = rows_of(o.dst);
@@ -119,11 +133,11 @@ struct Pass {
             g.residual = buffer(o.other).f32;
             g.ld_residual = l.layout.values[o.other].ld;
         }
-        if (w.type == GEMM_I8) {
-            Quantized q = { (int8_t *)(l.workspace + l.layout.quantized_at),
-                            (float *)(l.workspace + l.layout.quantized_scale_at),
-                            (float *)(l.workspace + l.layout.quantized_offset_at), w.ld_bytes };
-            cudaError_t e = launch_quantize(c, kind, { g.rows, src, q });
+        if (o.quantized != NO_VALUE) {
+            const QuantizedValue &v = l.layout.quantized[o.quantized];
+            Quantized q = quantized(o);
+            cudaError_t e = v.maker != v.reader ? cudaSuccess
+                                                : launch_quantize(c, kind, { g.rows, src, q });
             if (e) return e;
             g.a = q.q;
             g.a_scale = q.scale;
@@ -200,7 +214,7 @@ struct Pass {
         case RR_OP_NORM:
             return launch_norm(c, kind,
                                { rows(kind), weight(w.gamma), weight(w.beta), op.u.norm.eps,
-                                 op.u.norm.rms, src, dst });
+                                 op.u.norm.rms, src, dst, quantized(o) });
         case RR_OP_GLU:
             return launch_glu(c, kind, { rows(kind), op.u.glu.act, op.u.glu.act_second, src, dst });
         case RR_OP_ROTARY: return rotary(op.u.rotary, o, w);
@@ -221,7 +235,7 @@ LaunchContext context_for(const struct rr_loaded &l, uint32_t tokens)
     c.rows[RR_ROWS_TOKENS] = tokens;
     c.rows[RR_ROWS_SEQUENCES] = std::min(l.limits.max_sequences, tokens);
     c.max_tiles = tokens / ATTENTION_TILE + c.rows[RR_ROWS_SEQUENCES];
-    c.bf16 = l.device->precision == Precision::BF16;
+    c.bf16 = l.numbers.bf16;
     c.arch = l.device->arch;
     return c;
 }
@@ -261,11 +275,12 @@ void count_memory(const struct rr_device *d, const struct rr_program &p,
                   const struct rr_limits &limits, struct rr_memory *out)
 {
     Packer counter(nullptr);
+    Numbers n = numbers_for(d->precision, d->arch, p);
 
-    pack_weights(counter, d->precision, p, limits);
+    pack_weights(counter, n, p, limits);
     out->weights = counter.used;
     out->mapped = 0;
-    out->workspace = make_layout(d->precision, p, limits).bytes + batch_layout(limits).bytes;
+    out->workspace = make_layout(n, p, limits).bytes + batch_layout(limits).bytes;
 }
 
 int check_room(struct rr_device *d, const struct rr_memory &m, struct rr_error *err)
@@ -308,7 +323,7 @@ int fill(struct rr_loaded &l, const struct rr_program &p, struct rr_error *err)
     Packer packer(l.weights_base);
     cudaError_t e;
 
-    l.weights = pack_weights(packer, l.device->precision, p, l.limits);
+    l.weights = pack_weights(packer, l.numbers, p, l.limits);
     e = packer.error;
     if (!e) e = cudaDeviceSynchronize(); /* copies from pageable memory may still be under way */
     if (e) return cuda_failed(l.device, e, "copying weights", err);
@@ -343,7 +358,8 @@ int load_program(struct rr_device *d, const struct rr_program *p, const struct r
     l->limits = *limits;
     try {
         l->ops.assign(p->ops, p->ops + p->n_ops);
-        l->layout = make_layout(d->precision, *p, *limits);
+        l->numbers = numbers_for(d->precision, d->arch, *p);
+        l->layout = make_layout(l->numbers, *p, *limits);
         l->batch = batch_layout(*limits);
         rc = allocate(*l, memory, err);
         if (!rc) rc = fill(*l, *p, err);

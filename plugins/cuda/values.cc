@@ -10,27 +10,39 @@
 
 const char *precision_name(Precision p)
 {
-    static const char *const names[] = { "f32", "f16", "bf16", "int8" };
+    static const char *const names[] = { "f32", "f16", "bf16", "int8", "fp8" };
 
     return names[(int)p];
 }
 
-GemmType gemm_type(Precision precision, const struct rr_program &p, const struct rr_op &op)
+Numbers numbers_for(Precision precision, int arch, const struct rr_program &p)
 {
-    if (precision == Precision::F32 || p.registers[op.dst].width <= NARROWEST_TENSOR_CORE_OUTPUT)
-        return GEMM_F32;
-    if (precision == Precision::BF16) return GEMM_BF16;
-    /* Weights that come quantized have factors for their inputs, and mixed models ask for more than
-     * int8 here and there: f16 does justice to both. */
-    if (p.mixed || p.tensors[op.u.linear.weight[0]].dtype == RR_I8) return GEMM_F16;
-    /* rows of sequences are few: their weights are not worth a lower precision */
-    return precision == Precision::I8 && p.registers[op.dst].rows == RR_ROWS_TOKENS ? GEMM_I8
-                                                                                    : GEMM_F16;
+    bool bf16 = precision == Precision::BF16;
+
+    for (uint32_t i = 0; i < p.n_ops && precision == Precision::I8 && p.mixed && arch >= 80; i++)
+        if (p.ops[i].kind == RR_OP_LINEAR &&
+            p.tensors[p.ops[i].u.linear.weight[0]].dtype == RR_BF16)
+            bf16 = true;
+    return { precision, bf16 };
 }
 
-bool narrow_attention(Precision precision, const struct rr_op &op)
+GemmType gemm_type(const Numbers &n, const struct rr_program &p, const struct rr_op &op)
 {
-    return precision != Precision::F32 && op.u.attention.head_dim <= 128 &&
+    GemmType narrow = n.bf16 ? GEMM_BF16 : GEMM_F16;
+    enum rr_dtype weight = p.tensors[op.u.linear.weight[0]].dtype;
+
+    if (n.precision == Precision::F32 || p.registers[op.dst].width <= NARROWEST_TENSOR_CORE_OUTPUT)
+        return GEMM_F32;
+    if (n.precision == Precision::I8 && weight == RR_I8) return GEMM_I8; /* they come so */
+    if (n.precision == Precision::I8 && p.mixed) return weight == RR_BF16 ? narrow : GEMM_F32;
+    /* rows of sequences are few: their weights are not worth a lower precision */
+    if (p.registers[op.dst].rows == RR_ROWS_SEQUENCES) return narrow;
+    return n.precision == Precision::I8 ? GEMM_I8 : n.precision == Precision::F8 ? GEMM_F8 : narrow;
+}
+
+bool narrow_attention(const Numbers &n, const struct rr_op &op)
+{
+    return n.precision != Precision::F32 && op.u.attention.head_dim <= 128 &&
            !op.u.attention.relative.on;
 }
 
@@ -38,7 +50,7 @@ namespace
 {
 
 struct Builder {
-    Precision precision;
+    const Numbers &n;
     const struct rr_program &p;
     Layout &l;
     std::vector<size_t> now; /* value that each register holds */
@@ -62,17 +74,31 @@ struct Builder {
         return now[reg] = l.values.size() - 1;
     }
 
+    /* The NORM that wrote the value can quantize it as it goes, once. */
+    void quantized(Value &v, size_t i, OpValues &o, bool f8)
+    {
+        size_t maker = v.first;
+        bool as_it_goes = p.ops[maker].kind == RR_OP_NORM && l.ops[maker].quantized == NO_VALUE;
+
+        o.quantized = l.quantized.size();
+        if (as_it_goes)
+            l.ops[maker].quantized = o.quantized;
+        else
+            v.any = true;
+        l.quantized.push_back({ as_it_goes ? maker : i, i, (uint32_t)round_up(v.width, 64), v.rows,
+                                f8, 0, 0, 0 });
+    }
     void linear(const struct rr_op &op, size_t i, OpValues &o)
     {
         Value &v = read(op.src, i);
+        GemmType type = gemm_type(n, p, op);
 
-        switch (gemm_type(precision, p, op)) {
-        case GEMM_F32: v.f32 = true; break;
-        case GEMM_I8:
-            l.quantized_ld = std::max(l.quantized_ld, (uint32_t)round_up(v.width, 64));
-            break; /* reads what there is */
-        default: v.narrow = true;
-        }
+        if (is_quantized(type))
+            quantized(v, i, o, type == GEMM_F8);
+        else if (type == GEMM_F32)
+            v.f32 = true;
+        else
+            v.narrow = true;
         if (op.u.linear.residual == RR_NONE) return;
         read(op.u.linear.residual, i).f32 = true;
         o.other = now[op.u.linear.residual];
@@ -82,7 +108,7 @@ struct Builder {
         Value &q = read(op.src, i), &kv = read(op.u.attention.kv, i);
 
         o.other = now[op.u.attention.kv];
-        if (narrow_attention(precision, op))
+        if (narrow_attention(n, op))
             q.narrow = kv.narrow = true;
         else
             q.f32 = kv.f32 = true;
@@ -90,7 +116,7 @@ struct Builder {
     void op(size_t i)
     {
         const struct rr_op &op = p.ops[i];
-        OpValues o = { NO_VALUE, NO_VALUE, NO_VALUE };
+        OpValues o = { NO_VALUE, NO_VALUE, NO_VALUE, NO_VALUE };
 
         if (op.kind != RR_OP_EMBED) o.src = now[op.src];
         if (op.kind == RR_OP_LINEAR)
@@ -128,30 +154,33 @@ size_t place(std::vector<Piece> &pieces, size_t bytes, size_t first, size_t last
 
 } // namespace
 
-Layout make_layout(Precision precision, const struct rr_program &p, const struct rr_limits &limits)
+Layout make_layout(const Numbers &n, const struct rr_program &p, const struct rr_limits &limits)
 {
     Layout l = {};
-    Builder b = { precision, p, l, std::vector<size_t>(p.n_registers, NO_VALUE) };
+    Builder b = { n, p, l, std::vector<size_t>(p.n_registers, NO_VALUE) };
     std::vector<Piece> pieces;
+    auto rows_of = [&](enum rr_rows rows) -> size_t {
+        return rows == RR_ROWS_TOKENS ? limits.max_tokens : limits.max_sequences;
+    };
 
     for (size_t i = 0; i < p.n_ops; i++) b.op(i);
     l.output = b.now[p.output];
     l.values[l.output].f32 = true;
     l.values[l.output].last = p.n_ops;
     for (Value &v : l.values) {
-        size_t rows = v.rows == RR_ROWS_TOKENS ? limits.max_tokens : limits.max_sequences;
+        size_t rows = rows_of(v.rows);
 
-        if (!v.f32 && !v.narrow) (precision == Precision::F32 ? v.f32 : v.narrow) = true;
+        if (v.any && !v.f32 && !v.narrow) v.narrow = true;
         if (v.f32) v.f32_at = place(pieces, round_up(rows * v.ld * 4, 256), v.first, v.last);
         if (v.narrow) v.narrow_at = place(pieces, round_up(rows * v.ld * 2, 256), v.first, v.last);
     }
-    for (const Piece &piece : pieces) l.bytes = std::max(l.bytes, piece.at + piece.bytes);
-    if (l.quantized_ld) {
-        l.quantized_at = l.bytes;
-        l.quantized_scale_at =
-            l.quantized_at + round_up((size_t)limits.max_tokens * l.quantized_ld, 256);
-        l.quantized_offset_at = l.quantized_scale_at + round_up((size_t)limits.max_tokens * 4, 256);
-        l.bytes = l.quantized_offset_at + round_up((size_t)limits.max_tokens * 4, 256);
+    for (QuantizedValue &q : l.quantized) {
+        size_t rows = rows_of(q.rows), factors = round_up(rows * 4, 256);
+
+        q.at = place(pieces, round_up(rows * q.ld, 256), q.maker, q.reader);
+        q.scale_at = place(pieces, factors, q.maker, q.reader);
+        if (!q.f8) q.offset_at = place(pieces, factors, q.maker, q.reader);
     }
+    for (const Piece &piece : pieces) l.bytes = std::max(l.bytes, piece.at + piece.bytes);
     return l;
 }

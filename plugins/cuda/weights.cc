@@ -59,7 +59,7 @@ uint16_t narrow_bf16(float v)
 
 float value(const struct rr_tensor &t, size_t i)
 {
-    if (t.dtype == RR_I8) { /* of a quantized file: see gemm_type */
+    if (t.dtype == RR_I8) { /* of a quantized file, for another precision */
         size_t row = i / t.shape[1], column = i % t.shape[1];
         float w = (float)((const int8_t *)t.data)[i] * t.scale[row];
         return t.smooth ? w * t.smooth[column] : w;
@@ -112,60 +112,92 @@ void narrow_row(GemmType type, char *to, const struct rr_tensor &t, size_t first
     }
 }
 
-float row_scale(const struct rr_tensor &t, size_t first, uint32_t k)
+/* To e4m3, nearest even, finite values saturated at 448: 4 bits of exponent, bias 7. */
+uint8_t narrow_f8(float v)
 {
-    float top = 0;
+    uint32_t u = to_bits(v), sign = u >> 24 & 0x80, a = u & 0x7FFFFFFF;
 
-    for (uint32_t j = 0; j < k; j++) top = std::max(top, fabsf(value(t, first + j)));
-    return top / 127.0f;
+    if (a > 0x7F800000u) return 0x7F;
+    if (a >= to_bits(448.0f)) return (uint8_t)(sign | 0x7E);
+    if (a < to_bits(0x1p-6f)) return (uint8_t)(sign | (uint32_t)lrintf(fabsf(v) * 0x1p9f));
+    a -= 120u << 23;
+    return (uint8_t)(sign | ((a + 0x7FFFF + (a >> 20 & 1)) >> 20));
 }
 
-int quantized(float v, float scale)
-{
-    return scale > 0 ? (int)std::min(127.0f, std::max(-127.0f, rintf(v / scale))) : 0;
-}
+/* One row of weights as bytes. */
+struct ByteRow {
+    const struct rr_tensor &t;
+    size_t first;
+    uint32_t k;
+    bool f8, stored; /* stored: int8 with factors for its inputs, taken as it is */
+    float scale;
 
-void pack_i8(Packer &packer, OpWeights &w, const Stacked &s, size_t rows)
+    ByteRow(const struct rr_tensor &tensor, size_t at, uint32_t width, GemmType type)
+        : t(tensor), first(at), k(width), f8(type == GEMM_F8),
+          stored(type == GEMM_I8 && t.dtype == RR_I8), scale(0)
+    {
+        if (stored)
+            scale = t.scale[first / k];
+        else
+            for (uint32_t j = 0; j < k; j++)
+                scale = std::max(scale, fabsf(value(t, first + j)) / (f8 ? 448.0f : 127.0f));
+    }
+    int8_t byte(uint32_t j) const
+    {
+        if (stored) return ((const int8_t *)t.data)[first + j];
+        float v = scale > 0 ? value(t, first + j) / scale : 0;
+        return f8 ? (int8_t)narrow_f8(v)
+                  : (int8_t)std::min(127.0f, std::max(-127.0f, rintf(v)));
+    }
+    float sum() const
+    {
+        int n = 0;
+
+        for (uint32_t j = 0; j < k; j++) n += byte(j);
+        return (float)n;
+    }
+};
+
+void pack_bytes(Packer &packer, OpWeights &w, const Stacked &s, size_t rows)
 {
+    const struct rr_tensor &t = s.p.tensors[s.tensors[0]];
+    auto each = [&](auto f) {
+        s.each([&](uint32_t row, const struct rr_tensor &part, uint32_t i) {
+            f(row, ByteRow(part, (size_t)i * s.k, s.k, w.type));
+        });
+    };
+
     w.weight = packer.put(rows * w.ld_bytes, [&](char *to) {
-        s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
-            float scale = row_scale(t, (size_t)i * s.k, s.k);
-            for (uint32_t j = 0; j < s.k; j++)
-                to[(size_t)row * w.ld_bytes + j] =
-                    (char)quantized(value(t, (size_t)i * s.k + j), scale);
+        each([&](uint32_t row, const ByteRow &r) {
+            for (uint32_t j = 0; j < s.k; j++) to[(size_t)row * w.ld_bytes + j] = (char)r.byte(j);
         });
     });
     w.scale = packer.put(rows * 4, [&](char *to) {
-        s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
-            ((float *)to)[row] = row_scale(t, (size_t)i * s.k, s.k);
-        });
+        each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.scale; });
     });
-    w.sum = packer.put(rows * 4, [&](char *to) {
-        s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
-            float scale = row_scale(t, (size_t)i * s.k, s.k);
-            int sum = 0;
-            for (uint32_t j = 0; j < s.k; j++)
-                sum += quantized(value(t, (size_t)i * s.k + j), scale);
-            ((float *)to)[row] = (float)sum;
-        });
+    w.sum = w.type == GEMM_F8 ? NOWHERE : packer.put(rows * 4, [&](char *to) {
+        each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.sum(); });
     });
+    if (w.type == GEMM_I8 && t.dtype == RR_I8 && t.smooth)
+        w.smooth = packer.put_raw((size_t)s.k * 4, t.smooth);
 }
 
-void pack_linear(Packer &packer, OpWeights &w, Precision precision, const struct rr_program &p,
+void pack_linear(Packer &packer, OpWeights &w, const Numbers &n, const struct rr_program &p,
                  const struct rr_op &op)
 {
     const struct rr_op_linear &l = op.u.linear;
     Stacked s = { p, l.weight, l.n_parts, p.registers[op.src].width };
     size_t rows;
 
-    w.type = gemm_type(precision, p, op);
+    w.type = gemm_type(n, p, op);
+    w.scale = w.sum = w.smooth = NOWHERE;
     w.n = p.registers[op.dst].width;
     rows = round_up(w.n, 128);
     /* Must match the rows that the kernel reads: those of the source's buffer, or quantized ones. */
-    w.ld_bytes = w.type == GEMM_I8 ? (uint32_t)round_up(s.k, 64)
-                                   : buffer_ld(s.k) * (w.type == GEMM_F32 ? 4 : 2);
-    if (w.type == GEMM_I8)
-        pack_i8(packer, w, s, rows);
+    w.ld_bytes = is_quantized(w.type) ? (uint32_t)round_up(s.k, 64)
+                                      : buffer_ld(s.k) * (w.type == GEMM_F32 ? 4 : 2);
+    if (is_quantized(w.type))
+        pack_bytes(packer, w, s, rows);
     else
         w.weight = packer.put(rows * w.ld_bytes, [&](char *to) {
             s.each([&](uint32_t row, const struct rr_tensor &t, uint32_t i) {
@@ -196,16 +228,25 @@ struct Shared { /* what several operations use: on the device once */
     std::map<std::vector<uint32_t>, size_t> buckets;
 };
 
-size_t pack_table(Packer &packer, Shared &shared, const struct rr_program &p, uint32_t tensor,
-                  enum rr_dtype *type, uint32_t *rows)
+/* As in the file; f32 becomes f16 where 16 bits are computed in: the table of words is the largest
+ * tensor of all. */
+size_t pack_table(Packer &packer, Shared &shared, const Numbers &n, const struct rr_program &p,
+                  uint32_t tensor, enum rr_dtype *type, uint32_t *rows)
 {
     if (tensor == RR_NONE) return NOWHERE;
     const struct rr_tensor &t = p.tensors[tensor];
-    *type = t.dtype;
+    bool narrow = t.dtype == RR_F32 && n.precision != Precision::F32;
+    *type = narrow ? RR_F16 : t.dtype;
     *rows = t.shape[0];
-    if (!shared.tables.count(tensor))
-        shared.tables[tensor] = packer.put_raw(tensor_bytes(t), t.data);
-    return shared.tables[tensor];
+    if (shared.tables.count(tensor)) return shared.tables[tensor];
+    if (!narrow) return shared.tables[tensor] = packer.put_raw(tensor_bytes(t), t.data);
+    size_t at = packer.reserve(tensor_bytes(t) / 2), total = tensor_bytes(t) / 4;
+    for (size_t i = 0; i < total; i += 1 << 20) /* in pieces: it may be a gigabyte */
+        packer.put_at(at + i * 2, std::min(total - i, (size_t)1 << 20) * 2, [&](char *to) {
+            for (size_t j = 0; j < std::min(total - i, (size_t)1 << 20); j++)
+                ((uint16_t *)to)[j] = narrow_f16(((const float *)t.data)[i + j]);
+        });
+    return shared.tables[tensor] = at;
 }
 
 void pack_rotary(Packer &packer, OpWeights &w, Shared &shared, const struct rr_program &p,
@@ -272,11 +313,16 @@ size_t Packer::put(size_t bytes, const std::function<void(char *)> &fill)
 {
     size_t at = reserve(bytes);
 
-    if (!base || error) return at;
+    put_at(at, bytes, fill);
+    return at;
+}
+
+void Packer::put_at(size_t at, size_t bytes, const std::function<void(char *)> &fill)
+{
+    if (!base || error) return;
     stage.assign(bytes, 0);
     fill(stage.data());
     error = cudaMemcpy(base + at, stage.data(), bytes, cudaMemcpyHostToDevice);
-    return at;
 }
 
 size_t Packer::put_raw(size_t bytes, const void *data)
@@ -287,7 +333,7 @@ size_t Packer::put_raw(size_t bytes, const void *data)
     return at;
 }
 
-std::vector<OpWeights> pack_weights(Packer &packer, Precision precision, const struct rr_program &p,
+std::vector<OpWeights> pack_weights(Packer &packer, const Numbers &n, const struct rr_program &p,
                                     const struct rr_limits &l)
 {
     std::vector<OpWeights> all(p.n_ops);
@@ -301,12 +347,12 @@ std::vector<OpWeights> pack_weights(Packer &packer, Precision precision, const s
         w.buckets = w.relative_keys = w.relative_queries = NOWHERE;
         switch (op.kind) {
         case RR_OP_EMBED:
-            w.word = pack_table(packer, shared, p, e.word, &w.word_type, &w.word_rows);
+            w.word = pack_table(packer, shared, n, p, e.word, &w.word_type, &w.word_rows);
             w.position =
-                pack_table(packer, shared, p, e.position, &w.position_type, &w.position_rows);
-            w.type_table = pack_table(packer, shared, p, e.type, &w.type_type, &w.type_rows);
+                pack_table(packer, shared, n, p, e.position, &w.position_type, &w.position_rows);
+            w.type_table = pack_table(packer, shared, n, p, e.type, &w.type_type, &w.type_rows);
             break;
-        case RR_OP_LINEAR: pack_linear(packer, w, precision, p, op); break;
+        case RR_OP_LINEAR: pack_linear(packer, w, n, p, op); break;
         case RR_OP_NORM:
             w.gamma = pack_vector(packer, p, op.u.norm.gamma);
             w.beta = pack_vector(packer, p, op.u.norm.beta);
@@ -379,7 +425,7 @@ struct RelativeMaker {
         cudaError_t e = cudaSuccess;
 
         if (r.gamma != RR_NONE)
-            e = launch_norm(c, RR_ROWS_TOKENS, { rows, at(gamma), at(beta), r.eps, false, x, y });
+            e = launch_norm(c, RR_ROWS_TOKENS, { rows, at(gamma), at(beta), r.eps, false, x, y, {} });
         for (int i = 0; i < 2 && !e; i++) {
             size_t to = i ? w.relative_queries : w.relative_keys;
             GemmArgs g = {};

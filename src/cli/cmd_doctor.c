@@ -151,6 +151,24 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
     return "change the setting that the message names";
 }
 
+static void look_at_gpus(struct rr_findings *f)
+{
+    uint32_t i;
+
+    for (i = 0; i < RR_DOCTOR_GPUS; i++) {
+        struct rr_error err = { 0 };
+
+        if (!rr_host_gpu(i, &f->gpus[i], &err)) break;
+        f->n_gpus = i + 1;
+        if (err.code)
+            remark(f, false, "see docs/GPU.md; --device names another GPU, or the CPU",
+                   "GPU %u cannot be used: %s", i, err.msg);
+        else if (f->gpus[i].throttled & (RR_GPU_THERMAL | RR_GPU_HARDWARE))
+            remark(f, false, "look at its cooling and power supply (nvidia-smi -q -d PERFORMANCE)",
+                   "GPU %u runs slower than it could", i);
+    }
+}
+
 static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
 {
     struct rr_error err = { 0 };
@@ -164,7 +182,7 @@ static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
     }
     if (f->host.memory_limit && f->host.memory_limit < room) room = f->host.memory_limit;
     need = f->info.weights_bytes + f->info.workspace_bytes;
-    if (room && need > room)
+    if (strcmp(f->info.device, "cpu") == 0 && room && need > room)
         remark(f, true, remedy_for(f, RR_ENOMEM, ""),
                "the model needs %llu MiB, and %llu MiB are available",
                (unsigned long long)(need >> 20), (unsigned long long)(room >> 20));
@@ -274,6 +292,7 @@ static int run_doctor(const struct rr_settings *settings, const void *own_fields
     rr_settings_engine(settings, &opt);
     f.model = opt.model;
     rr_host_info(&f.host);
+    look_at_gpus(&f);
     look_at_cache(&f);
     look_at_folder(&f);
     look_at_model(&f, &opt);

@@ -11,6 +11,7 @@
 
 #define RR_DOCTOR_FILES 16
 #define RR_DOCTOR_REMARKS 12
+#define RR_DOCTOR_GPUS 8
 
 struct rr_remark { /* a problem, or a warning, and what to do about it */
     bool problem;
@@ -21,6 +22,8 @@ struct rr_remark { /* a problem, or a warning, and what to do about it */
 struct rr_findings {
     const struct rr_settings *settings;
     struct rr_host host;
+    struct rr_gpu gpus[RR_DOCTOR_GPUS]; /* those that compute rightly have a name */
+    unsigned n_gpus;
 
     char cache[1100]; /* the folder, "" for none */
     const char *cache_state;

@@ -33,6 +33,28 @@ static void label(FILE *out, bool fr, const char *english)
     fprintf(out, "  %s%*s", text, LABEL_COLUMNS - 2 - rr_cli_columns(text, strlen(text)), "");
 }
 
+static const char *const throttles[] = { "power", "thermal", "hardware", "setting" };
+
+static void print_gpus(FILE *out, const struct rr_findings *f)
+{
+    char a[32], b[32];
+    unsigned i, k;
+
+    for (i = 0; i < f->n_gpus; i++) {
+        const struct rr_gpu *g = &f->gpus[i];
+
+        if (!g->name[0]) continue; /* a remark says what is wrong */
+        fprintf(out, "%*scuda:%u  %s, %s, %s / %s", LABEL_COLUMNS, "", i, g->name, g->isa,
+                size_text(g->memory_used, a), size_text(g->memory_total, b));
+        if (g->utilization >= 0) fprintf(out, ", %.0f %%", 100 * (double)g->utilization);
+        if (g->celsius >= 0) fprintf(out, ", %.0f °C", (double)g->celsius);
+        if (g->watts >= 0) fprintf(out, ", %.0f W", (double)g->watts);
+        for (k = 0; k < RR_COUNT(throttles); k++)
+            if (g->throttled >> k & 1) fprintf(out, ", throttled: %s", throttles[k]);
+        fputc('\n', out);
+    }
+}
+
 static void print_machine(FILE *out, const struct rr_findings *f, bool fr)
 {
     const struct rr_host *h = &f->host;
@@ -60,6 +82,7 @@ static void print_machine(FILE *out, const struct rr_findings *f, bool fr)
     fputc('\n', out);
     label(out, fr, "GPU");
     fprintf(out, "%s\n", h->cuda);
+    print_gpus(out, f);
 }
 
 static void print_files(FILE *out, const struct rr_findings *f, bool fr)
@@ -171,6 +194,30 @@ static void close_with(struct rr_buf *b, const char *end)
     rr_buf_puts(b, end);
 }
 
+static void json_gpus(struct rr_buf *b, const struct rr_findings *f)
+{
+    unsigned i, k;
+
+    rr_buf_puts(b, "\"gpus\":[");
+    for (i = 0; i < f->n_gpus; i++) {
+        const struct rr_gpu *g = &f->gpus[i];
+
+        rr_buf_putc(b, '{');
+        put_text(b, "name", g->name);
+        put_text(b, "isa", g->isa);
+        put_number(b, "memory_used", g->memory_used);
+        put_number(b, "memory_total", g->memory_total);
+        if (g->utilization >= 0) put_double(b, "utilization", (double)g->utilization);
+        if (g->celsius >= 0) put_double(b, "celsius", (double)g->celsius);
+        if (g->watts >= 0) put_double(b, "watts", (double)g->watts);
+        rr_buf_puts(b, "\"throttled\":[");
+        for (k = 0; k < RR_COUNT(throttles); k++)
+            if (g->throttled >> k & 1) rr_buf_printf(b, "\"%s\",", throttles[k]);
+        close_with(b, "]},");
+    }
+    close_with(b, "],");
+}
+
 static void json_machine(struct rr_buf *b, const struct rr_findings *f)
 {
     const struct rr_host *h = &f->host;
@@ -192,6 +239,7 @@ static void json_machine(struct rr_buf *b, const struct rr_findings *f)
     put_number(b, "memory_available", h->memory_available);
     put_number(b, "memory_limit", h->memory_limit);
     put_text(b, "cuda", h->cuda);
+    json_gpus(b, f);
     close_with(b, "},");
 }
 

@@ -184,7 +184,9 @@ static int reopen(struct rr_engine *e, struct rr_lane *lane, struct rr_error *er
     };
     int rc;
 
+    pthread_mutex_lock(&e->device_lock);
     rr_net_close(&lane->net); /* first, to have its memory back */
+    pthread_mutex_unlock(&e->device_lock);
     rc = rr_net_open(&fresh, &config, err);
     if (rc) return rc;
     fresh.probe = lane->probe; /* other bits than at start would be another model */

@@ -79,6 +79,7 @@ static void init_locks(struct rr_engine *e)
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->tokenize_lock, NULL);
+    pthread_mutex_init(&e->device_lock, NULL);
     pthread_cond_init(&e->prep_wake, NULL);
     pthread_cond_init(&e->run_wake, NULL);
     pthread_cond_init(&e->timer_wake, &monotonic);
@@ -271,6 +272,7 @@ void rr_close(struct rr_engine *e)
     pthread_cond_destroy(&e->timer_wake);
     pthread_cond_destroy(&e->medic_wake);
     pthread_cond_destroy(&e->idle);
+    pthread_mutex_destroy(&e->device_lock);
     pthread_mutex_destroy(&e->tokenize_lock);
     pthread_mutex_destroy(&e->lock);
     rr_free(e);

@@ -136,6 +136,9 @@ struct rr_engine {
     uint32_t *cu_seqlens;        /* [RR_MAX_BATCH_PAIRS + 1] */
     float *logits;               /* [RR_MAX_BATCH_PAIRS] */
 
+    /* held while a device is asked for figures, or closed by the medic; taken before lock */
+    pthread_mutex_t device_lock;
+
     /* rr_tokenize is rare: its scratch is shared */
     pthread_mutex_t tokenize_lock;
     struct rr_tok_scratch *tokenize_scratch;

@@ -59,6 +59,26 @@ static void put_device(const struct rr_info *info, struct rr_buf *out)
                   (unsigned long long)info->workspace_bytes);
 }
 
+/* Only where a GPU serves; what it does not tell is left out. */
+static void put_gpu(struct rr_engine *engine, struct rr_buf *out)
+{
+    static const char *const reasons[] = { "power", "thermal", "hardware", "setting" };
+    struct rr_gpu g;
+    uint32_t i, n = 0;
+
+    if (!engine || !rr_engine_gpu(engine, &g)) return;
+    rr_buf_printf(out, ",\"gpu\":{\"memory_used_bytes\":%llu,\"memory_bytes\":%llu",
+                  (unsigned long long)g.memory_used, (unsigned long long)g.memory_total);
+    if (g.utilization >= 0)
+        rr_buf_printf(out, ",\"utilization\":%.2f", (double)g.utilization);
+    if (g.celsius >= 0) rr_buf_printf(out, ",\"celsius\":%.0f", (double)g.celsius);
+    if (g.watts >= 0) rr_buf_printf(out, ",\"watts\":%.1f", (double)g.watts);
+    rr_buf_puts(out, ",\"throttled\":[");
+    for (i = 0; i < RR_COUNT(reasons); i++)
+        if (g.throttled >> i & 1) rr_buf_printf(out, "%s\"%s\"", n++ ? "," : "", reasons[i]);
+    rr_buf_puts(out, "]}");
+}
+
 static void put_limits(struct rr_server *server, struct rr_buf *out)
 {
     const struct rr_settings *s = server->settings;
@@ -122,6 +142,7 @@ void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
     rr_buf_printf(&x->reply, ",\"parameters\":%llu,\"fingerprint\":\"%016llx\"",
                   (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
     put_device(info, &x->reply);
+    put_gpu(x->engine, &x->reply);
     put_limits(s, &x->reply);
     rr_catalog_put(s, false, &x->reply);
     rr_buf_putc(&x->reply, '}');
@@ -159,11 +180,13 @@ void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
     struct rr_metrics *m = s->metrics;
     struct rr_condition c;
     struct rr_stats stats;
+    struct rr_gpu gpu;
     int phase = atomic_load(&s->phase);
     bool any = rr_models_stats(s->models, &stats);
 
     rr_condition(s, x->engine, &c);
     rr_meters_refresh(m, any ? &stats : NULL);
+    rr_meters_gpu(m, x->engine && rr_engine_gpu(x->engine, &gpu) ? &gpu : NULL);
     rr_metrics_set(m, RR_M_CONNECTIONS, 0, rr_http_connections(s->http));
     rr_metrics_set(m, RR_M_READY, 0, c.ready);
     rr_metrics_set(m, RR_M_DEVICE_UP, 0, c.engine.device_ok);

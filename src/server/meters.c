@@ -37,6 +37,8 @@ static const char *const conn_ends[] = { "full",        "per_ip",    "network", 
 static const char *const leaves[] = { "reading", "waiting", "writing" };
 static const char *const sources[] = { "model", "cache_local", "cache_shared", "deduplicated",
                                        "coalesced" };
+/* in the order of the bits of enum rr_gpu_throttle */
+static const char *const throttles[] = { "power", "thermal", "hardware", "setting" };
 static const char *const tiers[] = { "local", "shared" };
 static const char *const lookups[] = { "hit", "miss", "error" };
 static const char *const reloads[] = { "ok", "failed" };
@@ -67,6 +69,7 @@ static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 #define LABELS_LEVEL { LABEL("level", levels), NO_LABEL }
 #define LABELS_MEMORY { LABEL("use", memory_names), NO_LABEL }
 #define LABELS_TIER_RESULT { LABEL("tier", tiers), LABEL("result", lookups) }
+#define LABELS_THROTTLE { LABEL("reason", throttles), NO_LABEL }
 #define LABELS_RELOAD { LABEL("result", reloads), NO_LABEL }
 #define LABELS_TRACE { LABEL("result", traces), NO_LABEL }
 /* clang-format on */
@@ -220,6 +223,21 @@ static void refresh_engine(struct rr_metrics *m, const struct rr_stats *s)
 
         rr_metrics_set(m, RR_M_LAST_BATCH, 0, (int64_t)((rr_unix_time() - age) * 1e3));
     }
+}
+
+void rr_meters_gpu(struct rr_metrics *m, const struct rr_gpu *gpu)
+{
+    static const struct rr_gpu none;
+    const struct rr_gpu *g = gpu ? gpu : &none;
+    uint32_t i;
+
+    rr_metrics_set(m, RR_M_GPU_UTILIZATION, 0, (int64_t)(RR_MAX(g->utilization, 0) * 1e4f));
+    rr_metrics_set(m, RR_M_GPU_MEMORY_USED, 0, (int64_t)g->memory_used);
+    rr_metrics_set(m, RR_M_GPU_MEMORY, 0, (int64_t)g->memory_total);
+    rr_metrics_set(m, RR_M_GPU_TEMPERATURE, 0, (int64_t)RR_MAX(g->celsius, 0));
+    rr_metrics_set(m, RR_M_GPU_POWER, 0, (int64_t)(RR_MAX(g->watts, 0) * 1e3f));
+    for (i = 0; i < RR_COUNT(throttles); i++)
+        rr_metrics_set(m, RR_M_GPU_THROTTLED, i, g->throttled >> i & 1);
 }
 
 void rr_meters_refresh(struct rr_metrics *m, const struct rr_stats *stats)

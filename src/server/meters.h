@@ -58,6 +58,9 @@ void rr_meters_answer(struct rr_metrics *m, enum rr_meter_handler handler, unsig
 /* Counts one rerank answer by the dialect's name; others than the known ones count as "none". */
 void rr_meters_dialect(struct rr_metrics *m, const char *name);
 
+/* Figures of the GPU that serves; NULL: none does. */
+void rr_meters_gpu(struct rr_metrics *m, const struct rr_gpu *gpu);
+
 /* Copies what is counted elsewhere (process, memory, engine; NULL: not open yet) into m. */
 void rr_meters_refresh(struct rr_metrics *m, const struct rr_stats *stats);
 

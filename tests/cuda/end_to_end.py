@@ -8,9 +8,12 @@ the scores of the CPU, device failures are survived, and doctor tells what is th
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 
 QUERY = "installer un serveur web"
 DOCUMENTS = ["Apache est un serveur HTTP libre.", "GIMP retouche des photos.", "nginx"]
@@ -29,6 +32,49 @@ def scores(program, device, *more, **env):
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     return [row["score"] for row in sorted(rows, key=lambda row: row["index"])], err
+
+
+def get(port, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as reply:
+        return reply.read().decode()
+
+
+def figures(program, env):
+    """/metrics and /info of a server on the GPU."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = subprocess.Popen([program, "serve", "--model", "models/starter", "--device", "cuda",
+                               "--no-fallback", "--host", "127.0.0.1", "--port", str(port),
+                               "--sandbox-read", env["LD_LIBRARY_PATH"]],
+                              stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    try:
+        for _ in range(600):  # until it listens
+            try:
+                get(port, "/live")
+                break
+            except OSError:
+                assert server.poll() is None, server.stderr.read()
+                time.sleep(0.1)
+        for _ in range(2400):  # until the model is loaded
+            try:
+                get(port, "/ready")
+                break
+            except OSError:
+                time.sleep(0.1)
+        metrics = get(port, "/metrics").splitlines()
+        for line in ("rerank_gpu_utilization_ratio 0.25", "rerank_gpu_memory_used_bytes 104857600",
+                     "rerank_gpu_memory_bytes 536870912", "rerank_gpu_temperature_celsius 41",
+                     "rerank_gpu_power_watts 33.5", 'rerank_gpu_throttled{reason="power"} 1',
+                     'rerank_gpu_throttled{reason="setting"} 0'):
+            assert line in metrics, (line, [m for m in metrics if "gpu" in m])
+        gpu = json.loads(get(port, "/info"))["gpu"]
+        assert gpu == {"memory_used_bytes": 104857600, "memory_bytes": 536870912,
+                       "utilization": 0.25, "celsius": 41, "watts": 33.5,
+                       "throttled": ["power", "thermal"]}, gpu
+    finally:
+        server.terminate()
+        server.communicate(timeout=120)
 
 
 def main():
@@ -54,6 +100,17 @@ def main():
         passed += 1
         _, out, _ = run(program, "doctor", "--model", "models/starter")
         assert "usable, 1 device" in out, out
+        passed += 1
+        # the figures of the stand-in for NVML, beside the plugin
+        env = {"LD_LIBRARY_PATH": os.path.dirname(os.path.abspath(plugin)), "EMUL_THROTTLE": "0x24"}
+        _, out, _ = run(program, "doctor", "--model", "models/starter", **env)
+        assert "Emulated GPU 0, sm_89, 100 MiB / 512 MiB, 25 %, 41 °C, 34 W, throttled: power, " \
+            "throttled: thermal" in out and "slower than it could" in out, out
+        _, out, _ = run(program, "doctor", "--json", "--model", "models/starter", **env)
+        gpu = json.loads(out)["machine"]["gpus"][0]
+        assert gpu["throttled"] == ["power", "thermal"] and gpu["watts"] == 33.5, gpu
+        passed += 1
+        figures(program, env)
         passed += 1
     print(f"{passed} passed, 0 failed")
 

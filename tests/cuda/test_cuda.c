@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_cuda.c - what is particular to the CUDA plugin: precisions, refusals, lost devices, memory.
  *
- * test_cuda [BACKEND]: default cudaemul80, the plugin over the emulation.  With "cuda" it runs on a
+ * test_cuda [BACKEND]: default cudaemul89, the plugin over the emulation.  With "cuda" it runs on a
  * GPU; what only the emulation can provoke is left out then. */
 #include <dlfcn.h>
 #include <math.h>
@@ -21,7 +21,7 @@
 #define POSITIONS 300
 #define TYPES 2
 
-static const char *backend_name = "cudaemul80";
+static const char *backend_name = "cudaemul89";
 
 static bool emulated(void)
 {
@@ -47,14 +47,24 @@ static struct rr_device *open_as(const char *dtype)
     return d;
 }
 
-static bool has_bf16(void)
+static const struct precision {
+    const char *dtype;
+    double tolerance; /* of logits of about 1 */
+    int arch;         /* the oldest that has it */
+} precisions[] = { { "f32", 5e-5, 0 },
+                   { "f16", 0.01, 0 },
+                   { "bf16", 0.08, 80 },
+                   { "int8", 0.15, 75 },
+                   { "fp8", 0.3, 89 } };
+
+static bool has(const struct precision *p)
 {
     struct rr_device_info info;
     struct rr_device *d = open_as("f32");
 
     backend()->describe(d, &info);
     backend()->close(d);
-    return atoi(info.isa + 3) >= 80;
+    return atoi(info.isa + 3) >= p->arch;
 }
 
 /* ---- the self-check's expectations -------------------------------------------------------------- */
@@ -169,11 +179,6 @@ static const struct network networks[] = {
     { 1, 48, 3, 1, 64, 72, true, 20, "decoder with a window" },
 };
 
-static const struct {
-    const char *dtype;
-    double tolerance; /* of logits of about 1 */
-} precisions[] = { { "f32", 5e-5 }, { "f16", 0.01 }, { "bf16", 0.08 }, { "int8", 0.15 } };
-
 static void add_batch(struct batch *b)
 {
     static const uint32_t lengths[] = { 5, 1, 64, 17, 65, 130 };
@@ -187,7 +192,6 @@ static void add_batch(struct batch *b)
 static void test_precisions(void **state)
 {
     struct rr_limits limits = { 400, 8, 200 };
-    bool bf16 = has_bf16();
 
     (void)state;
     for (size_t i = 0; i < RR_COUNT(networks); i++) {
@@ -204,7 +208,7 @@ static void test_precisions(void **state)
             struct rr_device *d;
             float logits[8];
 
-            if (strcmp(precisions[j].dtype, "bf16") == 0 && !bf16) continue;
+            if (!has(&precisions[j])) continue;
             d = open_as(precisions[j].dtype);
             if (backend()->load(d, &p.p, &limits, &l, &err)) fail_msg("load: %s", err.msg);
             if (backend()->run(l, &b.b, logits, &err)) fail_msg("run: %s", err.msg);
@@ -239,7 +243,7 @@ static void test_neighbours(void **state)
         struct batch all, one;
         float logits[8], alone;
 
-        if (strcmp(precisions[j].dtype, "bf16") == 0 && !has_bf16()) continue;
+        if (!has(&precisions[j])) continue;
         make(&p, &networks[3]);
         add_batch(&all);
         batch_init(&one, 400, 8);
@@ -276,7 +280,7 @@ static void test_nan(void **state)
         struct batch b;
         float logits[8];
 
-        if (strcmp(precisions[j].dtype, "bf16") == 0 && !has_bf16()) continue;
+        if (!has(&precisions[j])) continue;
         make(&p, &networks[0]);
         add_batch(&b);
         p.dtype = RR_F32;
@@ -302,7 +306,7 @@ static void test_no_device(void **state)
         { "EMUL_DRIVER", "0", "no NVIDIA driver" },
         { "EMUL_DRIVER", "11040", "the NVIDIA driver is for CUDA 11.4, this plugin needs one for" },
         { "EMUL_DEVICES", "0", "the driver finds no NVIDIA GPU" },
-        { "EMUL_CC", "61", "has compute capability 6.1, this plugin needs 7.5" },
+        { "EMUL_CC", "61", "has compute capability 6.1, this plugin needs 7.0" },
         { "CUDA_VISIBLE_DEVICES", "", "CUDA_VISIBLE_DEVICES is set and names no device" },
     };
     const struct rr_backend *b = backend();
@@ -324,6 +328,15 @@ static void test_no_device(void **state)
     }
     assert_int_equal(b->device_count(NULL), 1);
 }
+
+static const struct {
+    const char *nvml; /* its bits */
+    uint32_t reasons;
+} throttles[] = { { "0x4", RR_THROTTLE_POWER },
+                  { "0x80", RR_THROTTLE_POWER },
+                  { "0x20", RR_THROTTLE_THERMAL },
+                  { "0x48", RR_THROTTLE_THERMAL | RR_THROTTLE_HARDWARE },
+                  { "0x102", RR_THROTTLE_SETTING } };
 
 static void test_devices(void **state)
 {
@@ -355,6 +368,13 @@ static void test_devices(void **state)
     assert_int_equal(backend()->stats(d, &stats), RR_OK);
     assert_true(stats.memory_used == (uint64_t)100 << 20);
     assert_true(stats.utilization == 0.25f && stats.celsius == 41 && stats.watts == 33.5f);
+    assert_int_equal(stats.throttled, 0); /* idle is no reason */
+    for (size_t i = 0; i < RR_COUNT(throttles); i++) {
+        setenv("EMUL_THROTTLE", throttles[i].nvml, 1);
+        assert_int_equal(backend()->stats(d, &stats), RR_OK);
+        assert_int_equal(stats.throttled, throttles[i].reasons);
+    }
+    unsetenv("EMUL_THROTTLE");
     backend()->close(d);
     opt.dtype = "fp4";
     assert_int_equal(backend()->open(&d, &opt, &err), RR_EINVAL);
@@ -362,6 +382,15 @@ static void test_devices(void **state)
     opt.dtype = "bf16";
     assert_int_equal(backend()->open(&d, &opt, &err), RR_ENOTSUP);
     assert_non_null(strstr(err.msg, "use f16"));
+    opt.dtype = "fp8";
+    assert_int_equal(backend()->open(&d, &opt, &err), RR_ENOTSUP);
+    assert_non_null(
+        strstr(err.msg, "fp8 needs compute capability 8.9, this GPU has 7.5: use int8"));
+    setenv("EMUL_CC", "70", 1);
+    opt.dtype = "int8";
+    assert_int_equal(backend()->open(&d, &opt, &err), RR_ENOTSUP);
+    assert_non_null(
+        strstr(err.msg, "int8 needs compute capability 7.5, this GPU has 7.0: use f16"));
     unsetenv("EMUL_CC");
 }
 

@@ -78,6 +78,9 @@ double tensor_value(const struct rr_tensor *t, size_t i)
     float f;
 
     if (t->dtype == RR_F32) return ((const float *)t->data)[i];
+    if (t->dtype == RR_I8)
+        return (double)((const int8_t *)t->data)[i] * (double)t->scale[i / t->shape[1]] *
+               (t->smooth ? (double)t->smooth[i % t->shape[1]] : 1);
     h = ((const uint16_t *)t->data)[i];
     if (t->dtype == RR_F16) {
         double v = (h >> 10 & 31) == 0 ? (h & 1023) * 0x1p-24

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* emul.cc - see emul.h.  One grid at a time, on the thread that synchronises. */
-#include "emul.h"
+#include "inside.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ struct Copy {
     int group;
 };
 
-enum State { READY, AT_BARRIER, AT_WARP, DONE };
+enum State { READY, AT_BARRIER, AT_WARP, AT_CONDITION, DONE };
 
 struct Fiber {
     Place place;
@@ -33,7 +33,8 @@ struct Fiber {
     ucontext_t context;
     unsigned char *stack;
     std::vector<Copy> copies;
-    int group; /* the next to be committed */
+    int group;                   /* the next to be committed */
+    std::function<bool()> ready; /* AT_CONDITION */
 };
 
 /* What the lanes of a warp hand to each other: two halves, so that a lane that is ahead does not
@@ -41,7 +42,7 @@ struct Fiber {
 struct Warp {
     uint64_t generation;
     int arrived, kind;
-    unsigned char in[2][32][48], out[2][32][16];
+    unsigned char in[2][32][48], out[2][32][32];
 };
 
 std::vector<Fiber> fibers;
@@ -50,13 +51,8 @@ std::vector<unsigned char> shared;
 const std::function<void()> *body;
 uint64_t barrier_generation;
 int barrier_arrived, alive, current;
-
-[[noreturn]] void die(const char *why)
-{
-    fprintf(stderr, "emulated kernel, block (%u, %u), thread %u: %s\n", here->block.x,
-            here->block.y, here->thread.x, why);
-    abort();
-}
+std::vector<std::function<void()>> late; /* what may happen when no thread can go on */
+bool eager;                              /* it happens at once in this block */
 
 /* ---- switching ----------------------------------------------------------------------------- */
 
@@ -114,6 +110,7 @@ void fiber_main()
     Fiber &f = fibers[current];
     f.state = DONE;
     if (!f.copies.empty()) die("ends with copies that it did not wait for");
+    end_thread_90();
     alive--;
     if (barrier_arrived) die("leaves while others wait at a barrier");
     leave(f);
@@ -135,6 +132,7 @@ bool can_run(const Fiber &f, int i)
     case READY: return true;
     case AT_BARRIER: return barrier_generation > f.generation;
     case AT_WARP: return warps[i / 32].generation > f.generation;
+    case AT_CONDITION: return f.ready();
     default: return false;
     }
 }
@@ -154,13 +152,18 @@ void run_block(uint64_t order)
             enter(fibers[at]);
             moved = true;
         }
-        if (!moved) die("all threads wait for each other");
+        if (moved) continue;
+        if (late.empty()) die("all threads wait for each other");
+        std::vector<std::function<void()>> now;
+        now.swap(late);
+        for (auto &what : now) what();
     }
+    if (!late.empty()) die("the block ends before its copies");
 }
 
 /* ---- meeting ------------------------------------------------------------------------------- */
 
-enum Kind { SHUFFLE, MATRICES, MULTIPLY_16, MULTIPLY_S8 };
+enum Kind { SHUFFLE, MATRICES, MULTIPLY_S8, MULTIPLY_S8_SMALL, MULTIPLY_F8, MULTIPLY_QUARTERS, MULTIPLY_16 };
 
 /* Each lane brings in and gets out; the last one to come calls work for the whole warp. */
 template <class Work>
@@ -201,18 +204,40 @@ float widen(uint16_t h)
     return __uint_as_float(u);
 }
 
-float bits_16(uint16_t h, bool bf16)
-{
-    return bf16 ? __uint_as_float((uint32_t)h << 16) : f16_value(h);
-}
-
 } // namespace
 
 Place *here;
 
+void die(const char *why)
+{
+    fprintf(stderr, "emulated kernel, block (%u, %u), thread %u: %s\n", here->block.x,
+            here->block.y, here->thread.x, why);
+    abort();
+}
+
+int this_thread()
+{
+    return current;
+}
+
+void wait_for(const std::function<bool()> &ready)
+{
+    if (ready()) return;
+    fibers[current].ready = ready;
+    wait_as(AT_CONDITION, 0);
+}
+
+void happen_some_time(const std::function<void()> &what)
+{
+    if (eager)
+        what();
+    else
+        late.push_back(what);
+}
+
 unsigned char *shared_memory()
 {
-    return (unsigned char *)(((uintptr_t)shared.data() + 127) & ~(uintptr_t)127);
+    return (unsigned char *)(((uintptr_t)shared.data() + 1023) & ~(uintptr_t)1023);
 }
 
 bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()> &kernel)
@@ -221,7 +246,7 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
     uint64_t order = 0;
 
     if (n % 32) abort(); /* kernels here use whole warps */
-    shared.assign(n_shared + GUARD + 128, 0xFF);
+    shared.assign(n_shared + GUARD + 1024, 0xFF);
     while (fibers.size() > n) {
         munmap(fibers.back().stack, STACK);
         fibers.pop_back();
@@ -242,6 +267,8 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
         barrier_generation = 0;
         barrier_arrived = 0;
         alive = (int)n;
+        eager = order % 2;
+        begin_block_90(n);
         for (Warp &w : warps) w.generation = 0, w.arrived = 0;
         for (size_t t = 0; t < n; t++) {
             fibers[t].place = { dim3((unsigned)t), dim3(x, y, z) };
@@ -290,6 +317,36 @@ uint16_t f16_bits(float v)
     if (a < 6.103515625e-05f) return (uint16_t)(sign | (uint32_t)nearbyintf(ldexpf(a, 24)));
     u = (u & 0x7FFFFFFF) - (112u << 23);
     return (uint16_t)(sign | ((u + 0xFFF + (u >> 13 & 1)) >> 13));
+}
+
+float bits_16(uint16_t h, bool bf16)
+{
+    return bf16 ? __uint_as_float((uint32_t)h << 16) : f16_value(h);
+}
+
+/* e4m3: four bits of exponent with bias 7, three of fraction, no infinities. */
+float f8_value(uint8_t q)
+{
+    int exponent = q >> 3 & 15, fraction = q & 7;
+    float v = exponent ? ldexpf((float)(8 + fraction), exponent - 10) : ldexpf((float)fraction, -9);
+
+    if ((q & 0x7F) == 0x7F) return NAN;
+    return q & 0x80 ? -v : v;
+}
+
+/* As cvt.rn.satfinite. */
+uint8_t f8_bits(float v)
+{
+    uint8_t sign = __float_as_uint(v) >> 31 ? 0x80 : 0;
+    float a = fabsf(v);
+    int exponent;
+
+    if (a != a) return 0x7F;
+    if (a >= 448.0f) return (uint8_t)(sign | 0x7E);
+    if (a < 0.015625f) return (uint8_t)(sign | (int)nearbyintf(a * 512.0f));
+    frexpf(a, &exponent); /* a = [1/2, 1) * 2^exponent */
+    int steps = (int)nearbyintf(ldexpf(a, 4 - exponent)); /* 8 to 16 */
+    return (uint8_t)(sign | (((exponent + 6) << 3) + steps - 8));
 }
 
 float shuffle_xor(float v, int mask)
@@ -369,27 +426,59 @@ void multiply_16(float c[4], const uint32_t *a, const uint32_t *b, int k, bool b
     memcpy(c, out, 16);
 }
 
-/* mma.m16n8k32 of bytes: register r of A holds row g + 8 (r % 2), columns 4 t + 16 (r / 2) to + 3;
- * register r of B rows 4 t + 16 r to + 3 of column g; C as above. */
-void multiply_s8_m16n8k32(int c[4], const uint32_t a[4], const uint32_t b[2])
+/* mma.m8n8k4 of f16 with sums in f32: quarter q of the warp is lanes 4 q to 4 q + 3 and 16 more;
+ * place i of a lane in it is lane % 4, and 4 more from lane 16 on.  It brings row i of A and column i
+ * of B, four of k each; of C it has, as value e, row lane % 2 + e & 2 (and 4 more from lane 16 on),
+ * column (e & 4) + (lane & 2) + (e & 1). */
+void multiply_quarters(float c[8], const uint32_t a[2], const uint32_t b[2])
 {
     unsigned char in[48] = {};
-    int out[4];
+    float out[8];
+
+    memcpy(in, a, 8);
+    memcpy(in + 8, b, 8);
+    memcpy(in + 16, c, 32);
+    meet(MULTIPLY_QUARTERS, in, sizeof(in), out, 32, [](auto lanes, auto result) {
+        for (int lane = 0; lane < 32; lane++) {
+            int q = lane / 4 % 4, high = lane >= 16;
+            auto lane_at = [=](int place) { return q * 4 + place % 4 + (place >= 4 ? 16 : 0); };
+            float sum[8];
+            memcpy(sum, lanes[lane] + 16, 32);
+            for (int e = 0; e < 8; e++) {
+                int row = lane % 2 + (e & 2) + 4 * high, column = (e & 4) + (lane & 2) + (e & 1);
+                uint16_t x[4], y[4];
+                memcpy(x, lanes[lane_at(row)], 8);
+                memcpy(y, lanes[lane_at(column)] + 8, 8);
+                for (int i = 0; i < 4; i++) sum[e] += f16_value(x[i]) * f16_value(y[i]);
+            }
+            memcpy(result[lane], sum, 32);
+        }
+    });
+    memcpy(c, out, 32);
+}
+
+/* mma.m16n8k32 of bytes: register r of A holds row g + 8 (r % 2), columns 4 t + 16 (r / 2) to + 3;
+ * register r of B rows 4 t + 16 r to + 3 of column g; C as above. */
+template <class Sum, class Value>
+static void multiply_bytes(int kind, Sum c[4], const uint32_t a[4], const uint32_t b[2], Value value)
+{
+    unsigned char in[48] = {};
+    Sum out[4];
 
     memcpy(in, a, 16);
     memcpy(in + 16, b, 8);
     memcpy(in + 24, c, 16);
-    meet(MULTIPLY_S8, in, sizeof(in), out, 16, [](auto lanes, auto result) {
-        int8_t A[16][32], B[32][8];
+    meet(kind, in, sizeof(in), out, 16, [=](auto lanes, auto result) {
+        Sum A[16][32], B[32][8];
         for (int lane = 0; lane < 32; lane++) {
             int g = lane / 4, t = lane % 4;
             for (int e = 0; e < 16; e++)
-                A[g + 8 * (e / 4 % 2)][4 * t + e % 4 + 16 * (e / 8)] = (int8_t)lanes[lane][e];
+                A[g + 8 * (e / 4 % 2)][4 * t + e % 4 + 16 * (e / 8)] = value(lanes[lane][e]);
             for (int e = 0; e < 8; e++)
-                B[4 * t + e % 4 + 16 * (e / 4)][g] = (int8_t)lanes[lane][16 + e];
+                B[4 * t + e % 4 + 16 * (e / 4)][g] = value(lanes[lane][16 + e]);
         }
         for (int lane = 0; lane < 32; lane++) {
-            int sum[4];
+            Sum sum[4];
             memcpy(sum, lanes[lane] + 24, 16);
             for (int e = 0; e < 4; e++)
                 for (int i = 0; i < 32; i++)
@@ -398,6 +487,16 @@ void multiply_s8_m16n8k32(int c[4], const uint32_t a[4], const uint32_t b[2])
         }
     });
     memcpy(c, out, 16);
+}
+
+void multiply_s8_m16n8k32(int c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    multiply_bytes(MULTIPLY_S8, c, a, b, [](uint8_t q) { return (int)(int8_t)q; });
+}
+
+void multiply_f8_m16n8k32(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    multiply_bytes(MULTIPLY_F8, c, a, b, f8_value);
 }
 
 /* mma.m8n8k16 of bytes: A row g, columns 4 t to + 3; B rows 4 t to + 3 of column g; C row g, columns
@@ -410,7 +509,7 @@ void multiply_s8_m8n8k16(int c[2], uint32_t a, uint32_t b)
     memcpy(in, &a, 4);
     memcpy(in + 4, &b, 4);
     memcpy(in + 8, c, 8);
-    meet(MULTIPLY_S8 + 1, in, sizeof(in), out, 8, [](auto lanes, auto result) {
+    meet(MULTIPLY_S8_SMALL, in, sizeof(in), out, 8, [](auto lanes, auto result) {
         int8_t A[8][16], B[16][8];
         for (int lane = 0; lane < 32; lane++)
             for (int e = 0; e < 4; e++) {

@@ -20,21 +20,24 @@ struct Place {
 };
 extern Place *here; /* of the running fiber */
 
-cudaError_t launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                   std::function<void()> kernel);
+cudaError_t launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                   std::function<void()> run);
 /* The whole grid, now; false: it wrote beyond its shared memory. */
 bool run_grid(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
 unsigned char *shared_memory();
 void block_barrier();
 float f16_value(uint16_t h);
 uint16_t f16_bits(float v);
+uint8_t f8_bits(float v);
 
 /* Matrix and warp operations: all 32 lanes call, each gets its part. */
 float shuffle_xor(float v, int mask);
 float shuffle(float v, int from);
 void load_matrices(uint32_t r[4], const void *row, bool transposed);
 void multiply_16(float c[4], const uint32_t *a, const uint32_t *b, int k, bool bf16);
+void multiply_quarters(float c[8], const uint32_t a[2], const uint32_t b[2]);
 void multiply_s8_m16n8k32(int c[4], const uint32_t a[4], const uint32_t b[2]);
+void multiply_f8_m16n8k32(float c[4], const uint32_t a[4], const uint32_t b[2]);
 void multiply_s8_m8n8k16(int c[2], uint32_t a, uint32_t b);
 void copy_async(void *to, const void *from);
 void copy_commit();
@@ -46,12 +49,16 @@ void copy_wait(int pending);
 #define blockIdx (emul::here->block)
 #define RR_SHARED(name) unsigned char *name = emul::shared_memory()
 #define RR_LAUNCH(kernel, grid, block, shared, stream, args) \
-    emul::launch((grid), (block), (shared), (stream), \
-                 [kernel_args = (args)] { kernel(kernel_args); })
+    emul::launch((const void *)(kernel), (grid), (block), (shared), (stream), \
+                 [=, kernel_args = (args)] { kernel(kernel_args); })
 
 static inline void __syncthreads()
 {
     emul::block_barrier();
+}
+static inline void __syncwarp()
+{
+    emul::shuffle(0, 0);
 }
 static inline float __shfl_xor_sync(unsigned, float v, int mask)
 {
@@ -95,6 +102,11 @@ static inline void mma_f16(float c[4], const uint32_t a[4], uint32_t b0, uint32_
     emul::multiply_16(c, a + 2, &b1, 8, false);
 #endif
 }
+static inline void mma_f16_quarters(float c[8], uint32_t a0, uint32_t a1, uint32_t b0, uint32_t b1)
+{
+    uint32_t a[2] = { a0, a1 }, b[2] = { b0, b1 };
+    emul::multiply_quarters(c, a, b);
+}
 static inline void mma_bf16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
 {
     uint32_t b[2] = { b0, b1 };
@@ -112,6 +124,11 @@ static inline void mma_s8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b
     }
 #endif
 }
+static inline void mma_f8(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    uint32_t b[2] = { b0, b1 };
+    emul::multiply_f8_m16n8k32(c, a, b);
+}
 static inline void copy_async(void *to, const void *from)
 {
 #if RR_EMUL_ARCH >= 80
@@ -127,6 +144,14 @@ static inline void copy_commit()
 template <int pending> static inline void copy_wait()
 {
     emul::copy_wait(pending);
+}
+static inline uint8_t f8_from(float v)
+{
+    return emul::f8_bits(v);
+}
+static inline uint32_t shared_address(const void *p)
+{
+    return (uint32_t)((const unsigned char *)p - emul::shared_memory());
 }
 static inline uint16_t f16_from(float v)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nvml.c - a libnvidia-ml.so.1 that knows one device, "0000:00:00.0", and always says the same. */
+/* nvml.c - a libnvidia-ml.so.1 that knows one device, "0000:00:00.0", and says what
+ * EMUL_THROTTLE has as reasons for lower clocks. */
+#include <stdlib.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -10,6 +12,7 @@ EXPORT int nvmlDeviceGetUtilizationRates(void *device, unsigned out[2]);
 EXPORT int nvmlDeviceGetMemoryInfo(void *device, unsigned long long out[3]);
 EXPORT int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *out);
 EXPORT int nvmlDeviceGetPowerUsage(void *device, unsigned *out);
+EXPORT int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *out);
 
 int nvmlInit_v2(void)
 {
@@ -45,5 +48,13 @@ int nvmlDeviceGetPowerUsage(void *device, unsigned *out)
 {
     (void)device;
     *out = 33500;
+    return 0;
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *out)
+{
+    const char *reasons = getenv("EMUL_THROTTLE");
+
+    (void)device;
+    *out = reasons ? strtoull(reasons, NULL, 0) : 1; /* idle */
     return 0;
 }

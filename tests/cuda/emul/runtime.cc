@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <vector>
 
+#include <cuda.h>
+
 #include "emul.h"
 
 using Work = std::function<bool()>;
@@ -45,6 +47,7 @@ int device_now;
 bool lost[64];
 cudaError_t last_error;
 long allocations; /* since EMUL_FAIL_ALLOC changed */
+std::map<const void *, size_t> allowed; /* shared memory beyond the usual, by kernel */
 
 long setting(const char *name, long otherwise)
 {
@@ -110,12 +113,14 @@ bool sticky_now()
 
 } // namespace
 
-cudaError_t emul::launch(dim3 grid, dim3 block, size_t shared, cudaStream_t s,
-                         std::function<void()> kernel)
+cudaError_t emul::launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t s,
+                         std::function<void()> run)
 {
-    if (!grid.x || !grid.y || grid.y > 65535 || block.x > 1024 || shared > 48 * 1024)
+    size_t most = allowed.count(kernel) ? allowed[kernel] : 48 * 1024;
+
+    if (!grid.x || !grid.y || grid.y > 65535 || block.x > 1024 || shared > most)
         return result(cudaErrorInvalidValue);
-    s->work.push_back([=] { return emul::run_grid(grid, block, shared, kernel); });
+    s->work.push_back([=] { return emul::run_grid(grid, block, shared, run); });
     return result(cudaSuccess);
 }
 
@@ -200,6 +205,22 @@ cudaError_t emul_malloc(void **p, size_t n)
     memset(memory + GUARD + n, GUARD_BYTE, GUARD);
     blocks[memory + GUARD] = { n, device_now };
     *p = memory + GUARD;
+    return cudaSuccess;
+}
+cudaError_t emul_allow_shared(const void *kernel, int bytes)
+{
+    if (bytes > (RR_EMUL_ARCH >= 90 ? 227 : RR_EMUL_ARCH >= 80 ? 99 : 64) * 1024)
+        return result(cudaErrorInvalidValue);
+    allowed[kernel] = (size_t)bytes;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsigned,
+                                             unsigned long long,
+                                             cudaDriverEntryPointQueryResult *found)
+{
+    if (strcmp(name, "cuTensorMapEncodeTiled") != 0) return result(cudaErrorInvalidValue);
+    *out = (void *)cuTensorMapEncodeTiled;
+    *found = cudaDriverEntryPointSuccess;
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *p)

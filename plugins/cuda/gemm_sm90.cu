@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gemm_sm90.cu - gemm.cu's product for compute capability 9.0: one warp asks the hardware for tiles,
+ * GROUPS times four warps multiply them out of shared memory.
+ *
+ * Steps are 128 bytes of k for every type.  A stage has two barriers: full, when the bytes of both
+ * tiles are there, and empty, when every warp's products with them are over.  Sums run over k in
+ * ascending order whatever the tile. */
+#include <type_traits>
+
+#include "gemm.h"
+#include "sm90.h"
+
+using namespace dev;
+
+namespace
+{
+
+constexpr int STEP = 128; /* bytes of k */
+
+struct Args {
+    GemmArgs g;
+    CUtensorMap a, w;
+};
+
+template <int BN, int GROUPS> struct Shape {
+    static constexpr int BM = 64 * GROUPS, THREADS = GROUPS * 128 + 32;
+    static constexpr int BYTES = (BM + BN) * STEP, STAGES = 3; /* two blocks share a processor */
+    static constexpr int SHARED = STAGES * (BYTES + 16) + 1024; /* tiles begin at 1024 bytes */
+};
+
+template <class Sh> struct Stages {
+    unsigned char *tiles;
+    uint64_t *full, *empty;
+
+    __device__ explicit Stages(unsigned char *memory)
+        : tiles(memory + (1024 - shared_address(memory) % 1024) % 1024),
+          full((uint64_t *)(tiles + Sh::STAGES * Sh::BYTES)), empty(full + Sh::STAGES)
+    {
+    }
+    __device__ void init() const
+    {
+        if (threadIdx.x == 0) {
+            for (int s = 0; s < Sh::STAGES; s++) {
+                barrier_init(&full[s], 1);
+                barrier_init(&empty[s], (Sh::THREADS - 32) / 32);
+            }
+            barrier_publish();
+        }
+        __syncthreads();
+    }
+    /* One thread. */
+    __device__ void fill(const Args &p, uint32_t steps) const
+    {
+        for (uint32_t k = 0; k < steps; k++) {
+            uint32_t s = k % Sh::STAGES, turn = k / Sh::STAGES;
+            unsigned char *tile = tiles + s * Sh::BYTES;
+
+            if (turn) barrier_wait(&empty[s], (turn - 1) & 1);
+            barrier_expect(&full[s], Sh::BYTES);
+            copy_tile(tile, &p.a, k * STEP, blockIdx.y * Sh::BM, &full[s]);
+            copy_tile(tile + Sh::BM * STEP, &p.w, k * STEP,
+                      blockIdx.x * (Sh::BYTES / STEP - Sh::BM), &full[s]);
+        }
+    }
+    /* This warp is done with the tiles of step k. */
+    __device__ void release(uint32_t k) const
+    {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(&empty[k % Sh::STAGES]);
+    }
+};
+
+template <class T, class Sums>
+__device__ inline void product(Sums &d, uint64_t a, uint64_t b, int add)
+{
+    if constexpr (std::is_same<T, TypeF16>::value) product_f16(d, a, b, add);
+    if constexpr (std::is_same<T, TypeBF16>::value) product_bf16(d, a, b, add);
+    if constexpr (std::is_same<T, TypeI8>::value) product_s8(d, a, b, add);
+    if constexpr (std::is_same<T, TypeF8>::value) product_f8(d, a, b, add);
+}
+
+/* The sums of this group of four warps, rows [group * 64, group * 64 + 64) of the block's tile. */
+template <class T, class Sh, int N>
+__device__ inline void accumulate(typename T::Sum (&sum)[N], const Stages<Sh> &st, int group,
+                                  uint32_t steps)
+{
+    typename T::Sum part[N] = {};
+
+    for (int i = 0; i < N; i++) sum[i] = 0;
+    for (uint32_t k = 0; k < steps; k++) {
+        uint32_t s = k % Sh::STAGES;
+        unsigned char *tile = st.tiles + s * Sh::BYTES;
+        uint64_t a = tile_descriptor(tile + group * 64 * STEP);
+        uint64_t w = tile_descriptor(tile + Sh::BM * STEP);
+
+        barrier_wait(&st.full[s], k / Sh::STAGES & 1);
+        products_begin();
+#pragma unroll
+        for (int i = 0; i < STEP / 32; i++) /* 32 bytes of k each; addresses count 16 bytes */
+            if constexpr (T::partial)
+                product<T>(part, a + 2 * i, w + 2 * i, i > 0);
+            else
+                product<T>(sum, a + 2 * i, w + 2 * i, k + i > 0);
+        products_commit();
+        if constexpr (T::partial) {
+            products_wait<0>();
+            st.release(k);
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                products_settle(part[i]);
+                sum[i] += part[i];
+            }
+        } else {
+            products_wait<1>();
+            if (k) st.release(k - 1);
+        }
+    }
+    products_wait<0>();
+#pragma unroll
+    for (int i = 0; i < N; i++) products_settle(sum[i]);
+}
+
+template <class T, Act act, int BN, int GROUPS>
+__global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : 2)
+    gemm_sm90(const __grid_constant__ Args p)
+{
+#if RR_SM90
+    using Sh = Shape<BN, GROUPS>;
+    RR_SHARED(memory);
+    uint32_t steps = (p.g.ld_bytes + STEP - 1) / STEP, m = *p.g.rows;
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    Stages<Sh> stages(memory);
+    typename T::Sum sum[BN / 2];
+
+    if (blockIdx.y * Sh::BM >= m) return;
+    stages.init();
+    if (warp == GROUPS * 4) {
+        if (lane == 0) stages.fill(p, steps);
+        return;
+    }
+    accumulate<T, Sh>(sum, stages, warp / 4, steps);
+    uint32_t row0 = blockIdx.y * Sh::BM + warp * 16 + lane / 4;
+    uint32_t column0 = blockIdx.x * BN + lane % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < BN / 8; j++)
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            if (row0 + h * 8 < m)
+                finish<T, act>(p.g, row0 + h * 8, column0 + j * 8, (float)sum[j * 4 + 2 * h],
+                               (float)sum[j * 4 + 2 * h + 1]);
+#else
+    (void)p; /* launch_gemm does not come here */
+#endif
+}
+
+/* ---- launching --------------------------------------------------------------------------------- */
+
+/* Boxes of 128 bytes by box_rows of a matrix in device memory.  The function is the driver's: it is
+ * asked for, so that the plugin can be loaded where there is no driver. */
+cudaError_t make_map(CUtensorMap *map, const void *base, uint32_t ld_bytes, uint32_t rows,
+                     uint32_t box_rows)
+{
+    static decltype(&cuTensorMapEncodeTiled) encode;
+    cuuint64_t size[2] = { ld_bytes, rows }, stride[1] = { ld_bytes };
+    cuuint32_t box[2] = { STEP, box_rows }, step[2] = { 1, 1 };
+
+    if (!encode) {
+        cudaDriverEntryPointQueryResult found;
+        void *entry = nullptr;
+        cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
+                                                         cudaEnableDefault, &found);
+        if (e || found != cudaDriverEntryPointSuccess) return e ? e : cudaErrorNotSupported;
+        encode = reinterpret_cast<decltype(encode)>(entry);
+    }
+    return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void *>(base), size, stride, box,
+                  step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
+               ? cudaErrorInvalidValue
+               : cudaSuccess;
+}
+
+template <class T, Act act, int BN, int GROUPS>
+cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
+{
+    using Sh = Shape<BN, GROUPS>;
+    auto kernel = gemm_sm90<T, act, BN, GROUPS>;
+    dim3 grid((g.n + BN - 1) / BN, (rows + Sh::BM - 1) / Sh::BM);
+    Args p;
+    cudaError_t e = make_map(&p.a, g.a, g.ld_bytes, rows, Sh::BM);
+
+    p.g = g;
+    if (!e) e = make_map(&p.w, g.w, g.ld_bytes, (g.n + 127) / 128 * 128, BN);
+    if (!e)
+        e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Sh::SHARED);
+    return e ? e : RR_LAUNCH(kernel, grid, dim3(Sh::THREADS), Sh::SHARED, c.stream, p);
+}
+
+template <class T, Act act>
+cudaError_t launch_tile(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
+{
+    bool large = (uint64_t)((a.n + 127) / 128) * ((rows + 127) / 128) >= 64;
+
+    return large && act != ACT_OTHER ? launch<T, act, 128, 2>(c, rows, a)
+                                     : launch<T, act, 64, 1>(c, rows, a);
+}
+
+template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
+{
+    if (a.act == RR_ACT_NONE) return launch_tile<T, ACT_NONE>(c, rows, a);
+    if (a.act == RR_ACT_GELU) return launch_tile<T, ACT_GELU>(c, rows, a);
+    return launch_tile<T, ACT_OTHER>(c, rows, a);
+}
+
+} // namespace
+
+cudaError_t launch_gemm_sm90(const LaunchContext &c, uint32_t rows, GemmType type,
+                             const GemmArgs &a)
+{
+    switch (type) {
+    case GEMM_F16: return launch_type<TypeF16>(c, rows, a);
+    case GEMM_BF16: return launch_type<TypeBF16>(c, rows, a);
+    case GEMM_I8: return launch_type<TypeI8>(c, rows, a);
+    case GEMM_F8: return launch_type<TypeF8>(c, rows, a);
+    default: return cudaErrorInvalidValue;
+    }
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sm90.h - what compute capability 9.0 adds: copies of whole tiles by the hardware (TMA), barriers in
+ * shared memory that count their bytes, and products of four warps straight from shared memory.
+ * With RR_EMUL it is tests/cuda/emul/emul90.h.
+ *
+ * Tiles in shared memory are rows of 128 bytes whose 16-byte chunks are permuted by bits 7 to 9 of
+ * the address ("128-byte swizzle"), as the copies write them and the products read them. */
+#ifndef RR_CUDA_SM90_H
+#define RR_CUDA_SM90_H
+
+#include "device.h"
+
+#include <cuda.h>
+
+#ifdef RR_EMUL
+#include "emul90.h"
+#define RR_SM90 (RR_EMUL_ARCH == 90)
+#else
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define RR_SM90 1
+#else
+#define RR_SM90 0
+#endif
+
+namespace dev
+{
+
+__device__ inline void barrier_init(uint64_t *bar, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(bar)),
+                 "r"(arrivals)
+                 : "memory");
+}
+/* Makes initialised barriers known to the copies; a __syncthreads must follow. */
+__device__ inline void barrier_publish()
+{
+#if RR_SM90
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+__device__ inline void barrier_arrive(uint64_t *bar)
+{
+#if RR_SM90
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
+#endif
+}
+/* One arrival, and that many bytes of copies to wait for. */
+__device__ inline void barrier_expect(uint64_t *bar, int bytes)
+{
+#if RR_SM90
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(bar)),
+                 "r"(bytes)
+                 : "memory");
+#endif
+}
+/* Until the phase of this parity (0 for the first, 1 for the second, 0, ...) is over. */
+__device__ inline void barrier_wait(uint64_t *bar, uint32_t parity)
+{
+#if RR_SM90
+    uint32_t over;
+
+    do {
+        asm volatile("{\n.reg .pred p;\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n}\n"
+                     : "=r"(over)
+                     : "r"(shared_address(bar)), "r"(parity)
+                     : "memory");
+    } while (!over);
+#endif
+}
+
+/* The map's box whose first byte is (x, y) to shared memory; zeros where the map has nothing. */
+__device__ inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar)
+{
+#if RR_SM90
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(shared)),
+                 "l"(map), "r"(x), "r"(y), "r"(shared_address(bar))
+                 : "memory");
+#endif
+}
+
+/* Address, 1024 bytes from eight rows to the next, 128-byte swizzle. */
+__device__ inline uint64_t tile_descriptor(const void *tile)
+{
+    return (uint64_t)((shared_address(tile) & 0x3FFFF) >> 4) | (uint64_t)1 << 16 |
+           (uint64_t)64 << 32 | (uint64_t)1 << 62;
+}
+
+/* Before the first product, and after the sums were used otherwise. */
+__device__ inline void products_begin()
+{
+#if RR_SM90
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+__device__ inline void products_commit()
+{
+#if RR_SM90
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+template <int pending> __device__ inline void products_wait()
+{
+#if RR_SM90
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+/* The sums are used here, not earlier: the compiler knows nothing of what waits. */
+__device__ inline void products_settle(float &v)
+{
+    asm volatile("" : "+f"(v)::"memory");
+}
+__device__ inline void products_settle(int &v)
+{
+    asm volatile("" : "+r"(v)::"memory");
+}
+
+#define RR_4(c, d, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
+#define RR_16(c, d, i) RR_4(c, d, i), RR_4(c, d, i + 4), RR_4(c, d, i + 8), RR_4(c, d, i + 12)
+#define RR_32(c, d) RR_16(c, d, 0), RR_16(c, d, 16)
+#define RR_64(c, d) RR_32(c, d), RR_16(c, d, 32), RR_16(c, d, 48)
+#define RR_NAMES_32 \
+    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
+    "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}"
+#define RR_NAMES_64 \
+    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
+    "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31," \
+    "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
+    "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"
+
+/* sum[64, n] = a[64, k] b[n, k]^T + (add ? sum : 0); thread t of the four warps has rows
+ * t / 32 * 16 + t % 32 / 4 and 8 more, and of each eight columns 2 (t % 4) and the next. */
+#if RR_SM90
+#define RR_PRODUCT(name, type, constraint, kind, tail) \
+    __device__ inline void name(type(&d)[32], uint64_t a, uint64_t b, int add) \
+    { \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n" \
+                     "wgmma.mma_async.sync.aligned.m64n64" kind " " RR_NAMES_32 \
+                     ", %32, %33, p" tail ";\n}\n" \
+                     : RR_32(constraint, d) \
+                     : "l"(a), "l"(b), "r"(add)); \
+    } \
+    __device__ inline void name(type(&d)[64], uint64_t a, uint64_t b, int add) \
+    { \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n" \
+                     "wgmma.mma_async.sync.aligned.m64n128" kind " " RR_NAMES_64 \
+                     ", %64, %65, p" tail ";\n}\n" \
+                     : RR_64(constraint, d) \
+                     : "l"(a), "l"(b), "r"(add)); \
+    }
+#else
+#define RR_PRODUCT(name, type, constraint, kind, tail) \
+    template <int n> __device__ inline void name(type(&)[n], uint64_t, uint64_t, int) \
+    { \
+    }
+#endif
+RR_PRODUCT(product_f16, float, "+f", "k16.f32.f16.f16", ", 1, 1, 0, 0")
+RR_PRODUCT(product_bf16, float, "+f", "k16.f32.bf16.bf16", ", 1, 1, 0, 0")
+RR_PRODUCT(product_s8, int, "+r", "k32.s32.s8.s8", "")
+RR_PRODUCT(product_f8, float, "+f", "k32.f32.e4m3.e4m3", ", 1, 1")
+
+} // namespace dev
+#endif
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gpu.c - what GPUs are doing: the one that an engine computes on, and those of the machine.
+ * Layer: engine (L5). */
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/registry.h"
+#include "engine/engine.h"
+
+_Static_assert((int)RR_THROTTLE_POWER == (int)RR_GPU_POWER &&
+                   (int)RR_THROTTLE_THERMAL == (int)RR_GPU_THERMAL &&
+                   (int)RR_THROTTLE_HARDWARE == (int)RR_GPU_HARDWARE &&
+                   (int)RR_THROTTLE_SETTING == (int)RR_GPU_SETTING,
+               "public and backend's reasons for lower clocks are the same bits");
+
+static bool ask(const struct rr_backend *backend, const struct rr_device *device,
+                const struct rr_device_info *info, struct rr_gpu *out)
+{
+    struct rr_device_stats stats;
+
+    if (!backend->stats || backend->stats(device, &stats)) return false;
+    *out = (struct rr_gpu){
+        .memory_used = stats.memory_used,
+        .memory_total = stats.memory_total,
+        .utilization = stats.utilization,
+        .celsius = stats.celsius,
+        .watts = stats.watts,
+        .throttled = stats.throttled,
+    };
+    snprintf(out->name, sizeof(out->name), "%s", info->name);
+    snprintf(out->isa, sizeof(out->isa), "%s", info->isa);
+    return true;
+}
+
+bool rr_engine_gpu(struct rr_engine *e, struct rr_gpu *out)
+{
+    const struct rr_lane *lane = &e->lanes[RR_LANE_MAIN];
+    bool ok;
+
+    pthread_mutex_lock(&e->device_lock); /* the medic does not close it meanwhile */
+    pthread_mutex_lock(&e->lock);
+    ok = lane->state == RR_LANE_OK;
+    pthread_mutex_unlock(&e->lock);
+    ok = ok && lane->net.backend && ask(lane->net.backend, lane->net.device, &lane->net.info, out);
+    pthread_mutex_unlock(&e->device_lock);
+    return ok;
+}
+
+bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err)
+{
+    struct rr_device_options opt = { .index = index, .dtype = "auto" };
+    struct rr_device_info info;
+    const struct rr_backend *cuda;
+    struct rr_device *device;
+    bool ok;
+
+    memset(out, 0, sizeof(*out));
+    if (rr_backend_find(&cuda, "cuda", err) || index >= cuda->device_count(NULL)) return false;
+    if (cuda->open(&device, &opt, err)) return true; /* it is there, and err says what is wrong */
+    cuda->describe(device, &info);
+    ok = ask(cuda, device, &info, out);
+    cuda->close(device);
+    return ok;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* emul90.h - sm90.h under emulation: copies arrive when nothing else can run, products happen when
+ * they are waited for, and both are laid out as the PTX ISA says. */
+#ifndef RR_EMUL90_H
+#define RR_EMUL90_H
+
+#include <cuda.h>
+
+#include "emul.h"
+
+namespace emul
+{
+
+enum ProductKind { PRODUCT_F16, PRODUCT_BF16, PRODUCT_S8, PRODUCT_F8 };
+
+void barrier_init(uint64_t *bar, int arrivals);
+void barrier_arrive(uint64_t *bar, int bytes);
+void barrier_wait(uint64_t *bar, uint32_t parity);
+void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar);
+uint64_t tile_descriptor(const void *tile);
+void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool add);
+void products_begin();
+void products_commit();
+void products_wait(int pending);
+
+} // namespace emul
+
+namespace dev
+{
+
+static inline void barrier_init(uint64_t *bar, int arrivals)
+{
+    emul::barrier_init(bar, arrivals);
+}
+static inline void barrier_publish()
+{
+}
+static inline void barrier_arrive(uint64_t *bar)
+{
+    emul::barrier_arrive(bar, 0);
+}
+static inline void barrier_expect(uint64_t *bar, int bytes)
+{
+    emul::barrier_arrive(bar, bytes);
+}
+static inline void barrier_wait(uint64_t *bar, uint32_t parity)
+{
+    emul::barrier_wait(bar, parity);
+}
+static inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar)
+{
+    emul::copy_tile(shared, *map, x, y, bar);
+}
+static inline uint64_t tile_descriptor(const void *tile)
+{
+    return emul::tile_descriptor(tile);
+}
+static inline void products_begin()
+{
+    emul::products_begin();
+}
+static inline void products_commit()
+{
+    emul::products_commit();
+}
+template <int pending> static inline void products_wait()
+{
+    emul::products_wait(pending);
+}
+template <class V> static inline void products_settle(V &)
+{
+}
+template <int n>
+static inline void product_f16(float (&d)[n], uint64_t a, uint64_t b, int add)
+{
+    emul::product(emul::PRODUCT_F16, d, 2 * n, a, b, add);
+}
+template <int n>
+static inline void product_bf16(float (&d)[n], uint64_t a, uint64_t b, int add)
+{
+    emul::product(emul::PRODUCT_BF16, d, 2 * n, a, b, add);
+}
+template <int n> static inline void product_s8(int (&d)[n], uint64_t a, uint64_t b, int add)
+{
+    emul::product(emul::PRODUCT_S8, d, 2 * n, a, b, add);
+}
+template <int n>
+static inline void product_f8(float (&d)[n], uint64_t a, uint64_t b, int add)
+{
+    emul::product(emul::PRODUCT_F8, d, 2 * n, a, b, add);
+}
+
+} // namespace dev
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inside.h - what the parts of the emulator share. */
+#ifndef RR_EMUL_INSIDE_H
+#define RR_EMUL_INSIDE_H
+
+#include "emul.h"
+
+namespace emul
+{
+
+[[noreturn]] void die(const char *why);
+int this_thread(); /* of the block */
+/* The running fiber goes on when ready() says so. */
+void wait_for(const std::function<bool()> &ready);
+/* Runs in every second block at once, in the others when no thread can go on. */
+void happen_some_time(const std::function<void()> &what);
+
+float bits_16(uint16_t h, bool bf16);
+float f8_value(uint8_t q);
+
+/* emul90.cc: a block with so many threads begins; the running thread ends. */
+void begin_block_90(size_t threads);
+void end_thread_90();
+
+} // namespace emul
+#endif
