@@ -91,11 +91,13 @@ def test_eviction():
 
 def test_full_of_work():
     with Server(*SLOW, "--max-connections", "3", model_folder=starter()) as s:
+        before = cpu_seconds(s.process.pid)
         busy = [s.connect() for _ in range(3)]
         for c in busy:
             c.send("POST", "/rerank", long_body(30))
-        until(lambda: s.log("ready") and True, "the log")
-        time.sleep(0.2)  # so that they are at work; if one is not, it is evicted and the test fails
+        # Asking would take a connection: when the first has been computed for some time, the others
+        # have been read.  One that is idle would be evicted, and the test fail.
+        until(lambda: cpu_seconds(s.process.pid) > before + 0.3, "work")
         with s.connect() as c, contextlib.suppress(ConnectionError):
             assert c.ask("GET", "/live") is None
         for c in busy:
