@@ -238,8 +238,8 @@ static double noise(const float *reference, const float *candidate, const struct
     return degrees ? (sum < 0 ? 0 : sum) / (double)degrees : 0; /* NaN goes through */
 }
 
-/* That no document below the top comes above one of it, errors being normal of this deviation.  Equal
- * documents have equal scores and errors: they change places with nobody's loss. */
+/* That no document below the top comes above one of it, errors being normal of this deviation.
+ * Equal documents have equal scores and errors: they change places with nobody's loss. */
 static double keeps_top(const float *logits, const float *candidate, size_t n, size_t top,
                         double deviation)
 {
