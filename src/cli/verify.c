@@ -211,3 +211,63 @@ const char *rr_verify_gate(const struct rr_verify_report *r, double least_top5, 
         return NULL;
     return line;
 }
+
+/* ---- what to expect -------------------------------------------------------------------------- */
+
+/* Variance of candidate - reference, apart from what moves all documents of a list alike. */
+static double noise(const float *reference, const float *candidate, const struct rr_list *lists,
+                    size_t n_lists)
+{
+    double sum = 0;
+    size_t degrees = 0;
+
+    for (size_t i = 0; i < n_lists; i++) {
+        size_t n = lists[i].n_documents;
+        double d = 0, dd = 0;
+
+        for (size_t j = 0; j < n; j++) {
+            double e = (double)*candidate++ - (double)*reference++;
+
+            d += e;
+            dd += e * e;
+        }
+        if (n < 2) continue;
+        sum += dd - d * d / (double)n;
+        degrees += n - 1;
+    }
+    return degrees ? (sum < 0 ? 0 : sum) / (double)degrees : 0; /* NaN goes through */
+}
+
+/* That no document below the top comes above one of it, errors being normal of this deviation.
+ * Equal documents have equal scores and errors: they change places with nobody's loss. */
+static double keeps_top(const float *logits, const float *candidate, size_t n, size_t top,
+                        double deviation)
+{
+    double same = 1;
+
+    for (size_t a = 0; a < n; a++) {
+        if (rank_of(logits, n, a) >= top) continue;
+        for (size_t b = 0; b < n; b++) {
+            double gap = (double)logits[a] - (double)logits[b];
+
+            if (rank_of(logits, n, b) < top || gap > 20 * deviation) continue;
+            if (gap == 0 && candidate[a] == candidate[b]) continue;
+            same *= 1 - 0.5 * erfc(gap / (2 * deviation)); /* the difference of two errors */
+        }
+    }
+    return same;
+}
+
+double rr_verify_expected(const float *reference, const float *candidate,
+                          const struct rr_list *lists, size_t n_lists, size_t top)
+{
+    double deviation = sqrt(noise(reference, candidate, lists, n_lists)), sum = 0;
+
+    if (n_lists == 0 || !(deviation > 0)) return deviation >= 0 ? 1 : 0; /* NaN: nothing holds */
+    for (size_t i = 0; i < n_lists; i++) {
+        sum += keeps_top(reference, candidate, lists[i].n_documents, top, deviation);
+        reference += lists[i].n_documents;
+        candidate += lists[i].n_documents;
+    }
+    return sum / (double)n_lists;
+}

@@ -44,9 +44,9 @@ static inline v v_gelu(v x)
     return v_sub(v_max(v_set(0.0f), x), v_mul(v_mul(a, e), v_mul(p, t)));
 }
 
-/* GELU for what is rounded to 8 bits next: absolute error below 1.2e-4.  The bump a Q(a) of v_gelu by
- * a polynomial on [0, 4.3], largest error 7e-5; beyond, where the exact one is below 4e-5, it stays
- * at its last value.  NaN comes out as NaN: it is the second argument of v_max. */
+/* GELU for what is rounded to 8 bits next: absolute error below 1.2e-4.  The bump a Q(a) of v_gelu
+ * by a polynomial on [0, 4.3], largest error 7e-5; beyond, where the exact one is below 4e-5, it
+ * stays at its last value.  NaN comes out as NaN: it is the second argument of v_max. */
 static inline v v_gelu_i8(v x)
 {
     v a = v_min(v_set(4.3f), v_abs(x)), a2 = v_mul(a, a), a4 = v_mul(a2, a2), p, q, r, s;

@@ -215,7 +215,7 @@ static float quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop)
         wq[0] += wq[l];
         qq[0] += qq[l];
     }
-    return (float)(wq[0] / qq[0]); /* least sum (w - scale q)^2 for these q; some |q| is at least 1 */
+    return (float)(wq[0] / qq[0]); /* least sum (w - scale q)^2; some |q| is at least 1 */
 }
 
 #endif

@@ -158,8 +158,8 @@ struct rr_layernorm_i8 {
 };
 typedef void rr_layernorm_i8_fn(const struct rr_layernorm_i8 *a);
 
-/* As linear_f32, of rows and panels as above.  GELU may be off by 1.2e-4: its results are rounded to
- * 8 bits before they are used again. */
+/* As linear_f32, of rows and panels as above.  GELU may be off by 1.2e-4: its results are rounded
+ * to 8 bits before they are used again. */
 struct rr_linear_i8 {
     float *y;              /* [m, n] */
     struct rr_rows_i8 x;   /* [m, k] */
