@@ -20,6 +20,7 @@
 #include "cli/cli.h"
 #include "cli/http_post.h"
 #include "cli/sample.h"
+#include "cli/shadow.h"
 
 #define MAX_BODY_FILE ((size_t)256 << 20)
 #define MAX_CONCURRENCY 1024
@@ -27,20 +28,6 @@
 #define TIMEOUT_NS (120 * RR_SECOND)
 
 /* ---- bodies --------------------------------------------------------------------------------- */
-
-static const char *const lists[] = { "documents", "texts", "passages", "candidates", "chunks" };
-
-static json_t *documents_of(json_t *body)
-{
-    size_t i;
-
-    for (i = 0; i < RR_COUNT(lists); i++) {
-        json_t *list = json_object_get(body, lists[i]);
-
-        if (json_array_size(list)) return list;
-    }
-    return NULL;
-}
 
 static int add_body(json_t *bodies, struct rr_text line, const char *path, uint64_t number,
                     struct rr_error *err)
@@ -50,7 +37,7 @@ static int add_body(json_t *bodies, struct rr_text line, const char *path, uint6
     int rc = rr_json_parse(&body, line, 0, RR_JSON_DUP_LAST, &why);
 
     if (rc) return rr_fail(err, rc, "%s: body %" PRIu64 ": %s", path, number, why.msg);
-    if (!json_is_string(json_object_get(body, "query")) || !documents_of(body)) {
+    if (!json_is_string(json_object_get(body, "query")) || !rr_body_documents(body)) {
         json_decref(body);
         return rr_fail(err, RR_EFORMAT,
                        "%s: body %" PRIu64 ": expected an object with \"query\" and an array "
@@ -132,8 +119,8 @@ static json_t *resized(const json_t *body, size_t count)
     json_t *copy = json_deep_copy(body);
     size_t l, i;
 
-    for (l = 0; copy && l < RR_COUNT(lists); l++) {
-        json_t *list = json_object_get(copy, lists[l]), *other;
+    for (l = 0; copy && l < RR_BODY_LISTS; l++) {
+        json_t *list = json_object_get(copy, rr_body_lists[l]), *other;
         size_t n = json_array_size(list);
 
         if (!n) continue;
@@ -143,7 +130,7 @@ static json_t *resized(const json_t *body, size_t count)
 
             json_array_append_new(other, i < n ? json_incref(doc) : numbered(doc, i / n));
         }
-        json_object_set_new(copy, lists[l], other);
+        json_object_set_new(copy, rr_body_lists[l], other);
     }
     return copy;
 }
@@ -178,7 +165,7 @@ static char *render(const struct load *l, uint32_t i, size_t *pairs)
                             json_sprintf("%s (%llu)",
                                          json_string_value(json_object_get(body, "query")),
                                          (unsigned long long)(l->serial + i)));
-    *pairs = json_array_size(documents_of(body));
+    *pairs = json_array_size(rr_body_documents(body));
     text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
     return text;
