@@ -25,6 +25,7 @@
 #define MAX_BODY_FILE ((size_t)256 << 20)
 #define MAX_CONCURRENCY 1024
 #define MAX_LEVELS 16
+#define MIB 1048576.0
 #define TIMEOUT_NS (120 * RR_SECOND)
 
 /* ---- bodies --------------------------------------------------------------------------------- */
@@ -302,6 +303,37 @@ static int parse_levels(const char *list, uint32_t *levels, uint32_t *n, struct 
     return RR_OK;
 }
 
+/* What the model takes on the server's device, where the server says so. */
+static void print_memory(struct load *l)
+{
+    struct rr_http_post c;
+    struct rr_text reply = { "", 0 };
+    struct rr_error err = { 0 };
+    json_t *info = NULL, *memory;
+    const char *device;
+    double weights, workspace;
+    int status = 0;
+
+    rr_http_post_init(&c, &l->url);
+    if (rr_http_fetch(&c, "/info", rr_now_ns() + 5 * RR_SECOND, &status, &reply, &err) ||
+        status != 200 || rr_json_parse(&info, reply, 0, RR_JSON_DUP_LAST, &err))
+        info = NULL; /* another server, which does not say */
+    memory = json_object_get(info, "memory");
+    device = json_string_value(json_object_get(json_object_get(info, "device"), "name"));
+    weights = json_number_value(json_object_get(memory, "weights_bytes"));
+    workspace = json_number_value(json_object_get(memory, "workspace_bytes"));
+    if (device && weights > 0 && l->how->format == RR_BENCH_TABLE)
+        printf("memory: %.1f MiB of %s, weights %.1f and workspace %.1f\n",
+               (weights + workspace) / MIB, strcmp(device, "cpu") == 0 ? "the machine" : "the GPU",
+               weights / MIB, workspace / MIB);
+    if (device && weights > 0 && l->how->format == RR_BENCH_JSON)
+        printf(", \"memory\": {\"device\": \"%.40s\", \"weights_bytes\": %.0f, "
+               "\"workspace_bytes\": %.0f}",
+               device, weights, workspace);
+    json_decref(info);
+    rr_http_post_close(&c);
+}
+
 static int run_rows(struct load *l, struct rr_error *err)
 {
     static const struct {
@@ -327,7 +359,9 @@ static int run_rows(struct load *l, struct rr_error *err)
         if (rr_cli_is_terminal(stderr)) fputs("\r\033[K", stderr);
         if (!rc) print_row(format, &r, i == 0);
     }
-    if (!rc && format == RR_BENCH_JSON) printf("]}\n");
+    if (!rc && format == RR_BENCH_JSON) printf("]");
+    if (!rc) print_memory(l);
+    if (!rc && format == RR_BENCH_JSON) printf("}\n");
     if (!rc && l->why[0]) rr_cli_complain("bench", "some requests failed: %s", l->why);
     return rc;
 }
