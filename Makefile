@@ -371,7 +371,10 @@ deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
 # A Debian package of the server in build/deb; the same sources give the same bits.
 deb:
 	$(Q)MAKE='$(MAKE)' deploy/debian/build.sh
-.PHONY: deb
+# The plugin for NVIDIA GPUs in a package of its own; 77 and the reason where there is no nvcc.
+deb-cuda:
+	$(Q)MAKE='$(MAKE)' deploy/debian/build_cuda.sh
+.PHONY: deb deb-cuda
 
 # Numbers of "rerankd eval" beside pytrec_eval's, GGUF files beside the package gguf: the same way, in
 # build/venv-eval.
@@ -567,7 +570,7 @@ help:
 	@echo "make api-docs   the reference of the C API in build/api-docs, by Doxygen"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
-	@echo "make deb        a Debian package in build/deb"
+	@echo "make deb        a Debian package in build/deb; make deb-cuda the plugin's (needs nvcc)"
 	@echo "make uninstall, clean, deps"
 	@echo "with: CC=gcc|clang DEBUG=1 SAN=address,undefined|thread OUT=folder"
 
