@@ -389,6 +389,11 @@ $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 bench: $(BENCH) $(RERANKD) $(OUT)/tests/kern/checkkern
 	$(Q)OUT=$(OUT) bench/run.sh
 
+# int8, fewer candidates and the cache on this processor: the figures of docs/CPU.md.
+bench-cpu-route: $(OUT)/bench/bench_encoder $(RERANKD)
+	$(Q)$(PYTHON) bench/cpu_route.py $(OUT)
+.PHONY: bench-cpu-route
+
 # Other engines on the same weights, in an environment of their own (12 GB, hours at full size; it
 # goes on where it was stopped).  PEERS="--layers 4 --shapes 20x64" is a start; see bench/peers/run.py.
 PEERS ?=
