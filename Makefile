@@ -361,12 +361,16 @@ test-python: wheel
 .PHONY: test-clients wheel test-python
 
 # What deploy/ and the package promise, with the real programs (Prometheus, HAProxy, dpkg...); what is
-# not installed is skipped.  About eight minutes.
+# not installed is skipped.  About twelve minutes.
 DEPLOY_TESTS := $(filter-out tests/deploy/support.py tests/deploy/%_cases.py,$(wildcard tests/deploy/*.py))
 test-deploy: all
 	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach t,$(DEPLOY_TESTS),$(call deploy_test,$t))
 deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
-.PHONY: test-deploy
+# The commands of the operators' pages alone, and what the pages promise.
+test-docs: all
+	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach n,commands documents,\
+	    'env RERANKD=$(RERANKD) $(PYTHON) tests/deploy/$n.py')
+.PHONY: test-deploy test-docs
 
 # A Debian package of the server in build/deb; the same sources give the same bits.
 deb:
@@ -560,6 +564,7 @@ help:
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
+	@echo "make test-docs  the commands of the operators' pages"
 	@echo "make coverage   lines that tests reach; also test-valgrind, check-static, check-repro"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
