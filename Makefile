@@ -336,7 +336,7 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=war
     --suppress=missingIncludeSystem --suppressions-list=tools/cppcheck.txt -Isrc -Iinclude -D_GNU_SOURCE
 check-static:
 	$(Q)$(CPPCHECK) src include
-	$(Q)shellcheck tools/*.sh bench/run.sh .ci/run
+	$(Q)shellcheck tools/*.sh deploy/*/*.sh bench/run.sh .ci/run
 
 # Two builds in different folders, without any cache: the same program, bit for bit.
 check-repro:
@@ -378,7 +378,10 @@ deb:
 # The plugin for NVIDIA GPUs in a package of its own; 77 and the reason where there is no nvcc.
 deb-cuda:
 	$(Q)MAKE='$(MAKE)' deploy/debian/build_cuda.sh
-.PHONY: deb deb-cuda
+# A program with most libraries inside, and a script that installs it.
+tarball:
+	$(Q)MAKE='$(MAKE)' tools/make_tarball.sh
+.PHONY: deb deb-cuda tarball
 
 # Numbers of "rerankd eval" beside pytrec_eval's, GGUF files beside the package gguf: the same way, in
 # build/venv-eval.
@@ -581,6 +584,7 @@ help:
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
 	@echo "make deb        a Debian package in build/deb; make deb-cuda the plugin's (needs nvcc)"
+	@echo "make tarball    a program with most libraries inside, and install.sh"
 	@echo "make uninstall, clean, deps"
 	@echo "with: CC=gcc|clang DEBUG=1 SAN=address,undefined|thread OUT=folder"
 
