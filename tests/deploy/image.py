@@ -79,7 +79,10 @@ def serves_as_in_a_container():
                     check=False).returncode == 0
             support.until(healthy, "the health check in the image")
             text = read(log)
-            assert "warn" not in text, text
+            # The port is closed to others by the compose file, which rerankd cannot know.
+            warnings = [x for x in text.splitlines() if " warning " in x and
+                        "no API key is set" not in x]
+            assert not warnings, text
         assert p.returncode == 0, (p.returncode, read(log))
 
 
