@@ -2,6 +2,8 @@
 # rerankd for CPUs.  docker build -t rerankd . && docker run -p 8002:8002 rerankd
 # The final image has no shell and no package manager: the program, its libraries and the starter model.
 FROM debian:bookworm-slim AS build
+# Pinned versions would vanish from the archive with the next security update.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make pkg-config \
         libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libutf8proc-dev libxxhash-dev \
         libpcre2-dev libgnutls28-dev libseccomp-dev libhiredis-dev \

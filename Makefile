@@ -336,7 +336,7 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 --inline-suppr --enable=war
     --suppress=missingIncludeSystem --suppressions-list=tools/cppcheck.txt -Isrc -Iinclude -D_GNU_SOURCE
 check-static:
 	$(Q)$(CPPCHECK) src include
-	$(Q)shellcheck tools/*.sh bench/run.sh .ci/run
+	$(Q)shellcheck tools/*.sh deploy/*/*.sh bench/run.sh .ci/run
 
 # Two builds in different folders, without any cache: the same program, bit for bit.
 check-repro:
@@ -361,17 +361,27 @@ test-python: wheel
 .PHONY: test-clients wheel test-python
 
 # What deploy/ and the package promise, with the real programs (Prometheus, HAProxy, dpkg...); what is
-# not installed is skipped.  About eight minutes.
+# not installed is skipped.  About twelve minutes.
 DEPLOY_TESTS := $(filter-out tests/deploy/support.py tests/deploy/%_cases.py,$(wildcard tests/deploy/*.py))
 test-deploy: all
 	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach t,$(DEPLOY_TESTS),$(call deploy_test,$t))
 deploy_test = $(if $(call matches,$1),'env RERANKD=$(RERANKD) $(PYTHON) $1')
-.PHONY: test-deploy
+# The commands of the operators' pages alone, and what the pages promise.
+test-docs: all
+	$(Q)TEST_TIMEOUT=900 tools/run_tests.sh $(foreach n,commands documents,\
+	    'env RERANKD=$(RERANKD) $(PYTHON) tests/deploy/$n.py')
+.PHONY: test-deploy test-docs
 
 # A Debian package of the server in build/deb; the same sources give the same bits.
 deb:
 	$(Q)MAKE='$(MAKE)' deploy/debian/build.sh
-.PHONY: deb
+# The plugin for NVIDIA GPUs in a package of its own; 77 and the reason where there is no nvcc.
+deb-cuda:
+	$(Q)MAKE='$(MAKE)' deploy/debian/build_cuda.sh
+# A program with most libraries inside, and a script that installs it.
+tarball:
+	$(Q)MAKE='$(MAKE)' tools/make_tarball.sh
+.PHONY: deb deb-cuda tarball
 
 # Numbers of "rerankd eval" beside pytrec_eval's, GGUF files beside the package gguf: the same way, in
 # build/venv-eval.
@@ -385,6 +395,11 @@ $(OUT)/examples/%: $(OBJ)/examples/%.o $(LIB)
 
 bench: $(BENCH) $(RERANKD) $(OUT)/tests/kern/checkkern
 	$(Q)OUT=$(OUT) bench/run.sh
+
+# int8, fewer candidates and the cache on this processor: the figures of docs/CPU.md.
+bench-cpu-route: $(OUT)/bench/bench_encoder $(RERANKD)
+	$(Q)$(PYTHON) bench/cpu_route.py $(OUT)
+.PHONY: bench-cpu-route
 
 # Other engines on the same weights, in an environment of their own (12 GB, hours at full size; it
 # goes on where it was stopped).  PEERS="--layers 4 --shapes 20x64" is a start; see bench/peers/run.py.
@@ -552,6 +567,7 @@ help:
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
+	@echo "make test-docs  the commands of the operators' pages"
 	@echo "make coverage   lines that tests reach; also test-valgrind, check-static, check-repro"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
@@ -567,7 +583,8 @@ help:
 	@echo "make api-docs   the reference of the C API in build/api-docs, by Doxygen"
 	@echo "make format     clang-format"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR="
-	@echo "make deb        a Debian package in build/deb"
+	@echo "make deb        a Debian package in build/deb; make deb-cuda the plugin's (needs nvcc)"
+	@echo "make tarball    a program with most libraries inside, and install.sh"
 	@echo "make uninstall, clean, deps"
 	@echo "with: CC=gcc|clang DEBUG=1 SAN=address,undefined|thread OUT=folder"
 

@@ -79,9 +79,9 @@ const struct rr_command rr_cmd_version = {
 };
 
 static const struct rr_command *const commands[] = {
-    &rr_cmd_serve,       &rr_cmd_score,    &rr_cmd_rank,    &rr_cmd_bench,  &rr_cmd_verify,
-    &rr_cmd_eval,        &rr_cmd_quantize, &rr_cmd_convert, &rr_cmd_doctor, &rr_cmd_pull,
-    &rr_cmd_healthcheck, &rr_cmd_keys,     &rr_cmd_mcp,     &rr_cmd_version,
+    &rr_cmd_serve,  &rr_cmd_score,       &rr_cmd_rank,    &rr_cmd_bench,  &rr_cmd_verify,
+    &rr_cmd_eval,   &rr_cmd_quantize,    &rr_cmd_convert, &rr_cmd_doctor, &rr_cmd_pull,
+    &rr_cmd_shadow, &rr_cmd_healthcheck, &rr_cmd_keys,    &rr_cmd_mcp,    &rr_cmd_version,
 };
 
 const struct rr_command *const *rr_commands(size_t *n)

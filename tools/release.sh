@@ -40,6 +40,9 @@ rm -rf "$out"
 mkdir -p "$out"
 make deb
 cp build/deb/rerankd_"$version"_*.deb "$out"
+make tarball
+cp build/tarball/rerankd-"$version"-linux-*.tar.gz "$out"
+if make deb-cuda; then cp build/deb/rerankd-cuda_"$version"_*.deb "$out"; fi # not without nvcc
 tools/sbom.py build/deb/rerankd > "$out/rerankd-$version.spdx.json"
 git archive --format=tar --prefix="rerankd-$version/" HEAD | gzip -9n > "$out/rerankd-$version.tar.gz"
 (cd "$out" && sha256sum -- * > SHA256SUMS)

@@ -104,6 +104,11 @@ ROWS = [
           (rate("rerank_cache_requests_total", 'result="error"'), "errors")]),
     ]),
     ("Drift and quality", [
+        ("Best score of a request", "heatmap", "none",
+         [(rate("rerank_top_score_bucket", by="le"), "{{le}}")]),
+        ("Best score, drift", "timeseries", "percentunit",
+         [(quantile(q, "rerank_top_score"), n)
+          for q, n in ((0.1, "p10"), (0.5, "p50"), (0.9, "p90"))]),
         ("Pairs computed again in the second precision", "timeseries", "percentunit",
          [(share(rate("rerank_pairs_rescored_total"),
                  "(" + rate("rerank_documents_total", 'source="model"') + " > 0)"), "rescored")]),

@@ -46,14 +46,18 @@ static void *open_in(const char *dir, const char *sub, const char *file, char pa
 /* The handle stays open for ever: a backend may have threads and exit handlers of its own. */
 static int open_plugin(void **out, const char *name, char path[PATH_MAX], struct rr_error *err)
 {
+    static const char *const folders[] = { "", "../lib/rerankd/", "../lib/" };
     char file[64], dir[PATH_MAX];
     const char *why;
+    size_t i;
 
     *out = NULL;
     snprintf(file, sizeof(file), "librerank_%s.so", name);
     if (program_folder(dir, sizeof(dir))) {
-        *out = open_in(dir, "", file, path);
-        if (!*out && !rr_file_exists(path)) *out = open_in(dir, "../lib/", file, path);
+        for (i = 0; i < RR_COUNT(folders); i++) {
+            *out = open_in(dir, folders[i], file, path);
+            if (*out || rr_file_exists(path)) break;
+        }
         if (*out) return RR_OK;
         if (rr_file_exists(path)) { /* it is there, but cannot be loaded: do not look further */
             why = dlerror();
@@ -66,8 +70,8 @@ static int open_plugin(void **out, const char *name, char path[PATH_MAX], struct
     why = dlerror();
     if (why && strstr(why, "No such file"))
         return rr_fail(err, RR_ENOENT,
-                       "backend '%s' is not installed: no %s beside the program, in ../lib beside "
-                       "it, or where the dynamic linker looks%s",
+                       "backend '%s' is not installed: no %s beside the program, in ../lib or "
+                       "../lib/rerankd beside it, or where the dynamic linker looks%s",
                        name, file,
                        strcmp(name, "cuda") == 0
                            ? "; make cuda builds it, see docs/GPU.md; --device cpu does without"

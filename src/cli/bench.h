@@ -105,4 +105,20 @@ struct rr_bench_url {
 /* An exit code; complains itself. */
 int rr_bench_url(const struct rr_bench_url *b);
 
+/* ---- plan (cmd_plan.c) ---------------------------------------------------------------------- */
+
+struct rr_bench_plan { /* options, as they were written */
+    const char *rate, *users, *think, *requests, *day, *candidates, *peak, *hits, *goal, *most_use,
+        *price, *budget, *offers;
+    bool json;
+};
+
+/* Gives the pairs a second of this machine, whether a GPU computes them, and a line that says how
+ * it was measured. */
+typedef int rr_bench_rate_fn(void *user, double *pairs_per_s, bool *gpu, char *how, size_t cap,
+                             struct rr_error *err);
+
+/* An exit code; complains itself.  measure is called when no rate is given. */
+int rr_bench_plan(const struct rr_bench_plan *p, rr_bench_rate_fn *measure, void *user);
+
 #endif

@@ -20,27 +20,15 @@
 #include "cli/cli.h"
 #include "cli/http_post.h"
 #include "cli/sample.h"
+#include "cli/shadow.h"
 
 #define MAX_BODY_FILE ((size_t)256 << 20)
 #define MAX_CONCURRENCY 1024
 #define MAX_LEVELS 16
+#define MIB 1048576.0
 #define TIMEOUT_NS (120 * RR_SECOND)
 
 /* ---- bodies --------------------------------------------------------------------------------- */
-
-static const char *const lists[] = { "documents", "texts", "passages", "candidates", "chunks" };
-
-static json_t *documents_of(json_t *body)
-{
-    size_t i;
-
-    for (i = 0; i < RR_COUNT(lists); i++) {
-        json_t *list = json_object_get(body, lists[i]);
-
-        if (json_array_size(list)) return list;
-    }
-    return NULL;
-}
 
 static int add_body(json_t *bodies, struct rr_text line, const char *path, uint64_t number,
                     struct rr_error *err)
@@ -50,7 +38,7 @@ static int add_body(json_t *bodies, struct rr_text line, const char *path, uint6
     int rc = rr_json_parse(&body, line, 0, RR_JSON_DUP_LAST, &why);
 
     if (rc) return rr_fail(err, rc, "%s: body %" PRIu64 ": %s", path, number, why.msg);
-    if (!json_is_string(json_object_get(body, "query")) || !documents_of(body)) {
+    if (!json_is_string(json_object_get(body, "query")) || !rr_body_documents(body)) {
         json_decref(body);
         return rr_fail(err, RR_EFORMAT,
                        "%s: body %" PRIu64 ": expected an object with \"query\" and an array "
@@ -132,8 +120,8 @@ static json_t *resized(const json_t *body, size_t count)
     json_t *copy = json_deep_copy(body);
     size_t l, i;
 
-    for (l = 0; copy && l < RR_COUNT(lists); l++) {
-        json_t *list = json_object_get(copy, lists[l]), *other;
+    for (l = 0; copy && l < RR_BODY_LISTS; l++) {
+        json_t *list = json_object_get(copy, rr_body_lists[l]), *other;
         size_t n = json_array_size(list);
 
         if (!n) continue;
@@ -143,7 +131,7 @@ static json_t *resized(const json_t *body, size_t count)
 
             json_array_append_new(other, i < n ? json_incref(doc) : numbered(doc, i / n));
         }
-        json_object_set_new(copy, lists[l], other);
+        json_object_set_new(copy, rr_body_lists[l], other);
     }
     return copy;
 }
@@ -178,7 +166,7 @@ static char *render(const struct load *l, uint32_t i, size_t *pairs)
                             json_sprintf("%s (%llu)",
                                          json_string_value(json_object_get(body, "query")),
                                          (unsigned long long)(l->serial + i)));
-    *pairs = json_array_size(documents_of(body));
+    *pairs = json_array_size(rr_body_documents(body));
     text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
     return text;
@@ -315,6 +303,37 @@ static int parse_levels(const char *list, uint32_t *levels, uint32_t *n, struct 
     return RR_OK;
 }
 
+/* What the model takes on the server's device, where the server says so. */
+static void print_memory(struct load *l)
+{
+    struct rr_http_post c;
+    struct rr_text reply = { "", 0 };
+    struct rr_error err = { 0 };
+    json_t *info = NULL, *memory;
+    const char *device;
+    double weights, workspace;
+    int status = 0;
+
+    rr_http_post_init(&c, &l->url);
+    if (rr_http_fetch(&c, "/info", rr_now_ns() + 5 * RR_SECOND, &status, &reply, &err) ||
+        status != 200 || rr_json_parse(&info, reply, 0, RR_JSON_DUP_LAST, &err))
+        info = NULL; /* another server, which does not say */
+    memory = json_object_get(info, "memory");
+    device = json_string_value(json_object_get(json_object_get(info, "device"), "name"));
+    weights = json_number_value(json_object_get(memory, "weights_bytes"));
+    workspace = json_number_value(json_object_get(memory, "workspace_bytes"));
+    if (device && weights > 0 && l->how->format == RR_BENCH_TABLE)
+        printf("memory: %.1f MiB of %s, weights %.1f and workspace %.1f\n",
+               (weights + workspace) / MIB, strcmp(device, "cpu") == 0 ? "the machine" : "the GPU",
+               weights / MIB, workspace / MIB);
+    if (device && weights > 0 && l->how->format == RR_BENCH_JSON)
+        printf(", \"memory\": {\"device\": \"%.40s\", \"weights_bytes\": %.0f, "
+               "\"workspace_bytes\": %.0f}",
+               device, weights, workspace);
+    json_decref(info);
+    rr_http_post_close(&c);
+}
+
 static int run_rows(struct load *l, struct rr_error *err)
 {
     static const struct {
@@ -340,7 +359,9 @@ static int run_rows(struct load *l, struct rr_error *err)
         if (rr_cli_is_terminal(stderr)) fputs("\r\033[K", stderr);
         if (!rc) print_row(format, &r, i == 0);
     }
-    if (!rc && format == RR_BENCH_JSON) printf("]}\n");
+    if (!rc && format == RR_BENCH_JSON) printf("]");
+    if (!rc) print_memory(l);
+    if (!rc && format == RR_BENCH_JSON) printf("}\n");
     if (!rc && l->why[0]) rr_cli_complain("bench", "some requests failed: %s", l->why);
     return rc;
 }

@@ -110,6 +110,18 @@ bool rr_cli_flush(int *exit_code)
     return false;
 }
 
+bool rr_cli_number(const char *command, const char *option, const char *text, double least,
+                   double most, double *out)
+{
+    char *end;
+
+    *out = strtod(text, &end);
+    if (!*end && end != text && *out >= least && *out <= most) return true;
+    rr_cli_complain(command, "--%s: found \"%.40s\", expected a number from %g to %g", option, text,
+                    least, most);
+    return false;
+}
+
 void rr_cli_complain(const char *command, const char *fmt, ...)
 {
     va_list args;

@@ -24,8 +24,8 @@ struct rr_command {
     int (*run)(const struct rr_settings *settings, const void *own, char **words, int n_words);
 };
 
-extern const struct rr_command rr_cmd_serve, rr_cmd_score, rr_cmd_bench, rr_cmd_verify,
-    rr_cmd_eval, rr_cmd_rank, rr_cmd_quantize, rr_cmd_convert, rr_cmd_doctor, rr_cmd_pull,
+extern const struct rr_command rr_cmd_serve, rr_cmd_score, rr_cmd_bench, rr_cmd_verify, rr_cmd_eval,
+    rr_cmd_rank, rr_cmd_quantize, rr_cmd_convert, rr_cmd_doctor, rr_cmd_pull, rr_cmd_shadow,
     rr_cmd_healthcheck, rr_cmd_keys, rr_cmd_mcp, rr_cmd_version;
 
 /* All of them, in the order of the help. */
@@ -57,6 +57,11 @@ size_t rr_cli_fit(const char *text, size_t len, int columns);
 /* Flushes stdout.  True while all is well.  Otherwise *exit_code is what the program should end
  * with: quietly when the reader has left, with a message when, say, the disk is full. */
 bool rr_cli_flush(int *exit_code);
+
+/* The number that text is; false, with a complaint about --option, unless it is one from least to
+ * most. */
+bool rr_cli_number(const char *command, const char *option, const char *text, double least,
+                   double most, double *out);
 
 /* "rerankd score: message" to stderr. */
 void rr_cli_complain(const char *command, const char *fmt, ...) RR_PRINTF(2, 3);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_bench.c - "rerankd bench": how fast a model is on this machine, without HTTP and without the
  * cache; with --url, how fast a running server is.  Layer: cli (L6).  Threads: one. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -21,7 +22,8 @@ struct own {
     const char *shapes, *format, *svg, *url, *requests, *concurrency;
     uint32_t runs;
     double seconds;
-    bool quick, as_is;
+    bool quick, as_is, plan;
+    struct rr_bench_plan p;
 };
 
 #define OWN(name, def, type, field, min, max, arg, help) \
@@ -51,6 +53,23 @@ static const struct rr_option own_options[] = {
     OWN("as-is", "false", BOOL, as_is, 0, 0, "",
         "With --url: send the bodies unchanged, so that a cache may answer; otherwise each query "
         "gets a number."),
+    OWN("plan", "false", BOOL, plan, 0, 0, "",
+        "Instead: how many machines a load needs and what they cost; the options below."),
+    OWN("pairs-per-s", "0", STR, p.rate, 0, 0, "X",
+        "What this machine computes; 0: measure it now, with lists of 20 and 128 tokens a pair."),
+    OWN("users", "0", STR, p.users, 0, 0, "N", "Load: people at the same time, at the peak."),
+    OWN("think", "30", STR, p.think, 0, 0, "SECONDS", "Each of them asks once in so long."),
+    OWN("requests-per-s", "0", STR, p.requests, 0, 0, "X", "Or the load on average."),
+    OWN("pairs-per-day", "0", STR, p.day, 0, 0, "X", "Or in pairs."),
+    OWN("candidates", "20", STR, p.candidates, 0, 0, "N", "Documents of a request."),
+    OWN("peak", "3", STR, p.peak, 0, 0, "X", "The busiest hour by the average."),
+    OWN("hits", "0", STR, p.hits, 0, 0, "SHARE", "Share of the pairs that a cache answers."),
+    OWN("goal", "500", STR, p.goal, 0, 0, "MS", "95th percentile of the latency, at the peak."),
+    OWN("most-use", "0.8", STR, p.most_use, 0, 0, "SHARE", "Of the machines' time, at the peak."),
+    OWN("price", "0", STR, p.price, 0, 0, "X", "This machine's a month; 0: it is there anyway."),
+    OWN("budget", "0", STR, p.budget, 0, 0, "X", "Most money a month; 0: any."),
+    OWN("offers", "", STR, p.offers, 0, 0, "FILE",
+        "JSON, machines to choose from with prices and rates; empty: five with GPUs."),
 };
 
 struct bench {
@@ -186,6 +205,53 @@ static int run_local(const struct rr_settings *settings, const struct own *own,
     return rr_exit_code(rc);
 }
 
+/* ---- plan ----------------------------------------------------------------------------------- */
+
+#define PLAN_SHAPE "ragged4" /* 20 documents, 128 tokens a pair on average, of unequal lengths */
+
+struct plan_run {
+    const struct rr_settings *settings;
+    const struct own *own;
+};
+
+static int measure_rate(void *user, double *pairs_per_s, bool *gpu, char *how, size_t cap,
+                        struct rr_error *err)
+{
+    const struct plan_run *run = user;
+    static struct rr_shape shape;
+    struct bench b = { .how = { .runs = run->own->runs ? run->own->runs : 7,
+                                .seconds = 30,
+                                .warm = true,
+                                .tick = show_progress,
+                                .user = &b } };
+    int rc = open_engine(&b, run->settings, err);
+
+    if (!rc) rc = rr_bench_shape_parse(&b.texts, PLAN_SHAPE, &shape, err);
+    if (!rc) rc = rr_bench_measure(&b.texts, &shape, &b.how, err);
+    if (!rc) {
+        *pairs_per_s = shape.n / (shape.times.median / 1e3);
+        *gpu = strcmp(b.host.info->device, "cpu") != 0;
+        snprintf(how, cap, "measured: %.60s, %s, %s, %" PRIu32 " threads", b.host.info->model,
+                 b.host.info->dtype, b.host.info->device_name, b.host.info->threads);
+    }
+    rr_close(b.engine);
+    return rc;
+}
+
+static int run_plan(const struct rr_settings *settings, const struct own *own,
+                    enum rr_bench_format format)
+{
+    struct plan_run run = { settings, own };
+    struct rr_bench_plan plan = own->p;
+
+    if (format != RR_BENCH_TABLE && format != RR_BENCH_JSON) {
+        rr_cli_complain("bench", "--plan: --format is table or json");
+        return RR_EXIT_USAGE;
+    }
+    plan.json = format == RR_BENCH_JSON;
+    return rr_bench_plan(&plan, measure_rate, &run);
+}
+
 /* ---- command -------------------------------------------------------------------------------- */
 
 static int run_bench(const struct rr_settings *settings, const void *fields, char **words,
@@ -201,6 +267,7 @@ static int run_bench(const struct rr_settings *settings, const void *fields, cha
                         own->format);
         return RR_EXIT_USAGE;
     }
+    if (own->plan) return run_plan(settings, own, format);
     if (*own->url) {
         struct rr_bench_url url = { own->url,
                                     own->requests,
@@ -223,7 +290,7 @@ const struct rr_command rr_cmd_bench = {
              "prints best, median and 95th percentile, rates, and the share of the processor's\n"
              "peak, which it measures itself. Leave the machine idle meanwhile. With --url it\n"
              "measures a running server over HTTP instead: latency for 20 and 50 documents,\n"
-             "and throughput.",
+             "and throughput.  With --plan it says how many machines a load needs.",
     .sections = "MODEL DEVICE",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

@@ -263,18 +263,6 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, co
     return rr_open(&v->engines[0], &opt, err);
 }
 
-static bool parse_share(const char *option, const char *text, double least, double most,
-                        double *out)
-{
-    char *end;
-
-    *out = strtod(text, &end);
-    if (!*end && end != text && *out >= least && *out <= most) return true;
-    rr_cli_complain("verify", "--%s: found \"%.40s\", expected a number from %g to %g", option,
-                    text, least, most);
-    return false;
-}
-
 /* The folder's reference.jsonl; else what is known of the model by its name on the hub. */
 static int run_golden(struct verify *v, double tolerance)
 {
@@ -340,9 +328,9 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
     double top5, tau, tolerance;
     int rc, code;
 
-    if (!parse_share("gate-top5", v.own->top5, 0, 1, &top5) ||
-        !parse_share("gate-tau", v.own->tau, -1, 1, &tau) ||
-        !parse_share("tolerance", v.own->tolerance, 0, 1e6, &tolerance))
+    if (!rr_cli_number("verify", "gate-top5", v.own->top5, 0, 1, &top5) ||
+        !rr_cli_number("verify", "gate-tau", v.own->tau, -1, 1, &tau) ||
+        !rr_cli_number("verify", "tolerance", v.own->tolerance, 0, 1e6, &tolerance))
         return RR_EXIT_USAGE;
     rr_verify_init(&v.sums);
     rc = open_engines(&v, settings, n_words ? words[0] : NULL, &err);

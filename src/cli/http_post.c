@@ -164,21 +164,25 @@ static int exchange(struct rr_http_post *c, uint64_t deadline_ns, int *status,
     return rc;
 }
 
-int rr_http_post(struct rr_http_post *c, struct rr_text body, uint64_t deadline_ns, int *status,
-                 struct rr_text *reply, struct rr_error *err)
+static void put_head(struct rr_http_post *c, const char *method, const char *path)
 {
     const struct rr_url *u = c->url;
-    bool v6 = strchr(u->host, ':') != NULL, kept = c->open;
+    bool v6 = strchr(u->host, ':') != NULL;
+
+    rr_buf_clear(&c->out);
+    rr_buf_printf(&c->out, "%s %s HTTP/1.1\r\nHost: %s%s%s:%s\r\nUser-Agent: rerankd-bench\r\n",
+                  method, path, v6 ? "[" : "", u->host, v6 ? "]" : "", u->port);
+    if (c->key) rr_buf_printf(&c->out, "Authorization: Bearer %s\r\n", c->key);
+}
+
+static int ask(struct rr_http_post *c, uint64_t deadline_ns, int *status, struct rr_text *reply,
+               struct rr_error *err)
+{
+    bool kept = c->open;
     struct rr_text unused;
     int rc;
 
     *status = 0;
-    rr_buf_clear(&c->out);
-    rr_buf_printf(&c->out,
-                  "POST %s HTTP/1.1\r\nHost: %s%s%s:%s\r\nUser-Agent: rerankd-bench\r\n"
-                  "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-                  u->path, v6 ? "[" : "", u->host, v6 ? "]" : "", u->port, body.len);
-    rr_buf_put(&c->out, body.data, body.len);
     if (c->out.failed) return rr_fail(err, RR_ENOMEM, "out of memory for the request");
     rc = exchange(c, deadline_ns, status, reply ? reply : &unused, err);
     /* A server may close a connection that was idle, just when we begin to use it again. */
@@ -186,4 +190,22 @@ int rr_http_post(struct rr_http_post *c, struct rr_text body, uint64_t deadline_
         rc = exchange(c, deadline_ns, status, reply ? reply : &unused, err);
     if (rc == RR_ECLOSED) err->code = rc = RR_EIO;
     return rc;
+}
+
+int rr_http_post(struct rr_http_post *c, struct rr_text body, uint64_t deadline_ns, int *status,
+                 struct rr_text *reply, struct rr_error *err)
+{
+    put_head(c, "POST", c->url->path);
+    rr_buf_printf(&c->out, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                  body.len);
+    rr_buf_put(&c->out, body.data, body.len);
+    return ask(c, deadline_ns, status, reply, err);
+}
+
+int rr_http_fetch(struct rr_http_post *c, const char *path, uint64_t deadline_ns, int *status,
+                  struct rr_text *reply, struct rr_error *err)
+{
+    put_head(c, "GET", path);
+    rr_buf_puts(&c->out, "\r\n");
+    return ask(c, deadline_ns, status, reply, err);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http_post.h - POSTs one body after the other over one kept connection.  Layer: cli (L6).
+/* http_post.h - sends one request after the other over one kept connection.  Layer: cli (L6).
  * Threads: one for each connection. */
 #ifndef RR_CLI_HTTP_POST_H
 #define RR_CLI_HTTP_POST_H
@@ -9,7 +9,8 @@
 
 struct rr_http_post { /* zero-initialized: not connected */
     const struct rr_url *url;
-    int fd; /* valid while open */
+    const char *key; /* sent as a bearer token; NULL: none.  The caller's */
+    int fd;          /* valid while open */
     bool open;
     struct rr_buf in;  /* what has come of the answer */
     struct rr_buf out; /* the request */
@@ -23,5 +24,9 @@ void rr_http_post_close(struct rr_http_post *c);
  * RR_EIO, RR_ETIMEDOUT, RR_EFORMAT: no answer. */
 RR_NODISCARD int rr_http_post(struct rr_http_post *c, struct rr_text body, uint64_t deadline_ns,
                               int *status, struct rr_text *reply, struct rr_error *err);
+
+/* The same for a GET of path, an absolute one, at the host of the URL. */
+RR_NODISCARD int rr_http_fetch(struct rr_http_post *c, const char *path, uint64_t deadline_ns,
+                               int *status, struct rr_text *reply, struct rr_error *err);
 
 #endif

@@ -33,8 +33,8 @@ static size_t rank_of(const float *logits, size_t n, size_t i)
     return rank;
 }
 
-/* Kendall's tau-b (Kendall 1945): pairs tied on one side count half. */
-static double kendall(const float *a, const float *b, size_t n)
+/* Kendall 1945. */
+double rr_kendall(const float *a, const float *b, size_t n)
 {
     double agree = 0, pairs_a = 0, pairs_b = 0;
     size_t i, j;
@@ -116,7 +116,7 @@ int rr_verify_add(struct rr_verify *v, const float *reference, const float *cand
     v->n_lists++;
     if (n > 1) {
         v->n_tau++;
-        v->tau += kendall(reference, candidate, n);
+        v->tau += rr_kendall(reference, candidate, n);
     }
     for (k = 0; k < RR_VERIFY_TOPS; k++) {
         if (n <= tops[k]) continue;

@@ -42,6 +42,10 @@ struct rr_verify_report {
     double rescored;        /* share of the pairs that were re-scored */
 };
 
+/* Kendall's tau-b of two lists of n values: 1 the same order, -1 the reverse; pairs that are tied
+ * on one side count half; 1 where both are tied throughout. */
+double rr_kendall(const float *a, const float *b, size_t n);
+
 void rr_verify_init(struct rr_verify *v);
 void rr_verify_free(struct rr_verify *v);
 

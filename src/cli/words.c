@@ -31,6 +31,8 @@ static const struct {
       "écrire un dossier de modèle en int8, bf16, f16 ou f32" },
     { "say what this machine and model allow", "examiner cette machine et le modèle" },
     { "ask a running server whether it is ready", "demander à un serveur s'il est prêt" },
+    { "send recorded requests to two servers and compare the replies",
+      "envoyer des requêtes gardées à deux serveurs et comparer les réponses" },
     { "make, remove and list API keys", "faire, retirer et lister des clés d'API" },
     { "fetch a model from the Hugging Face hub", "télécharger un modèle du hub Hugging Face" },
     { "offer the tool rerank to assistants (Model Context Protocol)",

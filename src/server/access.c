@@ -2,8 +2,16 @@
 /* access.c - see access.h. */
 #include "server/access.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "server/otlp.h"
+
+/* The probability that a logit stands for; scores themselves may be logits. */
+static uint64_t millionths(float logit)
+{
+    return (uint64_t)(1e6 / (1 + exp(-(double)logit)) + 0.5);
+}
 
 void rr_access_results(struct rr_access *a, const struct rr_job *job)
 {
@@ -23,6 +31,8 @@ void rr_access_results(struct rr_access *a, const struct rr_job *job)
         a->timings.queue_ns = RR_MAX(a->timings.queue_ns, t->queue_ns);
         a->timings.compute_ns = RR_MAX(a->timings.compute_ns, t->compute_ns);
         a->timings.total_ns = RR_MAX(a->timings.total_ns, t->total_ns);
+        if (r->n_documents > r->n_missing)
+            rr_metrics_observe(m, RR_M_TOP_SCORE, 0, millionths(r->scores[r->order[0]].logit));
         for (k = 0; k < r->n_documents; k++) {
             a->truncated += r->scores[k].truncated;
             rr_metrics_observe(m, RR_M_PAIR_TOKENS, 0, r->scores[k].tokens);

@@ -51,6 +51,7 @@ static const double seconds[] = { .001, .0025, .005, .01, .025, .05, .075, .1, .
                                   .3,   .5,    .75,  1,   1.5,  2.5, 5,    10, 30 };
 static const double bytes[] = { 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216 };
 static const double tokens[] = { 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192 };
+static const double shares[] = { .01, .02, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, .95, .98, .99 };
 static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 
 /* clang-format off */
@@ -79,6 +80,7 @@ static const double counts[] = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 };
 #define BUCKETS_BYTES bytes, RR_COUNT(bytes)
 #define BUCKETS_COUNTS counts, RR_COUNT(counts)
 #define BUCKETS_TOKENS tokens, RR_COUNT(tokens)
+#define BUCKETS_SHARES shares, RR_COUNT(shares)
 
 static const struct rr_metric table[RR_METERS] = {
 #define RR_METRIC(id, type, name, help, scale, labels, buckets) \

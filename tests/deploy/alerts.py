@@ -127,8 +127,10 @@ def mutants(recording, alerts):
 def rules_are_valid():
     _, out = support.run(PROMTOOL, "check", "rules", RULES)
     assert "SUCCESS" in out, out
-    support.run(PROMTOOL, "check", "config", "--syntax-only",
-                os.path.join(support.DEPLOY, "prometheus", "prometheus.yml"))
+    for name in ("prometheus.yml", "gpu/prometheus.yml"):
+        support.run(PROMTOOL, "check", "config", "--syntax-only",
+                    os.path.join(support.DEPLOY, "prometheus", name))
+    assert "job_name: dcgm" in support.read("deploy", "prometheus", "gpu", "prometheus.yml")
 
 
 def every_alert_has_cases():

@@ -55,7 +55,9 @@ def variables_are_settings():
 
 
 def mounted_files_exist():
-    for service in load("docker-compose.yml")["services"].values():
+    services = [s for n in ("docker-compose.yml", "docker-compose.gpu.yml")
+                for s in load(n)["services"].values()]
+    for service in services:
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith("./"):

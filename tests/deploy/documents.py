@@ -12,7 +12,7 @@ from support import ROOT, read
 
 from server_support import Server, starter  # found once support is loaded
 
-GUIDES = ("MIGRATION.md", "MIGRATION.fr.md", "OPERATIONS.md", "SCALING.md", "RUNBOOK.md")
+GUIDES = ("MIGRATION.md", "MIGRATION.fr.md", "OPERATIONS.md", "SCALING.md", "RUNBOOK.md", "CPU.md")
 TEXTS = [os.path.join("docs", g) for g in GUIDES] + ["SECURITY.md"]
 
 
@@ -20,7 +20,7 @@ def commands(name):
     """Lines of the code blocks, with what differs between the languages made equal."""
     text = "\n".join(re.findall(r"```sh\n(.*?)```", read("docs", name), re.S))
     for french, english in (("essai", "trial"), ("SERVEUR", "SERVER"), ("requete", "request"),
-                            ("apres", "after"), ("ADRESSE_DU_DEPOT", "REPOSITORY")):
+                            ("ANCIEN", "OLD"), ("ADRESSE_DU_DEPOT", "REPOSITORY")):
         text = text.replace(french, english)
     return text
 
@@ -50,7 +50,10 @@ def settings_exist():
     """Every --option and RERANKD_ variable that the guides and files mention."""
     config = read("docs", "CONFIG.md")
     known = set(re.findall(r"`([\w-]+)`", config))
-    help_of_others = {"print-config", "data", "url", "dry-run"}
+    program = os.environ.get("RERANKD", os.path.join(ROOT, "build", "rerankd"))
+    help_of_others = {"print-config", "url", "dry-run", "check", "cacert", "user"}
+    for command in ("bench", "verify", "shadow"):
+        help_of_others |= set(re.findall(r"--([a-z0-9-]+)", support.run(program, command, "--help")[1]))
     for name in TEXTS:
         for word in re.findall(r"`--([a-z-]+)", read(name)):
             bare = re.sub("^no-", "", word)
@@ -63,7 +66,7 @@ def parts_of_test_deploy_exist():
     named = set(re.findall(r"`(\w+)`(?: \(|,| \||$)",
                            read("docs", "OPERATIONS.md").split("## Checklist")[1].split("##")[0]))
     there = {n[:-3] for n in os.listdir(os.path.join(ROOT, "tests", "deploy"))}
-    tests = {n for n in named if n.islower() and n not in ("rerankd",)}
+    tests = {n for n in named if n.islower() and n not in ("rerankd", "curl")}
     assert tests and tests <= there, tests - there
 
 

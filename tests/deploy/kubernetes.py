@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """kubernetes.py - the manifests and the chart: whole, consistent, as hardened as promised."""
+import json
 import os
 import re
 import shutil
+import tempfile
 
 import support
 from support import DEPLOY, read
@@ -16,7 +18,7 @@ CHART = os.path.join(DEPLOY, "helm", "rerankd")
 def manifests():
     """All manifests by kind."""
     found = {}
-    for name in sorted(os.listdir(KUBERNETES)):
+    for name in sorted(n for n in os.listdir(KUBERNETES) if n.endswith(".yaml")):
         for one in yaml.safe_load_all(read("deploy", "kubernetes", name)):
             assert one["kind"] not in found
             found[one["kind"]] = one
@@ -66,6 +68,64 @@ def kustomize_builds():
     _, out = support.run(kubectl, "kustomize", KUBERNETES)
     kinds = [d["kind"] for d in yaml.safe_load_all(out)]
     assert kinds.count("Deployment") == 1 and len(kinds) == 5, kinds
+    _, out = support.run(kubectl, "kustomize", KUBERNETES + "-gpu")
+    pools = {d["metadata"]["name"]: d for d in yaml.safe_load_all(out) if d["kind"] == "Deployment"}
+    assert set(pools) == {"rerankd", "rerankd-gpu"}, pools
+    for one in pools.values():
+        check_deployment(one)
+    box = pools["rerankd-gpu"]["spec"]["template"]["spec"]["containers"][0]
+    assert box["resources"]["limits"]["nvidia.com/gpu"] == 1 and box["image"].endswith("-gpu"), box
+
+
+def schemas_accept_them():
+    """Kubernetes' own schemas; of KEDA and the Prometheus operator there are none in the package."""
+    check = os.path.join(support.tools("lint", *support.LINTERS), "kubernetes-validate")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [os.path.join(KUBERNETES, n) for n in os.listdir(KUBERNETES)
+                 if n.endswith(".yaml") and n not in ("kustomization.yaml", "keda.yaml")]
+        files.append(os.path.join(KUBERNETES + "-gpu", "gpu.yaml"))
+        for one in files:
+            support.run(check, "--strict", one)
+        bad = os.path.join(folder, "bad.yaml")
+        with open(bad, "w", encoding="utf-8") as f:
+            f.write(read("deploy", "kubernetes", "deployment.yaml").replace("replicas: 2",
+                                                                           "replica: 2"))
+        code, _ = support.run(check, "--strict", bad, check=False)
+        assert code, "a misspelt field was not noticed: validation proves nothing"
+
+
+RENDER = """
+import json, sys, helm_python
+with helm_python.Chart.load(sys.argv[1]) as chart:
+    print(json.dumps([helm_python.lint(sys.argv[1]),
+                      [chart.render(v, name="r", namespace="n") for v in json.loads(sys.argv[2])]]))
+"""
+
+
+def chart_renders_without_helm():
+    """Helm's own library renders the chart; what comes out is checked as the manifests are."""
+    folder = support.tools("lint", *support.LINTERS)
+    kinds = ("none", "hpa", "keda")
+    values = [{"autoscaling": {"kind": k}, "modelsClaim": "m", "gpus": 1, "serviceMonitor": k == "hpa",
+               "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]} for k in kinds]
+    _, out = support.run(os.path.join(folder, "python"), "-c", RENDER, CHART, json.dumps(values))
+    findings, made = json.loads(out)
+    assert findings["total_charts_linted"] == 1 and not findings["errors"], findings
+    for kind, files in zip(kinds, made):
+        every = [d for text in files.values() for d in yaml.safe_load_all(text) if d]
+        assert len(every) == {"none": 3, "hpa": 5, "keda": 4}[kind], [d["kind"] for d in every]
+        deployment = next(d for d in every if d["kind"] == "Deployment")
+        check_deployment(deployment)
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+        assert pod["tolerations"] and pod["topologySpreadConstraints"]
+        with tempfile.TemporaryDirectory() as where:
+            for i, one in enumerate(d for d in every if "." not in d["apiVersion"].split("/")[0]
+                                    or d["apiVersion"].endswith("k8s.io/v1")):
+                path = os.path.join(where, "%d.yaml" % i)
+                with open(path, "w", encoding="utf-8") as f:
+                    yaml.safe_dump(one, f)
+                support.run(os.path.join(folder, "kubernetes-validate"), "--strict", path)
 
 
 def versions_agree():
@@ -98,7 +158,7 @@ def chart_uses_its_values():
         for path in [key + "." + k for k in value] if isinstance(value, dict) and key != "env" \
                 else [key]:
             assert path in used or path.split(".")[0] in used, "%s is not used" % path
-    assert text.count("{{- if") + text.count("{{- range") == text.count("{{- end }}")
+    assert len(re.findall("{{- (?:if|range|with)", text)) == text.count("{{- end }}")
 
 
 def chart_renders():
@@ -114,5 +174,5 @@ def chart_renders():
         check_deployment(next(d for d in made if d["kind"] == "Deployment"))
 
 
-support.main([manifests_are_consistent, kustomize_builds, versions_agree, metrics_exist,
-              chart_uses_its_values, chart_renders])
+support.main([manifests_are_consistent, kustomize_builds, schemas_accept_them, versions_agree,
+              metrics_exist, chart_uses_its_values, chart_renders, chart_renders_without_helm])

@@ -25,6 +25,10 @@ def config(folder, port, ports):
         text = text.replace(address, "127.0.0.1:%d" % to)
     text, n = re.subn(r"listen 8080", "listen 127.0.0.1:%d" % port, text)
     assert n == 1
+    return write_config(folder, text)
+
+
+def write_config(folder, text):
     temp = "".join("%s_temp_path %s/%s;" % (x, folder, x) for x in
                    ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     path = os.path.join(folder, "nginx.conf")
@@ -77,4 +81,36 @@ def killed_servers_lose_nothing():
         assert any("reranking" in x for x in servers[2].lines), "the CPU server got nothing"
 
 
-support.main([killed_servers_lose_nothing])
+def recorded_requests_can_be_replayed():
+    """record.conf before a server: each body becomes a line that "rerankd shadow" takes."""
+    with tempfile.TemporaryDirectory() as folder, Server(model_folder=starter()) as server:
+        port, log = free_port(), os.path.join(folder, "rerank.jsonl")
+        text = support.read("deploy", "nginx", "record.conf")
+        for a, b in (("listen 8003", "listen 127.0.0.1:%d" % port), ("/var/log/nginx/rerank.jsonl", log),
+                     ("127.0.0.1:8002", "127.0.0.1:%d" % server.port)):
+            assert a in text, a
+            text = text.replace(a, b)
+        path = write_config(folder, text)
+        with support.program(NGINX, "-c", path):
+            body = json.loads(support.read("deploy", "test_rerank.json"))
+
+            def passed_on():
+                try:
+                    data = json.dumps(body, indent=1).encode()
+                    request = urllib.request.Request("http://127.0.0.1:%d/rerank" % port, data,
+                                                     {"Content-Type": "application/json"})
+                    with urllib.request.urlopen(request, timeout=60) as answer:
+                        return json.load(answer)["count"] == 5
+                except OSError:
+                    return False
+            until(passed_on, "nginx")
+            until(lambda: os.path.exists(log) and os.path.getsize(log) > 100, "the record")
+        url = "http://127.0.0.1:%d" % server.port
+        program = os.environ.get("RERANKD", os.path.join(support.ROOT, "build", "rerankd"))
+        _, out = support.run(program, "shadow", "--primary", url, "--candidate", url, "--json", "--full",
+                             "--gate", log)
+        found = json.loads(out)
+        assert found["both"] >= 1 and found["top_lists"] >= 1 and found["kendall_tau"] == 1, found
+
+
+support.main([killed_servers_lose_nothing, recorded_requests_can_be_replayed])

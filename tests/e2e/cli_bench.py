@@ -102,6 +102,11 @@ def test_bench_server():
             [("20", 1), ("50", 1), ("as given", 2)], rows
         assert all(x["requests"] == 6 and x["failed"] == 0 for x in rows), rows
         assert rows[1]["pairs_per_s"] > 0 and rows[0]["median_ms"] <= rows[0]["p95_ms"], rows
+        memory = json.loads(r.out)["memory"]
+        assert memory["device"] == "cpu" and memory["weights_bytes"] > 1000, memory
+        assert memory["weights_bytes"] == json.loads(
+            server.ask("GET", "/info").body)["memory"]["weights_bytes"], memory
+        assert "memory: " in run("bench", *words[:-2]).out
         body = {"query": "q", "texts": ["a", "b"]}
         for text in (json.dumps(body, indent=1), json.dumps(body) + "\n" + json.dumps(body)):
             r = run("bench", *words, "--requests", write(os.path.join(d, "r"), text))
@@ -113,6 +118,70 @@ def test_bench_server():
             assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
         r = run("bench", "--url", url + "/nothing", "--runs", "1")
         assert r.code == 71 and "status 404" in r.err, r
+
+
+# ---- plan ----------------------------------------------------------------------------------
+
+
+def plan(*words):
+    r = run("bench", "--plan", "--format", "json", *words)
+    assert r.code == 0 and r.err == "", r
+    return json.loads(r.out)
+
+
+def test_plan():
+    """Worked by hand: 60 people who ask every 30 s are 2 requests/s; 100 pairs/s are 200 ms each, two
+    machines keep to 500 ms (test_cli_plan.c)."""
+    p = plan("--users", "60", "--peak", "4", "--pairs-per-s", "100", "--price", "12")
+    assert p["peak_requests_per_s"] == 2 and p["average_requests_per_s"] == 0.5, p
+    assert p["pairs_per_month"] == 26298000 and p["guide_says"] == "gpu", p
+    here = p["rows"][1]
+    assert (here["machines"], here["use"], here["cost_per_month"]) == (2, 0.2, 24), here
+    assert abs(here["p95_ms"] - 235.960) < 0.01, here
+    assert p["advice"] == here["name"] and p["advice_gpu"] is False, p
+    assert len(p["rows"]) == 7 and [r["price_per_month"] for r in p["rows"][2:]] == \
+        [40, 100, 80, 120, 150], p
+    # the same load, said differently
+    for words in (["--requests-per-s", "0.5"], ["--pairs-per-day", str(0.5 * 20 * 86400)]):
+        q = plan(*words, "--peak", "4", "--pairs-per-s", "100", "--price", "12")
+        assert q["rows"] == p["rows"], (words, q)
+    # a shorter goal than the processor has
+    p = plan("--users", "60", "--pairs-per-s", "100", "--goal", "150", "--budget", "45")
+    assert not p["rows"][1]["possible"] and p["advice"] == "Hetzner Cloud, T4", p
+    p = plan("--users", "60", "--pairs-per-s", "100", "--goal", "150", "--budget", "30")
+    assert p["advice"] is None and p["guide_says"] == "cpu", p
+    r = run("bench", "--plan", "--users", "6", "--pairs-per-s", "500")
+    assert "guide's rule  GPU" in r.out and "advice        CPU, 1 of \"rerankd" in r.out, r
+
+
+def test_plan_offers():
+    words = ["--users", "60", "--pairs-per-s", "100"]
+    assert plan(*words, "--offers", "deploy/offers.json") == plan(*words)
+    with folder() as d:
+        path = write(os.path.join(d, "offers.json"), json.dumps(
+            [{"name": "mine", "price_per_month": 7, "pairs_per_s": 400}]))
+        p = plan(*words, "--offers", path)
+        assert p["advice"] == "mine" and p["rows"][2]["alone_ms"] == 50 and len(p["rows"]) == 3, p
+        for text, message in (("{}", "expected an array"), ("[1]", "offer 1: found an integer"),
+                              ("[{\"name\": \"a\", \"pairs_per_s\": 1}]", "price_per_month"),
+                              ("[{\"name\": 1}]", "name"), ("[", "offers.json: ")):
+            r = run("bench", "--plan", *words, "--offers", write(path, text))
+            assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
+    for bad, message in ((["--pairs-per-s", "1"], "needs one of"),
+                         (["--users", "1", "--pairs-per-day", "5"], "needs one of"),
+                         (["--users", "x"], "--users: found \"x\""),
+                         (["--users", "1", "--hits", "1"], "--hits: found"),
+                         (["--users", "1", "--format", "csv"], "table or json")):
+        r = run("bench", "--plan", *bad)
+        assert r.code == 64 and message in r.err and one_line(r.err), (bad, r)
+
+
+def test_plan_measures():
+    p = plan("--users", "1", "--model", model(), "--threads", "1", "--runs", "3")
+    here = p["rows"][1]
+    assert here["pairs_per_s"] > 0 and not here["gpu"] and "tiny-xlmr, f32" in p["measured"], p
+    # one request alone is 20 pairs
+    assert abs(here["alone_ms"] - 2e4 / here["pairs_per_s"]) < 0.01, here
 
 
 # ---- verify --------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ import cli_mcp
 import cli_mistakes
 import cli_pull
 import cli_score
+import cli_shadow
 import server_bad_input
 import server_clients
 import server_connections
@@ -38,7 +39,8 @@ import test_cli
 from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor, cli_mcp,
-                              cli_bench, cli_eval, cli_formats, cli_pull, cli_mistakes)] + [
+                              cli_bench, cli_eval, cli_formats, cli_pull, cli_mistakes,
+                              cli_shadow)] + [
     ("serve", m) for m in (
         server_dialects, server_clients, server_extras, server_bad_input, server_framing,
         server_connections, server_slow, server_gate, server_life, server_models,

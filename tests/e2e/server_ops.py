@@ -357,12 +357,15 @@ def test_metrics_move_as_they_should():
             return {k: after[k] - before.get(k, 0) for k in after if after[k] != before.get(k, 0)}
 
         http = 'rerank_http_requests_total{handler="rerank",status="%d"}'
-        d = deltas(lambda: s.post({"query": "x", "texts": ["a", "b", "b"]}))
+        got = []
+        d = deltas(lambda: got.append(s.post({"query": "x", "texts": ["a", "b", "b"]})))
         assert d[http % 200] == 1 and d['rerank_requests_total{dialect="tei"}'] == 1, d
         assert d['rerank_documents_total{source="model"}'] == 2, d
         assert d['rerank_documents_total{source="deduplicated"}'] == 1, d
         assert d["rerank_pair_tokens_count"] == 3 and d["rerank_batches_total"] >= 1, d
         assert d['rerank_request_duration_seconds_count{status="ok"}'] == 1, d
+        best = max(x["score"] for x in got[0].json())
+        assert d["rerank_top_score_count"] == 1 and abs(d["rerank_top_score_sum"] - best) < 2e-6, d
         parts = sum(v for k, v in d.items() if k.startswith("rerank_stage_duration_seconds_sum"))
         whole = d['rerank_request_duration_seconds_sum{status="ok"}']
         assert parts <= whole * 1.01, (parts, whole)

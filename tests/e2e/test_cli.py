@@ -25,6 +25,7 @@ import cli_formats
 import cli_healthcheck
 import cli_mcp
 import cli_score
+import cli_shadow
 from cli_support import (RERANKD, ROOT, TIMEOUT, Skip, environment, folder, one_line, run, terminal,
                          write)
 
@@ -162,7 +163,7 @@ def test_completion_bash():
         compopt() { :; }
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _rerankd; echo "${COMPREPLY[*]}" """
     for words, answer in [
-            (["rerankd", "s"], "serve score"),
+            (["rerankd", "s"], "serve score shadow"),
             (["rerankd", "score", "--fo"], "--format"),
             (["rerankd", "score", "--format", ""], "auto lines jsonl"),
             (["rerankd", "serve", "--device", "=", "c"], "cpu cuda"),
@@ -180,7 +181,7 @@ def test_completion_fish():
     with folder() as d:
         script = write(os.path.join(d, "rerankd.fish"), run("--completion", "fish").out)
         for line, answer in [
-                ("rerankd s", ["score", "serve"]), ("rerankd score --fo", ["--format"]),
+                ("rerankd s", ["score", "serve", "shadow"]), ("rerankd score --fo", ["--format"]),
                 ("rerankd score --format ", ["auto", "jsonl", "lines"]),
                 ("rerankd serve --device c", ["cpu", "cuda"]),
                 ("rerankd serve --no-f", ["--no-fallback"]), ("rerankd help d", ["doctor"]),
@@ -288,7 +289,7 @@ def test_output_errors():
 
 def main():
     modules = [sys.modules[__name__], cli_score, cli_healthcheck, cli_doctor, cli_mcp, cli_bench,
-               cli_eval, cli_formats]
+               cli_eval, cli_formats, cli_shadow]
     tests = [(n, f) for m in modules for n, f in vars(m).items()
              if n.startswith("test_") and callable(f)]
     names = sys.argv[1:]

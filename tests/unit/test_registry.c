@@ -43,6 +43,8 @@ static const struct {
       "rrt_good", RR_OK, { "", "" }, "beside the program" },
     { "rrt_lib", "-DABI=RR_BACKEND_ABI -DDEVICES=1 -DENTRY=rr_backend_entry -DNOTHING=0",
       "../lib/", "rrt_lib", RR_OK, { "", "" }, "in ../lib" },
+    { "rrt_deb", "-DABI=RR_BACKEND_ABI -DDEVICES=1 -DENTRY=rr_backend_entry -DNOTHING=0",
+      "../lib/rerankd/", "rrt_deb", RR_OK, { "", "" }, "where the package puts it" },
     { "rrt_idle", "-DABI=RR_BACKEND_ABI -DDEVICES=0 -DENTRY=rr_backend_entry -DNOTHING=0", "",
       "rrt_idle", RR_EDEVICE, { "'rrt_idle' has no usable device", "the fan is missing" },
       "no device: the plugin says why" },

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_print.c - the plan for people and for programs, and the advice.
+ * Layer: cli (L6).  Threads: one. */
+#include <inttypes.h>
+
+#include "base/buf.h"
+#include "base/text.h"
+#include "cli/plan.h"
+
+#define JSON_LIMIT 65536
+#define GUIDE_USERS 5   /* more at once: a GPU, says the guide */
+#define GUIDE_BUDGET 40 /* euros a month that a GPU must be worth */
+
+size_t rr_plan_best(const struct rr_plan_row *rows, size_t n, size_t first,
+                    const struct rr_plan_load *load)
+{
+    size_t best = n, i;
+
+    for (i = first; i < n; i++) {
+        const struct rr_plan *p = &rows[i].plan;
+
+        if (!p->possible || (load->budget > 0 && p->cost > load->budget)) continue;
+        if (rows[i].offer.price <= 0 && p->machines > 1) continue;
+        if (best == n || p->cost < rows[best].plan.cost ||
+            (p->cost == rows[best].plan.cost && p->p95_ms < rows[best].plan.p95_ms))
+            best = i;
+    }
+    return best;
+}
+
+bool rr_plan_guide_says_gpu(const struct rr_plan_load *load, char *why, size_t cap)
+{
+    bool users = load->users > GUIDE_USERS;
+    bool budget = load->budget <= 0 || load->budget >= GUIDE_BUDGET;
+    size_t at = 0;
+
+    at += (size_t)snprintf(why, cap, "%.4g users at once (more than %d: GPU), ", load->users,
+                           GUIDE_USERS);
+    if (at < cap && load->budget > 0)
+        snprintf(why + at, cap - at, "%.0f a month (less than %d: CPU)", load->budget,
+                 GUIDE_BUDGET);
+    else if (at < cap)
+        snprintf(why + at, cap - at, "no budget given");
+    return users && budget;
+}
+
+/* ---- for people ----------------------------------------------------------------------------- */
+
+static void text_advice(FILE *out, const struct rr_plan_load *load, const struct rr_plan_row *rows,
+                        size_t n)
+{
+    size_t best = rr_plan_best(rows, n, 1, load);
+    char why[200];
+    bool gpu = rr_plan_guide_says_gpu(load, why, sizeof(why));
+
+    fprintf(out, "guide's rule  %s: %s\n", gpu ? "GPU" : "CPU", why);
+    if (best == n)
+        fprintf(out,
+                "advice        none of these meets the goal%s: fewer candidates, a longer goal "
+                "or quicker machines\n",
+                load->budget > 0 ? " within the budget" : "");
+    else
+        fprintf(
+            out, "advice        %s, %" PRIu32 " of \"%s\": the least money that meets the goal\n",
+            rows[best].offer.gpu ? "GPU" : "CPU", rows[best].plan.machines, rows[best].offer.name);
+    if (best == 1 && gpu)
+        fprintf(out,
+                "              the rule is of the old service; this machine is quick enough\n");
+}
+
+void rr_plan_text(FILE *out, const struct rr_plan_load *load, const struct rr_plan_row *rows,
+                  size_t n, const char *measured)
+{
+    size_t i;
+
+    fprintf(out,
+            "load          %.4g requests/s at the peak, %.4g on average, %.0f candidates: %.4g "
+            "pairs/s at the peak, %.4g million pairs a month\n",
+            load->peak, load->average, load->candidates, load->peak * load->candidates,
+            rr_plan_pairs_a_month(load) / 1e6);
+    if (load->hits > 0)
+        fprintf(out, "cache         answers %.0f %% of the pairs\n", 100 * load->hits);
+    fprintf(out,
+            "goal          p95 within %.0f ms at the peak, machines in use for %.0f %% at most\n",
+            load->goal_ms, 100 * load->most_use);
+    fprintf(out, "this machine  %s\n\n", measured);
+    fprintf(out, "%-24s %9s %8s %6s %8s %8s %8s %9s %10s\n", "", "pairs/s", "machines", "in use",
+            "alone ms", "mean ms", "p95 ms", "per month", "/million");
+    for (i = 0; i < n; i++) {
+        const struct rr_plan_offer *o = &rows[i].offer;
+        const struct rr_plan *p = &rows[i].plan;
+
+        if (!p->possible)
+            fprintf(out, "%-24s %9.0f   misses the goal: one request alone takes %.0f ms\n",
+                    o->name, o->pairs_per_s, p->alone_ms);
+        else
+            fprintf(out, "%-24s %9.0f %8" PRIu32 " %4.0f %% %8.1f %8.1f %8.1f %9.2f %10.4f\n",
+                    o->name, o->pairs_per_s, p->machines, 100 * p->use, p->alone_ms, p->mean_ms,
+                    p->p95_ms, p->cost, p->per_million);
+    }
+    fprintf(out, "\n");
+    text_advice(out, load, rows, n);
+}
+
+/* ---- for programs --------------------------------------------------------------------------- */
+
+static void json_row(struct rr_buf *b, const struct rr_plan_row *row, bool first)
+{
+    const struct rr_plan_offer *o = &row->offer;
+    const struct rr_plan *p = &row->plan;
+
+    rr_buf_puts(b, first ? "{\"name\": " : ", {\"name\": ");
+    rr_buf_json_string(b, rr_text(o->name));
+    rr_buf_printf(b,
+                  ", \"gpu\": %s, \"price_per_month\": %.2f, \"pairs_per_s\": %.3f, "
+                  "\"fixed_ms\": %.3f, \"alone_ms\": %.3f, \"possible\": %s",
+                  o->gpu ? "true" : "false", o->price, o->pairs_per_s, o->fixed_ms, p->alone_ms,
+                  p->possible ? "true" : "false");
+    if (p->possible)
+        rr_buf_printf(b,
+                      ", \"machines\": %" PRIu32 ", \"use\": %.4f, \"mean_ms\": %.3f, "
+                      "\"p95_ms\": %.3f, \"cost_per_month\": %.2f, \"cost_per_million\": %.6f, "
+                      "\"cost_per_million_at_full_load\": %.6f",
+                      p->machines, p->use, p->mean_ms, p->p95_ms, p->cost, p->per_million,
+                      p->per_million_full);
+    rr_buf_putc(b, '}');
+}
+
+void rr_plan_json(FILE *out, const struct rr_plan_load *load, const struct rr_plan_row *rows,
+                  size_t n, const char *measured)
+{
+    size_t best = rr_plan_best(rows, n, 1, load), i;
+    char why[200];
+    bool gpu = rr_plan_guide_says_gpu(load, why, sizeof(why));
+    struct rr_buf b;
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_buf_printf(&b,
+                  "{\"peak_requests_per_s\": %.6g, \"average_requests_per_s\": %.6g, "
+                  "\"users\": %.6g, \"candidates\": %.6g, \"cache_hits\": %.4f, "
+                  "\"pairs_per_month\": %.6g, \"goal_ms\": %.3f, \"most_use\": %.3f, "
+                  "\"budget\": %.2f, \"measured\": ",
+                  load->peak, load->average, load->users, load->candidates, load->hits,
+                  rr_plan_pairs_a_month(load), load->goal_ms, load->most_use, load->budget);
+    rr_buf_json_string(&b, rr_text(measured));
+    rr_buf_puts(&b, ", \"rows\": [");
+    for (i = 0; i < n; i++) json_row(&b, &rows[i], i == 0);
+    rr_buf_printf(&b, "], \"guide_says\": \"%s\", \"guide_because\": ", gpu ? "gpu" : "cpu");
+    rr_buf_json_string(&b, rr_text(why));
+    rr_buf_puts(&b, ", \"advice\": ");
+    if (best < n)
+        rr_buf_json_string(&b, rr_text(rows[best].offer.name));
+    else
+        rr_buf_puts(&b, "null");
+    rr_buf_printf(&b, ", \"advice_gpu\": %s}\n",
+                  best == n              ? "null"
+                  : rows[best].offer.gpu ? "true"
+                                         : "false");
+    if (!b.failed) fwrite(b.data, 1, b.len, out);
+    rr_buf_free(&b);
+}
