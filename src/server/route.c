@@ -39,6 +39,8 @@ static const struct rr_route routes[] = {
     { "/api-doc/openapi.json", LOOK, RR_HANDLER_ABOUT, rr_about_openapi, NULL, false },
     { "/docs", LOOK, RR_HANDLER_ABOUT, rr_about_docs, NULL, false },
     { "/redoc", LOOK, RR_HANDLER_ABOUT, rr_about_docs, NULL, false },
+    { "/ui", LOOK, RR_HANDLER_UI, rr_about_playground, NULL, false },
+    { "/ui/status", LOOK, RR_HANDLER_UI, rr_about_status, NULL, false },
     { "/tokenize", RR_POST, RR_HANDLER_TOKENS, rr_tokens_tokenize, NULL, false },
     { "/decode", RR_POST, RR_HANDLER_TOKENS, rr_tokens_decode, NULL, false },
     { "/detokenize", RR_POST, RR_HANDLER_TOKENS, rr_tokens_detokenize, NULL, false },

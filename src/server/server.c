@@ -176,3 +176,10 @@ void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ..
     va_end(args);
     x->n_headers++;
 }
+
+void rr_http_header_static(struct rr_exchange *x, const char *name, const char *value)
+{
+    if (x->n_headers >= RR_HTTP_MAX_HEADERS) return;
+    x->headers[x->n_headers].name = name;
+    x->headers[x->n_headers++].fixed = value;
+}
