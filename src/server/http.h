@@ -69,8 +69,8 @@ struct rr_exchange {
     const char *content_type; /* static; default application/json */
     struct {
         const char *name;  /* static */
-        const char *fixed; /* static; NULL: value */
-        char value[RR_HTTP_VALUE_MAX];
+        const char *value; /* text, or static */
+        char text[RR_HTTP_VALUE_MAX];
     } headers[RR_HTTP_MAX_HEADERS];
     unsigned n_headers;
     const struct rr_dialect *pinned; /* by a prefix of the path */

@@ -150,8 +150,7 @@ static struct MHD_Response *make_response(struct rr_exchange *x)
     ok = add_header(r, "Content-Type", x->content_type ? x->content_type : "application/json") &&
          add_header(r, "X-Request-Id", x->request_id);
     for (i = 0; ok && i < x->n_headers; i++)
-        ok = add_header(r, x->headers[i].name,
-                        x->headers[i].fixed ? x->headers[i].fixed : x->headers[i].value);
+        ok = add_header(r, x->headers[i].name, x->headers[i].value);
     if (ok && (!x->close || add_header(r, "Connection", "close"))) return r;
     MHD_destroy_response(r);
     return NULL;

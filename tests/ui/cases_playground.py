@@ -9,7 +9,8 @@ import tempfile
 
 from pages import QUERY, TEXTS, expected, fill, order, page, rank, ranked, same, values
 
-from server_support import until
+from cli_support import ROOT
+from server_support import Server, starter, until
 
 LONG = "Installer un serveur web demande un paquet. " * 120
 
@@ -219,34 +220,34 @@ def test_precisions_compared():
 
 
 def test_models_compared():
-    """Of a server that lists two models, both are offered and each request names its own.  The list is
-    put in by the test: what the page makes of it is the same for any server that has several."""
-    names = ["starter", "BAAI/bge-reranker-base"]
-    with page() as (s, b):
-        b.until("return document.getElementById('model').options.length === 1")
-        assert not b.shown("#compare-box"), "one model, one precision: nothing to compare"
-        b.cdp("Page.addScriptToEvaluateOnNewDocument", source="""
-            const real = window.fetch;
-            window.asked = [];
-            window.fetch = async (url, options) => {
-              if (options?.body) window.asked.push(JSON.parse(options.body).model ?? null);
-              if (!String(url).endsWith("/v1/models")) return real(url, options);
-              return new Response(JSON.stringify({ data: %s.map((id, i) =>
-                ({ id, ...(i && !window.asked.length ? { state: "idle" } : { dtype: "f32" }) })) }));
-            };""" % json.dumps(names))
-        b.open("http://127.0.0.1:%d/ui" % s.port)
+    """Two models of one server; the second is loaded when it is first asked."""
+    other = os.path.join(ROOT, "tests", "golden", "models", "tiny-bert")
+    with Server("--model=big=" + starter(), "--model=small=" + other, model_folder=False) as s, \
+            page(server=s) as (_, b):
         b.until("return document.getElementById('model').options.length === 2")
+
+        def offered(which):
+            return b.run("return [...document.getElementById(arguments[0]).options].map((o) => o.textContent)", which)
+
+        assert offered("model") == ["big (f32)", "small"], offered("model")
         fill(b, QUERY, "\n".join(TEXTS))
-        b.run("document.getElementById('compare').value = arguments[0]", "model:" + names[1])
+        b.run("document.getElementById('compare').value = 'model:small'")
         rank(b)
-        assert b.run("return window.asked") == names
-        assert '"model": "starter"' in b.text("#snippet")
-        b.until("return document.getElementById('compare').selectedOptions[0].textContent === arguments[0]",
-                names[1] + " (f32)")  # known now that it has been asked
-        b.run("""const m = document.getElementById('model'); m.value = arguments[0];
-                 m.dispatchEvent(new Event('change'))""", names[1])
-        offered = b.run("return [...document.getElementById('compare').options].map((o) => o.value)")
-        assert offered == ["", "model:starter"], offered
+        same(order(b, 0), expected(s, QUERY, TEXTS, model="big"))
+        same(order(b, 1), expected(s, QUERY, TEXTS, model="small"))
+        assert order(b, 0) != order(b, 1)
+        assert '"model": "big"' in b.text("#snippet")
+        b.until("return document.getElementById('compare').selectedOptions[0].textContent === 'small (f32)'")
+        b.run("""const m = document.getElementById('model'); m.value = 'small';
+                 m.dispatchEvent(new Event('change'))""")
+        assert offered("compare") == ["nothing", "big (f32)"], offered("compare")
+        assert b.run("return document.getElementById('compare').value") == "", "not with itself"
+
+
+def test_one_model():
+    with page() as (s, b):
+        b.until("return document.getElementById('max-length').placeholder === '512'")
+        assert not b.shown("#compare-box"), "one model, one precision: nothing to compare"
 
 
 def run_snippet(b, words, **env):
