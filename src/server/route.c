@@ -79,6 +79,13 @@ static void set_allow(struct rr_exchange *x, unsigned methods)
                    methods & RR_POST ? "POST, " : "");
 }
 
+int rr_route_none(struct rr_problem *problem)
+{
+    return rr_problem_set(problem, 404,
+                          "there is nothing at this path; POST /rerank ranks, GET /docs lists "
+                          "the rest");
+}
+
 int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
 {
     const char *path;
@@ -93,10 +100,7 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
         if (routes[i].methods & x->method) x->route = &routes[i];
     }
     if (x->route) return 0;
-    if (!methods)
-        return rr_problem_set(problem, 404,
-                              "there is nothing at this path; POST /rerank ranks, GET /docs lists "
-                              "the rest");
+    if (!methods) return rr_route_none(problem);
     set_allow(x, methods);
     if (x->method == RR_OPTIONS) {
         x->route = &options_route;
