@@ -360,6 +360,12 @@ test-python: wheel
 	$(Q)CC='$(CC)' $(PYTHON) python/tests/run.py $(OUT)
 .PHONY: test-clients wheel test-python
 
+# The pages /ui and /ui/status in a headless Chromium, about four minutes; T=text selects.  Skipped when
+# Chromium or its driver is not installed.
+test-ui: $(RERANKD)
+	$(Q)RERANKD=$(RERANKD) $(PYTHON) tests/ui/run.py $(T)
+.PHONY: test-ui
+
 # What deploy/ and the package promise, with the real programs (Prometheus, HAProxy, dpkg...); what is
 # not installed is skipped.  About twelve minutes.
 DEPLOY_TESTS := $(filter-out tests/deploy/support.py tests/deploy/%_cases.py,$(wildcard tests/deploy/*.py))
@@ -568,6 +574,7 @@ help:
 	@echo "make wheel      the Python package; make test-python tests it"
 	@echo "make test-deploy  alerts, dashboard, package, unit, images, balancers with the real programs"
 	@echo "make test-docs  the commands of the operators' pages"
+	@echo "make test-ui    the pages of the server in a headless Chromium (T=key: some)"
 	@echo "make coverage   lines that tests reach; also test-valgrind, check-static, check-repro"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""

@@ -4,6 +4,7 @@
 #
 #   tools/deps.sh build   compiler and libraries (default)
 #   tools/deps.sh test    also what "make test", test-san and fuzz use
+#   tools/deps.sh ui      also what "make test-ui" uses
 #
 # As root, or with sudo, missing packages are installed; otherwise they are named.
 set -u
@@ -43,6 +44,12 @@ if [ "$mode" = test ]; then
     need_program qemu-aarch64 qemu-user
     need_program aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     need_file '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' clang-runtime
+fi
+if [ "$mode" = ui ]; then
+    need_program python3 python3 python3-venv
+    need_program curl curl
+    need_program chromium chromium
+    need_program chromedriver chromium-driver
 fi
 
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""make_pages.py - src/server/pages.c from docs/openapi.json: the document itself without blanks, and
-a page for people without scripts or anything from outside.
+"""make_pages.py - src/server/pages.c: docs/openapi.json without blanks, a page for people made of it, and
+the pages of src/server/ui, each with its style sheets and scripts in it.
+
+A page loads nothing.  Its policy allows the one style sheet and the one script that are in it, by their
+hashes, and questions to the server that it came from.
 
     tools/make_pages.py            writes src/server/pages.c
     tools/make_pages.py --check    exit status 1 when it is stale, or the version is not rerank.h's
 """
+import base64
+import hashlib
 import html
 import json
 import os
@@ -14,6 +19,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCE = os.path.join(ROOT, "docs", "openapi.json")
+UI = os.path.join(ROOT, "src", "server", "ui")
 TARGET = os.path.join(ROOT, "src", "server", "pages.c")
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
@@ -115,11 +121,46 @@ def page(document):
         yield "<table>%s</table>" % "".join(rows) if rows else "<p>%s</p>" % name_of(schema)
 
 
-def c_string(name, text):
-    data = text.encode()
-    yield "const char %s[] =" % name
+def hash_of(text):
+    return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def policy(text):
+    """Content-Security-Policy of a page with at most one style sheet and one script."""
+    rules = ["default-src 'none'"]
+    for kind, directive in [("style", "style-src"), ("script", "script-src")]:
+        found = re.findall("<%s[^>]*>(.*?)</%s>" % (kind, kind), text, re.S)
+        if len(found) > 1:
+            sys.exit("a page has %d elements <%s>, expected at most one" % (len(found), kind))
+        rules += ["%s %s" % (directive, hash_of(x)) for x in found]
+    if "<script" in text:
+        rules += ["connect-src 'self'", "img-src data:", "require-trusted-types-for 'script'",
+                  "trusted-types 'none'"]
+    return "; ".join(rules + ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"])
+
+
+def part(name):
+    with open(os.path.join(UI, name), encoding="utf-8") as f:
+        return f.read()
+
+
+def bundle(name):
+    """A page of src/server/ui: parts put in, style sheets and scripts each made one, in their order."""
+    text = re.sub("<!-- include (.*?) -->\n", lambda m: part(m.group(1)), part(name))
+    for tag, pattern in [("<style>%s</style>", r'<link rel="stylesheet" href="(.*?)">\n'),
+                         ('<script type="module">%s</script>', r'<script src="(.*?)"></script>\n')]:
+        files = re.findall(pattern, text)
+        content = "\n".join(part(x) for x in files)
+        if re.search("</(script|style)|<!--", content):
+            sys.exit("src/server/ui/%s: its scripts or styles hold what ends them" % name)
+        before, after = text.split(re.search(pattern, text).group(0), 1)
+        text = before + tag % content + "\n" + re.sub(pattern, "", after)
+    return text
+
+
+def c_string(text):
     line = ""
-    for byte in data:
+    for byte in text.encode():
         c = chr(byte)
         if c == "\n":
             piece = "\\n"
@@ -134,17 +175,34 @@ def c_string(name, text):
             line = ""
         line += piece
     yield '    "%s";' % line
-    yield "const size_t %s_len = sizeof(%s) - 1;" % (name, name)
+
+
+def c_page(name, kind, text, csp):
+    """A definition of struct rr_page."""
+    yield "static const char %s_data[] =" % name
+    yield from c_string(text)
+    if csp:
+        yield "static const char %s_csp[] =" % name
+        yield from c_string(csp)
+    yield "const struct rr_page rr_page_%s = {" % name
+    yield "    %s_data," % name
+    yield "    sizeof(%s_data) - 1," % name
+    yield '    "%s",' % kind
+    yield '    "\\"%s\\"",' % hashlib.sha256(text.encode()).hexdigest()[:16]
+    yield "    %s," % (name + "_csp" if csp else "NULL")
+    yield "};"
     yield ""
 
 
 def make(document):
     compact = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     lines = ["/* SPDX-License-Identifier: Apache-2.0 */",
-             "/* pages.c - see pages.h.  Made by tools/make_pages.py from docs/openapi.json. */",
+             "/* pages.c - see pages.h.  Made by tools/make_pages.py from docs/openapi.json and src/server/ui. */",
              '#include "server/pages.h"', ""]
-    lines += c_string("rr_page_openapi", compact)
-    lines += c_string("rr_page_docs", "\n".join(page(document)) + "\n")
+    lines += c_page("openapi", "application/json", compact, None)
+    for name, text in [("docs", "\n".join(page(document)) + "\n"),
+                       ("playground", bundle("playground.html")), ("status", bundle("status.html"))]:
+        lines += c_page(name, "text/html; charset=utf-8", text, policy(text))
     return "\n".join(lines[:-1]) + "\n"
 
 

@@ -2,7 +2,10 @@
 /* about.c - see about.h. */
 #include "server/about.h"
 
+#include <string.h>
+
 #include "base/text.h"
+#include "server/handle.h"
 #include "server/pages.h"
 
 void rr_about_version(struct rr_server *s, struct rr_exchange *x)
@@ -50,18 +53,66 @@ void rr_about_ready(struct rr_server *s, struct rr_exchange *x)
     if (x->status == 503) rr_http_header(x, "Retry-After", "1");
 }
 
+/* ---- pages -------------------------------------------------------------------------------- */
+
+/* Does If-None-Match name this tag?  Weakly, as the standard has it: W/"a" and "a" are the same. */
+static bool has_tag(const char *list, const char *tag)
+{
+    size_t len = strlen(tag);
+
+    if (!list) return false;
+    for (list += strspn(list, ", \t"); *list; list += strspn(list, ", \t")) {
+        size_t word = strcspn(list, ", \t"), weak = strncmp(list, "W/", 2) == 0 ? 2 : 0;
+
+        if (word == 1 && *list == '*') return true;
+        if (word == len + weak && memcmp(list + weak, tag, len) == 0) return true;
+        list += word;
+    }
+    return false;
+}
+
+/* A browser keeps the page and asks each time whether it is still the right one. */
+static void send_page(struct rr_exchange *x, const struct rr_page *page)
+{
+    struct rr_problem problem = { 0 };
+
+    x->status = has_tag(rr_http_given(x, "If-None-Match", 0), page->etag) ? 304 : 200;
+    if (x->status == 200) rr_buf_put(&x->reply, page->data, page->len);
+    if (x->reply.failed) { /* an empty page would be kept */
+        rr_problem_set(&problem, 503, "out of memory for the page");
+        rr_reply_problem(x, &rr_dialect_union, &problem);
+        return;
+    }
+    x->content_type = page->type;
+    rr_http_header_static(x, "ETag", page->etag);
+    rr_http_header_static(x, "Cache-Control", "no-cache");
+    rr_http_header_static(x, "X-Content-Type-Options", "nosniff");
+    if (page->csp) {
+        rr_http_header_static(x, "Content-Security-Policy", page->csp);
+        rr_http_header_static(x, "Referrer-Policy", "no-referrer");
+    }
+}
+
 void rr_about_openapi(struct rr_server *s, struct rr_exchange *x)
 {
     (void)s;
-    x->status = 200;
-    rr_buf_put(&x->reply, rr_page_openapi, rr_page_openapi_len);
+    send_page(x, &rr_page_openapi);
 }
 
 void rr_about_docs(struct rr_server *s, struct rr_exchange *x)
 {
     (void)s;
-    x->status = 200;
-    x->content_type = "text/html; charset=utf-8";
-    rr_http_header(x, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
-    rr_buf_put(&x->reply, rr_page_docs, rr_page_docs_len);
+    send_page(x, &rr_page_docs);
+}
+
+void rr_about_playground(struct rr_server *s, struct rr_exchange *x)
+{
+    (void)s;
+    send_page(x, &rr_page_playground);
+}
+
+void rr_about_status(struct rr_server *s, struct rr_exchange *x)
+{
+    (void)s;
+    send_page(x, &rr_page_status);
 }

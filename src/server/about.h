@@ -13,5 +13,7 @@ void rr_about_live(struct rr_server *s, struct rr_exchange *x);    /* Weaviate: 
 void rr_about_ready(struct rr_server *s, struct rr_exchange *x);   /* Weaviate: 204 or 503 */
 void rr_about_openapi(struct rr_server *s, struct rr_exchange *x);
 void rr_about_docs(struct rr_server *s, struct rr_exchange *x);
+void rr_about_playground(struct rr_server *s, struct rr_exchange *x);
+void rr_about_status(struct rr_server *s, struct rr_exchange *x);
 
 #endif

@@ -139,6 +139,10 @@ void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
     put_tei(s->settings, info, &x->reply);
     rr_buf_putc(&x->reply, ',');
     put_string(&x->reply, "architecture", info->architecture);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "dtype", info->dtype);
+    rr_buf_putc(&x->reply, ',');
+    put_string(&x->reply, "rescore_dtype", info->rescore_dtype);
     rr_buf_printf(&x->reply, ",\"parameters\":%llu,\"fingerprint\":\"%016llx\"",
                   (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
     put_device(info, &x->reply);

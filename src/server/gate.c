@@ -76,6 +76,10 @@ static int find_need(const struct rr_server *s, const struct rr_exchange *x,
     bool admin_route = is_admin_route(x->route);
 
     *need = RR_NEED_KEY;
+    if (x->route->handler == RR_HANDLER_UI) {
+        *need = RR_NEED_NOTHING;
+        return o->ui ? 0 : rr_route_none(problem);
+    }
     if (x->door == RR_DOOR_ADMIN) {
         if (x->route->handler == RR_HANDLER_RERANK)
             return rr_problem_set(problem, 404, "requests are answered at the main address only");

@@ -68,8 +68,9 @@ struct rr_exchange {
     struct rr_buf reply;
     const char *content_type; /* static; default application/json */
     struct {
-        const char *name; /* static */
-        char value[RR_HTTP_VALUE_MAX];
+        const char *name;  /* static */
+        const char *value; /* text, or static */
+        char text[RR_HTTP_VALUE_MAX];
     } headers[RR_HTTP_MAX_HEADERS];
     unsigned n_headers;
     const struct rr_dialect *pinned; /* by a prefix of the path */
@@ -151,5 +152,7 @@ int rr_http_socket(const struct rr_exchange *x);
 const char *rr_http_given(const struct rr_exchange *x, const char *name, unsigned nth);
 
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...) RR_PRINTF(3, 4);
+/* The same for a value that lives on and may be long. */
+void rr_http_header_static(struct rr_exchange *x, const char *name, const char *value);
 
 #endif

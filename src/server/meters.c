@@ -15,11 +15,12 @@
 #include "base/mem.h"
 #include "server/dialect.h"
 
-static const char *const handlers[] = { "rerank",  "root",   "health", "info",  "live",   "ready",
-                                        "metrics", "models", "admin",  "about", "tokens", "none" };
-static const char *const statuses[] = { "200", "204", "400", "401", "403", "404",  "405", "408",
-                                        "409", "413", "414", "415", "417", "422",  "424", "429",
-                                        "431", "499", "500", "501", "503", "504",  "other" };
+static const char *const handlers[] = { "rerank", "root",    "health", "info",  "live",
+                                        "ready",  "metrics", "models", "admin", "about",
+                                        "tokens", "ui",      "none" };
+static const char *const statuses[] = { "200", "204", "304", "400", "401", "403", "404", "405",
+                                        "408", "409", "413", "414", "415", "417", "422", "424",
+                                        "429", "431", "499", "500", "501", "503", "504", "other" };
 static const char *const dialects[] = { "ragfab",     "tei",     "union",    "cohere",
                                         "jina",       "vllm",    "llamacpp", "infinity",
                                         "xinference", "ollama",  "voyage",   "mixedbread",

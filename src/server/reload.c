@@ -15,7 +15,7 @@ static const char *const live_options[] = {
     "log-rate",             "max-documents",   "max-document-bytes", "max-json-depth",
     "max-query-bytes",      "model-alias",     "otlp-sample",      "overload-status",
     "ready-when-saturated", "request-timeout", "return-documents", "stall-exit",
-    "strict-model",
+    "strict-model",         "ui",
 };
 
 static int reload_log(struct rr_server *s, const struct rr_settings *settings, struct rr_error *err)

@@ -39,6 +39,8 @@ static const struct rr_route routes[] = {
     { "/api-doc/openapi.json", LOOK, RR_HANDLER_ABOUT, rr_about_openapi, NULL, false },
     { "/docs", LOOK, RR_HANDLER_ABOUT, rr_about_docs, NULL, false },
     { "/redoc", LOOK, RR_HANDLER_ABOUT, rr_about_docs, NULL, false },
+    { "/ui", LOOK, RR_HANDLER_UI, rr_about_playground, NULL, false },
+    { "/ui/status", LOOK, RR_HANDLER_UI, rr_about_status, NULL, false },
     { "/tokenize", RR_POST, RR_HANDLER_TOKENS, rr_tokens_tokenize, NULL, false },
     { "/decode", RR_POST, RR_HANDLER_TOKENS, rr_tokens_decode, NULL, false },
     { "/detokenize", RR_POST, RR_HANDLER_TOKENS, rr_tokens_detokenize, NULL, false },
@@ -77,6 +79,13 @@ static void set_allow(struct rr_exchange *x, unsigned methods)
                    methods & RR_POST ? "POST, " : "");
 }
 
+int rr_route_none(struct rr_problem *problem)
+{
+    return rr_problem_set(problem, 404,
+                          "there is nothing at this path; POST /rerank ranks, GET /docs lists "
+                          "the rest");
+}
+
 int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
 {
     const char *path;
@@ -91,10 +100,7 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
         if (routes[i].methods & x->method) x->route = &routes[i];
     }
     if (x->route) return 0;
-    if (!methods)
-        return rr_problem_set(problem, 404,
-                              "there is nothing at this path; POST /rerank ranks, GET /docs lists "
-                              "the rest");
+    if (!methods) return rr_route_none(problem);
     set_allow(x, methods);
     if (x->method == RR_OPTIONS) {
         x->route = &options_route;

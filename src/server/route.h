@@ -19,4 +19,7 @@ struct rr_route {
  * by a route of its own. */
 int rr_route_find(struct rr_exchange *x, struct rr_problem *problem);
 
+/* The problem of a path that there is not: -1 and 404. */
+int rr_route_none(struct rr_problem *problem);
+
 #endif

@@ -165,14 +165,22 @@ void rr_server_app(struct rr_server *s, struct rr_http_app *app)
                                  finish, end,   rr_gate_ended, rr_gate_tick };
 }
 
+void rr_http_header_static(struct rr_exchange *x, const char *name, const char *value)
+{
+    if (x->n_headers >= RR_HTTP_MAX_HEADERS) return;
+    x->headers[x->n_headers].name = name;
+    x->headers[x->n_headers++].value = value;
+}
+
 void rr_http_header(struct rr_exchange *x, const char *name, const char *fmt, ...)
 {
     va_list args;
+    char *text;
 
     if (x->n_headers >= RR_HTTP_MAX_HEADERS) return;
-    x->headers[x->n_headers].name = name;
+    text = x->headers[x->n_headers].text;
     va_start(args, fmt);
-    vsnprintf(x->headers[x->n_headers].value, sizeof(x->headers[0].value), fmt, args);
+    vsnprintf(text, sizeof(x->headers[0].text), fmt, args);
     va_end(args);
-    x->n_headers++;
+    rr_http_header_static(x, name, text);
 }

@@ -122,7 +122,7 @@ def test_mistake_no_gpu():
            (64, serve("--device", "gpu"), "--device: found \"gpu\"",
             "expected auto, cpu, cuda or cuda:N", "did you mean cuda?"),
            (64, serve("--dtype", "float16"), "--dtype: found \"float16\"",
-            "expected auto, f32, f16, bf16 or int8", "did you mean f16?")])
+            "expected auto, f32, f16, bf16, int8 or fp8", "did you mean f16?")])
 
 
 PLUGIN = """#include "rerank_backend.h"

@@ -69,7 +69,7 @@ static void send_request(int fd, const char *method, const char *path, const cha
 struct answer {
     int status; /* 0: the connection ended instead */
     char head[2048];
-    char body[65536];
+    char body[1 << 17];
 };
 
 /* Reads one answer and nothing of the next. */
@@ -381,6 +381,147 @@ static void test_parts(void **state)
     assert_int_equal(stop_server(s), 0);
 }
 
+/* ---- pages -------------------------------------------------------------------------------- */
+
+/* GET or HEAD with one more header line, which may be "". */
+static void ask_page(const char *method, const char *path, const char *line, struct answer *a)
+{
+    char head[512];
+    int fd = dial(), n;
+
+    n = snprintf(head, sizeof(head), "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n",
+                 method, path, line);
+    send_all(fd, head, (size_t)n);
+    receive(fd, a);
+    if (strcmp(method, "HEAD") == 0) sscanf(a->head, "HTTP/1.1 %d", &a->status); /* no body: fine */
+    close(fd);
+}
+
+static const char *const page_headers[] = {
+    "Content-Type: text/html; charset=utf-8\r\n",
+    "Cache-Control: no-cache\r\n",
+    "X-Content-Type-Options: nosniff\r\n",
+    "Referrer-Policy: no-referrer\r\n",
+    "Content-Security-Policy: default-src 'none'; style-src 'sha256-",
+    "; script-src 'sha256-",
+    "; connect-src 'self'; img-src data:; require-trusted-types-for 'script'; trusted-types 'none'; ",
+    "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
+};
+
+static void test_pages(void **state)
+{
+    static const struct {
+        const char *method, *path, *line;
+        int status;
+        const char *why;
+    } rows[] = {
+        { "GET", "/ui", "", 200, "the playground" },
+        { "GET", "/ui/", "", 200, "a slash at the end does not matter" },
+        { "GET", "/ui/status", "", 200, "the charts" },
+        { "HEAD", "/ui", "", 200, "the same without a body" },
+        { "GET", "/ui", "If-None-Match: \"0\"\r\n", 200, "a page of another release" },
+        { "GET", "/ui", "If-None-Match: *\r\n", 304, "whichever it is" },
+        { "GET", "/ui/x", "", 404, "no such page" },
+        { "GET", "/ui/status/x", "", 404, "no such page" },
+        { "POST", "/ui", "Content-Length: 0\r\n", 405, "pages are read" },
+    };
+    static const char *const around[][2] = { /* what may be around a tag */
+                                             { "", "" },
+                                             { "W/", "" },
+                                             { "\"a\", ", " ,\"b\"" } };
+    struct served *s = start_server(plain, 200);
+    char line[96], tag[32];
+    struct answer a;
+    size_t i, k;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(rows); i++) {
+        ask_page(rows[i].method, rows[i].path, rows[i].line, &a);
+        if (a.status != rows[i].status) fail_msg("%s: status %d", rows[i].why, a.status);
+        for (k = 0; a.status == 200 && k < RR_COUNT(page_headers); k++)
+            assert_non_null(strstr(a.head, page_headers[k]));
+        if (a.status == 404 || a.status == 405) assert_non_null(strstr(a.body, "\"error_type\":"));
+        assert_int_equal(*a.body != 0, a.status != 304 && rows[i].method[0] != 'H');
+    }
+    ask_page("GET", "/ui/status", "", &a);
+    assert_int_equal(sscanf(strstr(a.head, "ETag: "), "ETag: %31s", tag), 1);
+    for (i = 0; i < RR_COUNT(around); i++) {
+        snprintf(line, sizeof(line), "If-None-Match: %s%s%s\r\n", around[i][0], tag, around[i][1]);
+        ask_page("GET", "/ui/status", line, &a);
+        assert_int_equal(a.status, 304);
+        assert_non_null(strstr(a.head, tag));
+        ask_page("GET", "/ui", line, &a); /* another page's */
+        assert_int_equal(a.status, 200);
+    }
+    assert_int_equal(stop_server(s), 0);
+}
+
+/* A page is whole or not there: a part of one would stay in the browser. */
+static void test_page_no_memory(void **state)
+{
+    struct served *s = start_server(plain, 200);
+    struct answer a;
+    unsigned failed = 0, n;
+
+    (void)state;
+    for (n = 1; n <= 12; n++) {
+        rr_mem_fault(n, false);
+        ask("GET", "/ui", "", &a);
+        rr_mem_fault(0, false);
+        if (a.status == 200)
+            assert_string_equal(a.body + strlen(a.body) - 8, "</html>\n");
+        else
+            failed++;
+        assert_true(a.status == 0 || a.status == 200 || a.status == 503);
+        if (a.status == 503) assert_null(strstr(a.head, "ETag"));
+    }
+    assert_true(failed > 0);
+    assert_int_equal(stop_server(s), 0);
+}
+
+/* With a key, pages come without one and hold nothing of this server. */
+static void test_pages_and_key(void **state)
+{
+    static const char *const options[] = { "--api-key", "canary-key", NULL };
+    static const char *const closed[] = { "/v1/models", "/info", "/metrics", "/docs" };
+    struct served *s = start_server(options, 200);
+    struct answer a;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        ask_page("GET", i ? "/ui/status" : "/ui", "", &a);
+        assert_int_equal(a.status, 200);
+        assert_null(strstr(a.body, "fake")); /* the model's name */
+        assert_null(strstr(a.body, "canary"));
+    }
+    for (i = 0; i < RR_COUNT(closed); i++) {
+        ask_page("GET", closed[i], "", &a);
+        assert_int_equal(a.status, 401);
+        ask_page("GET", closed[i], "Authorization: Bearer canary-key\r\n", &a);
+        assert_int_equal(a.status, 200);
+    }
+    assert_int_equal(stop_server(s), 0);
+}
+
+static void test_no_pages(void **state)
+{
+    static const char *const options[] = { "--no-ui", NULL };
+    struct served *s = start_server(options, 200);
+    struct answer a, other;
+
+    (void)state;
+    ask_page("GET", "/none", "", &other);
+    ask_page("GET", "/ui", "", &a);
+    assert_int_equal(a.status, 404);
+    assert_string_equal(a.body, other.body);
+    ask_page("GET", "/ui/status", "If-None-Match: *\r\n", &a);
+    assert_int_equal(a.status, 404);
+    ask_page("GET", "/docs", "", &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(stop_server(s), 0);
+}
+
 /* ---- clients that leave ------------------------------------------------------------------- */
 
 static void test_client_leaves(void **state)
@@ -578,7 +719,9 @@ int main(void)
         cmocka_unit_test(test_parts),           cmocka_unit_test(test_client_leaves),
         cmocka_unit_test(test_half_close),      cmocka_unit_test(test_restless_clients),
         cmocka_unit_test(test_drain),           cmocka_unit_test(test_drain_timeout),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_pages_and_key),   cmocka_unit_test(test_no_pages),
+        cmocka_unit_test(test_page_no_memory),
     };
     sigset_t set;
 
