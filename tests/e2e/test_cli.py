@@ -266,7 +266,9 @@ def test_models():
     with open(os.path.join(ROOT, "src", "model", "arch.c"), encoding="utf-8") as f:
         names = re.findall(r'^    \{ "(\w+)", RR_FAMILY', f.read(), re.M)
     assert len(names) > 10 and re.findall(r"^\| `(\w+)`", r.out, re.M)[1:] == names, r
-    assert re.search("BertForSequenceClassification.*Q8_0", r.out), r
+    gguf = dict(re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| (tested|-) \|", r.out, re.M))
+    assert gguf["BertForSequenceClassification"] == "tested", r
+    assert gguf["ElectraForSequenceClassification"] == "-", r
 
 
 def test_output_errors():

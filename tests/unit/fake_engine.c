@@ -452,6 +452,13 @@ int rr_inspect(const struct rr_options *opt, struct rr_info *info, struct rr_err
     return RR_OK;
 }
 
+bool rr_engine_gpu(struct rr_engine *e, struct rr_gpu *out)
+{
+    (void)e;
+    memset(out, 0, sizeof(*out));
+    return false;
+}
+
 void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
 {
     pthread_mutex_lock(&lock);
