@@ -49,7 +49,8 @@ def test_bench_share_of_the_peak():
         return
     for r in whole["shapes"]:
         share = 100 * r["gop_per_s"] / whole["peak_gop_per_s"]
-        assert 0 <= r["peak_percent"] <= 100, r
+        # Above 100 when the clock was higher now than while the peak was measured; never twice it.
+        assert 0 < r["peak_percent"] < 200, r
         assert abs(r["peak_percent"] - share) < 0.1 + 0.05 * share, (r, whole)
 
 
