@@ -182,7 +182,8 @@ def test_plan_measures():
     here = p["rows"][1]
     assert here["pairs_per_s"] > 0 and not here["gpu"] and "tiny-xlmr, f32" in p["measured"], p
     # one request alone is 20 pairs
-    assert abs(here["alone_ms"] - 2e4 / here["pairs_per_s"]) < 0.01, here
+    alone = 2e4 / here["pairs_per_s"]  # of a rate that is rounded to thousandths
+    assert abs(here["alone_ms"] - alone) < 0.01 + 1e-4 * alone, here
 
 
 # ---- verify --------------------------------------------------------------------------------
