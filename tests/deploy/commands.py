@@ -73,7 +73,8 @@ def programs(folder):
            "\nexit 0\n")
     script(folder, "nft", "#!/bin/sh\nexec unshare --net /usr/sbin/nft -c \"$@\"\n")
     for name in LOGGED:
-        script(folder, name, "#!/bin/sh\n[ $# -gt 0 ]\n")
+        # What stands before it in a pipe can write.
+        script(folder, name, "#!/bin/sh\n[ -t 0 ] || cat > /dev/null\n[ $# -gt 0 ]\n")
 
 
 def blocks(page):

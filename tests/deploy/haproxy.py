@@ -126,6 +126,13 @@ class Cluster:
         return self.servers[name].metrics().get(
             'rerank_http_requests_total{handler="rerank",status="200"}', 0)
 
+    def all_answered(self, n):
+        """Of each server, when they have counted n together: an answer is counted once it is sent."""
+        def counted():
+            found = {name: self.answered(name) for name in SERVERS}
+            return found if sum(found.values()) == n else None
+        return until(counted, "%d answers to be counted" % n)
+
     def load(self, threads=4):
         return support.Load(lambda n: request(self.port, n), threads, pause=0.01)
 
@@ -146,13 +153,15 @@ def gpu_first_and_each_query_to_its_server():
     with Cluster() as c:
         for n in range(QUERIES):
             request(c.port, n)
-        first = {n: c.answered(n) for n in SERVERS}
+        first = c.all_answered(QUERIES)
         assert first["cpu1"] == first["cpu2"] == 0, first
         assert min(first["gpu1"], first["gpu2"]) >= QUERIES / 8, first
         before = first["gpu1"]
         for n in range(QUERIES):
             request(c.port, n)
-        assert c.answered("gpu1") == 2 * before, "the same queries went elsewhere"
+        # But for a few: a server that has not quite done with the last query is passed over.
+        again = c.all_answered(2 * QUERIES)["gpu1"] - before
+        assert abs(again - before) <= QUERIES / 10, "%d queries, then %d" % (before, again)
         # what is not the clients' business, and what is too large
         for path, code in (("/metrics", 403), ("/admin/reload", 403), ("/debug/state", 403)):
             try:
