@@ -35,6 +35,9 @@ RR_NODISCARD int rr_json_bool(const json_t *obj, const char *where, const char *
 RR_NODISCARD int rr_json_text(const json_t *obj, const char *where, const char *key,
                               struct rr_text *out, struct rr_error *err);
 
+/* The code unit of a "\uXXXX" at p, n bytes left, or -1: it is none. */
+int rr_json_code_unit(const char *p, size_t n);
+
 /* "a string", "an array", ...: for messages. */
 const char *rr_json_type_name(const json_t *v);
 

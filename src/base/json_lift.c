@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/text.h"
 
 #define MARK 0x7F
@@ -17,12 +18,12 @@
 
 /* ---- escapes ------------------------------------------------------------------------------ */
 
-/* The code unit of four hexadecimal digits, or -1. */
-static int code_unit(const char *p)
+int rr_json_code_unit(const char *p, size_t n)
 {
     int unit = 0, i;
 
-    for (i = 0; i < 4; i++) {
+    if (n < 6 || p[0] != '\\' || p[1] != 'u') return -1;
+    for (i = 2; i < 6; i++) {
         char c = p[i];
         int digit = c >= '0' && c <= '9'   ? c - '0'
                     : c >= 'a' && c <= 'f' ? c - 'a' + 10
@@ -51,13 +52,13 @@ static size_t decode_escape(const char *p, size_t n, char out[4], unsigned *put)
         *put = 1;
         return 2;
     }
-    high = n < 6 ? -1 : code_unit(p + 2);
+    high = rr_json_code_unit(p, n);
     if (high < 0 || (high & 0xFC00) == 0xDC00) return 0;
     if ((high & 0xFC00) != 0xD800) {
         *put = rr_utf8_put(out, (uint32_t)high);
         return 6;
     }
-    low = n < 12 || p[6] != '\\' || p[7] != 'u' ? -1 : code_unit(p + 8);
+    low = rr_json_code_unit(p + 6, n - 6);
     if (low < 0 || (low & 0xFC00) != 0xDC00) return 0;
     *put = rr_utf8_put(out, 0x10000 + ((uint32_t)(high & 0x3FF) << 10) + (uint32_t)(low & 0x3FF));
     return 12;

@@ -121,25 +121,6 @@ static int repair_bytes(struct rr_buf *body, size_t *replaced)
     return 0;
 }
 
-/* The code unit of "\uXXXX" at p, or -1. */
-static int escaped_unit(const char *p, size_t n)
-{
-    int unit = 0, i;
-
-    if (n < 6 || p[0] != '\\' || p[1] != 'u') return -1;
-    for (i = 2; i < 6; i++) {
-        char c = p[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-
-        if (digit < 0) return -1;
-        unit = unit * 16 + digit;
-    }
-    return unit;
-}
-
 /* Half of a surrogate pair, written as an escape, becomes U+FFFD's escape: the same length. */
 static size_t repair_escapes(struct rr_buf *body)
 {
@@ -148,14 +129,14 @@ static size_t repair_escapes(struct rr_buf *body)
 
     while (p < end && (p = memchr(p, '\\', (size_t)(end - p)))) {
         size_t left = (size_t)(end - p);
-        int unit = escaped_unit(p, left);
+        int unit = rr_json_code_unit(p, left);
 
         if (unit < 0) {
             p += RR_MIN(left, 2);
             continue;
         }
         if (unit >= 0xD800 && unit < 0xE000) {
-            int next = unit < 0xDC00 && left >= 12 ? escaped_unit(p + 6, left - 6) : -1;
+            int next = unit < 0xDC00 && left >= 12 ? rr_json_code_unit(p + 6, left - 6) : -1;
 
             if (next >= 0xDC00 && next < 0xE000) {
                 p += 12;

@@ -15,31 +15,11 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import venv_support
+from cli_support import RERANKD, ROOT
+
 GOLDEN = os.path.join(ROOT, "tests", "golden", "eval")
-VENV = os.path.join(ROOT, "build", "venv-eval")
-RERANKD = os.path.abspath(os.environ.get("RERANKD", os.path.join(ROOT, "build", "rerankd")))
 TOLERANCE = 1e-9
-
-
-def install():
-    """Starts this script again with the venv's Python, where pytrec_eval is."""
-    try:
-        import pytrec_eval  # noqa: F401
-        return
-    except ImportError:
-        pass
-    python = os.path.join(VENV, "bin", "python")
-    if os.path.abspath(sys.executable) != python:
-        if not os.path.exists(python):
-            subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        os.execv(python, [python, *sys.argv])
-    p = subprocess.run([python, "-m", "pip", "install", "-q", "--retries", "1", "--timeout", "10",
-                        "pytrec_eval-terrier"], stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-    if p.returncode:
-        print("SKIP: pytrec_eval cannot be installed")
-        sys.exit(77)
 
 
 def made_up(seed):
@@ -110,7 +90,7 @@ def compare(got, want):
 
 
 def main():
-    install()
+    venv_support.install("pytrec_eval", "pytrec_eval-terrier")
     if "--write" in sys.argv:
         qrels, run = made_up(0)
         write(GOLDEN, qrels, run)

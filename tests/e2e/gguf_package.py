@@ -7,33 +7,12 @@ import json
 import os
 import struct
 import subprocess
-import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VENV = os.path.join(ROOT, "build", "venv-eval")
-MODELS = os.path.join(ROOT, "tests", "golden", "models")
-RERANKD = os.path.abspath(os.environ.get("RERANKD", os.path.join(ROOT, "build", "rerankd")))
+import venv_support
+from cli_support import MODELS, RERANKD
+
 TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
-
-
-def install():
-    """Starts this script again with the venv's Python, where gguf is."""
-    try:
-        import gguf  # noqa: F401
-        return
-    except ImportError:
-        pass
-    python = os.path.join(VENV, "bin", "python")
-    if os.path.abspath(sys.executable) != python:
-        if not os.path.exists(python):
-            subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        os.execv(python, [python, *sys.argv])
-    p = subprocess.run([python, "-m", "pip", "install", "-q", "--retries", "1", "--timeout", "10",
-                        "gguf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if p.returncode:
-        print("SKIP: gguf cannot be installed")
-        sys.exit(77)
 
 
 def safetensors(folder):
@@ -101,7 +80,7 @@ def difference(path, name):
 
 
 def main():
-    install()
+    venv_support.install("gguf", "gguf")
     n = 0
     for name in ("tiny-bert", "tiny-xlmr", "tiny-roberta", "tiny-modernbert-cls", "tiny-qwen3",
                  "tiny-gemma"):
