@@ -220,6 +220,16 @@ void rr_conns_relieve(struct rr_conns *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+/* Data and the end of what the client sends may come in one event.  The library reads the data, and
+ * is told of news only: it would wait for an end that has come.  This says it once more and changes
+ * nothing else, as what has arrived can still be read. */
+static void repeat_end(int fd)
+{
+    struct pollfd look = { .fd = fd, .events = POLLRDHUP };
+
+    if (poll(&look, 1, 0) == 1 && look.revents & POLLRDHUP) (void)shutdown(fd, SHUT_RD);
+}
+
 bool rr_conns_move(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_phase phase)
 {
     uint64_t now = rr_now_ns(), received = 0, acked = 0;
@@ -241,6 +251,7 @@ bool rr_conns_move(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_phase 
         if (phase == RR_CONN_IDLE) list_newest(c, conn);
     }
     pthread_mutex_unlock(&c->lock);
+    if (phase == RR_CONN_IDLE) repeat_end(conn->fd); /* at once; elsewhere the sweep does */
     return may;
 }
 
@@ -304,8 +315,14 @@ static void check(struct rr_conns *c, struct rr_conn *conn, uint64_t now)
 {
     if (conn->end != RR_END_NONE) return;
     switch (conn->phase) {
-    case RR_CONN_IDLE: check_idle(c, conn, now); break;
-    case RR_CONN_BODY: check_body(c, conn, now); break;
+    case RR_CONN_IDLE:
+        repeat_end(conn->fd);
+        check_idle(c, conn, now);
+        break;
+    case RR_CONN_BODY:
+        repeat_end(conn->fd);
+        check_body(c, conn, now);
+        break;
     case RR_CONN_WRITE: check_write(c, conn, now); break;
     default: break;
     }

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import signal
 import socket
 import struct
 import threading
@@ -135,6 +136,24 @@ def test_half_close():
         c.send("POST", "/rerank", long_body(4))
         c.socket.shutdown(socket.SHUT_WR)
         assert c.receive().status == 200
+
+
+def test_sent_and_ended_at_once():
+    """The end comes with the last bytes: closed after the answer, not after the idle time."""
+    head = b"GET /live HTTP/1.1\r\nHost: x\r\n"
+    body = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    with Server(*SLOW, "--header-timeout=60", "--idle-timeout=60") as s:
+        whole = head + b"\r\n"
+        for sent, answers in ((whole, 1), (whole * 3, 3), (head, 0), (body, 0)):
+            s.process.send_signal(signal.SIGSTOP)  # so that it learns of both in one event
+            with s.connect() as c:
+                c.socket.sendall(sent)
+                c.socket.shutdown(socket.SHUT_WR)
+                s.process.send_signal(signal.SIGCONT)
+                began = time.monotonic()
+                reply = c.file.read()
+                assert time.monotonic() - began < 20, sent
+                assert reply.count(b"HTTP/1.1 200 ") == answers, reply
 
 
 def test_reader_that_never_reads():
