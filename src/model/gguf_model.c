@@ -345,7 +345,8 @@ static int put_modernbert(struct rr_gguf_model *m, struct rr_error *err)
     if (!rc) rc = put_u32(m, "local_attention", "attention.sliding_window", 0, err);
     if (!rc)
         rc = put_u32(m, "global_attn_every_n_layers", "attention.sliding_window_pattern", 3, err);
-    if (!rc) rc = put_f32(m, "norm_eps", "attention.layer_norm_epsilon", true, 0, err);
+    /* llama.cpp's converter looks for it under another name than transformers 5 writes */
+    if (!rc) rc = put_f32(m, "norm_eps", "attention.layer_norm_epsilon", false, 1e-5f, err);
     if (!rc) rc = put_f32(m, "global_rope_theta", "rope.freq_base", false, theta, err);
     if (!rc) rc = put_f32(m, "local_rope_theta", "rope.freq_base_swa", false, theta, err);
     if (!rc) rc = rr_gguf_text(m->g, key_of(m, key, "hidden_activation"), false, &act, err);
