@@ -27,6 +27,8 @@ static const char *const copied[] = {
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "config_sentence_transformers.json", /* what scores are, and a prompt */
+    "sentence_bert_config.json",
     "vocab.txt",
     "added_tokens.json",
     "vocab.json",
