@@ -85,6 +85,18 @@ static int make_folders(char *path, size_t from, struct rr_error *err)
     return rc;
 }
 
+/* The folders that the file path lies in. */
+static int make_parent(char *path, size_t from, struct rr_error *err)
+{
+    char *name = strrchr(path, '/');
+    int rc;
+
+    *name = 0;
+    rc = make_folders(path, from, err);
+    *name = '/';
+    return rc;
+}
+
 int rr_cache_prepare(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
                      struct rr_error *err)
 {
@@ -181,13 +193,15 @@ int rr_cache_link(const struct rr_hub *hub, const struct rr_hub_repo *repo, cons
                   const struct rr_hub_file *file, struct rr_error *err)
 {
     char path[RR_HUB_PATH], temporary[RR_HUB_PATH + 32], target[96], now[96], rest[192];
+    const char *slash = strchr(file->name, '/');
     ssize_t n;
     int rc;
 
     snprintf(rest, sizeof(rest), "snapshots/%s/%s", commit, file->name);
     rc = rr_cache_path(hub, repo, rest, path, err);
+    if (!rc && slash) rc = make_parent(path, strlen(hub->cache), err);
     if (rc) return rc;
-    snprintf(target, sizeof(target), "../../blobs/%s", file->blob);
+    snprintf(target, sizeof(target), "%s../../blobs/%s", slash ? "../" : "", file->blob);
     n = readlink(path, now, sizeof(now));
     if (n == (ssize_t)strlen(target) && memcmp(now, target, (size_t)n) == 0) return RR_OK;
     snprintf(temporary, sizeof(temporary), "%s.%ld.tmp", path, (long)getpid());
@@ -201,16 +215,12 @@ int rr_cache_link(const struct rr_hub *hub, const struct rr_hub_repo *repo, cons
 int rr_cache_ref(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
                  struct rr_error *err)
 {
-    char path[RR_HUB_PATH], rest[RR_HUB_REVISION + 8], *name;
+    char path[RR_HUB_PATH], rest[RR_HUB_REVISION + 8];
     int rc;
 
     if (strcmp(repo->revision, commit) == 0) return RR_OK;
     snprintf(rest, sizeof(rest), "refs/%s", repo->revision);
     rc = rr_cache_path(hub, repo, rest, path, err);
-    if (rc) return rc;
-    name = strrchr(path, '/');
-    *name = 0;
-    rc = make_folders(path, strlen(hub->cache), err);
-    *name = '/';
+    if (!rc) rc = make_parent(path, strlen(hub->cache), err);
     return rc ? rc : rr_file_write(path, commit, strlen(commit), err);
 }

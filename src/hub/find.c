@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -87,10 +88,20 @@ static int check_weights(const char *root, const char *dir, struct rr_error *err
     return rc;
 }
 
-/* No link in the snapshot leads out, whether the file is needed or not. */
-static int check_links(const char *root, const char *dir, struct rr_error *err)
+static bool is_folder(const char *dir, const char *name, char path[RR_HUB_PATH])
+{
+    struct stat st;
+
+    return name[0] != '.' && rr_path_join(path, RR_HUB_PATH, dir, name) && stat(path, &st) == 0 &&
+           S_ISDIR(st.st_mode);
+}
+
+/* No link in the snapshot leads out, whether the file is needed or not; nor from the folders of
+ * modules in it. */
+static int check_links(const char *root, const char *dir, bool inner, struct rr_error *err)
 {
     DIR *d = opendir(dir);
+    char path[RR_HUB_PATH];
     struct dirent *e;
     int rc = RR_OK;
 
@@ -98,6 +109,8 @@ static int check_links(const char *root, const char *dir, struct rr_error *err)
     while (!rc && (e = readdir(d))) {
         rc = check_entry(root, dir, e->d_name, err);
         if (rc == RR_ENOENT) rc = RR_OK; /* leads nowhere */
+        if (!rc && !inner && is_folder(dir, e->d_name, path))
+            rc = check_links(root, path, true, err);
     }
     closedir(d);
     return rc;
@@ -111,7 +124,7 @@ int rr_cache_check(const struct rr_hub *hub, const char *dir, struct rr_error *e
 
     if (!realpath(hub->cache, root)) return rr_fail(err, RR_ENOENT, "%s: not there", hub->cache);
     if (strcmp(root, "/") == 0) root[0] = 0;
-    rc = check_links(root, dir, err);
+    rc = check_links(root, dir, false, err);
     for (i = 0; !rc && i < RR_COUNT(needed); i++) rc = check_entry(root, dir, needed[i], err);
     return rc ? rc : check_weights(root, dir, err);
 }

@@ -25,7 +25,7 @@ struct rr_hub_repo {                /* checked: nothing in it can leave a folder
 };
 
 struct rr_hub_file {
-    char name[128]; /* no folder in it */
+    char name[128]; /* in the repository; at most one folder, of a module, before it */
     char blob[65];  /* SHA-256 (64 digits) of files in LFS, git's SHA-1 (40) of others */
     uint64_t size;  /* bytes */
     uint64_t have;  /* bytes of it that are on disk */

@@ -54,6 +54,19 @@ static bool is_shard(const char *name)
            strcmp(name + len - 12, ".safetensors") == 0;
 }
 
+/* "2_Dense/config.json", "2_Dense/model.safetensors": the modules of sentence-transformers. */
+static bool is_module(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    size_t digits = strspn(name, "0123456789"), n;
+
+    if (digits == 0 || digits > 2 || name[digits] != '_') return false;
+    n = strspn(name + digits + 1, letters);
+    name += digits + 1 + n;
+    return n > 0 && n < 48 &&
+           (strcmp(name, "/config.json") == 0 || strcmp(name, "/model.safetensors") == 0);
+}
+
 static enum kind kind_of(const char *name)
 {
     size_t i;
@@ -61,7 +74,7 @@ static enum kind kind_of(const char *name)
     for (i = 0; i < RR_COUNT(known); i++) {
         if (strcmp(name, known[i].name) == 0) return known[i].kind;
     }
-    return is_shard(name) ? SHARD : OTHER;
+    return is_shard(name) ? SHARD : is_module(name) ? OPTIONAL : OTHER;
 }
 
 static bool is_hex(const char *s, size_t len)

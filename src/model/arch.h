@@ -10,6 +10,12 @@
 #include "model/config.h"
 #include "model/weights.h"
 
+enum rr_ending {                /* what makes the logit */
+                 RR_END_HEAD,   /* a classifier */
+                 RR_END_WORD,   /* how probable a word is */
+                 RR_END_MODULES /* what modules.json lists */
+};
+
 struct rr_arch {
     const char *name; /* architectures[0] */
     enum rr_family family;
@@ -21,7 +27,7 @@ struct rr_arch {
      * register of the logits. */
     int (*build)(struct rr_weights *w, const struct rr_model_config *c, uint32_t *output,
                  struct rr_error *err);
-    bool causal; /* scores by the probability of a word: has no labels */
+    enum rr_ending ending;
     const char *models; /* well-known ones, for people */
 };
 

@@ -221,8 +221,9 @@ int rr_arch_bert_build(struct rr_weights *w, const struct rr_model_config *c, ui
         struct rr_layer l;
 
         rc = bind_layer(w, prefix, i, &l, err);
-        if (!rc) rr_layer_add(w->builder, c, &r, &l, rr_attention_op(c), i + 1 == c->layers);
+        if (!rc) rr_layer_add(w->builder, c, &r, &l, rr_attention_op(c), rr_is_last(c, i));
     }
+    if (!rc && c->modules.n) return rr_modules_add(w, &c->modules, &r, output, err);
     if (!rc && c->family == RR_FAMILY_BERT)
         rc = rr_head_bind(w, prefix, &head, err);
     else if (!rc)

@@ -251,8 +251,9 @@ int rr_arch_deberta_build(struct rr_weights *w, const struct rr_model_config *c,
         struct layer l;
 
         rc = bind_layer(w, c, i, &l, err);
-        if (!rc) rr_layer_add(b, c, &r, &l.base, attention(c, &e, &l), i + 1 == c->layers);
+        if (!rc) rr_layer_add(b, c, &r, &l.base, attention(c, &e, &l), rr_is_last(c, i));
     }
+    if (!rc && c->modules.n) return rr_modules_add(w, &c->modules, &r, output, err);
     if (!rc) rc = rr_head_bind(w, "deberta.", &head, err);
     if (!rc) *output = rr_head_add(b, &r.last, &head, c->head_act);
     return rc;

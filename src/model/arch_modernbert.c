@@ -231,16 +231,19 @@ static void add_last_layer(const struct build *s, struct rr_weights *w, const st
     add_after_attention(s, l, r);
 }
 
+/* Of the rows that the head reads: one of each sequence, or those that the mean is taken of. */
+static void add_final_norm(const struct build *s, const struct head *h)
+{
+    uint32_t x = s->c->pool == RR_OP_MEAN ? s->r.tokens.x : s->r.last.x;
+
+    rr_builder_layer_norm(s->b, x, x, &h->final, s->c->norm_eps);
+}
+
 static void add_head(const struct build *s, const struct head *h, uint32_t *output)
 {
     const struct rr_row_regs *r = &s->r.last;
 
-    if (s->c->pool == RR_OP_MEAN) { /* of normed rows */
-        rr_builder_layer_norm(s->b, s->r.tokens.x, s->r.tokens.x, &h->final, s->c->norm_eps);
-        rr_builder_pool(s->b, RR_OP_MEAN, r->x, s->r.tokens.x);
-    } else {
-        rr_builder_layer_norm(s->b, r->x, r->x, &h->final, s->c->norm_eps);
-    }
+    if (s->c->pool == RR_OP_MEAN) rr_builder_pool(s->b, RR_OP_MEAN, r->x, s->r.tokens.x);
     rr_builder_linear(s->b, r->context, r->x, &h->dense, 1, s->c->head_act, RR_NONE);
     rr_builder_layer_norm(s->b, r->context, r->context, &h->norm, s->c->norm_eps);
     *output = rr_builder_register(s->b, 1, RR_ROWS_SEQUENCES);
@@ -262,7 +265,7 @@ static int add_layers(struct build *s, struct rr_weights *w, struct rr_error *er
         if (i > 0 && l.attention_norm.gamma == RR_NONE)
             return rr_fail(err, RR_EFORMAT, "%s: tensor model.%sattn_norm.weight is missing",
                            rr_checkpoint_path(w->checkpoint), scope);
-        if (i + 1 == c->layers && c->pool == RR_OP_FIRST)
+        if (rr_is_last(c, i))
             add_last_layer(s, w, &l, c->is_local[i]);
         else
             add_layer(s, &l, c->is_local[i]);
@@ -291,7 +294,10 @@ int rr_arch_modernbert_build(struct rr_weights *w, const struct rr_model_config 
     rr_builder_layer_norm(s.b, s.r.tokens.x, s.r.tokens.x, &e.norm, s.c->norm_eps);
     rc = add_layers(&s, w, err);
     if (!rc) rc = rr_weights_bind(w, "model.", "", final_rows, RR_COUNT(final_rows), &h, err);
-    if (!rc) rc = rr_weights_bind(w, "", "", head_rows, RR_COUNT(head_rows), &h, err);
+    if (rc) return rc;
+    add_final_norm(&s, &h);
+    if (c->modules.n) return rr_modules_add(w, &c->modules, &s.r, output, err);
+    rc = rr_weights_bind(w, "", "", head_rows, RR_COUNT(head_rows), &h, err);
     if (rc) return rc;
     add_head(&s, &h, output);
     return RR_OK;

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "model/gguf_model.h"
+#include "model/modules.h"
 
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
@@ -29,22 +30,25 @@ struct rr_checkpoint {
     char path[PATH_MAX]; /* of the single file or the index */
     struct shard *shards;
     size_t n_shards;
-    json_t *weight_map;         /* tensor name to shard name; NULL: a single file */
-    struct rr_gguf_model *gguf; /* then there are no shards; NULL: a folder */
+    json_t *weight_map;                   /* tensor name to shard name; NULL: a single file */
+    struct rr_gguf_model *gguf;           /* then there are no shards; NULL: a folder */
+    struct shard modules[RR_MODULES_MAX]; /* in folders of their own; name: the folder's */
+    size_t n_modules;
 };
 
-static int open_shard(struct rr_checkpoint *c, const char *folder, const char *name,
-                      struct rr_error *err)
+/* The next of *n shards: folder/name, called so or, if given, as something else. */
+static int open_shard(struct shard *s, size_t *n, const char *folder, const char *name,
+                      const char *called, struct rr_error *err)
 {
-    struct shard *s = &c->shards[c->n_shards];
     char path[PATH_MAX];
     int rc;
 
     if (!rr_path_join(path, sizeof(path), folder, name))
         return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
-    s->name = rr_strdup(RR_MEM_MODEL, name);
+    s += *n;
+    s->name = rr_strdup(RR_MEM_MODEL, called);
     if (!s->name) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
-    c->n_shards++; /* from here on, close knows it */
+    ++*n; /* from here on, close knows it */
     rc = rr_file_map(&s->file, path, err);
     if (rc) return rc;
     return rr_safetensors_parse(&s->st, (struct rr_text){ s->file.data, s->file.len }, path, err);
@@ -96,7 +100,8 @@ static int open_listed(struct rr_checkpoint *c, const char *folder, struct rr_er
             if (c->n_shards == RR_CHECKPOINT_MAX_SHARDS)
                 return rr_fail(err, RR_ETOOBIG, "%s: weight_map names more than %d files", c->path,
                                RR_CHECKPOINT_MAX_SHARDS);
-            rc = open_shard(c, folder, json_string_value(v), err);
+            rc = open_shard(c->shards, &c->n_shards, folder, json_string_value(v),
+                            json_string_value(v), err);
             if (rc) return rc;
             s = &c->shards[c->n_shards - 1];
         }
@@ -191,7 +196,7 @@ int rr_checkpoint_open(struct rr_checkpoint **out, const char *folder, struct rr
     }
     if (single) {
         c->shards = rr_calloc(RR_MEM_MODEL, 1, sizeof(*c->shards));
-        rc = c->shards ? open_shard(c, folder, SINGLE, err)
+        rc = c->shards ? open_shard(c->shards, &c->n_shards, folder, SINGLE, SINGLE, err)
                        : rr_fail(err, RR_ENOMEM, "%s: out of memory", folder);
     } else {
         rc = open_sharded(c, folder, err);
@@ -204,14 +209,32 @@ fail:
     return rc;
 }
 
+int rr_checkpoint_add(struct rr_checkpoint *c, const char *folder, const char *module,
+                      struct rr_error *err)
+{
+    char path[PATH_MAX];
+
+    if (c->n_modules == RR_MODULES_MAX)
+        return rr_fail(err, RR_ETOOBIG, "%s: more than %d modules", folder, RR_MODULES_MAX);
+    if (!rr_path_join(path, sizeof(path), folder, module))
+        return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
+    return open_shard(c->modules, &c->n_modules, path, SINGLE, module, err);
+}
+
+static void close_shards(struct shard *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        rr_safetensors_close(s[i].st);
+        rr_file_unmap(&s[i].file);
+        rr_free(s[i].name);
+    }
+}
+
 void rr_checkpoint_close(struct rr_checkpoint *c)
 {
     if (!c) return;
-    for (size_t i = 0; i < c->n_shards; i++) {
-        rr_safetensors_close(c->shards[i].st);
-        rr_file_unmap(&c->shards[i].file);
-        rr_free(c->shards[i].name);
-    }
+    close_shards(c->shards, c->n_shards);
+    close_shards(c->modules, c->n_modules);
     rr_free(c->shards);
     rr_gguf_model_close(c->gguf);
     json_decref(c->weight_map);
@@ -223,10 +246,26 @@ const char *rr_checkpoint_path(const struct rr_checkpoint *c)
     return c->path;
 }
 
+/* "module/NAME"; NULL: no such module or tensor. */
+static const struct rr_safetensors_entry *find_in_module(const struct rr_checkpoint *c,
+                                                         const char *name)
+{
+    for (size_t i = 0; i < c->n_modules; i++) {
+        const struct shard *s = &c->modules[i];
+        size_t n = strlen(s->name);
+
+        if (strncmp(name, s->name, n) == 0 && name[n] == '/')
+            return rr_safetensors_find(s->st, name + n + 1);
+    }
+    return NULL;
+}
+
 const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint *c,
                                                       const char *name)
 {
     const struct shard *s = c->shards;
+
+    if (c->n_modules && strchr(name, '/')) return find_in_module(c, name);
 
     if (c->gguf) return rr_gguf_model_find(c->gguf, name);
     if (c->weight_map) {
@@ -248,6 +287,7 @@ uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c)
     uint64_t sum = c->gguf ? rr_gguf_model_bytes(c->gguf) : 0;
 
     for (size_t i = 0; i < c->n_shards; i++) sum += c->shards[i].file.len;
+    for (size_t i = 0; i < c->n_modules; i++) sum += c->modules[i].file.len;
     return sum;
 }
 
@@ -272,6 +312,7 @@ uint64_t rr_checkpoint_fingerprint(const struct rr_checkpoint *c, uint64_t seed)
 {
     if (c->gguf) return rr_gguf_model_fingerprint(c->gguf, seed);
     for (size_t i = 0; i < c->n_shards; i++) seed = hash_file(&c->shards[i], seed);
+    for (size_t i = 0; i < c->n_modules; i++) seed = hash_file(&c->modules[i], seed);
     return seed;
 }
 

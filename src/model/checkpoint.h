@@ -23,6 +23,9 @@ struct rr_checkpoint;
  * has none. */
 RR_NODISCARD int rr_checkpoint_open(struct rr_checkpoint **out, const char *folder,
                                     struct rr_error *err);
+/* Also folder/module/model.safetensors, whose tensors are found as "module/NAME". */
+RR_NODISCARD int rr_checkpoint_add(struct rr_checkpoint *c, const char *folder, const char *module,
+                                   struct rr_error *err);
 void rr_checkpoint_close(struct rr_checkpoint *c); /* NULL is allowed */
 
 /* The file to name in messages about tensors: the safetensors file or the index. */

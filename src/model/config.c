@@ -26,7 +26,7 @@ static const struct {
 
 static int fail_architecture(const char *where, struct rr_text found, struct rr_error *err)
 {
-    char list[420] = "";
+    char list[640] = "";
     size_t len = 0;
 
     for (const struct rr_arch *a = rr_archs; a->name && len < sizeof(list); a++)
@@ -184,7 +184,7 @@ int rr_config_parse(struct rr_model_config *out, struct rr_text json, const char
         rc = rr_fail(err, RR_EFORMAT, "%s: the file is %s, expected an object", where,
                      rr_json_type_name(root));
     if (!rc) rc = read_architecture(out, &arch, root, where, err);
-    if (!rc && !arch->causal) rc = check_labels(root, where, err);
+    if (!rc && arch->ending == RR_END_HEAD) rc = check_labels(root, where, err);
     if (!rc) rc = arch->read(out, root, where, err);
     json_decref(root);
     return rc;

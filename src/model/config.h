@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "model/modules.h"
 #include "rerank_backend.h"
 
 #define RR_CONFIG_MAX_WIDTH \
@@ -46,6 +47,7 @@ struct rr_model_config {
     bool is_local[RR_MAX_LAYERS]; /* [layers] */
     enum rr_op_kind pool;         /* FIRST, MEAN or LAST: what the head reads */
     enum rr_act head_act;
+    struct rr_modules modules; /* instead of the network's own head; not from config.json */
 
     struct { /* DeBERTa */
         bool on, content_position, position_content;

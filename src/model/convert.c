@@ -292,6 +292,11 @@ int rr_model_convert(const char *from, const char *to, const char *dtype, uint64
              : rr_path_join(path, sizeof(path), to, "config.json") && rr_file_exists(path))
         return rr_fail(err, RR_EINVAL, "%s is there already", to);
     rc = rr_model_open(&c.model, from, err);
+    if (!rc && rr_model_info(c.model)->modules)
+        rc = rr_fail(err, RR_ENOTSUP,
+                     "%s: its head is a list of modules (modules.json), which are read only and "
+                     "not written: use the folder as it is",
+                     from);
     if (!rc) rc = choose_tensors(&c, err);
     if (!rc) rc = gguf ? rr_convert_gguf(&c, err) : write_folder(&c, err);
     rr_free(c.tensors);

@@ -98,6 +98,11 @@ static const struct rr_weight_row classifier_rows[] = {
     ROW(rr_head, classifier.bias, "classifier.bias", RR_DIM_LABELS),
 };
 
+bool rr_is_last(const struct rr_model_config *c, uint32_t i)
+{
+    return i + 1 == c->layers && c->pool != RR_OP_MEAN;
+}
+
 int rr_layer_bind(struct rr_weights *w, const char *prefix, const char *scope, struct rr_layer *l,
                   struct rr_error *err)
 {

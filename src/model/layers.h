@@ -50,6 +50,8 @@ struct rr_layer {
     struct rr_norm norm;
 };
 
+/* Whether layer i of a network whose head reads one row need compute that row only. */
+bool rr_is_last(const struct rr_model_config *c, uint32_t i);
 /* All but queries, keys and values, whose names differ. */
 RR_NODISCARD int rr_layer_bind(struct rr_weights *w, const char *prefix, const char *scope,
                                struct rr_layer *l, struct rr_error *err);

@@ -127,6 +127,23 @@ static int read_config(struct rr_model *m, const char *folder, struct rr_error *
     return rc;
 }
 
+/* The head of a network that has none in its own files. */
+static int read_modules(struct rr_model *m, const char *folder, struct rr_error *err)
+{
+    struct rr_modules *list = &m->config.modules;
+    int rc = rr_modules_read(list, folder, m->config.hidden, err);
+
+    if (rc == RR_ENOENT && !rr_modules_listed(folder))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: %s has no head and there is no modules.json that says what makes "
+                       "scores: this is an embedding model, not a reranker",
+                       folder, m->config.architecture);
+    for (uint32_t i = 0; i < list->n && !rc; i++)
+        rc = rr_checkpoint_add(m->checkpoint, folder, list->list[i].path, err);
+    m->config.pool = list->pool;
+    return rc;
+}
+
 static const char *dtype_name(unsigned seen)
 {
     switch (seen) {
@@ -149,9 +166,13 @@ static int read_sentence(struct rr_model *m, const char *path, struct rr_error *
         rc = rr_sentence_read(&s, path, err);
     m->info.identity = s.identity;
     m->info.preferred_length = s.max_length;
+    if (!rc && s.prompt[0] && m->config.modules.skips_prompt)
+        rc = rr_fail(err, RR_ENOTSUP,
+                     "%s: a default prompt that its Pooling leaves out (include_prompt false), "
+                     "supported is true",
+                     path);
     if (s.prompt[0] && m->config.family == RR_FAMILY_DECODER)
-        rr_log(RR_WARN, "%s: its default prompt is not used: a causal network has a wording",
-               path);
+        rr_log(RR_WARN, "%s: its default prompt is not used: a causal network has a wording", path);
     else
         memcpy(m->info.query_prompt, s.prompt, sizeof(s.prompt));
     return rc;
@@ -177,6 +198,7 @@ static void fill_info(struct rr_model *m)
     i->types = c->types;
     i->max_length = c->max_length;
     i->parameters = m->weights.parameters;
+    i->modules = c->modules.n > 0;
     i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
@@ -189,6 +211,7 @@ static void fill_info(struct rr_model *m)
 int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *err)
 {
     struct rr_model *m = rr_calloc(RR_MEM_MODEL, 1, sizeof(*m));
+    const struct rr_arch *arch;
     uint32_t output = RR_NONE;
     int rc;
 
@@ -205,8 +228,9 @@ int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *er
     if (rc) goto fail;
     m->weights.checkpoint = m->checkpoint;
     m->weights.builder = &m->builder;
-    rc = rr_arch_find(m->config.architecture, strlen(m->config.architecture))
-             ->build(&m->weights, &m->config, &output, err);
+    arch = rr_arch_find(m->config.architecture, strlen(m->config.architecture));
+    if (arch->ending == RR_END_MODULES) rc = read_modules(m, folder, err);
+    if (!rc) rc = arch->build(&m->weights, &m->config, &output, err);
     if (!rc) rc = rr_builder_done(&m->builder, output, &m->program, err);
     if (!rc) rc = read_sentence(m, folder, err);
     if (rc) goto fail;

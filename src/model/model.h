@@ -27,6 +27,7 @@ struct rr_model_info {
     bool identity;        /* scores are logits, not their sigmoid, says the model's folder */
     uint32_t preferred_length; /* tokens per pair that it says; 0: nothing */
     bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
+    bool modules;         /* the head is in files of its own, as modules.json says */
     char query_prompt[1024]; /* comes before each query, says the folder; "": nothing */
 };
 

@@ -26,6 +26,8 @@ enum rr_dim { /* what a tensor's dimension is measured in; the values are in rr_
               RR_DIM_KEY,       /* of all heads of keys, or of values */
               RR_DIM_QKV,       /* queries, keys and values */
               RR_DIM_DISTANCES, /* rows of the table of relative positions */
+              RR_DIM_MODULE_IN, /* of the module that is being bound, see modules.h */
+              RR_DIM_MODULE_OUT,
               RR_DIMS
 };
 

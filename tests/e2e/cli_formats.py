@@ -97,7 +97,7 @@ def test_other_formats():
 def test_activation():
     """A CrossEncoder with Identity scores with logits, here and after a way through GGUF."""
     with folder() as d:
-        m, gguf, back = (os.path.join(d, x) for x in ("m", "m.gguf", "back"))
+        m, gguf, back, f32 = (os.path.join(d, x) for x in ("m", "m.gguf", "back", "f32"))
         shutil.copytree(model(), m)
         want = scores(m)
         assert all(abs(x["score"] - 1 / (1 + math.exp(-x["logit"]))) < 1e-6 for x in want)
@@ -106,12 +106,36 @@ def test_activation():
         write(os.path.join(m, "sentence_bert_config.json"), json.dumps({"max_seq_length": 77}))
         assert run("convert", "--model", m, "--to", gguf).code == 0
         assert run("convert", "--model", gguf, "--to", back).code == 0
-        for path in (m, gguf, back):
+        assert run("quantize", m, f32, "--dtype", "f32", "--limit", "4").code == 0
+        for path in (m, gguf, back, f32):
             got = scores(path)
             assert [x["logit"] for x in got] == [x["logit"] for x in want], path
             assert all(abs(x["score"] - x["logit"]) < 1e-6 for x in got), (path, got)
         r = json.loads(run("doctor", "--model", m, "--json").out)["model"]
         assert r["activation"] == "identity" and r["max_length"] == 77, r
+
+
+def test_modules():
+    """A head of modules is scored; what would have to write it says that it does not."""
+    with folder() as d:
+        m = model("tiny-modules")
+        r = run("score", "--model", m, "--reference", os.path.join(m, "reference.jsonl"))
+        assert r.code == 0, r
+        for words in (["convert", "--model", m, "--to", os.path.join(d, "x.gguf")],
+                      ["convert", "--model", m, "--to", os.path.join(d, "x")],
+                      ["quantize", m, os.path.join(d, "y")]):
+            r = run(*words)
+            assert r.code == 78 and "modules.json" in r.err and one_line(r.err), r
+        assert os.listdir(d) == [], os.listdir(d)
+        bare = os.path.join(d, "m")
+        shutil.copytree(m, bare)
+        os.unlink(os.path.join(bare, "modules.json"))
+        r = run("score", "--model", bare, "--query", "q", stdin="t\n")
+        assert r.code == 78 and "this is an embedding model" in r.err and one_line(r.err), r
+        write(os.path.join(bare, "modules.json"), json.dumps([
+            {"path": "", "type": "a.Transformer"}, {"path": "../m", "type": "a.Dense"}]))
+        r = run("score", "--model", bare, "--query", "q", stdin="t\n")
+        assert r.code == 78 and '[1].path is "../m"' in r.err and one_line(r.err), r
 
 
 def test_default_prompt():

@@ -104,6 +104,39 @@ def test_pull_layout():
         assert [q.kind for q in hub.requests] == ["api"], hub.requests
 
 
+def test_pull_modules():
+    """The folders of sentence-transformers' modules come along, and the model scores."""
+    source = model("tiny-modules")
+    files = {}
+    for path, _, names in os.walk(source):
+        for n in names:
+            where = os.path.relpath(os.path.join(path, n), source)
+            files[where] = content(os.path.join(path, n))
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", dict(files, **{"onnx/config.json": b"x"}))
+        r = pull(hub, home)
+        assert r.code == 0 and complete(home, files), r
+        assert not os.path.exists(os.path.join(snapshot(home), "onnx"))
+        dense = os.path.join(snapshot(home), "2_Dense", "model.safetensors")
+        assert os.readlink(dense).startswith("../../../blobs/")
+        words = ("score", "--query", "x", "--model", "org/name")
+        r = run(*words, stdin="a\n", env=env(hub, home))
+        assert r.code == 0 and r.out == run(*words[:3], "--model", source, stdin="a\n").out, r
+        with folder() as outside:
+            os.unlink(dense)
+            os.symlink(write(os.path.join(outside, "x"), "{}"), dense)
+            r = run(*words, stdin="a\n", env=env(hub, home))
+            assert r.code == 78 and "2_Dense/model.safetensors: leads out of the cache" in r.err, r
+            assert pull(hub, home).code == 0 and complete(home, files)
+            module = os.path.dirname(dense)
+            os.rename(module, module + ".x")
+            os.symlink(outside, module)
+            r = run(*words, stdin="a\n", env=env(hub, home))
+            assert r.code == 78 and "2_Dense: leads out of the cache" in r.err, r
+            r = pull(hub, home)
+            assert r.code == 78 and "expected a folder; nothing outside" in r.err, r
+
+
 def test_pull_where():
     """HF_HUB_CACHE beats HUGGINGFACE_HUB_CACHE beats HF_HOME beats XDG_CACHE_HOME beats HOME."""
     with hub_and_cache() as (hub, home):

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_hub.c - any bytes as a hub's description of a repository, and as the name of one: an error,
- * or names that are files of one folder and digests that are digests. */
+ * or names that are files of one folder or of a module's in it, and digests that are digests. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +21,9 @@ static void check_files(const struct rr_hub_listing *l)
         size_t len = strnlen(f->blob, sizeof(f->blob));
 
         if (!memchr(f->name, 0, sizeof(f->name)) || !f->name[0]) abort();
-        if (f->name[0] == '.' || strchr(f->name, '/') || strchr(f->name, '%')) abort();
+        if (f->name[0] == '.' || strchr(f->name, '%') || strstr(f->name, "..")) abort();
+        if (strchr(f->name, '/') != strrchr(f->name, '/')) abort();
+        if (strchr(f->name, '/') && strspn(f->name, "0123456789") == 0) abort();
         if ((len != 40 && len != 64) || strspn(f->blob, "0123456789abcdef") != len) abort();
         if (f->size > UINT64_C(1) << 42 || f->have) abort();
         config = config || strcmp(f->name, "config.json") == 0;

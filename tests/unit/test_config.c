@@ -70,8 +70,8 @@ static const struct {
     { "{\"architectures\":[7]}", NULL, RR_EFORMAT, "without a string at its start", "a number" },
     { "{\"architectures\":\"BertForSequenceClassification\"}", NULL, RR_EFORMAT,
       "architectures is a string, expected an array", "not an array" },
-    { "{\"architectures\":[\"XLMRobertaModel\"]}", NULL, RR_ENOTSUP,
-      "architectures[0] is \"XLMRobertaModel\", supported are XLMRobertaForSequenceClassification, "
+    { "{\"architectures\":[\"MPNetModel\"]}", NULL, RR_ENOTSUP,
+      "architectures[0] is \"MPNetModel\", supported are XLMRobertaForSequenceClassification, "
       "RobertaForSequenceClassification, CamembertForSequenceClassification, "
       "BertForSequenceClassification",
       "an embedding model: the list helps" },

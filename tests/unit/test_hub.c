@@ -148,6 +148,18 @@ static void test_listing(void **state)
                      RR_OK);
     assert_int_equal(l.n_files, 3); /* neither index nor shard */
     rr_hub_listing_free(&l);
+    assert_int_equal(
+        parse(
+            &l,
+            LIST(
+                BASE "," WEIGHTS "," ENTRY("2_Dense/config.json") "," //
+                ENTRY("2_Dense/pytorch_model.bin") "," ENTRY("onnx/config.json") "," ENTRY("2_../config.json") "," ENTRY(
+                    "2_a/b/config.json") "," ENTRY("../2_Dense/config.json") "," ENTRY("_a/config.json")),
+            &err),
+        RR_OK);
+    assert_int_equal(l.n_files, 4); /* of folders, those of modules only */
+    assert_string_equal(l.files[3].name, "2_Dense/config.json");
+    rr_hub_listing_free(&l);
 }
 
 static void test_listing_refused(void **state)

@@ -604,7 +604,8 @@ static void test_flash(void **state)
 static const char *const golden[] = {
     "tiny-xlmr",           "tiny-roberta",         "tiny-bert",    "tiny-electra",
     "tiny-modernbert-cls", "tiny-modernbert-mean", "tiny-deberta", "tiny-qwen3",
-    "tiny-qwen2",          "tiny-gemma",           "tiny-gte",
+    "tiny-qwen2",          "tiny-gemma",           "tiny-gte",     "tiny-modules",
+    "tiny-modules-mean",
 };
 
 /* Each model in the other precisions, against the same float32 reference.  Without VNNI sums of four
@@ -712,6 +713,108 @@ static void test_renamed(void **state)
     }
 }
 
+/* Heads written down as sentence-transformers does: the same numbers, to the bit. */
+static const struct {
+    const char *name, *model, *dense, *out, *act;
+} composed[] = {
+    { "XLMRobertaModel", "tiny-xlmr", "classifier.dense", "classifier.out_proj", "Tanh" },
+    { "RobertaModel", "tiny-roberta", "classifier.dense", "classifier.out_proj", "Tanh" },
+    { "ElectraModel", "tiny-electra", "classifier.dense", "classifier.out_proj", "GELU" },
+    { "BertModel", "tiny-bert", "bert.pooler.dense", "classifier", "Tanh" },
+    { "DebertaV2Model", "tiny-deberta", "pooler.dense", "classifier", "GELU" },
+};
+
+static void write_text(const struct fixture_folder *f, const char *name, const char *text)
+{
+    fixture_write(f, name, text, strlen(text));
+}
+
+/* A dense module from the tensors named source.weight and source.bias. */
+static void write_dense(const struct fixture_folder *f, const char *path, struct fixture_weights *w,
+                        const char *source, const char *act, bool last)
+{
+    struct fixture_tensor two[2];
+    struct fixture_weights part = { two, 2 };
+    struct fixture_folder sub;
+    char text[400];
+
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(text, sizeof(text), "%s%s", source, i ? ".bias" : ".weight");
+        two[i] = *fixture_find(w, text);
+        snprintf(two[i].name, sizeof(two[i].name), "linear%s", i ? ".bias" : ".weight");
+    }
+    if (snprintf(sub.path, sizeof(sub.path), "%s/%s", f->path, path) >= (int)sizeof(sub.path) ||
+        mkdir(sub.path, 0700))
+        fail_msg("%s: no folder", path);
+    snprintf(text, sizeof(text),
+             "{\"in_features\":%u,\"out_features\":%u,\"bias\":true,\"activation_function\":"
+             "\"torch.nn.modules.%s\",\"module_output_name\":\"%s\"}",
+             two[0].shape[1], two[0].shape[0], act, last ? "scores" : "sentence_embedding");
+    write_text(&sub, "config.json", text);
+    fixture_save(&sub, "model.safetensors", &part, 0, 2, 0);
+}
+
+static void remove_modules(const struct fixture_folder *f)
+{
+    static const char *const paths[] = { "1_Pooling", "2_Dense", "3_Dense" };
+
+    for (size_t i = 0; i < RR_COUNT(paths); i++) {
+        struct fixture_folder sub;
+
+        (void)!snprintf(sub.path, sizeof(sub.path), "%.200s/%s", f->path, paths[i]);
+        fixture_remove(&sub);
+    }
+    fixture_remove(f);
+}
+
+static float *composed_logits(size_t row, const char *from, struct fixture_weights *w,
+                              const struct pairs *p)
+{
+    struct fixture_folder f = fixture_folder(), pooling;
+    char act[64];
+    float *logits;
+    struct run r;
+
+    write_config(&f, from, composed[row].name);
+    fixture_save(&f, "model.safetensors", w, 0, w->n, 0);
+    write_text(&f, "modules.json",
+               "[{\"idx\":0,\"path\":\"\",\"type\":\"a.Transformer\"},"
+               "{\"idx\":1,\"path\":\"1_Pooling\",\"type\":\"a.Pooling\"},"
+               "{\"idx\":2,\"path\":\"2_Dense\",\"type\":\"a.Dense\"},"
+               "{\"idx\":3,\"path\":\"3_Dense\",\"type\":\"a.Dense\"}]");
+    (void)!snprintf(pooling.path, sizeof(pooling.path), "%.200s/1_Pooling", f.path);
+    assert_int_equal(mkdir(pooling.path, 0700), 0);
+    write_text(&pooling, "config.json", "{\"pooling_mode_cls_token\":true}");
+    snprintf(act, sizeof(act), "activation.%s", composed[row].act);
+    write_dense(&f, "2_Dense", w, composed[row].dense, act, false);
+    write_dense(&f, "3_Dense", w, composed[row].out, "linear.Identity", true);
+    r = start(f.path, "auto", p->longest);
+    logits = logits_of(&r, p, share(p, false));
+    stop(&r);
+    remove_modules(&f);
+    return logits;
+}
+
+static void test_composed(void **state)
+{
+    (void)state;
+    if (plugin) skip();
+    for (size_t i = 0; i < RR_COUNT(composed); i++) {
+        char path[512];
+        const char *from = fixture_model(composed[i].model, path, sizeof(path));
+        struct fixture_weights w = fixture_weights(from);
+        struct pairs p = read_pairs(from);
+        float *want = variant_logits(from, NULL, &w, 0, false, &p);
+        float *got = composed_logits(i, from, &w, &p);
+
+        assert_memory_equal(got, want, share(&p, false) * sizeof(*want));
+        free(got);
+        free(want);
+        free_pairs(&p);
+        fixture_weights_free(&w);
+    }
+}
+
 /* No row of the table, which README.md shows as tested, is left out by these tests. */
 static void test_every_network(void **state)
 {
@@ -723,6 +826,8 @@ static void test_every_network(void **state)
 
         for (size_t k = 0; k < RR_COUNT(renamed); k++)
             found = found || strcmp(renamed[k].name, name) == 0;
+        for (size_t k = 0; k < RR_COUNT(composed); k++)
+            found = found || strcmp(composed[k].name, name) == 0;
         for (size_t k = 0; k < RR_COUNT(golden) && !found; k++) {
             char path[512];
             struct fixture_bytes b =
@@ -755,6 +860,8 @@ int main(int argc, char **argv)
         { "tiny-modernbert-mean", test_tiny, NULL, NULL, (void *)"tiny-modernbert-mean" },
         { "tiny-deberta", test_tiny, NULL, NULL, (void *)"tiny-deberta" },
         { "tiny-qwen3", test_tiny, NULL, NULL, (void *)"tiny-qwen3" },
+        { "tiny-modules", test_tiny, NULL, NULL, (void *)"tiny-modules" },
+        { "tiny-modules-mean", test_tiny, NULL, NULL, (void *)"tiny-modules-mean" },
         { "tiny-electra", test_tiny, NULL, NULL, (void *)"tiny-electra" },
         { "tiny-qwen2", test_tiny, NULL, NULL, (void *)"tiny-qwen2" },
         { "tiny-gemma", test_tiny, NULL, NULL, (void *)"tiny-gemma" },
@@ -763,6 +870,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_flash),
         cmocka_unit_test_teardown(test_precisions, in_f32),
         cmocka_unit_test(test_renamed),
+        cmocka_unit_test(test_composed),
         cmocka_unit_test(test_every_network),
         cmocka_unit_test(test_starter),
     };

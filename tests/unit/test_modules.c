@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_modules.c - modules.json and the files of the modules: what is taken and what is refused. */
+#include "checkpoint_fixture.h"
+
+#include "base/attr.h"
+#include "model/modules.h"
+
+#define TRANSFORMER "{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"}"
+#define MODULE(path, type) ",{\"path\":\"" path "\",\"type\":\"a.b." type "\"}"
+#define POOL MODULE("1_Pooling", "Pooling")
+#define HEAD POOL MODULE("2_Dense", "Dense")
+#define SCORES "\"in_features\":8,\"out_features\":1,\"module_output_name\":\"scores\"," IDENTITY
+#define IDENTITY "\"activation_function\":\"torch.nn.modules.linear.Identity\""
+
+static const struct {
+    const char *modules, *pooling, *dense, *third; /* NULL: no such file */
+    int code;
+    const char *message; /* part of it */
+} rows[] = {
+    { "[" TRANSFORMER HEAD "]", "{\"pooling_mode\":\"cls\"}", "{" SCORES "}", NULL, RR_OK, "" },
+    { "[" TRANSFORMER HEAD "]", "{\"pooling_mode_cls_token\":true}", "{" SCORES "}", NULL, RR_OK,
+      "" }, /* older flags */
+    { "[" TRANSFORMER POOL MODULE("x", "Dropout") MODULE("2_Dense", "Dense") "]", "{}",
+      "{" SCORES "}", NULL, RR_OK, "" }, /* has no effect on scores */
+    { "[" TRANSFORMER HEAD MODULE("3_Next", "LayerNorm") "]", "{}", "{" SCORES "}",
+      "{\"dimension\":1}", RR_ENOTSUP, "LayerNorm comes after the scores" },
+    { NULL, NULL, NULL, NULL, RR_ENOENT, "modules.json" },
+    { "[" TRANSFORMER, NULL, NULL, NULL, RR_EFORMAT, "modules.json" },
+    { "{}", NULL, NULL, NULL, RR_EFORMAT, "the file is an object, expected a list" },
+    { "[]", NULL, NULL, NULL, RR_EFORMAT, "the file is empty, expected a list" },
+    { "[1]", NULL, NULL, NULL, RR_ENOTSUP, "expected a Transformer" },
+    { "[{\"path\":\"0_Transformer\",\"type\":\"a.Transformer\"}]", NULL, NULL, NULL, RR_ENOTSUP,
+      "in \"0_Transformer\", expected a Transformer in \"\"" },
+    { "[" TRANSFORMER "]", NULL, NULL, NULL, RR_ENOTSUP, "no module makes scores" },
+    { "[" TRANSFORMER POOL "]", "{}", NULL, NULL, RR_ENOTSUP, "this is an embedding model" },
+    { "[" TRANSFORMER POOL MODULE("2_Normalize", "Normalize") "]", "{}", NULL, NULL, RR_ENOTSUP,
+      "[2].type is \"a.b.Normalize\", supported are" },
+    { "[" TRANSFORMER MODULE("2_Dense", "Dense") "]", NULL, "{" SCORES "}", NULL, RR_ENOTSUP,
+      "2_Dense/config.json: a Dense without a pooling" },
+    { "[" TRANSFORMER POOL POOL "]", "{}", NULL, NULL, RR_ENOTSUP, "pooling comes twice" },
+    { "[" TRANSFORMER HEAD "]", "{\"pooling_mode\":\"max\"}", NULL, NULL, RR_ENOTSUP,
+      "1_Pooling/config.json: pooling_mode is \"max\", supported are cls and mean" },
+    { "[" TRANSFORMER HEAD "]",
+      "{\"pooling_mode_cls_token\":true,\"pooling_mode_max_tokens\":true}", NULL, NULL, RR_ENOTSUP,
+      "pooling_mode is \"another\"" },
+    { "[" TRANSFORMER HEAD "]", "{\"pooling_mode\":7}", NULL, NULL, RR_EFORMAT, "pooling_mode" },
+    { "[" TRANSFORMER HEAD "]", "{}", NULL, NULL, RR_ENOENT, "2_Dense/config.json" },
+    /* nothing outside of the folder is read */
+    { "[" TRANSFORMER MODULE("..", "Pooling") "]", NULL, NULL, NULL, RR_EFORMAT,
+      "[1].path is \"..\", expected the name of a folder" },
+    { "[" TRANSFORMER MODULE("../etc", "Pooling") "]", NULL, NULL, NULL, RR_EFORMAT,
+      "[1].path is \"../etc\"" },
+    { "[" TRANSFORMER MODULE("/etc", "Pooling") "]", NULL, NULL, NULL, RR_EFORMAT,
+      "[1].path is \"/etc\"" },
+    { "[" TRANSFORMER MODULE("a\\u0000b", "Pooling") "]", NULL, NULL, NULL, RR_EFORMAT,
+      "[1].path" },
+    { "[" TRANSFORMER MODULE("", "Pooling") "]", NULL, NULL, NULL, RR_EFORMAT, "[1].path is \"\"" },
+    /* sizes */
+    { "[" TRANSFORMER HEAD "]", "{}", "{\"in_features\":4294967296,\"out_features\":1}", NULL,
+      RR_EFORMAT, "in_features" },
+    { "[" TRANSFORMER HEAD "]", "{}", "{\"in_features\":-1,\"out_features\":1}", NULL, RR_EFORMAT,
+      "in_features" },
+    { "[" TRANSFORMER HEAD "]", "{}", "{\"in_features\":9,\"out_features\":1}", NULL, RR_EFORMAT,
+      "in_features is 9, expected 8, the width of what comes before" },
+    { "[" TRANSFORMER HEAD "]", "{}", "{\"out_features\":1}", NULL, RR_EFORMAT,
+      "in_features is missing" },
+    { "[" TRANSFORMER HEAD "]", "{}",
+      "{\"in_features\":8,\"out_features\":3,\"module_output_name\":\"scores\"," IDENTITY "}", NULL,
+      RR_ENOTSUP, "out_features is 3, expected 1" },
+    { "[" TRANSFORMER HEAD "]", "{}",
+      "{\"in_features\":8,\"out_features\":1,\"module_output_name\":\"other\"}", NULL, RR_ENOTSUP,
+      "module_output_name is \"other\"" },
+    { "[" TRANSFORMER HEAD "]", "{}",
+      "{\"in_features\":8,\"out_features\":1,\"activation_function\":\"mine.Act\"}", NULL,
+      RR_ENOTSUP, "activation_function is \"mine.Act\", supported are" },
+    { "[" TRANSFORMER HEAD "]", "{}", "[]", NULL, RR_EFORMAT, "2_Dense/config.json" },
+};
+
+static void put(const struct fixture_folder *f, const char *path, const char *text)
+{
+    struct fixture_folder sub;
+
+    if (!text) return;
+    if (snprintf(sub.path, sizeof(sub.path), "%s/%s", f->path, path) >= (int)sizeof(sub.path) ||
+        mkdir(sub.path, 0700))
+        fail_msg("%s: no folder", path);
+    fixture_write(&sub, "config.json", text, strlen(text));
+}
+
+static void clear(const struct fixture_folder *f)
+{
+    static const char *const paths[] = { "1_Pooling", "2_Dense", "3_Next" };
+
+    for (size_t i = 0; i < RR_COUNT(paths); i++) {
+        struct fixture_folder sub;
+        struct stat st;
+
+        (void)!snprintf(sub.path, sizeof(sub.path), "%.200s/%s", f->path, paths[i]);
+        if (stat(sub.path, &st) == 0) fixture_remove(&sub);
+    }
+    fixture_remove(f);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(rows); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct rr_modules m;
+        struct rr_error err = { 0 };
+        int rc;
+
+        if (rows[i].modules)
+            fixture_write(&f, "modules.json", rows[i].modules, strlen(rows[i].modules));
+        put(&f, "1_Pooling", rows[i].pooling);
+        put(&f, "2_Dense", rows[i].dense);
+        put(&f, "3_Next", rows[i].third);
+        rc = rr_modules_read(&m, f.path, 8, &err);
+        if (rc != rows[i].code || (rc && !strstr(err.msg, rows[i].message)))
+            fail_msg("row %zu: %d, \"%s\", expected %d, \"%s\"", i, rc, err.msg, rows[i].code,
+                     rows[i].message);
+        if (!rc) assert_int_equal(m.n, 1);
+        clear(&f);
+    }
+}
+
+/* Long lists end at a limit. */
+static void test_many(void **state)
+{
+    struct fixture_folder f = fixture_folder();
+    struct rr_modules m;
+    struct rr_error err = { 0 };
+    char text[2048] = "[" TRANSFORMER POOL;
+
+    (void)state;
+    for (size_t i = 0; i <= RR_MODULES_MAX; i++) strcat(text, MODULE("2_Dense", "Dense"));
+    strcat(text, "]");
+    fixture_write(&f, "modules.json", text, strlen(text));
+    put(&f, "1_Pooling", "{}");
+    put(&f, "2_Dense", "{\"in_features\":8,\"out_features\":8}");
+    assert_int_equal(rr_modules_read(&m, f.path, 8, &err), RR_ETOOBIG);
+    assert_non_null(strstr(err.msg, "modules.json: more than 8 layers"));
+    clear(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_many),
+    };
+
+    return cmocka_run_group_tests_name("modules", tests, NULL, NULL);
+}
