@@ -4,8 +4,10 @@
  *
  * Both precisions are loaded at once and score the same lists; f32 is the reference. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -22,6 +24,7 @@
 #define MAX_FILE_BYTES ((size_t)1 << 30)
 #define MAX_DOCUMENTS 10000
 #define MAX_GRADE 100
+#define REFERENCE_PATH 4096
 
 struct own {
     const char *data, *top5, *tau, *tolerance;
@@ -52,8 +55,9 @@ static const struct rr_option own_options[] = {
         "Store the report as verify.json in the model's folder; re-scoring takes its bound, "
         "\"drift\", from there."),
     OWN("golden", "false", BOOL, golden, "",
-        "Instead: score the model folder's reference.jsonl, or the pairs that are known of the "
-        "hub's model of that name, and compare with the scores in it."),
+        "Instead: score the model folder's reference.jsonl (of a file m.gguf, m.reference.jsonl "
+        "beside it), or the pairs that are known of the hub's model of that name, and compare "
+        "with the scores in it."),
     OWN("tolerance", "2e-4", STR, tolerance, "X", "With --golden: larger differences fail."),
     OWN("json", "false", BOOL, json, "", "Print one JSON object."),
 };
@@ -263,21 +267,47 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, co
     return rr_open(&v->engines[0], &opt, err);
 }
 
-/* The folder's reference.jsonl; else what is known of the model by its name on the hub. */
+static bool is_folder(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* reference.jsonl in the model's folder; of a file, m.gguf, m.reference.jsonl beside it. */
+static bool reference_of(char path[REFERENCE_PATH], const char *model)
+{
+    size_t len = strlen(model);
+    int n;
+
+    if (is_folder(model)) return rr_path_join(path, REFERENCE_PATH, model, "reference.jsonl");
+    if (len > 5 && strcmp(model + len - 5, ".gguf") == 0) len -= 5;
+    n = snprintf(path, REFERENCE_PATH, "%.*s.reference.jsonl", (int)len, model);
+    return n > 0 && n < REFERENCE_PATH;
+}
+
+/* The model's reference.jsonl; else what is known of it by its name on the hub. */
 static int run_golden(struct verify *v, double tolerance)
 {
-    const char *folder = rr_engine_info(v->engines[1])->path;
+    const char *model = rr_engine_info(v->engines[1])->path;
     const struct rr_known *known;
     struct rr_error err = { 0 };
-    char path[4096];
+    char path[REFERENCE_PATH];
     size_t n;
     int rc;
 
-    if (!rr_path_join(path, sizeof(path), folder, "reference.jsonl")) {
+    if (!reference_of(path, model)) {
         rr_cli_complain("verify", "the model's path is too long");
         return RR_EXIT_FAILURE;
     }
-    known = rr_file_exists(path) ? NULL : rr_known_find(folder, &n);
+    known = rr_file_exists(path) ? NULL : rr_known_find(model, &n);
+    if (!known && !rr_file_exists(path)) {
+        rr_cli_complain("verify",
+                        "%s: there are no reference scores: expected %s (lines as rerankd score "
+                        "--reference takes them), or a model from the hub whose scores are known",
+                        model, path);
+        return rr_exit_code(RR_ENOENT);
+    }
     if (!known) return rr_score_reference("verify", v->engines[1], path, tolerance, v->own->json);
     rc = rr_known_check(v->engines[1], known, n, tolerance, &err);
     if (rc) {

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 
-from cli_support import folder, model, one_line, run, write
+from cli_support import ROOT, folder, model, one_line, run, write
 
 TINY = ["tiny-bert", "tiny-xlmr", "tiny-modernbert-mean", "tiny-gemma"]  # test_gguf.c has more
 
@@ -92,6 +92,24 @@ def test_other_formats():
             assert r.code == 78 and path in r.err and message in r.err and one_line(r.err), r
         r = run("score", "--model", d, "--query", "q", stdin="t\n")
         assert r.code != 0 and "there is cut.gguf: give that file" in r.err, r
+
+
+def test_file_of_llamacpp():
+    """What llama.cpp's own converter writes, against transformers; and where --golden looks."""
+    path = os.path.join(ROOT, "tests", "golden", "gguf", "llama.cpp-qwen3-reranker.gguf")
+    r = run("verify", "--golden", "--model", path, "--dtype", "f32")
+    assert r.code == 0 and "ok" in r.out, r
+    with folder() as d:
+        copy = shutil.copy(path, os.path.join(d, "m.gguf"))
+        r = run("verify", "--golden", "--model", copy)
+        assert r.code != 0 and "m.gguf: there are no reference scores: expected " in r.err, r
+        assert os.path.join(d, "m.reference.jsonl") in r.err and one_line(r.err), r
+        with open(path[:-len("gguf")] + "reference.jsonl", encoding="utf-8") as f:
+            reference = f.read()
+        other = write(os.path.join(d, "m.reference.jsonl"),
+                      reference.replace('"logits": [-4', '"logits": [-3'))
+        r = run("verify", "--golden", "--model", copy, "--dtype", "f32")
+        assert r.code != 0 and "too far from the reference" in r.out + r.err, (other, r)
 
 
 def test_activation():
