@@ -32,6 +32,16 @@ static const char *kind_name(mode_t mode)
     return "something else";
 }
 
+static int check_regular(int fd, const char *path, struct rr_error *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st)) return fail_errno(err, path, "cannot stat", errno);
+    if (S_ISREG(st.st_mode)) return RR_OK;
+    return rr_fail(err, RR_EIO, "%s: found %s, expected a regular file", path,
+                   kind_name(st.st_mode));
+}
+
 int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err)
 {
     struct stat st, again;
@@ -41,12 +51,9 @@ int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err)
     *out = (struct rr_file){ "", 0 };
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not stop us here */
     if (fd < 0) return fail_errno(err, path, "cannot open", errno);
-    if (fstat(fd, &st)) {
-        rc = fail_errno(err, path, "cannot stat", errno);
-    } else if (!S_ISREG(st.st_mode)) {
-        rc = rr_fail(err, RR_EIO, "%s: found %s, expected a regular file", path,
-                     kind_name(st.st_mode));
-    } else if (st.st_size > 0) {
+    rc = check_regular(fd, path, err);
+    if (!rc && fstat(fd, &st)) rc = fail_errno(err, path, "cannot stat", errno);
+    if (!rc && st.st_size > 0) {
         p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) rc = fail_errno(err, path, "cannot map", errno);
     }
@@ -111,8 +118,8 @@ static int read_all(int fd, struct rr_buf *b, size_t limit, const char *path, st
     return RR_OK;
 }
 
-int rr_file_read(char **out, size_t *len, const char *path, size_t limit, enum rr_mem_tag tag,
-                 struct rr_error *err)
+static int read_file(char **out, size_t *len, const char *path, size_t limit, enum rr_mem_tag tag,
+                     bool regular, struct rr_error *err)
 {
     struct rr_buf b;
     int fd, rc;
@@ -120,9 +127,10 @@ int rr_file_read(char **out, size_t *len, const char *path, size_t limit, enum r
     *out = NULL;
     *len = 0;
     rr_buf_init(&b, tag, limit < SIZE_MAX - 1 ? limit + 1 : limit);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_CLOEXEC | (regular ? O_NONBLOCK : 0));
     if (fd < 0) return fail_errno(err, path, "cannot open", errno);
-    rc = read_all(fd, &b, limit, path, err);
+    rc = regular ? check_regular(fd, path, err) : RR_OK;
+    if (!rc) rc = read_all(fd, &b, limit, path, err);
     close(fd);
     if (!rc) {
         *out = rr_buf_take(&b, len);
@@ -130,6 +138,18 @@ int rr_file_read(char **out, size_t *len, const char *path, size_t limit, enum r
     }
     rr_buf_free(&b);
     return rc;
+}
+
+int rr_file_read(char **out, size_t *len, const char *path, size_t limit, enum rr_mem_tag tag,
+                 struct rr_error *err)
+{
+    return read_file(out, len, path, limit, tag, false, err);
+}
+
+int rr_file_read_regular(char **out, size_t *len, const char *path, size_t limit,
+                         enum rr_mem_tag tag, struct rr_error *err)
+{
+    return read_file(out, len, path, limit, tag, true, err);
 }
 
 static int write_all(int fd, const char *data, size_t len)

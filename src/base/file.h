@@ -27,6 +27,11 @@ void rr_file_drop(const void *data, size_t len);
 RR_NODISCARD int rr_file_read(char **out, size_t *len, const char *path, size_t limit,
                               enum rr_mem_tag tag, struct rr_error *err);
 
+/* The same of a regular file only, without waiting: for files of a folder that may be anybody's,
+ * where a pipe would stop us for ever. */
+RR_NODISCARD int rr_file_read_regular(char **out, size_t *len, const char *path, size_t limit,
+                                      enum rr_mem_tag tag, struct rr_error *err);
+
 /* Writes path through a temporary file and rename, so that readers see all of it or nothing. */
 RR_NODISCARD int rr_file_write(const char *path, const void *data, size_t len,
                                struct rr_error *err);

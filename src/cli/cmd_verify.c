@@ -337,7 +337,12 @@ static int report(struct verify *v, double top5, double tau)
     else
         rr_verify_text(stdout, info, &r);
     if (v->own->write) {
-        int rc = rr_verify_write(info, &r, &err);
+        int rc = is_folder(info->path)
+                     ? rr_verify_write(info, &r, &err)
+                     : rr_fail(&err, RR_ENOTSUP,
+                               "%s: --write stores verify.json in the model's folder, and this is "
+                               "a file: make a folder of it with rerankd convert",
+                               info->path);
 
         if (rc) {
             rr_cli_complain("verify", "%s", err.msg);

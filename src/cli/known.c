@@ -11,6 +11,12 @@
 /* Half precision has 11 bits: its last one is 1/128 at 8, and a network's roundings add up. */
 #define HALF 0.05
 
+/* Text-embeddings-inference computes in float32, GELU by its tanh approximation. */
+#define TEI 0.02
+#define TEI_SOURCE "text-embeddings-inference, backends/candle/tests, float32"
+#define DEEP "What is Deep Learning?"
+#define DEEP_NOT "Deep Learning is not..."
+
 #define PANDA "what is panda?"
 #define GIANT_PANDA \
     "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, " \
@@ -21,6 +27,9 @@
 #define GTE_SOURCE "the model's card, torch.float16"
 #define MODERN "Alibaba-NLP/gte-reranker-modernbert-base"
 #define MODERN_SOURCE "vllm-project/vllm pull request 16648, in half precision"
+#define ETTIN "cross-encoder/ettin-reranker-32m-v1"
+#define ETTIN_SOURCE "Hugging Face's blog, Introducing the Ettin Reranker Family"
+#define APPLE "Where was Apple founded?"
 #define MINILM "cross-encoder/ms-marco-MiniLM-L6-v2"
 #define BERLIN "How many people live in Berlin?"
 #define BERLIN_SOURCE "sbert.net, pretrained CrossEncoder models"
@@ -35,11 +44,24 @@ static const struct rr_known table[] = {
     { GTE, "what is the capital of China?", "北京", 0.5923, HALF, false, GTE_SOURCE },
     { GTE, "how to implement quick sort in python?", "Introduction of quick sort", 0.3041, HALF,
       false, GTE_SOURCE },
+    { GTE, DEEP, DEEP_NOT, -0.74173266, HALF, false, TEI_SOURCE },
+    { MODERN, DEEP, DEEP_NOT, 2.2585099, TEI, false, TEI_SOURCE },
     { MODERN, "what is the capital of China?", "Beijing", 0.89453125, 0.005, true, MODERN_SOURCE },
     { MODERN, "how to implement quick sort in python?", "Introduction of quick sort", 0.92138671875,
       0.005, true, MODERN_SOURCE },
     { MODERN, "how to implement quick sort in python?", "The weather is nice today", 0.1572265625,
       0.005, true, MODERN_SOURCE },
+    { "tomaarsen/reranker-ModernBERT-large-gooaq-bce", DEEP, DEEP_NOT, -0.30617672, TEI, false,
+      TEI_SOURCE },
+    { "cross-encoder/ettin-reranker-17m-v1", DEEP, DEEP_NOT, 5.553596, TEI, false, TEI_SOURCE },
+    { ETTIN, APPLE,
+      "Apple Inc. was founded in Cupertino, California in 1976 by Steve Jobs, Steve Wozniak, and "
+      "Ronald Wayne.",
+      11.393298, 0.005, false, ETTIN_SOURCE },
+    { ETTIN, APPLE,
+      "The Fuji apple is an apple cultivar developed in the late 1930s and brought to market in "
+      "1962.",
+      2.968891, 0.005, false, ETTIN_SOURCE },
     { MINILM, BERLIN,
       "Berlin had a population of 3,520,031 registered inhabitants in an area of 891.82 square "
       "kilometers.",

@@ -85,7 +85,7 @@ static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
     *found = false;
     if (!rr_path_join(path, sizeof(path), e->folder, "verify.json") || !rr_file_exists(path))
         return RR_OK;
-    rc = rr_file_read(&text, &len, path, MAX_REPORT, RR_MEM_MISC, err);
+    rc = rr_file_read_regular(&text, &len, path, MAX_REPORT, RR_MEM_MISC, err);
     if (rc) return rc;
     rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_REJECT, err);
     rr_free(text);

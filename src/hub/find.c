@@ -75,7 +75,7 @@ static int check_weights(const char *root, const char *dir, struct rr_error *err
     if (rc == RR_ENOENT) return rr_fail(err, rc, "%s/model.safetensors: not there", dir);
     if (!rc && !rr_path_join(path, sizeof(path), dir, "model.safetensors.index.json"))
         rc = rr_fail(err, RR_EINVAL, "%.200s...: path is too long", dir);
-    if (!rc) rc = rr_file_read(&text, &len, path, MAX_INDEX, RR_MEM_MISC, err);
+    if (!rc) rc = rr_file_read_regular(&text, &len, path, MAX_INDEX, RR_MEM_MISC, err);
     if (rc) return rc;
     rc = rr_json_parse(&index, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
     rr_free(text);
@@ -139,7 +139,7 @@ static int read_ref(const struct rr_hub *hub, const struct rr_hub_repo *repo, ch
 
     snprintf(rest, sizeof(rest), "refs/%s", repo->revision);
     rc = rr_cache_path(hub, repo, rest, path, err);
-    if (!rc) rc = rr_file_read(&text, &len, path, 256, RR_MEM_MISC, err);
+    if (!rc) rc = rr_file_read_regular(&text, &len, path, 256, RR_MEM_MISC, err);
     if (rc) return rc;
     text[strcspn(text, " \t\r\n")] = 0;
     if (rr_hub_is_commit(text))

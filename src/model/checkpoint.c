@@ -118,7 +118,7 @@ static int open_sharded(struct rr_checkpoint *c, const char *folder, struct rr_e
     json_t *root = NULL;
     char *text = NULL;
     size_t len;
-    int rc = rr_file_read(&text, &len, c->path, RR_CHECKPOINT_MAX_INDEX, RR_MEM_JSON, err);
+    int rc = rr_file_read_regular(&text, &len, c->path, RR_CHECKPOINT_MAX_INDEX, RR_MEM_JSON, err);
 
     if (rc) return rc;
     rc = rr_json_parse(&root, (struct rr_text){ text, len }, INDEX_DEPTH, RR_JSON_DUP_REJECT, err);

@@ -66,7 +66,7 @@ int rr_convert_read(const struct rr_convert *c, const char *name, struct rr_buf 
     int rc;
 
     if (!rr_path_join(path, sizeof(path), c->from, name) || !rr_file_exists(path)) return RR_OK;
-    rc = rr_file_read(&text, &len, path, MAX_SIDE_FILE, RR_MEM_MODEL, err);
+    rc = rr_file_read_regular(&text, &len, path, MAX_SIDE_FILE, RR_MEM_MODEL, err);
     if (rc) return rc;
     rr_buf_put(out, text, len);
     rr_free(text);

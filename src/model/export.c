@@ -206,7 +206,7 @@ static int copy_file(const char *from, const char *to, const char *name, struct 
     int rc = join(path, from, name, err);
 
     if (rc || !rr_file_exists(path)) return rc;
-    rc = rr_file_read(&data, &len, path, MAX_COPY, RR_MEM_MISC, err);
+    rc = rr_file_read_regular(&data, &len, path, MAX_COPY, RR_MEM_MISC, err);
     if (rc) return rc;
     rc = join(path, to, name, err);
     if (!rc) rc = rr_file_write(path, data, len, err);

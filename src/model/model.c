@@ -119,7 +119,7 @@ static int read_config(struct rr_model *m, const char *folder, struct rr_error *
     rc = check_file(folder, err);
     if (rc) return rc;
     if (!rr_file_exists(path)) return fail_without_config(folder, path, err);
-    rc = rr_file_read(&text, &len, path, MAX_CONFIG, RR_MEM_MODEL, err);
+    rc = rr_file_read_regular(&text, &len, path, MAX_CONFIG, RR_MEM_MODEL, err);
     if (rc) return rc;
     rc = rr_config_parse(&m->config, (struct rr_text){ text, len }, path, err);
     m->info.fingerprint = XXH3_64bits(text, len);

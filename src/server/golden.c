@@ -155,7 +155,7 @@ int rr_golden_check(struct rr_engine *engine, bool (*stopped)(void *user), void 
     if (!rr_path_join(path, sizeof(path), rr_engine_info(engine)->path, "reference.jsonl") ||
         !rr_file_exists(path))
         return RR_OK;
-    rc = rr_file_read(&text, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, err);
+    rc = rr_file_read_regular(&text, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, err);
     if (!rc) rc = check_lines(&c, path, text, len, err);
     rr_free(text);
     return rc;

@@ -117,7 +117,7 @@ static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_err
 
     if (!rr_path_join(path, sizeof(path), folder, "tokenizer_config.json") || !rr_file_exists(path))
         return RR_OK;
-    rc = rr_file_read(&text, &len, path, 16u << 20, RR_MEM_TOKENIZER, err);
+    rc = rr_file_read_regular(&text, &len, path, 16u << 20, RR_MEM_TOKENIZER, err);
     if (rc) return rc;
     rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
     if (rc) {

@@ -104,12 +104,79 @@ def test_file_of_llamacpp():
         r = run("verify", "--golden", "--model", copy)
         assert r.code != 0 and "m.gguf: there are no reference scores: expected " in r.err, r
         assert os.path.join(d, "m.reference.jsonl") in r.err and one_line(r.err), r
+        r = run("verify", "--write", "--limit", "1", "--model", copy)
+        assert r.code == 78 and "m.gguf: --write stores verify.json" in r.err, r
         with open(path[:-len("gguf")] + "reference.jsonl", encoding="utf-8") as f:
             reference = f.read()
         other = write(os.path.join(d, "m.reference.jsonl"),
                       reference.replace('"logits": [-4', '"logits": [-3'))
         r = run("verify", "--golden", "--model", copy, "--dtype", "f32")
         assert r.code != 0 and "too far from the reference" in r.out + r.err, (other, r)
+
+
+def test_hostile_folders():
+    """What a folder from anywhere may have in it: refused with file and field, without waiting."""
+    def text(name, content):
+        return lambda m: write(os.path.join(m, name), content)
+
+    def config(**fields):
+        def change(m):
+            path = os.path.join(m, "config.json")
+            with open(path, encoding="utf-8") as f:
+                c = json.load(f)
+            write(path, json.dumps(dict(c, **fields)))
+        return change
+
+    def link(name, to):
+        def change(m):
+            os.unlink(os.path.join(m, name))
+            os.symlink(to, os.path.join(m, name))
+        return change
+
+    def pipe(name):
+        def change(m):
+            path = os.path.join(m, name)
+            if os.path.exists(path):
+                os.unlink(path)
+            os.mkfifo(path)
+        return change
+
+    def index(shard):
+        def change(m):
+            os.rename(os.path.join(m, "model.safetensors"), os.path.join(m, "x.safetensors"))
+            write(os.path.join(m, "model.safetensors.index.json"),
+                  json.dumps({"weight_map": {"a": shard}}))
+        return change
+
+    regular = "expected a regular file"
+    for change, message in [
+            (text("config.json", "[" * 100000), "config.json: JSON is nested deeper than"),
+            (text("config.json", '{"a":"' + "x" * (5 << 20) + '"}'), "config.json: larger than"),
+            (text("sentence_bert_config.json", "[" * 100000), "sentence_bert_config.json: JSON is"),
+            (text("tokenizer.json", '{"model":' + "[" * 100000), "tokenizer.json"),
+            (config(vocab_size=1 << 32), "config.json: vocab_size: found 4294967296, expected 1 to"),
+            (config(hidden_size=1 << 64), "config.json: JSON has a number that is out of range"),
+            (config(num_hidden_layers=-1), "config.json: num_hidden_layers: found -1, expected 1"),
+            (config(vocab_size=1 << 24, hidden_size=1 << 16, num_attention_heads=1 << 16,
+                    intermediate_size=1 << 16, num_hidden_layers=1024),
+             "word_embeddings.weight: shape is [3000, 128], expected [16777216, 65536]"),
+            (pipe("config.json"), "config.json: found a pipe, " + regular),
+            (pipe("sentence_bert_config.json"), "sentence_bert_config.json: found a pipe"),
+            (pipe("tokenizer.json"), "tokenizer.json: found a pipe, " + regular),
+            (pipe("tokenizer_config.json"), "tokenizer_config.json: found a pipe, " + regular),
+            (pipe("model.safetensors"), "model.safetensors: found a pipe, " + regular),
+            (link("config.json", "/dev/zero"), "config.json: found a device, " + regular),
+            (link("tokenizer.json", "tokenizer.json"), "tokenizer.json: cannot open"),
+            (index("../x.safetensors"), 'names the file "../x.safetensors", expected a plain'),
+            (index("/etc/passwd"), 'names the file "/etc/passwd", expected a plain file name'),
+            (index("a\0.safetensors"), "expected a plain file name"),
+            (index("x.safetensors"), "says that x.safetensors has tensor a, but it has not")]:
+        with folder() as d:
+            m = os.path.join(d, "m")
+            shutil.copytree(model("tiny-bert"), m)
+            change(m)
+            r = run("score", "--model", m, "--query", "q", stdin="t\n")
+            assert r.code in (71, 78) and message in r.err and one_line(r.err), (message, r)
 
 
 def test_activation():

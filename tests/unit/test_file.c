@@ -137,6 +137,14 @@ static void test_read(void **state)
     assert_int_equal(rr_file_read(&got, &len, in_folder("nothing"), 9, RR_MEM_MISC, &err),
                      RR_ENOENT);
     assert_int_equal(rr_file_read(&got, &len, folder, 9, RR_MEM_MISC, &err), RR_EIO);
+    assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0);
+    assert_int_equal(rr_file_read_regular(&got, &len, in_folder("fifo"), 9, RR_MEM_MISC, &err),
+                     RR_EIO); /* and does not wait for a writer */
+    assert_non_null(strstr(err.msg, "fifo: found a pipe, expected a regular file"));
+    assert_int_equal(rr_file_read_regular(&got, &len, "/dev/zero", 9, RR_MEM_MISC, &err), RR_EIO);
+    assert_int_equal(rr_file_read_regular(&got, &len, in_folder("r"), SIZE_MAX, RR_MEM_MISC, &err),
+                     RR_OK);
+    rr_free(got);
     assert_int_equal(fault_memory_in_use(), 0);
 }
 
