@@ -202,6 +202,8 @@ static void fill_info(struct rr_model *m)
     i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
+    if (i->modules) /* all of it was zeroed once, so that its bytes say what it is */
+        i->fingerprint = XXH3_64bits_withSeed(&c->modules, sizeof(c->modules), i->fingerprint);
     m->program.fingerprint = i->fingerprint; /* of the weights: what follows is text */
     if (i->query_prompt[0])
         i->fingerprint =

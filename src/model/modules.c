@@ -355,6 +355,7 @@ int rr_modules_add(struct rr_weights *w, const struct rr_modules *m, const struc
         } else {
             rc = add_dense(w, l, scope, x, y, err);
         }
+        if (rc) rr_fail_prefix(err, "module %s", l->path);
         x = y;
     }
     *output = x;

@@ -214,6 +214,10 @@ def test_modules():
         assert os.listdir(d) == [], os.listdir(d)
         bare = os.path.join(d, "m")
         shutil.copytree(m, bare)
+        write(os.path.join(bare, "2_Dense", "config.json"), json.dumps(
+            {"in_features": 48, "out_features": 48, "bias": True}))
+        r = run("score", "--model", bare, "--query", "q", stdin="t\n")
+        assert r.code == 78 and "module 2_Dense: " in r.err and "linear.bias is missing" in r.err, r
         os.unlink(os.path.join(bare, "modules.json"))
         r = run("score", "--model", bare, "--query", "q", stdin="t\n")
         assert r.code == 78 and "this is an embedding model" in r.err and one_line(r.err), r

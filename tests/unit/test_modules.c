@@ -2,7 +2,11 @@
 /* test_modules.c - modules.json and the files of the modules: what is taken and what is refused. */
 #include "checkpoint_fixture.h"
 
+#include <limits.h>
+#include <stdlib.h>
+
 #include "base/attr.h"
+#include "model/model.h"
 #include "model/modules.h"
 
 #define TRANSFORMER "{\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"}"
@@ -143,11 +147,61 @@ static void test_many(void **state)
     clear(&f);
 }
 
+static void link_to(const struct fixture_folder *f, const char *folder, const char *name)
+{
+    char from[PATH_MAX + 64], to[512];
+
+    (void)!snprintf(from, sizeof(from), "%s/%s", folder, name);
+    (void)!snprintf(to, sizeof(to), "%s/%s", f->path, name);
+    assert_int_equal(symlink(from, to), 0);
+}
+
+static uint64_t fingerprint_of(const char *folder)
+{
+    struct rr_model *m;
+    struct rr_error err;
+    uint64_t print;
+
+    if (rr_model_open(&m, folder, &err)) fail_msg("%s", err.msg);
+    print = rr_model_info(m)->fingerprint;
+    rr_model_close(m);
+    return print;
+}
+
+/* The same weights with another activation between them are another model: caches ask. */
+static void test_fingerprint(void **state)
+{
+    static const char *const same[] = { "config.json", "model.safetensors", "modules.json",
+                                        "1_Pooling",   "3_LayerNorm",       "4_Dense" };
+    static const char tanh_module[] = "{\"in_features\":48,\"out_features\":48,\"bias\":false}";
+    struct fixture_folder f = fixture_folder(), dense;
+    char path[512], folder[PATH_MAX], module[PATH_MAX + 16];
+    uint64_t prints[2];
+
+    (void)state;
+    assert_non_null(realpath(fixture_model("tiny-modules", path, sizeof(path)), folder));
+    (void)!snprintf(module, sizeof(module), "%s/2_Dense", folder);
+    for (size_t i = 0; i < RR_COUNT(same); i++) link_to(&f, folder, same[i]);
+    put(&f, "2_Dense",
+        "{\"in_features\":48,\"out_features\":48,\"bias\":false,"
+        "\"activation_function\":\"torch.nn.modules.activation.GELU\"}");
+    (void)!snprintf(dense.path, sizeof(dense.path), "%.200s/2_Dense", f.path);
+    link_to(&dense, module, "model.safetensors");
+    prints[0] = fingerprint_of(f.path);
+    assert_true(prints[0] == fingerprint_of(folder));
+    fixture_write(&dense, "config.json", tanh_module, sizeof(tanh_module) - 1);
+    prints[1] = fingerprint_of(f.path);
+    assert_true(prints[0] != prints[1]);
+    fixture_remove(&dense);
+    fixture_remove(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_fingerprint),
     };
 
     return cmocka_run_group_tests_name("modules", tests, NULL, NULL);
