@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # http.sh - what HTTP and JSON cost: requests per second, latency, and processor time of the server
 # per request, measured with wrk on the same machine.  Exit status 77 without wrk.
-#     OUT=build SECONDS_EACH=5 bench/http.sh [null|starter]...
+#     OUT=build SECONDS_EACH=5 TURNS=9 bench/http.sh [null|starter]...
 #
 # null: 20 documents of 500 characters, a device that answers at once, no cache.
-# starter: the built-in model, beside "rerankd bench" with as many tokens, the two in turns.
+# starter: the built-in model, beside "rerankd bench" with as many tokens, TURNS turns of the two.
 set -eu
 
 out=${OUT:-build}
@@ -70,26 +70,47 @@ null_device() {
     stop
 }
 
-# The two in turns; the documents make pairs of nearly equal length, as "rerankd bench" does.
+sample() { # of the server: the time, and the tokens that it has computed
+    curl -s "$url/metrics" | awk -v now="$(date +%s.%N)" '
+        /^rerank_tokens_total/ { print now, $2 }'
+}
+
+# rate CONNECTIONS: tokens a second between two moments in the middle of a load.  What wrk counts
+# leaves out the requests that its end cuts off, 2 of 25 in a second.
+rate() {
+    wrk -t1 -c"$1" -d"$((each + 1))s" -s "$here/http.lua" "$url" > /dev/null & load=$!
+    sleep 0.5
+    first=$(sample)
+    sleep "$each"
+    echo "$first $(sample)" | awk '{ print ($4 - $2) / ($3 - $1) }'
+    wait "$load"
+}
+
+# The two in turns, in tokens a second.  The documents make pairs of nearly equal length, and those
+# of "rerankd bench" are as long on average.  It says the mean of its runs: so does a rate.
 starter() {
     export FORM=utf8 UNIQUE=1
     start --log-level info
     wrk -t1 -c1 -d1s -s "$here/http.lua" "$url" > /dev/null
     tokens=$(curl -s "$url/metrics" | awk '/^rerank_pair_tokens_sum/ { t = $2 }
                                            /^rerank_pair_tokens_count/ { printf "%.0f", t / $2 }')
-    for _ in $(seq 11); do # short turns: what else the machine does hits both
-        wrk -t1 -c4 -d1s -s "$here/http.lua" "$url" > "$work/wrk"
-        "$out/rerankd" bench --config none --shapes "20x$tokens" --seconds 1 --runs 1000 \
-            --format csv > "$work/bench"
-        awk -F, 'FNR == NR { if (split($0, w, " +") > 1 && w[1] == "Requests/sec:") http = w[2] * 20; next }
-                 FNR > 1 { print 100 * http / $14, http, $14 }' "$work/wrk" "$work/bench"
-    done | sort -n > "$work/turns"
-    awk -v tokens="$tokens" '
-        { percent[NR] = $1; http[NR] = $2; bench[NR] = $3 }
-        END { m = int((NR + 1) / 2)
-              printf "20x%d, %d turns: over HTTP %.1f to %.1f %% of the pairs/s without, median %.1f %% " \
-                     "(%.1f and %.1f)\n", tokens, NR, percent[1], percent[NR], percent[m], http[m], bench[m] }' \
-        "$work/turns"
+    for _ in $(seq "${TURNS:-9}"); do
+        "$out/rerankd" bench --config none --shapes "20x$tokens" --seconds "$each" --runs 1000 \
+            --format csv | awk -F, 'FNR > 1 { print "bench", $9 / $13 * 1e3 }'
+        for connections in 1 2 4 8; do
+            echo "$connections $(rate "$connections")"
+        done
+    done > "$work/turns"
+    for connections in 1 2 4 8; do
+        awk -v c="$connections" '$1 == "bench" { bench = $2 }
+                                 $1 == c { print 100 * $2 / bench, $2, bench }' "$work/turns" |
+            sort -n | awk -v tokens="$tokens" -v c="$connections" '
+                { percent[NR] = $1; http[NR] = $2; bench[NR] = $3 }
+                END { m = int((NR + 1) / 2)
+                      printf "20x%d, %d connections, %d turns: over HTTP %.1f to %.1f %% of the rate " \
+                             "without, median %.1f %% (%.0f and %.0f tokens/s)\n", tokens, c, NR,
+                             percent[1], percent[NR], percent[m], http[m], bench[m] }'
+    done
     stop
 }
 

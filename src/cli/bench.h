@@ -17,7 +17,7 @@
 
 struct rr_times { /* of some runs, milliseconds */
     uint32_t runs;
-    double best, median, p95;
+    double best, median, mean, p95;
 };
 
 /* Sorts ms[n], n >= 1. */

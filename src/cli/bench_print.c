@@ -82,7 +82,7 @@ void rr_bench_head(enum rr_bench_format format, const struct rr_bench_host *h)
         json_host(h);
     else if (format == RR_BENCH_CSV)
         printf("version,model,device,isa,dtype,threads,shape,pairs,tokens,runs,best_ms,median_ms,"
-               "p95_ms,pairs_per_s,tokens_per_s,gop_per_s,peak_percent,rss_bytes\n");
+               "mean_ms,p95_ms,pairs_per_s,tokens_per_s,gop_per_s,peak_percent,rss_bytes\n");
     fflush(stdout);
 }
 
@@ -92,11 +92,11 @@ static void json_row(const struct rr_bench_host *h, const struct rr_shape *s, bo
     struct rates r = rates_of(h, s);
 
     printf("{\"shape\": \"%s\", \"pairs\": %" PRIu32 ", \"tokens\": %" PRIu64 ", \"runs\": %" PRIu32
-           ", \"best_ms\": %.3f, \"median_ms\": %.3f, \"p95_ms\": %.3f, "
+           ", \"best_ms\": %.3f, \"median_ms\": %.3f, \"mean_ms\": %.3f, \"p95_ms\": %.3f, "
            "\"pairs_per_s\": %.2f, \"tokens_per_s\": %.1f, \"gop_per_s\": %.2f, "
            "\"peak_percent\": %.2f",
            s->name, s->n, s->total_tokens, s->times.runs, s->times.best, s->times.median,
-           s->times.p95, r.pairs, r.tokens, r.gops, r.percent);
+           s->times.mean, s->times.p95, r.pairs, r.tokens, r.gops, r.percent);
     if (whole)
         printf(", \"device\": \"%s\", \"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %" PRIu32,
                m->device, m->isa, m->dtype, m->threads);
@@ -118,10 +118,10 @@ void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
         break;
     case RR_BENCH_CSV:
         printf("%s,%s,%s,%s,%s,%" PRIu32 ",%s,%" PRIu32 ",%" PRIu64 ",%" PRIu32
-               ",%.3f,%.3f,%.3f,%.2f,%.1f,%.2f,%.2f,%" PRIu64 "\n",
+               ",%.3f,%.3f,%.3f,%.3f,%.2f,%.1f,%.2f,%.2f,%" PRIu64 "\n",
                rr_version(), m->model, m->device, m->isa, m->dtype, m->threads, s->name, s->n,
-               s->total_tokens, s->times.runs, s->times.best, s->times.median, s->times.p95,
-               r.pairs, r.tokens, r.gops, r.percent, rr_bench_rss());
+               s->total_tokens, s->times.runs, s->times.best, s->times.median, s->times.mean,
+               s->times.p95, r.pairs, r.tokens, r.gops, r.percent, rr_bench_rss());
         break;
     case RR_BENCH_JSON:
         if (!first) printf(", ");

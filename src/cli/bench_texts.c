@@ -191,8 +191,13 @@ static int by_value(const void *a, const void *b)
 
 void rr_times_of(struct rr_times *out, double *ms, uint32_t n)
 {
+    double sum = 0;
+    uint32_t i;
+
     qsort(ms, n, sizeof(*ms), by_value);
+    for (i = 0; i < n; i++) sum += ms[i];
     out->runs = n;
+    out->mean = sum / n;
     out->best = ms[0];
     out->median = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
     out->p95 = ms[(n * 95 + 99) / 100 - 1];

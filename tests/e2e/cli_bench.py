@@ -23,6 +23,7 @@ def check_rows(rows):
     for r in rows:
         assert 0 < float(r["best_ms"]) <= float(r["median_ms"]) <= float(r["p95_ms"]), r
         assert int(r["runs"]) == 2, r
+        assert abs(float(r["mean_ms"]) - float(r["median_ms"])) < 0.002, r  # the same of two
         # Printed numbers are rounded, so this is about, not exactly, what they say.
         rate = int(r["pairs"]) / float(r["median_ms"]) * 1e3
         assert abs(rate - float(r["pairs_per_s"])) < 0.05 * rate, r
