@@ -110,8 +110,24 @@ static int open_rescore(struct rr_setup *s, const struct rr_options *opt, struct
 
 /* ---- lengths and memory -------------------------------------------------------------------- */
 
-static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint32_t device_batch,
-                          struct rr_error *err)
+/* Multiplications and additions of a thread in a batch: about 50 ms. */
+#define SMALL_BATCH_OPS 4e9
+
+/* Workers end together to within a pair, which is a tenth of a batch of ten pairs.  So a batch has
+ * twice as many tokens as the device asks for, where the model is so small that this does not make
+ * the next request wait for long. */
+static uint32_t suitable_batch(const struct rr_setup *s)
+{
+    const struct rr_net *net = &s->nets[RR_LANE_MAIN];
+    const struct rr_info *i = &s->info;
+    uint32_t batch = net->info.batch_tokens;
+    double ops = 4.0 * i->layers * i->hidden * (2.0 * i->hidden + i->intermediate); /* a token */
+
+    if (!rr_net_is_cpu(net) || 2 * batch * ops > i->threads * SMALL_BATCH_OPS) return batch;
+    return 2 * batch;
+}
+
+static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
     const struct rr_model *model = s->nets[RR_LANE_MAIN].model;
     uint32_t most = model ? rr_model_info(model)->max_length : NULL_MAX_LENGTH;
@@ -129,7 +145,7 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, uint
                        " to %" PRIu32 " tokens", wanted, least, most);
     s->info.max_length = wanted;
     s->info.max_positions = most;
-    s->info.batch_tokens = opt->batch_tokens ? opt->batch_tokens : device_batch;
+    s->info.batch_tokens = opt->batch_tokens ? opt->batch_tokens : suitable_batch(s);
     if (s->info.batch_tokens < wanted) s->info.batch_tokens = wanted;
     s->limits = (struct rr_limits){
         .max_tokens = s->info.batch_tokens,
@@ -324,7 +340,7 @@ int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_te
     rc = open_files(s, opt, err);
     if (rc) goto fail;
     describe(s, opt);
-    rc = choose_lengths(s, opt, s->nets[RR_LANE_MAIN].info.batch_tokens, err);
+    rc = choose_lengths(s, opt, err);
     if (!rc) rc = plan_memory(s, err);
     if (rc) goto fail;
     return RR_OK;

@@ -657,6 +657,7 @@ static void test_info(void **state)
     assert_int_equal(i->max_length, 512);
     assert_int_equal(i->threads, 2);
     assert_int_equal(i->layers, 3);
+    assert_int_equal(i->batch_tokens, 2 * 2 * 512); /* of so small a model; else half as many */
     rr_options_init(&opt);
     opt.model = MODEL;
     opt.device = "cpu";
