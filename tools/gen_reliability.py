@@ -19,6 +19,7 @@ import cases_fault  # noqa: E402,F401
 import cases_http  # noqa: E402,F401
 import cases_life  # noqa: E402,F401
 import cases_load  # noqa: E402,F401
+import cases_prometheus  # noqa: E402,F401
 import cases_proxy  # noqa: E402,F401
 from registry import CASES  # noqa: E402
 

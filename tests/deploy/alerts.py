@@ -176,5 +176,40 @@ def changed_rules_are_noticed():
     assert not left, "not noticed:\n  " + "\n  ".join(left)
 
 
+def scaling_query_is_one_number():
+    """KEDA's: one number whatever the instances do, and none, which KEDA takes for an error, when
+    no instance is left; 0 would mean that there is nothing to do."""
+    keda = yaml.safe_load(support.read("deploy", "kubernetes", "keda.yaml"))
+    trigger = keda["spec"]["triggers"][0]["metadata"]
+    assert trigger["ignoreNullValues"] == "false", trigger
+
+    def instance(name, tokens, limit="1000x30", job="rerankd"):
+        labels = '{job="%s",instance="%s"}' % (job, name)
+        return [{"series": "rerank_queue_tokens" + labels, "values": tokens},
+                {"series": "rerank_queue_tokens_limit" + labels, "values": limit}]
+
+    def test(name, series, when, value):
+        samples = [] if value is None else [{"labels": "{}", "value": value}]
+        return {"name": name, "interval": "1m", "input_series": series, "promql_expr_test": [
+            {"expr": trigger["query"], "eval_time": when, "exp_samples": samples}]}
+
+    gone = ("300x5 stale", "1000x5 stale")
+    tests = [
+        test("two", instance("a", "100x30") + instance("b", "300x30"), "10m", 0.2),
+        test("a scrape was missed", instance("a", "100x9 _ 100x9", "1000x9 _ 1000x9") +
+             instance("b", "300x30"), "10m", 0.2),
+        test("one is gone", instance("a", "100x30") + instance("b", *gone), "10m", 0.1),
+        test("all are gone", instance("b", *gone), "10m", None),
+        test("none was ever there", instance("a", "100x30", job="other"), "10m", None),
+        test("another job", instance("a", "100x30") + instance("b", "900x30", job="other"), "10m",
+             0.1)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "tests.yml")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"tests": tests, "evaluation_interval": "1m"}, f)
+        support.run(PROMTOOL, "test", "rules", path)
+
+
 support.main([rules_are_valid, every_alert_has_cases, every_alert_is_in_the_runbook,
-              every_metric_is_documented, alerts_fire_when_they_must, changed_rules_are_noticed])
+              every_metric_is_documented, alerts_fire_when_they_must, changed_rules_are_noticed,
+              scaling_query_is_one_number])
