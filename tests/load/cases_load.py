@@ -228,9 +228,10 @@ def r64_cancel_at_random():
 
 @case("P", "half of the requests too late: 504 for them, right answers for the others")
 def r65_deadlines():
-    options = [*ONE, "--cache-size", "0", "--request-timeout", "0.15", "--queue-tokens", "4M"]
-    with Rerankd(*options, model_folder=starter()) as s:
-        corpus = Corpus(s, queries=2, texts=48, longest=100)
+    options = [*ONE, "--cache-size", "0", "--queue-tokens", "4M"]
+    with Rerankd(*options, model_folder=starter()) as patient:
+        corpus = Corpus(patient, queries=2, texts=48, longest=100)
+    with Rerankd(*options, "--request-timeout", "0.15", model_folder=starter(), probe=False) as s:
         ledger = s.watch(Ledger(corpus, {OK, SERVER_ERROR, REFUSED}))
         closed_loop(s.port, ledger, clients=8, seconds=5, most=48)
         statuses = ledger.statuses()
