@@ -139,8 +139,8 @@ row(86, "Device dies while idle", "unit: test_engine_faults/test_idle_death")
 row(87, "NaN in one row", "unit: test_engine_faults/test_not_a_number")
 row(88, "Device missing, wrong plugin", "unit: test_registry, test_engine_faults/test_open")
 row(89, "GPU at full load", "unit: tests/cuda/test_cuda.c test_memory, test_lost (emulated GPU: guards around "
-    "device memory, one byte too few, the device lost)",
-    "e2e: tests/cuda/end_to_end.py (clocks and temperature in /metrics)",
+    "device memory, each allocation fails once, the device lost)",
+    "e2e: tests/cuda/end_to_end.py (memory, temperature, power and throttling in /metrics)",
     "partly: no card at full load for minutes")
 row(90, "CPU against GPU", "unit: tests/cuda/test_cuda.c test_golden, test_precisions, test_neighbours "
     "(emulated GPU against double precision; scores of a pair alone and among others)",
