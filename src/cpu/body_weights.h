@@ -164,8 +164,9 @@ static inline float step_down(float first, int steps)
 }
 
 /* The scale with the least error: from the one that clips nothing down in strides until it gets
- * worse, then the steps beside the best one. */
-static float best_scale(const float *w, uint32_t k, float first, uint32_t wtop)
+ * worse, then the steps beside the best one; or that of the grid (0: none) the row is on, where only
+ * sets over their limit have errors. */
+static float best_scale(const float *w, uint32_t k, float first, uint32_t wtop, float grid)
 {
     float least = row_error(w, k, first, wtop), error;
     int best = 0, coarse;
@@ -183,21 +184,23 @@ static float best_scale(const float *w, uint32_t k, float first, uint32_t wtop)
         least = error;
         best = i;
     }
-    return step_down(first, best);
+    return grid > 0 && row_error(w, k, grid, wtop) < least ? grid : step_down(first, best);
 }
 
 /* rr_weights_quantize_row */
 static float quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop)
 {
-    float max = row_max(w, k), first = max / 127.0f, scale, inv;
+    float max = row_max(w, k), first = max / 127.0f, grid, scale, inv;
     double wq[LANES] = { 0 }, qq[LANES] = { 0 };
 
     memset(q, 0, k);
     if (isnan(max)) return NAN;
     if (max < 1e-30f) return 0.0f;
+    grid = rr_weights_grid(q, w, k);
+    if (grid > 0 && rr_weights_within(q, k, wtop)) return grid;
 
     if (wtop < RR_I8_WFREE) first = RR_MAX(first, most_in_sets(w, k) / (float)wtop);
-    scale = best_scale(w, k, first, wtop);
+    scale = best_scale(w, k, first, wtop, grid);
     inv = 1.0f / scale;
     for (uint32_t j = 0; j < k; j += BLOCK) {
         uint32_t n = RR_MIN(k - j, (uint32_t)BLOCK);

@@ -9,9 +9,14 @@
 
 /* Quantizes one output channel, w[k]: w = scale * q, -127 <= q <= 127 and sets of four within wtop
  * (i8_wtop of the level); returns scale.  It is the one with the least squared error among those
- * tried from the one that fits all values downwards, fitted to the rounded values.  Zeros give
- * scale 0; NaN or infinity anywhere gives scale NaN. */
+ * tried from the one that fits all values downwards, fitted to the rounded values.  A row on a grid
+ * (rr_weights_grid) that is within wtop is kept exactly.  Zeros give scale 0; NaN or infinity
+ * anywhere gives scale NaN. */
 float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop);
+
+/* If w[k] is step * n for whole n, |n| <= 127, each product rounded to f32, f16 or bf16: the largest
+ * such step, and the n in q.  0: it is not, or is all zeros, or not finite. */
+float rr_weights_grid(int8_t *q, const float *w, uint32_t k);
 
 /* Packs rows [row0, row0 + rows) of quantized weights, q is [rows, k], into panels of nr columns
  * (kern.h) and writes their sums to w_sum[row0 ...].  The caller zeroes the panels first. */
