@@ -389,7 +389,7 @@ struct rr_quantize {
     /* int8: other lists, scored in f32 and as quantized; 0: no check. */
     const struct rr_list *check;
     size_t n_check;
-    bool gate; /* until judge is content, the layers that logits depend on most go back to bf16 */
+    bool gate; /* until judge is content, layers go back to bf16 or f32, the worst first */
     /* Logits of all documents of check, list by list: in f32, and of a candidate with so many
      * layers in int8.  true: good enough. */
     bool (*judge)(void *user, const float *reference, const float *candidate, size_t n_int8);

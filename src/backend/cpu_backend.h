@@ -10,6 +10,7 @@
  *   cpu_load.c     sizes, memory, everything that load does
  *   cpu_packed.c   packed weights kept in a file
  *   cpu_linear.c   weights of linear layers in f32, bf16 and int8
+ *   cpu_table.c    embedding tables
  *   cpu_plan.c     how a batch is cut into work
  *   cpu_exec.c     one operation on some rows and columns
  *   cpu_attention.c  one head after another: masks, shared keys, relative positions
@@ -130,11 +131,13 @@ struct rr_cpu_linear {
     float *smooth;      /* [k] if smoothed, else NULL */
 };
 
-struct rr_cpu_table { /* an embedding table, used where it lies in the file */
+struct rr_cpu_table { /* an embedding table, used where it lies in the file, or in f16 */
     const char *data;  /* NULL: none */
     enum rr_dtype dtype;
     uint32_t rows;
     size_t row_bytes;
+    bool halved;      /* it is f32, and there is room for it in f16 among the weights */
+    uint16_t *halves; /* that room; data once it is converted */
 };
 
 /* Attention by distance, of one head: the projected table, packed as weights of a linear layer. */
@@ -309,6 +312,14 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
 void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                            const struct rr_linear_f32 *a, const struct rr_cpu_narrow *from,
                            uint32_t row);
+
+/* cpu_table.c */
+struct rr_cpu_table rr_cpu_table_of(const struct rr_device *d, const struct rr_program *p,
+                                    uint32_t tensor);
+/* converted: what is placed there has been filled already. */
+void rr_cpu_table_place(struct rr_cpu_table *t, bool converted, struct rr_cpu_bump *b);
+/* Fills the rooms for tables in f16.  False: one has values too large for it and stays f32. */
+bool rr_cpu_tables_convert(struct rr_loaded *l, const struct rr_program *p);
 
 /* cpu_plan.c */
 void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch);

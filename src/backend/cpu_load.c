@@ -22,13 +22,6 @@
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static struct rr_cpu_table table_of(const struct rr_program *p, uint32_t tensor)
-{
-    const struct rr_tensor *t = &p->tensors[tensor];
-
-    return (struct rr_cpu_table){ t->data, t->dtype, t->shape[0], rr_cpu_row_bytes(t) };
-}
-
 static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
                           const struct rr_program *p, const struct rr_op *op)
 {
@@ -38,9 +31,11 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
     if (op->kind == RR_OP_LINEAR) {
         rr_cpu_linear_init(&s->linear, d, p, op);
     } else if (op->kind == RR_OP_EMBED) {
-        s->word = table_of(p, op->u.embed.word);
-        if (op->u.embed.position != RR_NONE) s->position = table_of(p, op->u.embed.position);
-        if (op->u.embed.type != RR_NONE) s->type = table_of(p, op->u.embed.type);
+        const struct rr_op_embed *e = &op->u.embed;
+
+        s->word = rr_cpu_table_of(d, p, e->word);
+        if (e->position != RR_NONE) s->position = rr_cpu_table_of(d, p, e->position);
+        if (e->type != RR_NONE) s->type = rr_cpu_table_of(d, p, e->type);
     } else if (op->kind == RR_OP_ROTARY) {
         s->angles = p->tensors[op->u.rotary.frequencies].shape[0];
     }
@@ -93,13 +88,16 @@ static void fill_angles(const struct rr_loaded *l, struct rr_cpu_step *s,
     }
 }
 
-/* steps: l's, or a copy of them for another memory node. */
+/* steps: l's, or a copy of them for another memory node.  filled: by a map, at b's base. */
 static void place_weights(const struct rr_loaded *l, struct rr_cpu_step *steps,
-                          struct rr_cpu_bump *b)
+                          bool filled, struct rr_cpu_bump *b)
 {
     for (uint32_t i = 0; i < l->n_steps; i++) {
         struct rr_cpu_step *s = &steps[i];
 
+        rr_cpu_table_place(&s->word, filled, b);
+        rr_cpu_table_place(&s->position, filled, b);
+        rr_cpu_table_place(&s->type, filled, b);
         if (s->op.kind == RR_OP_LINEAR) {
             rr_cpu_linear_place(&s->linear, b);
         } else if (s->op.kind == RR_OP_NORM) {
@@ -222,8 +220,8 @@ static void estimate_cost(struct rr_loaded *l)
 
 /* ---- the object ------------------------------------------------------------------------------ */
 
-/* Embedding tables: each counted once, however many operations use it. */
-static uint64_t mapped_bytes(const struct rr_program *p)
+/* Embedding tables in the file: each counted once, however many operations use it. */
+static uint64_t mapped_bytes(const struct rr_device *d, const struct rr_program *p)
 {
     uint64_t sum = 0;
 
@@ -236,7 +234,8 @@ static uint64_t mapped_bytes(const struct rr_program *p)
             used = p->ops[i].kind == RR_OP_EMBED &&
                    (e->word == t || e->position == t || e->type == t);
         }
-        if (used) sum += p->tensors[t].shape[0] * rr_cpu_row_bytes(&p->tensors[t]);
+        if (used && !rr_cpu_table_of(d, p, t).halved)
+            sum += p->tensors[t].shape[0] * rr_cpu_row_bytes(&p->tensors[t]);
     }
     return sum;
 }
@@ -263,7 +262,7 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
     if (rc) return rc;
     estimate_cost(l);
     choose_rooms(l);
-    place_weights(l, l->steps, &weights);
+    place_weights(l, l->steps, false, &weights);
     place_workspace(l, &workspace);
     if (weights.overflow || workspace.overflow)
         return rr_fail(err, RR_ENOMEM, "the program needs more memory than can be addressed");
@@ -272,7 +271,7 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
         return rr_fail(err, RR_ENOMEM, "the weights of all nodes are more than can be addressed");
     l->memory.weights = all;
     l->memory.workspace = workspace.used;
-    l->memory.mapped = mapped_bytes(p);
+    l->memory.mapped = mapped_bytes(l->device, p);
     return RR_OK;
 }
 
@@ -312,7 +311,7 @@ static int copy_weights(struct rr_loaded *l, struct rr_error *err)
         memcpy(c->weights, l->weights, l->weight_bytes);
         memcpy(c->steps, l->steps, l->n_steps * sizeof(*c->steps));
         bump.base = c->weights;
-        place_weights(l, c->steps, &bump);
+        place_weights(l, c->steps, false, &bump);
     }
     return RR_OK;
 }
@@ -340,7 +339,7 @@ static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error
                        l->memory.workspace / 1000000);
     weights.base = (char *)(uintptr_t)l->weights; /* nothing writes there when it is a map */
     workspace.base = l->workspace;
-    place_weights(l, l->steps, &weights);
+    place_weights(l, l->steps, kept, &weights);
     place_workspace(l, &workspace);
     if (kept) return copy_weights(l, err);
     copy_vectors(l, p);
@@ -352,7 +351,7 @@ static int fill(struct rr_loaded *l, const struct rr_program *p, struct rr_error
         if (rc) return rc;
     }
     rr_cpu_pack(l, p);
-    rr_cpu_packed_save(l, p);
+    if (rr_cpu_tables_convert(l, p)) rr_cpu_packed_save(l, p);
     return copy_weights(l, err);
 }
 

@@ -28,6 +28,8 @@ static struct rr_packed_key key_of(const struct rr_loaded *l, const struct rr_pr
         h = rr_packed_mix(h, (uint64_t)w->packing << 32 | w->nr);
         h = rr_packed_mix(h, (uint64_t)w->n << 32 | w->k);
         h = rr_packed_mix(h, w->smoothed);
+        h = rr_packed_mix(h, (uint64_t)s->word.halved << 2 | (uint64_t)s->position.halved << 1 |
+                                 s->type.halved);
         if (s->op.kind == RR_OP_ROTARY || s->op.kind == RR_OP_ATTENTION) /* tables of positions */
             h = rr_packed_mix(h, s->angles || s->op.u.attention.relative.on ? l->limits.max_length
                                                                            : 0);

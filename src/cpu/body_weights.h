@@ -164,8 +164,8 @@ static inline float step_down(float first, int steps)
 }
 
 /* The scale with the least error: from the one that clips nothing down in strides until it gets
- * worse, then the steps beside the best one; or that of the grid (0: none) the row is on, where only
- * sets over their limit have errors. */
+ * worse, then the steps beside the best one; or that of the grid (0: none) the row is on, where
+ * only sets over their limit have errors. */
 static float best_scale(const float *w, uint32_t k, float first, uint32_t wtop, float grid)
 {
     float least = row_error(w, k, first, wtop), error;

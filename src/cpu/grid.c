@@ -2,10 +2,10 @@
 /* grid.c - weights that are whole multiples of one step already.  Layer: cpu (L1).
  * Threads: pure functions.
  *
- * A value that was rounded to p significant bits says where the step can be, if it is known how many
- * steps it stands for: in (|w| -+ half a unit in its last place) / q.  So for each q that the largest
- * value may stand for, the others narrow that interval until nothing is left, nearly always at once,
- * or a step is found, which is then tried on every value. */
+ * A value that was rounded to p significant bits says where the step can be, if it is known how
+ * many steps it stands for: in (|w| -+ half a unit in its last place) / q.  So for each q that the
+ * largest value may stand for, the others narrow that interval until nothing is left, nearly always
+ * at once, or a step is found, which is then tried on every value. */
 #include <math.h>
 #include <string.h>
 

@@ -81,6 +81,25 @@ uint16_t rr_weights_round_f16(float v)
     return (uint16_t)(sign | ((bits + 0xFFF + (bits >> 13 & 1)) >> 13));
 }
 
+bool rr_weights_to_f16_plain(uint16_t *out, const float *v, size_t n)
+{
+    bool fits = true;
+
+    for (size_t i = 0; i < n; i++) {
+        out[i] = rr_weights_round_f16(v[i]);
+        fits &= (out[i] & 0x7FFF) != 0x7C00 || isinf(v[i]);
+    }
+    return fits;
+}
+
+bool rr_weights_to_f16(uint16_t *out, const float *v, size_t n)
+{
+#if defined(__x86_64__)
+    if (rr_cpu_flags() & RR_CPU_AVX2) return rr_weights_to_f16_avx2(out, v, n);
+#endif
+    return rr_weights_to_f16_plain(out, v, n);
+}
+
 void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_t row0,
                           uint32_t rows, uint32_t k)
 {

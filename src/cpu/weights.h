@@ -14,8 +14,8 @@
  * anywhere gives scale NaN. */
 float rr_weights_quantize_row(int8_t *q, const float *w, uint32_t k, uint32_t wtop);
 
-/* If w[k] is step * n for whole n, |n| <= 127, each product rounded to f32, f16 or bf16: the largest
- * such step, and the n in q.  0: it is not, or is all zeros, or not finite. */
+/* If w[k] is step * n for whole n, |n| <= 127, each product rounded to f32, f16 or bf16: the
+ * largest such step, and the n in q.  0: it is not, or is all zeros, or not finite. */
 float rr_weights_grid(int8_t *q, const float *w, uint32_t k);
 
 /* Packs rows [row0, row0 + rows) of quantized weights, q is [rows, k], into panels of nr columns
@@ -26,6 +26,9 @@ void rr_weights_pack_i8(int8_t *panels, uint32_t nr, float *w_sum, const int8_t 
 /* To nearest even, NaN stays NaN; a value too large for f16 becomes infinite. */
 uint16_t rr_weights_round_bf16(float v);
 uint16_t rr_weights_round_f16(float v);
+
+/* n values in f16.  False: one that is finite is not any more. */
+bool rr_weights_to_f16(uint16_t *out, const float *v, size_t n);
 
 /* Whether the sets of four of q[k] keep to wtop. */
 bool rr_weights_within(const int8_t *q, uint32_t k, uint32_t wtop);

@@ -26,23 +26,30 @@
 #define SAMPLE_BYTES ((size_t)512 << 20) /* of inputs, all layers together */
 #define MIN_SAMPLE 128                   /* rows of a layer */
 #define MAX_SAMPLE 4096
-#define PROBE_PAIRS 240 /* that tell how much logits depend on a layer */
-#define GATE_STEPS 32   /* candidates at most, about */
 
 void rr_quant_progress(const struct rr_quant_job *j, const char *step, size_t done, size_t total)
 {
     if (j->q->progress) j->q->progress(j->q->user, step, done, total);
 }
 
+static void free_form(struct rr_tensor i8[3], uint32_t n_parts)
+{
+    rr_free((void *)(uintptr_t)i8[0].smooth); /* shared by all */
+    for (uint32_t p = 0; p < n_parts; p++) {
+        rr_free((void *)(uintptr_t)i8[p].data);
+        rr_free((void *)(uintptr_t)i8[p].scale);
+    }
+}
+
 static void close_job(struct rr_quant_job *j)
 {
-    for (uint32_t i = 0; i < j->n_layers; i++)
+    for (uint32_t i = 0; i < j->n_layers; i++) {
+        free_form(j->layers[i].i8, j->layers[i].n_parts);
         for (uint32_t p = 0; p < 3; p++) {
-            rr_free((void *)(uintptr_t)j->layers[i].i8[p].data);
-            rr_free((void *)(uintptr_t)j->layers[i].i8[p].scale);
-            if (p == 0) rr_free((void *)(uintptr_t)j->layers[i].i8[p].smooth); /* shared by all */
             rr_free(j->layers[i].bf16[p]);
+            rr_free(j->layers[i].f32[p]);
         }
+    }
     for (uint32_t i = 0; j->made && i < j->source->n_tensors; i++) rr_free(j->made[i]);
     rr_free(j->layers);
     rr_free(j->layer_of);
@@ -114,8 +121,8 @@ static int find_layers(struct rr_quant_job *j, struct rr_error *err)
         l->n_parts = op->u.linear.n_parts;
         memcpy(l->tensor, op->u.linear.weight, sizeof(l->tensor));
         l->alpha = -1;
-        l->error = l->sensitivity = NAN;
-        l->kept = is_kept(j, l);
+        l->error = l->variance[0] = l->variance[1] = NAN;
+        l->as = is_kept(j, l) ? RR_QUANT_BF16 : RR_QUANT_I8;
     }
     return RR_OK;
 }
@@ -184,13 +191,13 @@ static void widen(const struct rr_quant_job *j, const struct rr_quant_layer *l, 
 }
 
 /* Room for the int8 tensors; factors: NULL, or ours from now on. */
-static int make_tensors(const struct rr_quant_job *j, struct rr_quant_layer *l, float *factors,
-                        struct rr_error *err)
+static int make_tensors(const struct rr_quant_job *j, const struct rr_quant_layer *l,
+                        struct rr_tensor i8[3], float *factors, struct rr_error *err)
 {
-    l->i8[0].smooth = factors;
+    i8[0].smooth = factors;
     for (uint32_t p = 0; p < l->n_parts; p++) {
         const struct rr_tensor *t = &j->source->tensors[l->tensor[p]];
-        struct rr_tensor *out = &l->i8[p];
+        struct rr_tensor *out = &i8[p];
 
         *out = *t;
         out->dtype = RR_I8;
@@ -204,55 +211,77 @@ static int make_tensors(const struct rr_quant_job *j, struct rr_quant_layer *l, 
     return RR_OK;
 }
 
-/* Chooses the factors and divides w by them. */
-static int smooth(const struct rr_quant_job *j, struct rr_quant_layer *l,
-                  const struct rr_observed *in, float *w, float **factors, struct rr_error *err)
+/* w, divided by factors (NULL: none), becomes i8; *error: of the outputs, NaN without inputs. */
+static int make_form(const struct rr_quant_job *j, const struct rr_quant_layer *l,
+                     const struct rr_observed *in, float *w, float *factors, struct rr_tensor i8[3],
+                     double *error, struct rr_error *err)
 {
-    int rc = rr_smooth_search(&l->alpha, &l->error, in, w, l->n, j->kern->i8_wtop, err);
+    struct rr_rounded rounded[3];
+    const float *at = w;
+    int rc = make_tensors(j, l, i8, factors, err);
 
-    if (rc || l->alpha < 0) return rc;
-    *factors = rr_alloc(RR_MEM_WEIGHTS, l->k, sizeof(**factors));
-    if (!*factors) return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " factors", l->k);
-    rr_smooth_factors(*factors, in, w, l->n, l->alpha);
-    for (size_t i = 0; i < (size_t)l->n * l->k; i++) w[i] /= (*factors)[i % l->k];
-    return RR_OK;
+    for (uint32_t p = 0; p < l->n_parts && !rc; p++) {
+        uint32_t n = i8[p].shape[0];
+
+        rc = rr_round_weights((int8_t *)(uintptr_t)i8[p].data, (float *)(uintptr_t)i8[p].scale, at,
+                              n, l->k, j->kern->i8_wtop, in, factors, j->pool, err);
+        for (uint32_t i = 0; i < n && !rc; i++)
+            if (isnan(i8[p].scale[i]))
+                rc = rr_fail(err, RR_ENONFINITE,
+                             "%s has a value that is not finite in row %" PRIu32, i8[p].name, i);
+        rounded[p] = (struct rr_rounded){ i8[p].data, i8[p].scale, factors, n };
+        at += (size_t)n * l->k;
+    }
+    *error = NAN;
+    if (!rc && in) rc = rr_smooth_error(error, in, w, rounded, l->n_parts, err);
+    return rc;
+}
+
+/* With factors: kept if outputs come out nearer.  w is divided by them. */
+static int smooth_layer(const struct rr_quant_job *j, struct rr_quant_layer *l,
+                        const struct rr_observed *in, float *w, struct rr_error *err)
+{
+    struct rr_tensor smoothed[3] = { 0 }, plain[3];
+    float *factors, alpha;
+    double error;
+    int rc = rr_smooth_search(&alpha, in, w, l->n, j->kern->i8_wtop, err);
+
+    if (rc) return rc;
+    factors = rr_alloc(RR_MEM_WEIGHTS, l->k, sizeof(*factors));
+    if (!factors) return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " factors", l->k);
+    rr_smooth_factors(factors, in, w, l->n, alpha);
+    for (size_t i = 0; i < (size_t)l->n * l->k; i++) w[i] /= factors[i % l->k];
+    rc = make_form(j, l, in, w, factors, smoothed, &error, err);
+    if (!rc && error < l->error) {
+        memcpy(plain, l->i8, sizeof(plain));
+        memcpy(l->i8, smoothed, sizeof(plain));
+        memcpy(smoothed, plain, sizeof(plain));
+        l->alpha = alpha;
+        l->error = error;
+    }
+    free_form(smoothed, l->n_parts);
+    return rc;
 }
 
 static int quantize_layer(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_error *err)
 {
     const struct rr_observed *in =
         j->observer ? rr_observer_layer(j->observer, (uint32_t)(l - j->layers)) : NULL;
-    float *w = rr_alloc(RR_MEM_MISC, l->n, l->k * sizeof(*w)), *factors = NULL, *at = w;
-    int rc = RR_OK;
+    float *w = rr_alloc(RR_MEM_MISC, l->n, l->k * sizeof(*w));
+    int rc;
 
     if (!w) return rr_fail(err, RR_ENOMEM, "out of memory for a layer of %" PRIu32, l->n);
     widen(j, l, w);
     if (in && !in->n_rows) in = NULL;
-    if (in) rc = smooth(j, l, in, w, &factors, err);
-    if (!rc)
-        rc = make_tensors(j, l, factors, err);
-    else
-        rr_free(factors);
-    for (uint32_t p = 0; p < l->n_parts && !rc; p++) {
-        uint32_t n = l->i8[p].shape[0];
-
-        rc =
-            rr_round_weights((int8_t *)(uintptr_t)l->i8[p].data, (float *)(uintptr_t)l->i8[p].scale,
-                             at, n, l->k, j->kern->i8_wtop, in, factors, j->pool, err);
-        for (uint32_t i = 0; i < n && !rc; i++)
-            if (isnan(l->i8[p].scale[i]))
-                rc = rr_fail(err, RR_ENONFINITE,
-                             "%s has a value that is not finite in row %" PRIu32, l->i8[p].name, i);
-        at += (size_t)n * l->k;
-    }
+    rc = make_form(j, l, in, w, NULL, l->i8, &l->error, err);
+    if (!rc && in) rc = smooth_layer(j, l, in, w, err);
     rr_free(w);
     return rc;
 }
 
-/* ---- candidates ----------------------------------------------------------------------------- */
+/* ---- the other precisions ------------------------------------------------------------------- */
 
-/* A copy of tensor t in a 16-bit or 32-bit type. */
-static void *convert(const struct rr_quant_job *j, const struct rr_tensor *t, enum rr_dtype dtype)
+void *rr_quant_convert(const struct rr_quant_job *j, const struct rr_tensor *t, enum rr_dtype dtype)
 {
     size_t rows = t->rank > 1 ? t->shape[0] : 1, k = t->shape[t->rank - 1];
     size_t bytes = dtype == RR_F32 ? 4 : 2, from = t->dtype == RR_F32 ? 4 : 2;
@@ -277,134 +306,6 @@ static void *convert(const struct rr_quant_job *j, const struct rr_tensor *t, en
     return out;
 }
 
-static int use_bf16(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_error *err)
-{
-    for (uint32_t p = 0; p < l->n_parts; p++) {
-        struct rr_tensor *t = &j->tensors[l->tensor[p]];
-
-        *t = j->source->tensors[l->tensor[p]];
-        if (t->dtype == RR_BF16) continue;
-        if (!l->bf16[p]) l->bf16[p] = convert(j, t, RR_BF16);
-        if (!l->bf16[p]) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
-        t->dtype = RR_BF16;
-        t->data = l->bf16[p];
-        t->in_file = false;
-    }
-    return RR_OK;
-}
-
-static void use_int8(struct rr_quant_job *j, const struct rr_quant_layer *l)
-{
-    for (uint32_t p = 0; p < l->n_parts; p++) j->tensors[l->tensor[p]] = l->i8[p];
-}
-
-static void use_source(struct rr_quant_job *j, const struct rr_quant_layer *l)
-{
-    for (uint32_t p = 0; p < l->n_parts; p++)
-        j->tensors[l->tensor[p]] = j->source->tensors[l->tensor[p]];
-}
-
-/* Every layer as it is meant to be; the number in int8. */
-static int choose(struct rr_quant_job *j, size_t *n_int8, struct rr_error *err)
-{
-    int rc = RR_OK;
-
-    *n_int8 = 0;
-    for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
-        if (j->layers[i].kept) {
-            rc = use_bf16(j, &j->layers[i], err);
-        } else {
-            use_int8(j, &j->layers[i]);
-            ++*n_int8;
-        }
-    }
-    return rc;
-}
-
-/* Logits of the first n_pairs of check with the tensors as they are now. */
-static int score(struct rr_quant_job *j, size_t n_pairs, struct rr_error *err)
-{
-    int rc;
-
-    j->p.mixed = true;
-    rr_model_replace(j->model, &j->p);
-    rc = rr_model_load(j->model, j->net->backend, j->int8, &j->s.limits, err);
-    if (!rc) rc = rr_texts_run(&j->check, &j->s, n_pairs, j->candidate, err);
-    rr_model_unload(j->model);
-    rr_model_replace(j->model, NULL);
-    return rc;
-}
-
-static int try_choice(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
-{
-    int rc = choose(j, &r->n_int8, err);
-
-    r->passed = true;
-    if (rc || j->check.n_pairs == 0 || !j->q->judge) return rc;
-    rc = score(j, j->check.n_pairs, err);
-    if (!rc) r->passed = j->q->judge(j->q->user, j->reference, j->candidate, r->n_int8);
-    return rc;
-}
-
-/* ---- the gate ------------------------------------------------------------------------------- */
-
-static int measure(struct rr_quant_job *j, struct rr_error *err)
-{
-    size_t n = RR_MIN(j->check.n_pairs, (size_t)PROBE_PAIRS);
-    int rc = RR_OK;
-
-    for (uint32_t i = 0; i < j->n_layers; i++) use_source(j, &j->layers[i]);
-    for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
-        struct rr_quant_layer *l = &j->layers[i];
-        double sum = 0;
-
-        rr_quant_progress(j, "measuring layers", i, j->n_layers);
-        if (l->kept) continue;
-        use_int8(j, l);
-        rc = score(j, n, err);
-        use_source(j, l);
-        for (size_t p = 0; p < n; p++)
-            sum += fabs((double)j->candidate[p] - (double)j->reference[p]);
-        l->sensitivity = sum / (double)n;
-    }
-    return rc;
-}
-
-/* The layer in int8 that logits depend on most; NULL: none is left. */
-static struct rr_quant_layer *worst(const struct rr_quant_job *j)
-{
-    struct rr_quant_layer *found = NULL;
-
-    for (uint32_t i = 0; i < j->n_layers; i++) {
-        struct rr_quant_layer *l = &j->layers[i];
-
-        if (!l->kept && (!found || l->sensitivity > found->sensitivity)) found = l;
-    }
-    return found;
-}
-
-static int pass_gate(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
-{
-    uint32_t step = (j->n_layers + GATE_STEPS - 1) / GATE_STEPS;
-    int rc = measure(j, err);
-
-    while (!rc && !r->passed) {
-        for (uint32_t i = 0; i < step; i++) {
-            struct rr_quant_layer *l = worst(j);
-
-            if (!l && i == 0)
-                return rr_fail(err, RR_ENOTSUP,
-                               "the gate is not met even with every layer in "
-                               "bf16: nothing was written");
-            if (l) l->kept = true;
-        }
-        rc = try_choice(j, r, err);
-    }
-    return rc;
-}
-
-/* ---- the other precisions ------------------------------------------------------------------- */
-
 static bool is_table(const struct rr_program *p, uint32_t tensor)
 {
     for (uint32_t i = 0; i < p->n_ops; i++) {
@@ -424,7 +325,7 @@ static int change_tensor(struct rr_quant_job *j, uint32_t i, enum rr_dtype dtype
     void *data;
 
     if (t->dtype == dtype || t->derived) return RR_OK;
-    data = convert(j, t, dtype);
+    data = rr_quant_convert(j, t, dtype);
     if (!data) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
     rr_free(j->made[i]); /* of an earlier change */
     t->data = j->made[i] = data;
@@ -441,7 +342,8 @@ static int convert_all(struct rr_quant_job *j, struct rr_error *err)
     int rc = RR_OK;
 
     if (strcmp(dtype, "bf16") == 0) {
-        for (uint32_t i = 0; i < j->n_layers && !rc; i++) rc = use_bf16(j, &j->layers[i], err);
+        for (uint32_t i = 0; i < j->n_layers && !rc; i++)
+            rc = rr_quant_use(j, &j->layers[i], RR_QUANT_BF16, err);
         return rc;
     }
     for (uint32_t i = 0; i < j->p.n_tensors && !rc; i++)
@@ -496,8 +398,8 @@ static int to_int8(struct rr_quant_job *j, struct rr_quantize_report *r, struct 
         rr_quant_progress(j, "rounding layers", i, j->n_layers);
         rc = quantize_layer(j, &j->layers[i], err);
     }
-    if (!rc) rc = try_choice(j, r, err);
-    if (!rc && j->q->gate && !r->passed) rc = pass_gate(j, r, err);
+    if (!rc) rc = rr_quant_try(j, r, err);
+    if (!rc && j->q->gate && !r->passed) rc = rr_quant_gate(j, r, err);
     return rc;
 }
 

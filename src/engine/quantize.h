@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* quantize.h - what the two halves of rr_quantize share: choosing (quantize.c) and writing
- * (quantize_write.c).  Layer: engine (L5).  Threads: one. */
+/* quantize.h - what the parts of rr_quantize share: rounding layers (quantize.c), choosing their
+ * precisions (quantize_gate.c) and writing (quantize_write.c).  Layer: engine (L5).  Threads:
+ * one. */
 #ifndef RR_ENGINE_QUANTIZE_H
 #define RR_ENGINE_QUANTIZE_H
 
@@ -8,15 +9,17 @@
 #include "engine/calibrate.h"
 #include "quant/observe.h"
 
+enum rr_quant_as { RR_QUANT_I8, RR_QUANT_BF16, RR_QUANT_F32 };
+
 struct rr_quant_layer { /* a LINEAR on tokens, with up to three weights */
     uint32_t op, n, k, n_parts;
     uint32_t tensor[3];
     struct rr_tensor i8[3]; /* data, scale, smooth are ours */
-    void *bf16[3];          /* NULL until it is needed */
+    void *bf16[3], *f32[3]; /* NULL until needed */
     float alpha;            /* negative: inputs as they are */
     double error;           /* of the outputs on the sample, relative; NaN: not measured */
-    double sensitivity;     /* mean |logit difference| with this layer alone in int8 */
-    bool kept;              /* in bf16 */
+    double variance[2];     /* of logits, this layer alone in int8, bf16; NaN: not measured */
+    enum rr_quant_as as;    /* what it is to be */
 };
 
 struct rr_quant_job {
@@ -40,6 +43,20 @@ struct rr_quant_job {
 };
 
 void rr_quant_progress(const struct rr_quant_job *j, const char *step, size_t done, size_t total);
+
+/* A copy of tensor t in a 16-bit or 32-bit type; NULL: out of memory. */
+void *rr_quant_convert(const struct rr_quant_job *j, const struct rr_tensor *t,
+                       enum rr_dtype dtype);
+
+/* j's tensors of layer l become those of a precision. */
+RR_NODISCARD int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, enum rr_quant_as as,
+                              struct rr_error *err);
+/* All layers as they are meant to be; r says whether the judge is content with them. */
+RR_NODISCARD int rr_quant_try(struct rr_quant_job *j, struct rr_quantize_report *r,
+                              struct rr_error *err);
+/* Widens layers until it is.  RR_ENOTSUP: it never is. */
+RR_NODISCARD int rr_quant_gate(struct rr_quant_job *j, struct rr_quantize_report *r,
+                               struct rr_error *err);
 
 /* Writes the folder with j's tensors and a report of its layers. */
 RR_NODISCARD int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err);

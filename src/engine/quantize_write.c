@@ -22,6 +22,8 @@ static void number(struct rr_buf *b, const char *key, double v)
 static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
                          const struct rr_quant_layer *l)
 {
+    static const char *const names[] = { "int8", "bf16", "f32" };
+
     rr_buf_puts(b, "    {\"weights\": [");
     for (uint32_t p = 0; p < l->n_parts; p++) {
         const char *name = j->tensors[l->tensor[p]].name;
@@ -29,10 +31,11 @@ static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
         if (p) rr_buf_puts(b, ", ");
         rr_buf_json_string(b, (struct rr_text){ name, strlen(name) });
     }
-    rr_buf_printf(b, "], \"dtype\": \"%s\"", l->kept ? "bf16" : "int8");
-    if (l->alpha >= 0) number(b, "alpha", (double)l->alpha);
+    rr_buf_printf(b, "], \"dtype\": \"%s\"", names[l->as]);
+    if (l->as == RR_QUANT_I8 && l->alpha >= 0) number(b, "alpha", (double)l->alpha);
     number(b, "output_error", l->error);
-    number(b, "sensitivity", l->sensitivity);
+    number(b, "variance_int8", l->variance[RR_QUANT_I8]);
+    number(b, "variance_bf16", l->variance[RR_QUANT_BF16]);
     rr_buf_puts(b, "}");
 }
 

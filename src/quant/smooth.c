@@ -16,7 +16,7 @@
 
 /* The first one, which the source found to suit most layers, stays unless another has less than
  * MUCH_LESS of its error: a sample of one layer says little about what follows it. */
-static const float alphas[] = { 0.5f, -1, 0.2f, 0.35f, 0.65f, 0.8f };
+static const float alphas[] = { 0.5f, 0.2f, 0.35f, 0.65f, 0.8f };
 #define MUCH_LESS 0.7
 
 void rr_smooth_factors(float *factors, const struct rr_observed *in, const float *w, uint32_t n,
@@ -38,28 +38,18 @@ void rr_smooth_factors(float *factors, const struct rr_observed *in, const float
     }
 }
 
-struct trial {
-    const struct rr_observed *in;
-    const float *w;
-    uint32_t n, step; /* every step-th output is looked at */
-    uint32_t rows, wtop;
-    float *x;       /* [rows, k] inputs as int8 sees them, divided by the factors again */
-    float *row;     /* [k] */
-    int8_t *q;      /* [k] */
-    float *factors; /* [k], 1 for none */
-};
-
-/* What int8 makes of the inputs; back in their own scale. */
-static void round_inputs(struct trial *t)
+/* Inputs as int8 sees them, in their own scale again. */
+static void round_inputs(float *out, const struct rr_observed *in, uint32_t rows,
+                         const float *factors)
 {
-    uint32_t k = t->in->width;
+    uint32_t k = in->width;
 
-    for (uint32_t i = 0; i < t->rows; i++) {
-        const float *in = t->in->rows + (size_t)i * k;
-        float *out = t->x + (size_t)i * k, low = INFINITY, high = -INFINITY, scale;
+    for (uint32_t i = 0; i < rows; i++, out += k) {
+        const float *x = in->rows + (size_t)i * k;
+        float low = INFINITY, high = -INFINITY, scale;
 
         for (uint32_t j = 0; j < k; j++) {
-            out[j] = in[j] * t->factors[j];
+            out[j] = factors ? x[j] * factors[j] : x[j];
             low = RR_MIN(low, out[j]);
             high = RR_MAX(high, out[j]);
         }
@@ -67,74 +57,134 @@ static void round_inputs(struct trial *t)
         for (uint32_t j = 0; j < k; j++) {
             float v = scale > 0 ? low + scale * rintf((out[j] - low) / scale) : out[j];
 
-            out[j] = v / t->factors[j];
+            out[j] = factors ? v / factors[j] : v;
         }
     }
 }
 
-static double try_factors(struct trial *t)
-{
-    uint32_t k = t->in->width;
-    double error = 0, size = 0;
+struct sums {
+    double error, size;
+};
 
-    round_inputs(t);
-    for (uint32_t o = 0; o < t->n; o += t->step) {
-        const float *w = t->w + (size_t)o * k;
-        float scale;
-
-        for (uint32_t j = 0; j < k; j++) t->row[j] = w[j] / t->factors[j];
-        scale = rr_weights_quantize_row(t->q, t->row, k, t->wtop);
-        for (uint32_t j = 0; j < k; j++) t->row[j] = scale * (float)t->q[j] * t->factors[j];
-        for (uint32_t i = 0; i < t->rows; i++) {
-            const float *x = t->in->rows + (size_t)i * k, *y = t->x + (size_t)i * k;
-            double exact = 0, rounded = 0;
-
-            for (uint32_t j = 0; j < k; j++) {
-                exact += (double)x[j] * w[j];
-                rounded += (double)y[j] * t->row[j];
-            }
-            error += (exact - rounded) * (exact - rounded);
-            size += exact * exact;
-        }
-    }
-    return size > 0 ? error / size : 0;
-}
-
-int rr_smooth_search(float *alpha, double *error, const struct rr_observed *in, const float *w,
-                     uint32_t n, uint32_t wtop, struct rr_error *err)
+/* One output: w and what int8 makes of it, v, over all rows of inputs and what int8 makes of them,
+ * y. */
+static void add_output(struct sums *s, const struct rr_observed *in, uint32_t rows, const float *y,
+                       const float *w, const float *v)
 {
     uint32_t k = in->width;
-    struct trial t = {
-        .in = in, .w = w, .n = n, .rows = RR_MIN(in->n_rows, TRIAL_ROWS), .wtop = wtop
-    };
-    double best = INFINITY;
-    int rc = RR_OK;
 
-    t.step = (n + TRIAL_OUTPUTS - 1) / TRIAL_OUTPUTS;
-    t.x = rr_alloc(RR_MEM_MISC, RR_MAX(t.rows, 1u), k * sizeof(*t.x));
-    t.row = rr_alloc(RR_MEM_MISC, k, sizeof(*t.row));
-    t.q = rr_alloc(RR_MEM_MISC, k, 1);
-    t.factors = rr_alloc(RR_MEM_MISC, k, sizeof(*t.factors));
-    *alpha = -1;
-    *error = INFINITY;
-    if (!t.x || !t.row || !t.q || !t.factors)
-        rc = rr_fail(err, RR_ENOMEM, "out of memory for a trial of %u inputs", t.rows);
+    for (uint32_t i = 0; i < rows; i++, y += k) {
+        const float *x = in->rows + (size_t)i * k;
+        double exact = 0, rounded = 0;
+
+        for (uint32_t j = 0; j < k; j++) {
+            exact += (double)x[j] * w[j];
+            rounded += (double)y[j] * v[j];
+        }
+        s->error += (exact - rounded) * (exact - rounded);
+        s->size += exact * exact;
+    }
+}
+
+struct trial {
+    const struct rr_observed *in;
+    uint32_t rows;
+    float *x;   /* [rows, k] rounded inputs */
+    float *row; /* [2 k] */
+    int8_t *q;  /* [k] */
+};
+
+static int open_trial(struct trial *t, const struct rr_observed *in, struct rr_error *err)
+{
+    t->in = in;
+    t->rows = RR_MIN(in->n_rows, TRIAL_ROWS);
+    t->x = rr_alloc(RR_MEM_MISC, RR_MAX(t->rows, 1u), in->width * sizeof(*t->x));
+    t->row = rr_alloc(RR_MEM_MISC, in->width, 2 * sizeof(*t->row));
+    t->q = rr_alloc(RR_MEM_MISC, in->width, 1);
+    if (t->x && t->row && t->q) return RR_OK;
+    return rr_fail(err, RR_ENOMEM, "out of memory for a trial of %u inputs", t->rows);
+}
+
+static void close_trial(struct trial *t)
+{
+    rr_free(t->q);
+    rr_free(t->row);
+    rr_free(t->x);
+}
+
+static uint32_t step_of(uint32_t n)
+{
+    return (n + TRIAL_OUTPUTS - 1) / TRIAL_OUTPUTS;
+}
+
+static double try_factors(struct trial *t, const float *w, uint32_t n, uint32_t wtop,
+                          const float *factors)
+{
+    uint32_t k = t->in->width;
+    struct sums s = { 0 };
+
+    round_inputs(t->x, t->in, t->rows, factors);
+    for (uint32_t o = 0; o < n; o += step_of(n)) {
+        const float *from = w + (size_t)o * k;
+        float scale;
+
+        for (uint32_t j = 0; j < k; j++) t->row[j] = from[j] / factors[j];
+        scale = rr_weights_quantize_row(t->q, t->row, k, wtop);
+        for (uint32_t j = 0; j < k; j++) t->row[j] = scale * (float)t->q[j] * factors[j];
+        add_output(&s, t->in, t->rows, t->x, from, t->row);
+    }
+    return s.size > 0 ? s.error / s.size : 0;
+}
+
+int rr_smooth_search(float *alpha, const struct rr_observed *in, const float *w, uint32_t n,
+                     uint32_t wtop, struct rr_error *err)
+{
+    float *factors = rr_alloc(RR_MEM_MISC, in->width, sizeof(*factors));
+    struct trial t = { 0 };
+    double best = INFINITY;
+    int rc = factors ? open_trial(&t, in, err)
+                     : rr_fail(err, RR_ENOMEM, "out of memory for %u factors", in->width);
+
+    *alpha = alphas[0];
     for (size_t a = 0; a < RR_COUNT(alphas) && !rc; a++) {
         double e;
 
-        if (alphas[a] < 0)
-            for (uint32_t j = 0; j < k; j++) t.factors[j] = 1;
-        else
-            rr_smooth_factors(t.factors, in, w, n, alphas[a]);
-        e = try_factors(&t);
+        rr_smooth_factors(factors, in, w, n, alphas[a]);
+        e = try_factors(&t, w, n, wtop, factors);
         if (!(e < best)) continue;
         best = a ? e : MUCH_LESS * e;
-        *error = e;
         *alpha = alphas[a];
     }
-    rr_free(t.factors);
-    rr_free(t.q);
-    rr_free(t.row);
-    rr_free(t.x);
+    close_trial(&t);
+    rr_free(factors);
+    return rc;
+}
+
+int rr_smooth_error(double *error, const struct rr_observed *in, const float *w,
+                    const struct rr_rounded *parts, uint32_t n_parts, struct rr_error *err)
+{
+    uint32_t k = in->width;
+    const float *factors = parts[0].factors;
+    struct trial t = { 0 };
+    struct sums s = { 0 };
+    int rc = open_trial(&t, in, err);
+
+    if (!rc) round_inputs(t.x, in, t.rows, factors);
+    for (uint32_t p = 0; p < n_parts && !rc; p++) {
+        for (uint32_t o = 0; o < parts[p].n; o += step_of(parts[p].n)) {
+            const int8_t *q = parts[p].q + (size_t)o * k;
+
+            for (uint32_t j = 0; j < k; j++) {
+                float f = factors ? factors[j] : 1;
+
+                t.row[j] = parts[p].scale[o] * (float)q[j] * f;
+                t.row[k + j] = w[(size_t)o * k + j] * f;
+            }
+            add_output(&s, in, t.rows, t.x, t.row + k, t.row);
+        }
+        w += (size_t)parts[p].n * k;
+    }
+    *error = s.size > 0 ? s.error / s.size : 0;
+    close_trial(&t);
     return rc;
 }

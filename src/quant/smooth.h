@@ -15,10 +15,21 @@
 void rr_smooth_factors(float *factors, const struct rr_observed *in, const float *w, uint32_t n,
                        float alpha);
 
-/* The alpha with the least error of int8 outputs on a sample of the inputs; negative: factors do
- * not help.  wtop: of the level, cpu/kern.h.  *error: its mean squared error relative to the
- * outputs' mean square. */
-RR_NODISCARD int rr_smooth_search(float *alpha, double *error, const struct rr_observed *in,
-                                  const float *w, uint32_t n, uint32_t wtop, struct rr_error *err);
+/* The alpha with the least error of int8 outputs on a sample of the inputs.  wtop: of the level,
+ * cpu/kern.h. */
+RR_NODISCARD int rr_smooth_search(float *alpha, const struct rr_observed *in, const float *w,
+                                  uint32_t n, uint32_t wtop, struct rr_error *err);
+
+struct rr_rounded { /* rows of weights in int8, factors (NULL: 1) taken off: scale[o] q[o, i] */
+    const int8_t *q;
+    const float *scale, *factors;
+    uint32_t n;
+};
+
+/* *error: mean squared error of a layer's outputs in int8, inputs rounded, too, relative to their
+ * mean square.  w, [all rows of the parts, k], is what was rounded to them. */
+RR_NODISCARD int rr_smooth_error(double *error, const struct rr_observed *in, const float *w,
+                                 const struct rr_rounded *parts, uint32_t n_parts,
+                                 struct rr_error *err);
 
 #endif

@@ -133,13 +133,29 @@ static void test_rounding(void **state)
     rr_observer_close(o);
 }
 
+/* Of w rounded row by row, divided by factors. */
+static double form_error(const struct rr_observed *in, const float *w, const float *factors)
+{
+    static float divided[N * K], scale[N];
+    static int8_t q[N * K];
+    struct rr_rounded t = { q, scale, factors, N };
+    struct rr_error err;
+    double error;
+
+    for (int i = 0; i < N * K; i++) divided[i] = w[i] / (factors ? factors[i % K] : 1);
+    for (int o = 0; o < N; o++)
+        scale[o] = rr_weights_quantize_row(q + o * K, divided + o * K, K, RR_I8_WFREE);
+    assert_int_equal(rr_smooth_error(&error, in, divided, &t, 1, &err), RR_OK);
+    return error;
+}
+
 static void test_smoothing(void **state)
 {
     static float x[ROWS * K], w[N * K], factors[K];
     struct rr_observer *o;
     const struct rr_observed *in;
     struct rr_error err;
-    double error;
+    double errors[2];
     float alpha, low = INFINITY, high = 0;
 
     (void)state;
@@ -147,15 +163,15 @@ static void test_smoothing(void **state)
     for (int i = 0; i < N * K; i++) w[i] = uniform();
     o = observe(x, 0, 1);
     in = rr_observer_layer(o, 0);
-    assert_int_equal(rr_smooth_search(&alpha, &error, in, w, N, RR_I8_WFREE, &err), RR_OK);
-    assert_true(alpha > 0); /* two channels are 60 times the others: factors must help */
-    assert_true(error > 0 && error < 1e-3);
+    assert_int_equal(rr_smooth_search(&alpha, in, w, N, RR_I8_WFREE, &err), RR_OK);
     rr_smooth_factors(factors, in, w, N, alpha);
     for (int j = 0; j < K; j++) {
         low = fminf(low, factors[j] * in->absmax[j]);
         high = fmaxf(high, factors[j] * in->absmax[j]);
     }
     assert_true(high < 16 * low); /* 60 times without */
+    for (int with = 0; with < 2; with++) errors[with] = form_error(in, w, with ? factors : NULL);
+    assert_true(errors[1] > 0 && errors[1] < 0.5 * errors[0]); /* two channels are 60 times others */
     rr_observer_close(o);
 }
 
@@ -177,6 +193,24 @@ static void test_f16(void **state)
         assert_int_equal(rr_weights_round_f16(middle), h + h % 2);
         assert_int_equal(rr_weights_round_f16(nextafterf(middle, 0)), h);
         assert_int_equal(rr_weights_round_f16(nextafterf(middle, 1e6f)), h + 1);
+    }
+    for (uint32_t n = 0; n < 20; n++) { /* in vectors and what is left over */
+        float v[20];
+        uint16_t found[21] = { 0 };
+
+        for (uint32_t i = 0; i < n; i++) v[i] = uniform() * (i % 3 ? 1.0f : 1e-6f);
+        assert_true(rr_weights_to_f16(found, v, n));
+        for (uint32_t i = 0; i < n; i++) assert_int_equal(found[i], rr_weights_round_f16(v[i]));
+        assert_int_equal(found[n], 0);
+        for (uint32_t i = 0; i < n; i++) {
+            float before = v[i];
+
+            v[i] = i % 2 ? -65520.0f : 65520.0f;
+            assert_false(rr_weights_to_f16(found, v, n));
+            v[i] = nextafterf(v[i], 0);
+            assert_true(rr_weights_to_f16(found, v, n));
+            v[i] = before;
+        }
     }
     assert_int_equal(rr_weights_round_f16(INFINITY), 0x7C00);
     assert_int_equal(rr_weights_round_f16(NAN) & 0x7FFF, 0x7E00);
@@ -294,6 +328,72 @@ static void test_calibrated(void **state)
         fail_msg("%g from f32, on the fly %g", (double)calibrated, (double)fly);
     fixture_remove(&f);
     assert_int_equal(rmdir(parent.path), 0);
+}
+
+/* ---- the gate ------------------------------------------------------------------------------- */
+
+struct judge {
+    float part; /* of the first candidate's largest difference is good enough */
+    float first, last;
+    int calls;
+};
+
+static bool judge(void *user, const float *reference, const float *candidate, size_t n_int8)
+{
+    struct judge *g = user;
+
+    (void)n_int8;
+    g->last = 0;
+    for (size_t i = 0; i < RR_COUNT(docs); i++)
+        g->last = fmaxf(g->last, fabsf(candidate[i] - reference[i]));
+    if (g->calls++ == 0) g->first = g->last;
+    return g->last <= g->part * g->first;
+}
+
+static void test_gate(void **state)
+{
+    static const struct {
+        float part;
+        int rc;
+        const char *why;
+    } cases[] = {
+        { 1.0f, RR_OK, "content at once" },
+        { 0.3f, RR_OK, "some layers are widened" },
+        { -1.0f, RR_ENOTSUP, "not even content with f32" },
+    };
+    char source[256];
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", source, sizeof(source))) exit(77);
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct fixture_folder parent = fixture_folder(), f;
+        struct judge g = { .part = cases[i].part };
+        struct rr_quantize_report report;
+        struct rr_options opt;
+        struct rr_quantize q = { .engine = &opt, .out = f.path, .dtype = "int8", .gate = true,
+                                 .judge = judge, .user = &g, .check = &list, .n_check = 1 };
+        float found[4], f32[4];
+        struct rr_error err;
+        char made_for[16];
+
+        snprintf(f.path, sizeof(f.path), "%.200s/out", parent.path);
+        rr_options_init(&opt);
+        opt.model = source;
+        opt.threads = 2;
+        assert_int_equal(rr_quantize(&q, &report, &err), cases[i].rc);
+        if (cases[i].rc) {
+            assert_int_equal(rmdir(parent.path), 0); /* nothing was written */
+            continue;
+        }
+        assert_true(report.passed);
+        assert_true(i ? g.calls > 1 && report.n_int8 < report.n_layers
+                      : g.calls == 1 && report.n_int8 == report.n_layers);
+        score(f.path, "auto", found, made_for); /* what was written is what was judged */
+        score(source, "f32", f32, made_for);
+        for (int d = 0; d < 4; d++) assert_true(fabsf(found[d] - f32[d]) <= g.last);
+        fixture_remove(&f);
+        assert_int_equal(rmdir(parent.path), 0);
+    }
 }
 
 /* ---- packed weights -------------------------------------------------------------------------- */
@@ -446,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_f16),
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_calibrated),
+        cmocka_unit_test(test_gate),
         cmocka_unit_test(test_packed_file),
         cmocka_unit_test(test_packed_folder),
         cmocka_unit_test(test_refusals),
