@@ -310,6 +310,11 @@ spill-objects: $(TILED)
 	@$(PYTHON) tools/check_spills.py --objdump $(if $(RUNNER),$(ARCH)-linux-gnu-)objdump $^
 .PHONY: check-spills spill-objects
 
+# The same loops on processors that are not at hand, as llvm-mca models them; 77 without it.
+check-mca: $(TILED)
+	$(Q)$(PYTHON) tools/check_mca.py $(OBJ)/src/cpu/x86
+.PHONY: check-mca
+
 # The Arm kernels under emulation, where the cross compiler and qemu are installed.
 ARM_CC := aarch64-linux-gnu-gcc
 test-arm:
@@ -580,6 +585,7 @@ help:
 	@echo "make test-ui    the pages of the server in a headless Chromium (T=key: some)"
 	@echo "make coverage   lines that tests reach; also test-valgrind, check-static, check-repro"
 	@echo "make bench      speed of kernels and models, kept in build/bench.log"
+	@echo "make check-mca  inner loops of the kernels by llvm-mca: cycles and share of the peak"
 	@echo "make bench-peers  beside other engines, PEERS=\"--layers 4\""
 	@echo "make examples   the programs of examples/"
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
