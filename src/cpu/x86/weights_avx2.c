@@ -30,7 +30,7 @@ bool rr_weights_to_f16_avx2(uint16_t *out, const float *v, size_t n)
         _mm_storeu_si128((__m128i *)(void *)(out + i),
                          _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
-    return rr_weights_to_f16_plain(out + i, v + i, n - i) & (_mm256_movemask_ps(over) == 0);
+    return rr_weights_to_f16_plain(out + i, v + i, n - i) && _mm256_movemask_ps(over) == 0;
 }
 
 #endif
