@@ -3,31 +3,43 @@
 """gpu.py - an XLM-R-large shaped reranker on a GPU: this plugin at several precisions, and the same
 layers in PyTorch with scaled_dot_product_attention when it can be imported, in one run.
 
-    bench/gpu.py build/bench/bench_encoder [DTYPE...]     called by "make bench-gpu"
+    bench/gpu.py build/bench/bench_encoder [--backend cuda] [--layers 24] [--reps 30] [--shapes ...]
+                 [DTYPE...]                               called by "make bench-gpu"
     bench/gpu.py --self-test                              the PyTorch layers agree, on the CPU
 
 Random weights, the same shapes: it measures speed, not ranking.  PyTorch runs in f16 and, where the
 card has it, bf16: padded with a mask and unpadded (packed tokens, nested attention), each eager,
-compiled, and recorded as a CUDA graph.  Times are milliseconds, best of REPS; the last table is the
-part of the peak that matrix products reach in the same precision, measured here with torch.matmul.
+compiled, and recorded as a CUDA graph.  Times are milliseconds, best of --reps; memory is what each
+reserves, weights and the largest batch; the last table is the part of the peak that matrix products
+reach in the same precision, measured here with torch.matmul.  Precisions that the card does not have
+are left out, with its reason.
 """
+import argparse
 import random
 import re
 import subprocess
 import sys
 import time
 
-REPS = 30
-WIDTH, HEADS, BETWEEN, LAYERS, WORDS = 1024, 16, 4096, 24, 5000
+REPS, LAYERS, BACKEND = 30, 24, "cuda"
+WIDTH, HEADS, BETWEEN, WORDS = 1024, 16, 4096, 5000
 BATCH_TOKENS = 16384
 SHAPES = [(c, n) for c in (1, 20, 50, 200) for n in (64, 128, 256, 512)]
 RAGGED = [max(8, min(512, int(random.Random(7 + i).lognormvariate(4.852 - 0.08, 0.4))))
           for i in range(20)]  # mean 128, sigma 0.4
 
 
+ASKED = []  # instead of SHAPES, as bench_encoder has them
+
+
 def lists():
     """{name: [batches of lengths]}: what does not fit into a batch is cut, as the engine does."""
     out = {}
+    for shape in ASKED:
+        count, _, length = shape.partition("x")
+        out[shape] = [[int(length)] * int(count) if length else list(map(int, shape.split("+")))]
+    if ASKED:
+        return out
     for count, length in SHAPES:
         at_once = BATCH_TOKENS // length
         out[f"{count}x{length}"] = [[length] * min(at_once, count - i)
@@ -48,15 +60,19 @@ def flop(lengths):
 # ---- this plugin --------------------------------------------------------------------------------
 
 
-def ours(bench, dtype):
+def ours(bench, dtype, memory):
+    """{list: ms}; what the device holds goes into memory."""
     shapes = list(dict.fromkeys("+".join(map(str, b)) if len(set(b)) > 1 else f"{len(b)}x{b[0]}"
                                 for batches in lists().values() for b in batches))
-    out = subprocess.run([bench, "--backend", "cuda", "--dtype", dtype, "--reps", str(REPS),
-                          "--shape", ",".join(shapes)], capture_output=True, text=True, check=False)
+    out = subprocess.run([bench, "--backend", BACKEND, "--dtype", dtype, "--reps", str(REPS),
+                          "--layers", str(LAYERS), "--shape", ",".join(shapes)],
+                         capture_output=True, text=True, check=False)
     if out.returncode:
         print(f"{dtype}: {out.stderr.strip() or out.stdout.strip()}")
         return {}
-    print(out.stdout.strip().splitlines()[1])  # memory
+    print(out.stdout.strip().splitlines()[1])
+    found = re.search(r"weights (\d+) MB, workspace (\d+) MB", out.stdout)
+    memory[f"rerankd {dtype}"] = tuple(map(int, found.groups()))
     found = re.findall(r"^(\S+) +\d+ tokens +best +([\d.]+) ms", out.stdout, re.M)
     best = dict(zip(shapes, (float(ms) for _, ms in found)))
     return {name: sum(best["+".join(map(str, b)) if len(set(b)) > 1 else f"{len(b)}x{b[0]}"]
@@ -157,15 +173,19 @@ def best_of(torch, f):
     return best * 1e3
 
 
-def torch_rows(torch, dtype, name):
-    """{row: {list: ms}}"""
-    model = make_model(torch).to("cuda", dtype)
+def torch_rows(torch, dtype, name, memory):
+    """{row: {list: ms}}; memory gets the weights, and the most that was held beside them."""
+    model = make_model(torch, layers=LAYERS).to("cuda", dtype)
+    weights = torch.cuda.memory_allocated()
     rows = {}
     for layout, forward in (("padded", model.forward), ("unpadded", model.packed)):
         ways = {"eager": forward, "compiled": torch.compile(forward, dynamic=False),
                 "graph": forward, "compiled, graph": torch.compile(forward, dynamic=False)}
         for way, f in ways.items():
-            times = rows.setdefault(f"PyTorch {name}, {layout}, {way}", {})
+            row = f"PyTorch {name}, {layout}, {way}"
+            times = rows.setdefault(row, {})
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
             for shape, batches in lists().items():
                 try:
                     total = 0
@@ -178,7 +198,8 @@ def torch_rows(torch, dtype, name):
                         total += best_of(torch, run)
                     times[shape] = total
                 except Exception as e:  # a peer that cannot do it leaves a hole in the table
-                    print(f"PyTorch {name}, {layout}, {way}, {shape}: {str(e).splitlines()[0]}")
+                    print(f"{row}, {shape}: {(str(e) or repr(e)).splitlines()[0]}")
+            memory[row] = (weights // 10**6, (torch.cuda.max_memory_reserved() - weights) // 10**6)
     return rows
 
 
@@ -239,10 +260,21 @@ def table(title, names, rows, cell):
 
 
 def main():
+    global REPS, LAYERS, BACKEND
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    bench, dtypes = sys.argv[1], sys.argv[2:] or ["f16"]
-    mine = {f"rerankd {d}": ours(bench, d) for d in dtypes}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bench")
+    parser.add_argument("--backend", default=BACKEND)
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--reps", type=int, default=REPS)
+    parser.add_argument("--shapes", default="")
+    parser.add_argument("dtypes", nargs="*", default=["f16"])
+    args = parser.parse_intermixed_args()
+    REPS, LAYERS, BACKEND = args.reps, args.layers, args.backend
+    ASKED.extend(filter(None, args.shapes.split(",")))
+    memory = {}
+    mine = {f"rerankd {d}": ours(args.bench, d, memory) for d in args.dtypes}
     rows, peak = dict(mine), {}
     try:
         import torch
@@ -253,11 +285,14 @@ def main():
             print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
             with torch.inference_mode():
                 peak = peaks(torch)
-                rows.update(torch_rows(torch, torch.float16, "f16"))
+                rows.update(torch_rows(torch, torch.float16, "f16", memory))
                 if torch.cuda.get_device_capability() >= (8, 0):
-                    rows.update(torch_rows(torch, torch.bfloat16, "bf16"))
+                    rows.update(torch_rows(torch, torch.bfloat16, "bf16", memory))
     names, work = list(lists()), {n: sum(map(flop, b)) for n, b in lists().items()}
     table(f"Milliseconds, best of {REPS}", names, rows, lambda _, n, ms: f"{ms:.2f}")
+    table("MB on the device: weights, and beside them", ["weights", "beside"],
+          {row: dict(zip(("weights", "beside"), parts)) for row, parts in memory.items()},
+          lambda _, __, mb: str(mb))
     peers = {n: min((t[n] for r, t in rows.items() if r not in mine and n in t), default=None)
              for n in names}
     if any(peers.values()):

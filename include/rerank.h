@@ -360,6 +360,7 @@ struct rr_gpu { /* now, whoever uses it; from NVML where the machine has it */
     float utilization;                  /* 0 to 1 of the time of late; below 0: not known */
     float celsius, watts;               /* below 0: not known */
     uint32_t throttled;                 /* bits of enum rr_gpu_throttle; 0: none, or not known */
+    uint64_t repeated; /* pairs computed again in f32, being too large for the precision */
 };
 
 /* The GPU that the engine computes on; false: there is none, or it is out of service. */
@@ -367,6 +368,12 @@ RR_PUBLIC bool rr_engine_gpu(struct rr_engine *engine, struct rr_gpu *out);
 /* The machine's GPU number index, from 0: opens it, which checks that it computes rightly, and
  * closes it again.  false: there is no such GPU.  What is wrong with one is in err. */
 RR_PUBLIC bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err);
+
+/* Keeps in cache_dir that dtype serves the engine's model best on its device, and why, in a line:
+ * engines that are opened with this cache_dir and dtype "auto" take it, and log why.  It holds for
+ * this model, the device's product name and level, and this version of the library. */
+RR_PUBLIC_NODISCARD int rr_choose_dtype(struct rr_engine *engine, const char *cache_dir,
+                                        const char *dtype, const char *why, struct rr_error *err);
 
 /* ---- quantizing --------------------------------------------------------------------------- */
 

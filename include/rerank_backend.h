@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define RR_BACKEND_ABI 5 /* raised by every change of this file */
+#define RR_BACKEND_ABI 6 /* raised by every change of this file */
 
 #define RR_NONE UINT32_MAX /* "no register", "no tensor" */
 
@@ -216,6 +216,9 @@ struct rr_device_options {
     uint32_t threads;  /* CPU: compute threads including the caller's; 0: automatic */
     const char *isa;   /* CPU: level to force; NULL: the best */
     const char *dtype; /* "auto", "f32", ... */
+    /* Accelerators: a run() that takes longer, and much longer than usual, is given up as
+     * RR_EDEVICE, so that another device can take over; 0: never. */
+    uint64_t hang_ns;
     /* CPU: folders with files of packed weights, NULL: none.  One that fits is mapped instead of
      * packing again, from the first or the second; the second gets a file that it lacks. */
     const char *packed_dirs[2];
@@ -234,6 +237,7 @@ struct rr_memory {      /* bytes */
     uint64_t weights;   /* packed or copied for the device */
     uint64_t mapped;    /* used in place from the model files */
     uint64_t workspace; /* reserved for limits */
+    uint64_t available; /* for both on the device, now; 0: not known */
 };
 
 /* The inputs of LINEAR number op of the program: x is [rows, width of its src]. */
@@ -253,6 +257,8 @@ struct rr_device_stats {   /* of the whole device, whoever uses it */
     float celsius;         /* below 0: not known */
     float watts;           /* below 0: not known */
     uint32_t throttled;    /* bits of enum rr_throttle, now; 0: none, or not known */
+    uint64_t repeated;     /* pairs that this opened device computed again in f32, because their
+                            * logits were not finite */
 };
 
 struct rr_backend {

@@ -81,18 +81,24 @@ check-cuda:
 	@CUDA_ARCHS="$(patsubst %a,%,$(CUDA_ARCHS))" $(PYTHON) tools/check_cuda.py \
 	    $(OUT)/librerank_cuda.so
 
-# On a machine with a GPU: every operation and model at every precision, then speed.
-# bf16 needs compute capability 8.0; leave it out on a T4: GPU_DTYPES="f32 f16 int8".  bench-gpu takes
-# fp8, too: GPU_DTYPES="bf16 int8 fp8".
-GPU_DTYPES ?= f32 f16 bf16 int8
+# On a machine with a GPU: every operation and model at every precision, small models and one of full
+# size (made in build/, 600 MB), then speed.  A precision that the card does not have is skipped, with
+# its reason; GPU_DTYPES="f16 int8" asks for some only.
+GPU_DTYPES ?= f32 f16 bf16 int8 fp8
 test-gpu: cuda-plugin $(OUT)/tests/backend/test_ops $(OUT)/tests/backend/test_refused \
-    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/cuda/test_linear $(OUT)/tests/unit/test_parity
-	$(Q)LD_LIBRARY_PATH=$(OUT) tools/run_tests.sh '$(OUT)/tests/backend/test_ops cuda' \
+    $(OUT)/tests/cuda/test_cuda $(OUT)/tests/cuda/test_linear $(OUT)/tests/unit/test_parity $(RERANKD)
+	$(Q)LD_LIBRARY_PATH=$(OUT) TEST_TIMEOUT=1800 tools/run_tests.sh '$(OUT)/tests/backend/test_ops cuda' \
 	    '$(OUT)/tests/backend/test_refused cuda' '$(OUT)/tests/cuda/test_cuda cuda' \
 	    '$(OUT)/tests/cuda/test_linear cuda' \
-	    $(foreach d,$(GPU_DTYPES),'$(OUT)/tests/unit/test_parity cuda $d')
+	    $(foreach d,$(GPU_DTYPES),'$(OUT)/tests/unit/test_parity cuda $d') \
+	    '$(PYTHON) tests/cuda/full_size.py $(RERANKD) $(GPU_DTYPES)'
 bench-gpu: cuda-plugin $(OUT)/bench/bench_encoder
 	$(Q)LD_LIBRARY_PATH=$(OUT) $(PYTHON) bench/gpu.py $(OUT)/bench/bench_encoder $(GPU_DTYPES)
+# The same without a GPU, one layer and one short pair: does everything print?
+.PHONY: dry-bench-gpu
+dry-bench-gpu: $(OUT)/tests/cuda/librerank_cudaemul89.so $(OUT)/bench/bench_encoder
+	$(Q)$(EMUL_ENV) $(PYTHON) bench/gpu.py $(OUT)/bench/bench_encoder --backend cudaemul89 --layers 1 \
+	    --reps 1 --shapes 1x3,2+1 f16 fp8
 
 # ---- under emulation ----------------------------------------------------------------------------
 
@@ -137,8 +143,10 @@ CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul89' \
     '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul89' \
     $(foreach a,$(EMUL_ARCHS),'$(EMUL_ENV) $(OUT)/tests/cuda/test_cuda cudaemul$a' \
         '$(EMUL_ENV) $(OUT)/tests/cuda/test_linear cudaemul$a') \
+    '$(EMUL_ENV) $(OUT)/tests/cuda/test_faults cudaemul89' \
     '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul89 f16 1' \
-    '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul89.so'
+    '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul89.so \
+        $(OUT)/bench/bench_encoder'
 CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
-CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(OUT)/tests/cuda/libnvidia-ml.so.1 $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD))
+CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(OUT)/tests/cuda/libnvidia-ml.so.1 $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD) $(OUT)/bench/bench_encoder)
 test: $(CUDA_WANTED)

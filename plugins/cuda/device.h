@@ -226,14 +226,20 @@ __device__ inline uint16_t bf16_from(float v)
     return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1)) >> 16);
 }
 
-/* f16 saturates: one activation beyond 65504 must not become an infinity, while a NaN or an infinity
- * that was computed stays visible. */
+/* Beyond 65504 f16 is infinite: that must reach the logit, for the pair to be repeated in f32. */
 template <Narrow narrow> __device__ inline uint16_t narrow_from(float v)
 {
-    if (narrow == BF16) return bf16_from(v);
-    if (fabsf(v) > 65504.0f && fabsf(v) < __uint_as_float(0x7F800000u))
-        v = v > 0 ? 65504.0f : -65504.0f;
-    return f16_from(v);
+    return narrow == BF16 ? bf16_from(v) : f16_from(v);
+}
+
+/* What f8_from and the host make: e4m3. */
+__device__ inline float f8_to(uint8_t q)
+{
+    uint32_t sign = (uint32_t)(q & 0x80) << 24, magnitude = q & 0x7F;
+
+    if (magnitude == 0x7F) return __uint_as_float(0x7FC00000u);
+    if (magnitude < 8) return __uint_as_float(__float_as_uint((float)magnitude * 0x1p-9f) | sign);
+    return __uint_as_float(((magnitude << 20) + (120u << 23)) | sign);
 }
 
 template <Narrow narrow> __device__ inline float narrow_to(uint16_t h)

@@ -304,6 +304,6 @@ cudaError_t launch_gemm(const LaunchContext &c, enum rr_rows rows, GemmType type
     case GEMM_BF16: return launch_type<TypeBF16>(c, c.rows[rows], a);
     case GEMM_I8: return launch_type<TypeI8>(c, c.rows[rows], a);
     case GEMM_F8: return launch_type<TypeF8>(c, c.rows[rows], a);
-    default: return launch_gemm_f32(c, rows, a);
+    default: return launch_gemm_f32(c, rows, GEMM_F32, a);
     }
 }

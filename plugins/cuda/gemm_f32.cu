@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm_f32.cu - y = act(x W^T + b) + residual in f32 by fused multiply-adds: precision f32, and the
- * last layer of the head in every precision. */
+/* gemm_f32.cu - y = act(x W^T + b) + residual in f32 by fused multiply-adds: precision f32, the last
+ * layer of the head in every precision, and a pair that is repeated: over weights as they are stored
+ * for the others. */
 #include "device.h"
 #include "kern.h"
 
@@ -12,6 +13,24 @@ constexpr int BM = 64, BN = 64, BK = 16, THREADS = 256;
 struct Shared {
     float a[BK][BM + 4], w[BK][BN + 4]; /* + 4: the transposing stores hit other banks */
 };
+
+/* Four neighbours of a row of W, as f32; bytes without their row's scale. */
+template <GemmType stored> __device__ inline float4 weights_at(const unsigned char *row, uint32_t k)
+{
+    if (stored == GEMM_F32) return *(const float4 *)(row + (size_t)k * 4);
+    if (stored == GEMM_F16 || stored == GEMM_BF16) {
+        constexpr dev::Narrow narrow = stored == GEMM_BF16 ? dev::BF16 : dev::F16;
+        uint2 u = *(const uint2 *)(row + (size_t)k * 2);
+        return { dev::narrow_to<narrow>((uint16_t)u.x), dev::narrow_to<narrow>((uint16_t)(u.x >> 16)),
+                 dev::narrow_to<narrow>((uint16_t)u.y), dev::narrow_to<narrow>((uint16_t)(u.y >> 16)) };
+    }
+    uint32_t u = *(const uint32_t *)(row + k);
+    if (stored == GEMM_F8)
+        return { dev::f8_to((uint8_t)u), dev::f8_to((uint8_t)(u >> 8)),
+                 dev::f8_to((uint8_t)(u >> 16)), dev::f8_to((uint8_t)(u >> 24)) };
+    return { (float)(int8_t)u, (float)(int8_t)(u >> 8), (float)(int8_t)(u >> 16),
+             (float)(int8_t)(u >> 24) };
+}
 
 __device__ inline float activate_any(float v, enum rr_act act)
 {
@@ -26,6 +45,7 @@ __device__ inline float activate_any(float v, enum rr_act act)
 __device__ inline void finish_f32(const GemmArgs &p, uint32_t row, uint32_t column, float v)
 {
     if (column >= p.dst.ld) return;
+    if (p.w_scale) v *= p.w_scale[column];
     v = activate_any(v + p.bias[column], p.act);
     if (column >= p.n)
         v = 0;
@@ -38,23 +58,28 @@ __device__ inline void finish_f32(const GemmArgs &p, uint32_t row, uint32_t colu
 }
 
 /* Each thread computes 4 x 4; sums run over k in ascending order. */
-__global__ void __launch_bounds__(THREADS) gemm_f32(const GemmArgs p)
+template <GemmType stored> __global__ void __launch_bounds__(THREADS) gemm_f32(const GemmArgs p)
 {
     RR_SHARED(memory);
     Shared &s = *(Shared *)memory;
-    uint32_t m = *p.rows, ld = p.ld_bytes / 4, row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
+    uint32_t m = *p.rows, row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
     int tx = (int)threadIdx.x % 16, ty = (int)threadIdx.x / 16;
     int load_row = (int)threadIdx.x / 4, load_k = (int)threadIdx.x % 4 * 4;
-    const float *a, *w;
+    const unsigned char *w;
+    const float *a;
     float sum[4][4] = {};
 
     if (row0 >= m) return;
     uint32_t row = row0 + load_row < m ? row0 + load_row : m - 1;
-    a = (const float *)p.a + (size_t)row * ld + load_k;
-    w = (const float *)p.w + (size_t)(column0 + load_row) * ld + load_k;
-    for (uint32_t k = 0; k < ld; k += BK) {
-        float4 av = *(const float4 *)(a + k), wv = *(const float4 *)(w + k);
+    a = (const float *)p.a + (size_t)row * p.ld_a + load_k;
+    w = (const unsigned char *)p.w + (size_t)(column0 + load_row) * p.ld_bytes;
+    for (uint32_t k = 0; k < p.ld_a; k += BK) {
+        float4 av = *(const float4 *)(a + k), wv = weights_at<stored>(w, load_k + k);
 
+        if (p.smooth) {
+            float4 factor = *(const float4 *)(p.smooth + load_k + k);
+            av = { av.x * factor.x, av.y * factor.y, av.z * factor.z, av.w * factor.w };
+        }
         __syncthreads();
         s.a[load_k][load_row] = av.x;
         s.a[load_k + 1][load_row] = av.y;
@@ -83,9 +108,18 @@ __global__ void __launch_bounds__(THREADS) gemm_f32(const GemmArgs p)
 
 } // namespace
 
-cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, const GemmArgs &a)
+cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, GemmType stored,
+                            const GemmArgs &a)
 {
     dim3 grid((a.n + BN - 1) / BN, (c.rows[rows] + BM - 1) / BM);
 
-    return RR_LAUNCH(gemm_f32, grid, dim3(THREADS), sizeof(Shared), c.stream, a);
+#define LAUNCH(type) RR_LAUNCH(gemm_f32<type>, grid, dim3(THREADS), sizeof(Shared), c.stream, a)
+    switch (stored) {
+    case GEMM_F16: return LAUNCH(GEMM_F16);
+    case GEMM_BF16: return LAUNCH(GEMM_BF16);
+    case GEMM_I8: return LAUNCH(GEMM_I8);
+    case GEMM_F8: return LAUNCH(GEMM_F8);
+    default: return LAUNCH(GEMM_F32);
+    }
+#undef LAUNCH
 }

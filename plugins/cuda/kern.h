@@ -50,6 +50,7 @@ struct LaunchContext {
 struct EmbedArgs {
     BatchView batch;
     const void *word, *position, *type; /* position and type may be NULL */
+    const float *word_scale;            /* [words] of a table in int8, which only this one may be */
     enum rr_dtype word_type, position_type, type_type;
     float scale;
     Buffer dst;
@@ -103,11 +104,13 @@ enum GemmType { GEMM_F32, GEMM_F16, GEMM_BF16, GEMM_I8, GEMM_F8 };
 struct GemmArgs {
     const uint32_t *rows;
     const void *a, *w; /* [rows, k], [n to the next 128, k], rows of 64-byte multiples */
-    uint32_t ld_bytes; /* of both */
+    uint32_t ld_bytes; /* of both; of w alone where the product is in f32 */
+    uint32_t ld_a;     /* elements; products in f32 only */
     uint32_t n;
     const float *bias;                                 /* [n to the next 128] */
     const float *a_scale, *w_scale;                    /* int8 and fp8 */
     const float *a_offset, *w_sum;                     /* int8 */
+    const float *smooth; /* [ld_a] factors of a for a product in f32, or NULL: 1 */
     const float *residual;                             /* or NULL */
     uint32_t ld_residual;
     enum rr_act act;
@@ -140,7 +143,9 @@ cudaError_t launch_rotary(const LaunchContext &c, const RotaryArgs &a);
 cudaError_t launch_quantize(const LaunchContext &c, enum rr_rows rows, const QuantizeArgs &a);
 cudaError_t launch_gemm(const LaunchContext &c, enum rr_rows rows, GemmType type,
                         const GemmArgs &a);
-cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, const GemmArgs &a);
+/* In f32, of weights in any form; w_scale where they are bytes. */
+cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, GemmType stored,
+                            const GemmArgs &a);
 /* On tensor cores if the operands are narrow and the head fits, else by plain arithmetic. */
 cudaError_t launch_attention(const LaunchContext &c, const AttentionArgs &a);
 

@@ -3,6 +3,7 @@
 #ifndef RR_CUDA_PLAN_H
 #define RR_CUDA_PLAN_H
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <string>
@@ -101,6 +102,7 @@ struct OpWeights {
     size_t weight, bias, scale, sum;   /* LINEAR */
     size_t smooth;                     /* LINEAR: factors of its inputs */
     size_t word, position, type_table; /* EMBED */
+    size_t word_scale;                 /* of a table in int8 */
     enum rr_dtype word_type, position_type, type_type;
     uint32_t word_rows, position_rows, type_rows;
     size_t gamma, beta;    /* NORM, ROTARY */
@@ -117,6 +119,21 @@ std::vector<OpWeights> pack_weights(Packer &packer, const Numbers &n, const stru
 cudaError_t make_relative(const LaunchContext &c, char *base, const struct rr_program &p,
                           const std::vector<OpWeights> &weights);
 
+/* ---- memory.cc -------------------------------------------------------------------------------- */
+
+struct BatchLayout { /* offsets in the block that is copied up, the same on both sides */
+    size_t cu_seqlens, tiles, tokens, bytes;
+    uint32_t max_tiles;
+};
+BatchLayout batch_layout(const struct rr_limits &l);
+/* Of one sequence in f32, for a pair that is repeated; empty where all is f32. */
+Layout single_layout(const Numbers &n, const struct rr_program &p, const struct rr_limits &l);
+int plan_program(const struct rr_device *d, const struct rr_program *p, const struct rr_limits *l,
+                 struct rr_memory *out, struct rr_error *err);
+/* RR_ENOMEM with what would fit, unless m does.  The device is the current one. */
+int check_room(struct rr_device *d, const struct rr_program &p, const struct rr_limits &l,
+               const struct rr_memory &m, struct rr_error *err);
+
 /* ---- run.cc ----------------------------------------------------------------------------------- */
 
 struct rr_device {
@@ -124,14 +141,16 @@ struct rr_device {
     int arch;
     Precision precision;
     cudaDeviceProp prop;
-    bool lost; /* an error that the context does not recover from */
+    bool lost;                      /* an error that the context does not recover from */
+    uint64_t hang_ns;               /* for which a batch may run; 0: for ever */
+    std::atomic<uint64_t> repeated; /* pairs in f32 */
 };
+/* A stream whose work never ended: the device opens again when it has. */
+void leave_behind(int ordinal, cudaStream_t stream);
 
 /* Fills err from a failed call; everything but a lack of memory loses the device. */
 int cuda_failed(struct rr_device *d, cudaError_t e, const char *what, struct rr_error *err);
 
-int plan_program(const struct rr_device *d, const struct rr_program *p, const struct rr_limits *l,
-                 struct rr_memory *out, struct rr_error *err);
 int load_program(struct rr_device *d, const struct rr_program *p, const struct rr_limits *l,
                  struct rr_loaded **out, struct rr_error *err);
 void unload_program(struct rr_loaded *loaded);
@@ -150,7 +169,8 @@ int check_golden(struct rr_device *d, struct rr_error *err);
 
 /* ---- nvml.cc ------------------------------------------------------------------------------------ */
 
-void nvml_stats(const char *pci_bus_id, struct rr_device_stats *out);
+/* uuid: of the device as CUDA sees it, 16 bytes; of the instance where a card is partitioned. */
+void nvml_stats(const char *pci_bus_id, const unsigned char *uuid, struct rr_device_stats *out);
 
 static inline size_t round_up(size_t n, size_t to)
 {

@@ -30,6 +30,7 @@ struct {
     unsigned open;
     bool lost;
     unsigned checked; /* precisions whose self-check passed in this context, one bit each */
+    std::vector<cudaStream_t> hung; /* left behind with work that had not ended */
 } contexts[MAX_DEVICES];
 
 uint32_t no_device(const char **why, const char *text)
@@ -60,8 +61,13 @@ uint32_t find_devices(int ordinals[MAX_DEVICES], const char **why)
                  driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
         return no_device(why, reason);
     }
-    if ((e == cudaErrorNoDevice || n == 0) && visible && (!*visible || *visible == '-'))
-        return no_device(why, "CUDA_VISIBLE_DEVICES is set and names no device");
+    if ((e == cudaErrorNoDevice || (!e && n == 0)) && visible) {
+        snprintf(reason, sizeof(reason),
+                 "CUDA_VISIBLE_DEVICES is \"%.100s\" and names no device that the driver has (see "
+                 "nvidia-smi -L)",
+                 visible);
+        return no_device(why, reason);
+    }
     if (e == cudaErrorNoDevice || (!e && n == 0))
         return no_device(why, "the driver finds no NVIDIA GPU (see nvidia-smi)");
     if (e) {
@@ -122,17 +128,37 @@ int find_precision(Precision *out, const char *dtype, int arch, struct rr_error 
     return RR_OK;
 }
 
-/* Makes the context anew if it was lost and nobody uses it. */
+/* Resetting a device waits for its kernels: only when those left behind have ended, well or not. */
+int await_hung(const struct rr_device *d, struct rr_error *err)
+{
+    std::vector<cudaStream_t> &hung = contexts[d->ordinal].hung;
+
+    for (; !hung.empty(); hung.pop_back()) {
+        cudaError_t e = cudaStreamQuery(hung.back());
+
+        cudaGetLastError();
+        if (e == cudaErrorNotReady)
+            return rr_fail(err, RR_EDEVICE,
+                           "GPU %d still hangs in a kernel; if it stays so, restart the process, and "
+                           "look for Xid in the kernel's log",
+                           d->ordinal);
+    }
+    return RR_OK;
+}
+
+/* Makes the context anew if it was lost, which may show only now, and nobody uses it. */
 int enter_context(struct rr_device *d, struct rr_error *err)
 {
     std::lock_guard<std::mutex> guard(lock);
     cudaError_t e = cudaSetDevice(d->ordinal);
 
-    if (contexts[d->ordinal].lost) {
+    if (contexts[d->ordinal].lost || e) {
+        contexts[d->ordinal].lost = true;
         if (contexts[d->ordinal].open)
             return rr_fail(err, RR_EDEVICE,
                            "GPU %d was lost and %u of its users still hold it: close them first",
                            d->ordinal, contexts[d->ordinal].open);
+        if (await_hung(d, err)) return RR_EDEVICE;
         cudaGetLastError();
         e = cudaDeviceReset();
         if (!e) e = cudaSetDevice(d->ordinal);
@@ -186,6 +212,7 @@ int open_device(struct rr_device **out, const struct rr_device_options *opt, str
     struct rr_device *d = new (std::nothrow) rr_device();
     if (!d) return rr_fail(err, RR_ENOMEM, "out of host memory");
     d->ordinal = ordinals[opt->index];
+    d->hang_ns = opt->hang_ns;
     e = cudaGetDeviceProperties(&d->prop, d->ordinal);
     rc = e ? cuda_failed(d, e, "reading properties", err) : RR_OK;
     d->arch = d->prop.major * 10 + d->prop.minor;
@@ -245,13 +272,21 @@ int stats(const struct rr_device *d, struct rr_device_stats *out)
 {
     char id[32] = "";
 
-    *out = { 0, 0, -1, -1, -1, 0 };
-    if (!cudaDeviceGetPCIBusId(id, sizeof(id), d->ordinal)) nvml_stats(id, out);
+    *out = { 0, 0, -1, -1, -1, 0, d->repeated.load(std::memory_order_relaxed) };
+    if (!cudaDeviceGetPCIBusId(id, sizeof(id), d->ordinal))
+        nvml_stats(id, (const unsigned char *)d->prop.uuid.bytes, out);
     if (!out->memory_total) out->memory_total = d->prop.totalGlobalMem;
     return RR_OK;
 }
 
 } // namespace
+
+void leave_behind(int ordinal, cudaStream_t stream)
+{
+    std::lock_guard<std::mutex> guard(lock);
+
+    contexts[ordinal].hung.push_back(stream);
+}
 
 extern "C" EXPORT const struct rr_backend *rr_backend_entry(void)
 {

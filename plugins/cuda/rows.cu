@@ -60,8 +60,11 @@ template <Narrow narrow> __global__ void embed(const EmbedArgs p)
     Row<narrow> y(p.dst, row);
     int4 token = p.batch.tokens[row];
     size_t w = y.width;
+    bool bytes = p.word_type == RR_I8;
+    float scale = bytes ? p.scale * p.word_scale[token.x] : p.scale;
     for (uint32_t j = my_lane(); j < y.width; j += 32) {
-        float v = p.scale * table_value(p.word, p.word_type, token.x * w + j);
+        float v = scale * (bytes ? (float)((const int8_t *)p.word)[token.x * w + j]
+                                 : table_value(p.word, p.word_type, token.x * w + j));
         if (p.position) v += table_value(p.position, p.position_type, token.y * w + j);
         if (p.type) v += table_value(p.type, p.type_type, token.z * w + j);
         y.put(j, v);

@@ -2,47 +2,30 @@
 /* run.cc - a program on the device: memory, recorded graphs, batches.
  *
  * load reserves everything and records one graph for each bucket of tokens; run copies the batch up,
- * starts the graph of its bucket, copies the logits down and waits once. */
+ * starts the graph of its bucket, copies the logits down and waits once.
+ *
+ * A pair whose logit is not finite is repeated: alone, in f32, over the weights as they lie there. */
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <inttypes.h>
 #include <new>
 #include <string.h>
+#include <thread>
 
 #include "plan.h"
 
 #define SMALLEST_BUCKET 64
-/* What a graph and the runtime may take beyond the plan. */
-#define RESERVE_BYTES ((uint64_t)96 << 20)
+/* A batch may take so many times what it should before it counts as hung. */
+#define PATIENCE 10
 
 namespace
 {
-
-struct BatchLayout { /* offsets in the block that is copied up, the same on both sides */
-    size_t cu_seqlens, tiles, tokens, bytes;
-    uint32_t max_tiles;
-};
 
 struct Bucket {
     uint32_t tokens;
     cudaGraphExec_t graph;
 };
-
-BatchLayout batch_layout(const struct rr_limits &l)
-{
-    BatchLayout b = {};
-
-    b.max_tiles = l.max_tokens / ATTENTION_TILE + std::min(l.max_sequences, l.max_tokens);
-    b.cu_seqlens = sizeof(Dims);
-    b.tiles = round_up(b.cu_seqlens + ((size_t)l.max_sequences + 1) * 4, 16);
-    b.tokens = round_up(b.tiles + (size_t)b.max_tiles * sizeof(uint2), 16);
-    b.bytes = b.tokens + (size_t)l.max_tokens * sizeof(int4);
-    return b;
-}
-
-uint64_t mib(uint64_t bytes)
-{
-    return (bytes + (1 << 20) - 1) >> 20;
-}
 
 } // namespace
 
@@ -51,7 +34,7 @@ struct rr_loaded {
     struct rr_limits limits;
     Numbers numbers;
     std::vector<struct rr_op> ops;
-    Layout layout;
+    Layout layout, single; /* single: of one sequence in f32, in the same workspace */
     std::vector<OpWeights> weights;
     BatchLayout batch;
     char *weights_base, *workspace, *batch_base; /* device */
@@ -59,6 +42,9 @@ struct rr_loaded {
     float *logits;                               /* pinned: rows of the output */
     cudaStream_t stream;
     std::vector<Bucket> buckets;
+    double ns_per_token; /* least so far; 0: not known */
+    bool warm;           /* the first batch is over, for which the driver loads code */
+    bool hung;           /* the stream did not end: nothing that it uses may be freed */
 };
 
 int cuda_failed(struct rr_device *d, cudaError_t e, const char *what, struct rr_error *err)
@@ -79,11 +65,12 @@ namespace
 
 struct Pass {
     const struct rr_loaded &l;
+    const Layout &layout; /* l.layout, or l.single: then all is f32 */
     LaunchContext c;
 
     Buffer buffer(size_t value) const
     {
-        const Value &v = l.layout.values[value];
+        const Value &v = layout.values[value];
 
         return { v.f32 ? (float *)(l.workspace + v.f32_at) : nullptr,
                  v.narrow ? (uint16_t *)(l.workspace + v.narrow_at) : nullptr, v.ld, v.width };
@@ -94,7 +81,7 @@ struct Pass {
     }
     enum rr_rows rows_of(size_t value) const
     {
-        return l.layout.values[value].rows;
+        return layout.values[value].rows;
     }
     const uint32_t *rows(enum rr_rows kind) const
     {
@@ -105,7 +92,7 @@ struct Pass {
     Quantized quantized(const OpValues &o) const
     {
         if (o.quantized == NO_VALUE) return {};
-        const QuantizedValue &v = l.layout.quantized[o.quantized];
+        const QuantizedValue &v = layout.quantized[o.quantized];
         return { (uint8_t *)(l.workspace + v.at),
                  (float *)(l.workspace + v.scale_at),
                  (float *)(l.workspace + v.offset_at),
@@ -121,9 +108,9 @@ struct Pass {
         GemmArgs g = {};
 
         g.rows = rows(kind);
-        g.a = w.type == GEMM_F32 ? (const void *)src.f32 : src.narrow;
         g.w = l.weights_base + w.weight;
         g.ld_bytes = w.ld_bytes;
+        g.ld_a = src.ld;
         g.n = w.n;
         g.bias = weight(w.bias);
         g.act = op.u.linear.act;
@@ -131,10 +118,17 @@ struct Pass {
         g.dst = buffer(o.dst);
         if (o.other != NO_VALUE) {
             g.residual = buffer(o.other).f32;
-            g.ld_residual = l.layout.values[o.other].ld;
+            g.ld_residual = layout.values[o.other].ld;
         }
+        if (w.type == GEMM_F32 || &layout == &l.single) {
+            g.a = src.f32;
+            g.smooth = weight(w.smooth);
+            g.w_scale = weight(w.scale);
+            return launch_gemm_f32(c, kind, w.type, g);
+        }
+        g.a = src.narrow;
         if (o.quantized != NO_VALUE) {
-            const QuantizedValue &v = l.layout.quantized[o.quantized];
+            const QuantizedValue &v = layout.quantized[o.quantized];
             Quantized q = quantized(o);
             cudaError_t e = v.maker != v.reader ? cudaSuccess
                                                 : launch_quantize(c, kind, { g.rows, src, q });
@@ -196,7 +190,7 @@ struct Pass {
     cudaError_t op(size_t i) const
     {
         const struct rr_op &op = l.ops[i];
-        const OpValues &o = l.layout.ops[i];
+        const OpValues &o = layout.ops[i];
         const OpWeights &w = l.weights[i];
         Buffer src = o.src == NO_VALUE ? Buffer{} : buffer(o.src), dst = buffer(o.dst);
         enum rr_rows kind = rows_of(o.dst);
@@ -205,7 +199,7 @@ struct Pass {
         case RR_OP_EMBED:
             return launch_embed(c,
                                 { c.batch, weight(w.word), weight(w.position), weight(w.type_table),
-                                  w.word_type, w.position_type, w.type_type,
+                                  weight(w.word_scale), w.word_type, w.position_type, w.type_type,
                                   op.u.embed.scale ? op.u.embed.scale : 1.0f, dst });
         case RR_OP_FIRST:
         case RR_OP_LAST:
@@ -244,7 +238,7 @@ LaunchContext context_for(const struct rr_loaded &l, uint32_t tokens)
 
 cudaError_t record(struct rr_loaded &l, uint32_t tokens)
 {
-    Pass pass = { l, context_for(l, tokens) };
+    Pass pass = { l, l.layout, context_for(l, tokens) };
     cudaGraph_t graph = nullptr;
     Bucket b = { tokens, nullptr };
     cudaError_t e = cudaStreamBeginCapture(l.stream, cudaStreamCaptureModeThreadLocal), failed;
@@ -271,41 +265,12 @@ cudaError_t record_all(struct rr_loaded &l)
     return e ? e : record(l, l.limits.max_tokens);
 }
 
-void count_memory(const struct rr_device *d, const struct rr_program &p,
-                  const struct rr_limits &limits, struct rr_memory *out)
-{
-    Packer counter(nullptr);
-    Numbers n = numbers_for(d->precision, d->arch, p);
-
-    pack_weights(counter, n, p, limits);
-    out->weights = counter.used;
-    out->mapped = 0;
-    out->workspace = make_layout(n, p, limits).bytes + batch_layout(limits).bytes;
-}
-
-int check_room(struct rr_device *d, const struct rr_memory &m, struct rr_error *err)
-{
-    size_t free_bytes, total;
-    cudaError_t e = cudaMemGetInfo(&free_bytes, &total);
-    uint64_t need = m.weights + m.workspace + RESERVE_BYTES;
-
-    if (e) return cuda_failed(d, e, "asking for free memory", err);
-    if (need <= free_bytes) return RR_OK;
-    return rr_fail(err, RR_ENOMEM,
-                   "the model needs %" PRIu64 " MiB on GPU %d (%" PRIu64 " weights as %s, %" PRIu64
-                   " workspace, %" PRIu64 " reserve) and %" PRIu64 " of %" PRIu64
-                   " MiB are free: stop other programs on it, or lower the precision or the batch "
-                   "size",
-                   mib(need), d->ordinal, mib(m.weights), precision_name(d->precision),
-                   mib(m.workspace), mib(RESERVE_BYTES), mib(free_bytes), mib(total));
-}
-
 int allocate(struct rr_loaded &l, const struct rr_memory &m, struct rr_error *err)
 {
     cudaError_t e = cudaMalloc(&l.weights_base, m.weights);
 
     if (e) return cuda_failed(l.device, e, "weights", err);
-    e = cudaMalloc(&l.workspace, l.layout.bytes);
+    e = cudaMalloc(&l.workspace, std::max(l.layout.bytes, l.single.bytes));
     if (!e) e = cudaMalloc(&l.batch_base, l.batch.bytes);
     if (e) return cuda_failed(l.device, e, "workspace", err);
     e = cudaHostAlloc((void **)&l.staging, l.batch.bytes, cudaHostAllocDefault);
@@ -335,15 +300,6 @@ int fill(struct rr_loaded &l, const struct rr_program &p, struct rr_error *err)
 
 } // namespace
 
-int plan_program(const struct rr_device *d, const struct rr_program *p, const struct rr_limits *l,
-                 struct rr_memory *out, struct rr_error *err)
-{
-    int rc = rr_cpu_check(p, l, err);
-
-    if (!rc) count_memory(d, *p, *l, out);
-    return rc;
-}
-
 int load_program(struct rr_device *d, const struct rr_program *p, const struct rr_limits *limits,
                  struct rr_loaded **out, struct rr_error *err)
 {
@@ -351,7 +307,7 @@ int load_program(struct rr_device *d, const struct rr_program *p, const struct r
     int rc = plan_program(d, p, limits, &memory, err);
 
     *out = nullptr;
-    if (!rc) rc = check_room(d, memory, err);
+    if (!rc) rc = check_room(d, *p, *limits, memory, err);
     if (rc) return rc;
     struct rr_loaded *l = new rr_loaded();
     l->device = d;
@@ -360,6 +316,7 @@ int load_program(struct rr_device *d, const struct rr_program *p, const struct r
         l->ops.assign(p->ops, p->ops + p->n_ops);
         l->numbers = numbers_for(d->precision, d->arch, *p);
         l->layout = make_layout(l->numbers, *p, *limits);
+        l->single = single_layout(l->numbers, *p, *limits);
         l->batch = batch_layout(*limits);
         rc = allocate(*l, memory, err);
         if (!rc) rc = fill(*l, *p, err);
@@ -377,6 +334,10 @@ int load_program(struct rr_device *d, const struct rr_program *p, const struct r
 void unload_program(struct rr_loaded *l)
 {
     if (!l) return;
+    if (l->hung) { /* freeing would wait for the device, which may write there at any time */
+        delete l;
+        return;
+    }
     cudaSetDevice(l->device->ordinal);
     for (Bucket &b : l->buckets) cudaGraphExecDestroy(b.graph);
     if (l->stream) cudaStreamDestroy(l->stream);
@@ -469,12 +430,119 @@ size_t stage(const struct rr_loaded *l, const struct rr_batch *b)
     return l->batch.tokens + (size_t)b->n_tokens * sizeof(int4);
 }
 
+using Clock = std::chrono::steady_clock;
+
+uint64_t ns_since(Clock::time_point begin)
+{
+    return (uint64_t)std::chrono::nanoseconds(Clock::now() - begin).count();
+}
+
+/* Until the stream has ended, at most budget_ns; 0: for ever.  Short batches are waited for without
+ * sleeping; for the others a twentieth of a millisecond is little, and tokenizers need the
+ * processor. */
+cudaError_t wait(cudaStream_t stream, uint64_t budget_ns)
+{
+    Clock::time_point begin = Clock::now();
+    cudaError_t e;
+
+    while ((e = cudaStreamQuery(stream)) == cudaErrorNotReady) {
+        uint64_t waited = ns_since(begin);
+
+        cudaGetLastError(); /* it was noted like a failure */
+        if (budget_ns && waited >= budget_ns) break;
+        if (waited < 1000000)
+            std::this_thread::yield();
+        else
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    return e;
+}
+
+/* Waits for what was queued for so many tokens. */
+int finish(struct rr_loaded *l, uint64_t budget_ns, struct rr_error *err)
+{
+    struct rr_device *d = l->device;
+    cudaError_t e = wait(l->stream, budget_ns);
+
+    if (!e) return RR_OK;
+    if (e != cudaErrorNotReady) return cuda_failed(d, e, "running a batch", err);
+    d->lost = l->hung = true;
+    leave_behind(d->ordinal, l->stream);
+    return rr_fail(err, RR_EDEVICE, "GPU %d has not answered for %" PRIu64 " ms: a kernel hangs",
+                   d->ordinal, budget_ns / 1000000);
+}
+
+/* Something could not be queued; what was queued before it may still read the staging block. */
+int queue_failed(struct rr_loaded *l, cudaError_t e, struct rr_error *err)
+{
+    if (e == cudaErrorMemoryAllocation) {
+        int rc = finish(l, l->device->hang_ns, err);
+        if (rc) return rc;
+    }
+    return cuda_failed(l->device, e, "running a batch", err);
+}
+
+cudaError_t copy_up(struct rr_loaded *l, const struct rr_batch *b)
+{
+    return cudaMemcpyAsync(l->batch_base, l->staging, stage(l, b), cudaMemcpyHostToDevice,
+                           l->stream);
+}
+
+cudaError_t copy_logits(struct rr_loaded *l, const Layout &layout, uint32_t n)
+{
+    const Value &out = layout.values[layout.output];
+
+    return cudaMemcpyAsync(l->logits, l->workspace + out.f32_at, (size_t)n * out.ld * 4,
+                           cudaMemcpyDeviceToHost, l->stream);
+}
+
+int run_all(struct rr_loaded *l, const struct rr_batch *b, float *logits, struct rr_error *err)
+{
+    double usual = PATIENCE * l->ns_per_token * b->n_tokens;
+    uint64_t hang = l->device->hang_ns;
+    uint32_t ld = l->layout.values[l->layout.output].ld;
+    Clock::time_point begin = Clock::now();
+    size_t bucket = 0;
+    cudaError_t e;
+    int rc;
+
+    while (l->buckets[bucket].tokens < b->n_tokens) bucket++;
+    e = copy_up(l, b);
+    if (!e) e = cudaGraphLaunch(l->buckets[bucket].graph, l->stream);
+    if (!e) e = copy_logits(l, l->layout, b->n_sequences);
+    if (e) return queue_failed(l, e, err);
+    rc = finish(l, hang ? std::max(hang, (uint64_t)usual) : 0, err);
+    if (rc) return rc;
+    for (uint32_t s = 0; s < b->n_sequences; s++) logits[s] = l->logits[(size_t)s * ld];
+    double now = (double)ns_since(begin) / b->n_tokens;
+    if (l->warm && (l->ns_per_token == 0 || now < l->ns_per_token)) l->ns_per_token = now;
+    l->warm = true;
+    return RR_OK;
+}
+
+/* Sequence s of the batch once more, alone and in f32. */
+int repeat(struct rr_loaded *l, const struct rr_batch *b, uint32_t s, float *logit,
+           struct rr_error *err)
+{
+    uint32_t begin = b->cu_seqlens[s], n = b->cu_seqlens[s + 1] - begin, cu[2] = { 0, n };
+    struct rr_batch one = { n, 1, b->ids + begin, b->positions + begin, b->types + begin, cu };
+    Pass pass = { *l, l->single, context_for(*l, n) };
+    cudaError_t e = copy_up(l, &one);
+    int rc;
+
+    for (size_t i = 0; i < l->ops.size() && !e; i++) e = pass.op(i);
+    if (!e) e = copy_logits(l, l->single, 1);
+    if (e) return queue_failed(l, e, err);
+    rc = finish(l, l->device->hang_ns, err);
+    if (!rc) *logit = l->logits[0];
+    l->device->repeated.fetch_add(1, std::memory_order_relaxed);
+    return rc;
+}
+
 } // namespace
 
 int run_batch(struct rr_loaded *l, const struct rr_batch *b, float *logits, struct rr_error *err)
 {
-    const Value &out = l->layout.values[l->layout.output];
-    size_t bucket = 0;
     cudaError_t e;
     int rc;
 
@@ -484,17 +552,10 @@ int run_batch(struct rr_loaded *l, const struct rr_batch *b, float *logits, stru
     if (l->device->lost)
         return rr_fail(err, RR_EDEVICE, "GPU %d was lost: close it and open it again",
                        l->device->ordinal);
-    while (l->buckets[bucket].tokens < b->n_tokens) bucket++;
     e = cudaSetDevice(l->device->ordinal);
-    if (!e)
-        e = cudaMemcpyAsync(l->batch_base, l->staging, stage(l, b), cudaMemcpyHostToDevice,
-                            l->stream);
-    if (!e) e = cudaGraphLaunch(l->buckets[bucket].graph, l->stream);
-    if (!e)
-        e = cudaMemcpyAsync(l->logits, l->workspace + out.f32_at,
-                            (size_t)b->n_sequences * out.ld * 4, cudaMemcpyDeviceToHost, l->stream);
-    if (!e) e = cudaStreamSynchronize(l->stream);
-    if (e) return cuda_failed(l->device, e, "running a batch", err);
-    for (uint32_t s = 0; s < b->n_sequences; s++) logits[s] = l->logits[(size_t)s * out.ld];
-    return RR_OK;
+    if (e) return cuda_failed(l->device, e, "choosing the device", err);
+    rc = run_all(l, b, logits, err);
+    for (uint32_t s = 0; s < b->n_sequences && !rc && l->numbers.precision != Precision::F32; s++)
+        if (!std::isfinite(logits[s])) rc = repeat(l, b, s, &logits[s], err);
+    return rc;
 }

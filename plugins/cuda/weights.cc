@@ -2,6 +2,7 @@
 /* weights.cc - weights as the kernels want them: rows padded to 64 bytes, outputs to 128, zeros
  * there, so that no kernel has a special case at an edge. */
 #include <algorithm>
+#include <cmath>
 #include <math.h>
 #include <string.h>
 
@@ -178,8 +179,10 @@ void pack_bytes(Packer &packer, OpWeights &w, const Stacked &s, size_t rows)
     w.sum = w.type == GEMM_F8 ? NOWHERE : packer.put(rows * 4, [&](char *to) {
         each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.sum(); });
     });
-    if (w.type == GEMM_I8 && t.dtype == RR_I8 && t.smooth)
-        w.smooth = packer.put_raw((size_t)s.k * 4, t.smooth);
+    if (w.type == GEMM_I8 && t.dtype == RR_I8 && t.smooth) /* zeros up to the row of a buffer */
+        w.smooth = packer.put((size_t)buffer_ld(s.k) * 4, [&](char *to) {
+            memcpy(to, t.smooth, (size_t)s.k * 4);
+        });
 }
 
 void pack_linear(Packer &packer, OpWeights &w, const Numbers &n, const struct rr_program &p,
@@ -224,12 +227,17 @@ size_t pack_vector(Packer &packer, const struct rr_program &p, uint32_t tensor)
 }
 
 struct Shared { /* what several operations use: on the device once */
-    std::map<uint32_t, size_t> tables, cosines, sines;
+    std::map<uint32_t, size_t> tables, words, cosines, sines;
     std::map<std::vector<uint32_t>, size_t> buckets;
 };
 
-/* As in the file; f32 becomes f16 where 16 bits are computed in: the table of words is the largest
- * tensor of all. */
+/* f(begin, end) for pieces of n: a table may be a gigabyte. */
+template <class F> void in_pieces(size_t n, size_t piece, F f)
+{
+    for (size_t i = 0; i < n; i += piece) f(i, std::min(n, i + piece));
+}
+
+/* As in the file; f32 becomes f16 where 16 bits are computed in. */
 size_t pack_table(Packer &packer, Shared &shared, const Numbers &n, const struct rr_program &p,
                   uint32_t tensor, enum rr_dtype *type, uint32_t *rows)
 {
@@ -241,12 +249,62 @@ size_t pack_table(Packer &packer, Shared &shared, const Numbers &n, const struct
     if (shared.tables.count(tensor)) return shared.tables[tensor];
     if (!narrow) return shared.tables[tensor] = packer.put_raw(tensor_bytes(t), t.data);
     size_t at = packer.reserve(tensor_bytes(t) / 2), total = tensor_bytes(t) / 4;
-    for (size_t i = 0; i < total; i += 1 << 20) /* in pieces: it may be a gigabyte */
-        packer.put_at(at + i * 2, std::min(total - i, (size_t)1 << 20) * 2, [&](char *to) {
-            for (size_t j = 0; j < std::min(total - i, (size_t)1 << 20); j++)
-                ((uint16_t *)to)[j] = narrow_f16(((const float *)t.data)[i + j]);
+    in_pieces(total, (size_t)1 << 20, [&](size_t begin, size_t end) {
+        packer.put_at(at + begin * 2, (end - begin) * 2, [&](char *to) {
+            for (size_t j = begin; j < end; j++)
+                ((uint16_t *)to)[j - begin] = narrow_f16(((const float *)t.data)[j]);
         });
+    });
     return shared.tables[tensor] = at;
+}
+
+/* One row of a table as int8; returns its factor. */
+float byte_row(const struct rr_tensor &t, size_t i, std::vector<float> &row, int8_t *to)
+{
+    float top = 0;
+    bool finite = true;
+
+    for (size_t j = 0; j < row.size(); j++) {
+        row[j] = value(t, i * row.size() + j);
+        finite = finite && std::isfinite(row[j]);
+        top = std::max(top, fabsf(row[j]));
+    }
+    float scale = finite ? top / 127.0f : NAN;
+    for (size_t j = 0; j < row.size(); j++)
+        to[j] = scale > 0 ? (int8_t)std::max(-127.0f, std::min(rintf(row[j] / scale), 127.0f)) : 0;
+    return scale;
+}
+
+/* The table of words is the largest tensor of all: where the layers are computed in 8 bits, it has
+ * int8 with one factor for each row, the factors behind the rows.  A row with a NaN or an infinity
+ * has a NaN for its factor. */
+void pack_words(Packer &packer, OpWeights &w, Shared &shared, const Numbers &n,
+                const struct rr_program &p, uint32_t tensor)
+{
+    const struct rr_tensor &t = p.tensors[tensor];
+    size_t rows = t.shape[0], columns = t.shape[1], bytes = round_up(rows * columns, 256);
+
+    w.word_scale = NOWHERE;
+    if (n.precision != Precision::I8 && n.precision != Precision::F8) {
+        w.word = pack_table(packer, shared, n, p, tensor, &w.word_type, &w.word_rows);
+        return;
+    }
+    w.word_type = RR_I8;
+    w.word_rows = t.shape[0];
+    bool made = shared.words.count(tensor);
+    if (!made) shared.words[tensor] = packer.reserve(bytes + rows * 4);
+    w.word = shared.words[tensor];
+    w.word_scale = w.word + bytes;
+    if (made || !packer.base) return;
+    std::vector<float> factors(rows), row(columns);
+    in_pieces(rows, std::max((size_t)1, ((size_t)1 << 22) / columns), [&](size_t begin, size_t end) {
+        packer.put_at(w.word + begin * columns, (end - begin) * columns, [&](char *to) {
+            for (size_t i = begin; i < end; i++)
+                factors[i] = byte_row(t, i, row, (int8_t *)to + (i - begin) * columns);
+        });
+    });
+    packer.put_at(w.word_scale, rows * 4,
+                  [&](char *to) { memcpy(to, factors.data(), rows * 4); });
 }
 
 void pack_rotary(Packer &packer, OpWeights &w, Shared &shared, const struct rr_program &p,
@@ -347,7 +405,7 @@ std::vector<OpWeights> pack_weights(Packer &packer, const Numbers &n, const stru
         w.buckets = w.relative_keys = w.relative_queries = NOWHERE;
         switch (op.kind) {
         case RR_OP_EMBED:
-            w.word = pack_table(packer, shared, n, p, e.word, &w.word_type, &w.word_rows);
+            pack_words(packer, w, shared, n, p, e.word);
             w.position =
                 pack_table(packer, shared, n, p, e.position, &w.position_type, &w.position_rows);
             w.type_table = pack_table(packer, shared, n, p, e.type, &w.type_type, &w.type_rows);
@@ -435,10 +493,11 @@ struct RelativeMaker {
             g.a = r.gamma != RR_NONE ? y.f32 : x.f32;
             g.w = at(weight[i]);
             g.ld_bytes = ld * 4;
+            g.ld_a = ld;
             g.n = out;
             g.bias = at(bias[i]);
             g.dst = { (float *)(base + to), nullptr, w.relative_ld, out };
-            e = launch_gemm_f32(c, RR_ROWS_TOKENS, g);
+            e = launch_gemm_f32(c, RR_ROWS_TOKENS, GEMM_F32, g);
         }
         return e ? e : cudaStreamSynchronize(c.stream);
     }

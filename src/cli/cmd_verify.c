@@ -2,13 +2,15 @@
 /* cmd_verify.c - "rerankd verify": what a precision costs, on the user's own queries and documents.
  * Layer: cli (L6).  Threads: one.
  *
- * Both precisions are loaded at once and score the same lists; f32 is the reference. */
+ * Both precisions are loaded at once and score the same lists; f32 is the reference.  With --choose
+ * every precision of the device takes its turn. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -19,6 +21,7 @@
 #include "cli/sample.h"
 #include "cli/score.h"
 #include "cli/verify.h"
+#include "cli/verify_choose.h"
 #include "rerank.h"
 
 #define MAX_FILE_BYTES ((size_t)1 << 30)
@@ -28,7 +31,7 @@
 
 struct own {
     const char *data, *top5, *tau, *tolerance;
-    bool json, gate, write, golden;
+    bool json, gate, write, golden, choose;
     uint32_t limit, exact;
 };
 
@@ -46,8 +49,11 @@ static const struct rr_option own_options[] = {
     OWN("gate", "false", BOOL, gate, "",
         "Exit with 1 unless the precision is good enough: see --gate-top5 and --gate-tau."),
     OWN("gate-top5", "0.99", STR, top5, "SHARE",
-        "With --gate: least share of lists whose five best are the same."),
-    OWN("gate-tau", "0", STR, tau, "TAU", "With --gate: least Kendall's tau."),
+        "With --gate and --choose: least share of lists whose five best are the same."),
+    OWN("gate-tau", "0", STR, tau, "TAU", "With --gate and --choose: least Kendall's tau."),
+    OWN("choose", "false", BOOL, choose, "",
+        "Measure every precision that the device has, and keep in the cache folder which is the "
+        "quickest that is good enough: --dtype auto takes it from then on."),
     { "exact-top-k", "", "0", RR_OPTION_U32, offsetof(struct own, exact), 0, MAX_DOCUMENTS,
       "VERIFY", "K",
       "Also ask for an exact top K, re-scored in f32, and say whether it was; 0: no." },
@@ -66,6 +72,7 @@ struct verify {
     const struct own *own;
     struct rr_engine *engines[2]; /* f32, and the precision in question */
     struct rr_verify sums;
+    uint64_t ns[2]; /* that their scoring took */
     const char *path;
     uint64_t line; /* from 1 */
     bool progress;
@@ -104,9 +111,13 @@ static int score_both(struct verify *v, const struct rr_request *req, const floa
 
     if (!logits) return rr_fail(err, RR_ENOMEM, "out of memory");
     for (s = 0; s < 2 && !rc; s++) {
+        struct rr_request one = *req;
         struct rr_result *result;
+        uint64_t begin = rr_now_ns();
 
-        rc = rr_score(v->engines[s], req, &result, err);
+        one.no_cache = s == 1 || !v->own->choose; /* f32 once for all precisions */
+        rc = rr_score(v->engines[s], &one, &result, err);
+        v->ns[s] += rr_now_ns() - begin;
         if (rc) break;
         for (i = 0; i < n; i++) logits[(size_t)s * n + i] = result->scores[i].logit;
         rr_result_free(result);
@@ -355,23 +366,117 @@ static int report(struct verify *v, double top5, double tau)
     return RR_EXIT_FAILURE;
 }
 
+/* ---- choosing ------------------------------------------------------------------------------- */
+
+static int verify_lists(struct verify *v, struct rr_error *err)
+{
+    return *v->own->data ? verify_file(v, v->own->data, err) : verify_sample(v, err);
+}
+
+/* Fills a row; what the device refuses is no failure. */
+static int try_precision(struct verify *v, struct rr_options *opt, const double gate[2],
+                         struct rr_candidate *row, struct rr_error *err)
+{
+    struct rr_error refused = { 0 };
+    const char *why;
+    int rc;
+
+    opt->dtype = row->dtype;
+    if (rr_open(&v->engines[1], opt, &refused)) {
+        snprintf(row->why, sizeof(row->why), "%.*s", (int)sizeof(row->why) - 1, refused.msg);
+        return RR_OK;
+    }
+    rr_verify_free(&v->sums);
+    v->line = 0;
+    v->ns[1] = 0;
+    rc = verify_lists(v, err);
+    rr_close(v->engines[1]);
+    v->engines[1] = NULL;
+    if (rc) return rc;
+    rr_verify_report(&v->sums, &row->report);
+    row->ran = true;
+    row->per_second = (double)row->report.pairs * 1e9 / (double)v->ns[1];
+    why = rr_verify_gate(&row->report, gate[0], gate[1], row->why, sizeof(row->why));
+    row->holds = !why;
+    return RR_OK;
+}
+
+static int choose(struct verify *v, struct rr_options *opt, const double gate[2],
+                  struct rr_candidate *rows, size_t n, struct rr_error *err)
+{
+    size_t i;
+    int rc;
+
+    opt->dtype = "f32";
+    opt->cache_bytes = (size_t)64 << 20; /* its scores, for the second precision on */
+    rc = rr_open(&v->engines[0], opt, err);
+    if (rc) return rc;
+    opt->device = rr_engine_info(v->engines[0])->device; /* "auto" could be another one */
+    opt->fallback = false;
+    opt->cache_bytes = 0;
+    rows[0].ran = rows[0].holds = true;
+    for (i = 1; i < n && !rc; i++) {
+        rc = try_precision(v, opt, gate, &rows[i], err);
+        if (!rc && rows[i].ran && !rows[0].per_second)
+            rows[0].per_second = (double)rows[i].report.pairs * 1e9 / (double)v->ns[0];
+    }
+    return rc;
+}
+
+/* An exit code. */
+static int run_choose(struct verify *v, const struct rr_settings *settings, const char *model,
+                      const double gate[2])
+{
+    struct rr_candidate rows[] = { { .dtype = "f32" }, { .dtype = "f16" }, { .dtype = "bf16" },
+                                   { .dtype = "int8" }, { .dtype = "fp8" } };
+    struct rr_error err = { 0 };
+    struct rr_options opt;
+    char why[256];
+    size_t best;
+    int rc;
+
+    rr_settings_engine(settings, &opt);
+    opt.shared_cache = NULL;
+    opt.rescore_dtype = NULL;
+    if (model) opt.model = model;
+    if (!opt.cache_dir) {
+        rr_cli_complain("verify", "--choose needs a folder to keep the choice: --cache-dir");
+        return RR_EXIT_USAGE;
+    }
+    rc = choose(v, &opt, gate, rows, RR_COUNT(rows), &err);
+    if (v->progress) fputs("\r\033[K", stderr);
+    if (!rc) {
+        best = rr_choose(rows, RR_COUNT(rows));
+        (v->own->json ? rr_choose_json : rr_choose_text)(stdout, rr_engine_info(v->engines[0]),
+                                                         rows, RR_COUNT(rows), best);
+        rr_choose_why(rows, best, rr_unix_time(), why, sizeof(why));
+        rc = rr_choose_dtype(v->engines[0], opt.cache_dir, rows[best].dtype, why, &err);
+    }
+    if (rc) rr_cli_complain("verify", "%s", err.msg);
+    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+}
+
 static int run_verify(const struct rr_settings *settings, const void *fields, char **words,
                       int n_words)
 {
     struct verify v = { .own = fields, .progress = rr_cli_is_terminal(stderr) };
     struct rr_error err = { 0 };
-    double top5, tau, tolerance;
+    double gate[2], tolerance;
     int rc, code;
 
-    if (!rr_cli_number("verify", "gate-top5", v.own->top5, 0, 1, &top5) ||
-        !rr_cli_number("verify", "gate-tau", v.own->tau, -1, 1, &tau) ||
+    if (!rr_cli_number("verify", "gate-top5", v.own->top5, 0, 1, &gate[0]) ||
+        !rr_cli_number("verify", "gate-tau", v.own->tau, -1, 1, &gate[1]) ||
         !rr_cli_number("verify", "tolerance", v.own->tolerance, 0, 1e6, &tolerance))
         return RR_EXIT_USAGE;
     rr_verify_init(&v.sums);
+    if (v.own->choose) {
+        code = run_choose(&v, settings, n_words ? words[0] : NULL, gate);
+        goto end;
+    }
     rc = open_engines(&v, settings, n_words ? words[0] : NULL, &err);
     code = rr_exit_code(rc);
     if (!rc && !v.own->golden) {
-        rc = *v.own->data ? verify_file(&v, v.own->data, &err) : verify_sample(&v, &err);
+        rc = verify_lists(&v, &err);
         code = rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
     }
     if (rc) {
@@ -379,8 +484,9 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
     } else if (v.own->golden) {
         code = run_golden(&v, tolerance);
     } else {
-        code = report(&v, top5, tau);
+        code = report(&v, gate[0], gate[1]);
     }
+end:
     rr_verify_free(&v.sums);
     rr_close(v.engines[0]);
     rr_close(v.engines[1]);

@@ -179,6 +179,7 @@ static int reopen(struct rr_engine *e, struct rr_lane *lane, struct rr_error *er
         .dtype = lane->dtype,
         .isa = e->isa,
         .threads = e->option_threads,
+        .stall_ns = e->stall_ns,
         .team = e->team,
         .pairing = &e->pairing,
     };

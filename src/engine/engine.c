@@ -35,7 +35,7 @@ static int copy_options(struct rr_engine *e, const struct rr_options *opt, struc
     e->queue_tokens = opt->queue_tokens;
     e->queue_requests = opt->queue_requests;
     e->queue_bytes = opt->queue_bytes;
-    e->stall_ns = opt->stall_ns ? opt->stall_ns : 30 * RR_SECOND;
+    e->stall_ns = opt->stall_ns ? opt->stall_ns : RR_STALL_NS;
     e->option_threads = opt->threads;
     e->fallback = opt->fallback;
     e->folder = rr_strdup(RR_MEM_MISC, opt->model ? opt->model : "");

@@ -22,6 +22,8 @@
 #include "rerank.h"
 #include "tok/tok.h"
 
+#define RR_STALL_NS (30 * RR_SECOND) /* where the options do not say */
+
 enum { RR_MAX_PREP_THREADS = 256, RR_MAX_BATCH_PAIRS = 1024 };
 
 /* ---- lanes ----------------------------------------------------------------------------------- */

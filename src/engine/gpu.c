@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "backend/registry.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "engine/choice.h"
 #include "engine/engine.h"
 
 _Static_assert((int)RR_THROTTLE_POWER == (int)RR_GPU_POWER &&
@@ -26,6 +29,7 @@ static bool ask(const struct rr_backend *backend, const struct rr_device *device
         .celsius = stats.celsius,
         .watts = stats.watts,
         .throttled = stats.throttled,
+        .repeated = stats.repeated,
     };
     snprintf(out->name, sizeof(out->name), "%s", info->name);
     snprintf(out->isa, sizeof(out->isa), "%s", info->isa);
@@ -48,7 +52,7 @@ bool rr_engine_gpu(struct rr_engine *e, struct rr_gpu *out)
 
 bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err)
 {
-    struct rr_device_options opt = { .index = index, .dtype = "auto" };
+    struct rr_device_options opt = { .index = index, .dtype = "auto", .hang_ns = 30 * RR_SECOND };
     struct rr_device_info info;
     const struct rr_backend *cuda;
     struct rr_device *device;
@@ -61,4 +65,17 @@ bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err)
     ok = ask(cuda, device, &info, out);
     cuda->close(device);
     return ok;
+}
+
+int rr_choose_dtype(struct rr_engine *e, const char *cache_dir, const char *dtype, const char *why,
+                    struct rr_error *err)
+{
+    const struct rr_net *net = &e->lanes[RR_LANE_MAIN].net;
+    struct rr_choice choice;
+
+    if (!net->model) return rr_fail(err, RR_EINVAL, "the null network has no precision");
+    snprintf(choice.dtype, sizeof(choice.dtype), "%s", dtype);
+    snprintf(choice.why, sizeof(choice.why), "%s", why);
+    return rr_choice_store(&choice, cache_dir, rr_model_info(net->model)->fingerprint, &net->info,
+                           err);
 }

@@ -10,8 +10,10 @@
 
 #include "backend/registry.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "cache/key.h"
+#include "engine/choice.h"
 #include "rerank.h"
 
 /* "cuda:1" -> "cuda", 1. */
@@ -47,6 +49,53 @@ static int open_on(struct rr_net *net, const struct rr_device_options *dev, stru
     return rc ? rc : rr_backend_cpu_open(&net->device, dev, pool, err);
 }
 
+static int open_described(struct rr_net *net, const struct rr_device_options *dev,
+                          struct rr_team *team, struct rr_error *err)
+{
+    int rc = open_on(net, dev, team, err);
+
+    if (!rc) net->backend->describe(net->device, &net->info);
+    return rc;
+}
+
+/* Of a model that was made in bf16, f16 may not have the range: bf16 where a GPU has it. */
+static int open_auto(struct rr_net *net, struct rr_device_options *dev, struct rr_team *team,
+                     struct rr_error *err)
+{
+    bool wide = net->model && !rr_net_is_cpu(net) && strcmp(dev->dtype, "auto") == 0 &&
+                strcmp(rr_model_info(net->model)->weights_dtype, "bf16") == 0;
+    int rc = RR_ENOTSUP;
+
+    if (wide) {
+        dev->dtype = "bf16";
+        rc = open_described(net, dev, team, err);
+        if (rc == RR_ENOTSUP) dev->dtype = "auto";
+    }
+    return rc == RR_ENOTSUP ? open_described(net, dev, team, err) : rc;
+}
+
+/* The device is open; if another precision was chosen for it, in that one.  A choice that does not
+ * work is a warning. */
+static int apply_choice(struct rr_net *net, const struct rr_net_config *config,
+                        struct rr_device_options *dev, struct rr_error *err)
+{
+    struct rr_choice choice;
+    struct rr_error why = { 0 };
+
+    if (!rr_choice_find(&choice, config->choice_dir, rr_model_info(net->model)->fingerprint,
+                        &net->info))
+        return RR_OK;
+    rr_log(RR_INFO, "%s: %s (%s)", choice.dtype, choice.why, net->info.name);
+    if (strcmp(choice.dtype, net->info.dtype) == 0) return RR_OK;
+    net->backend->close(net->device);
+    net->device = NULL;
+    dev->dtype = choice.dtype;
+    if (!open_described(net, dev, config->team, &why)) return RR_OK;
+    rr_log(RR_WARN, "%s cannot be used after all: %s", choice.dtype, why.msg);
+    dev->dtype = "auto";
+    return open_described(net, dev, config->team, err);
+}
+
 static int open_backend(struct rr_net *net, const struct rr_net_config *config,
                         struct rr_error *err)
 {
@@ -54,25 +103,27 @@ static int open_backend(struct rr_net *net, const struct rr_net_config *config,
         .threads = config->threads,
         .isa = config->isa && strcmp(config->isa, "auto") ? config->isa : NULL,
         .dtype = config->dtype ? config->dtype : "auto",
+        .hang_ns = config->stall_ns / 4 * 3, /* so that another device can still answer in time */
         .packed_dirs = { config->folder, config->packed_dir },
     };
     const char *made_for = net->model ? rr_model_info(net->model)->dtype : "f32";
+    bool is_auto = strcmp(dev.dtype, "auto") == 0;
     const char *why = "";
     char name[16];
     uint32_t count;
     int rc = parse_device(config->device, name, &dev.index, err);
 
     /* A folder that was made for a precision is computed in it. */
-    if (strcmp(dev.dtype, "auto") == 0 && strcmp(made_for, "f32")) dev.dtype = made_for;
+    if (is_auto && strcmp(made_for, "f32")) dev.dtype = made_for;
     if (!rc) rc = rr_backend_find(&net->backend, name, err);
     if (rc) return rc;
     count = net->backend->device_count(&why);
     if (dev.index >= count)
         return rr_fail(err, RR_EDEVICE, "%s:%" PRIu32 ": %" PRIu32 " usable devices%s%s", name,
                        dev.index, count, *why ? ": " : "", why);
-    rc = open_on(net, &dev, config->team, err);
+    rc = open_auto(net, &dev, config->team, err);
+    if (!rc && is_auto && net->model) rc = apply_choice(net, config, &dev, err);
     if (rc) return rc;
-    net->backend->describe(net->device, &net->info);
     if (strcmp(name, "cpu") == 0)
         memcpy(net->name, "cpu", 4);
     else

@@ -15,8 +15,10 @@ struct rr_net_config { /* strings live as long as whoever opens */
     const char *device; /* "cpu", "cuda:0", "null:..." */
     const char *dtype, *isa;
     uint32_t threads;
+    uint64_t stall_ns;      /* after which a run counts as hung; 0: never */
     struct rr_team *team;   /* whose compute threads a CPU uses; NULL: threads of its own */
     const char *packed_dir; /* where packed weights are kept, beside the folder; NULL: nowhere */
+    const char *choice_dir; /* where chosen precisions are, for dtype "auto"; NULL: nowhere */
     const struct rr_pairing *pairing; /* NULL: not known yet */
 };
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cpu/topology.h"
@@ -15,6 +16,8 @@ enum { DEFAULT_MAX_LENGTH = 512 };
 #define MAX_TOKENIZER ((size_t)512 << 20) /* bytes of a tokenizer.json */
 
 enum { NULL_MAX_LENGTH = 8192 }; /* what the null network takes */
+
+enum { BATCH_STEP = 64 }; /* tokens; nearer to the largest batch that fits is not worth it */
 
 void rr_options_init(struct rr_options *opt)
 {
@@ -47,7 +50,9 @@ static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_
 {
     return (struct rr_net_config){ .folder = opt->model, .device = device, .dtype = opt->dtype,
                                    .isa = opt->isa, .threads = opt->threads, .team = s->team,
-                                   .packed_dir = opt->packed_cache ? opt->cache_dir : NULL };
+                                   .stall_ns = opt->stall_ns ? opt->stall_ns : RR_STALL_NS,
+                                   .packed_dir = opt->packed_cache ? opt->cache_dir : NULL,
+                                   .choice_dir = opt->cache_dir };
 }
 
 /* The model files are open.  A GPU that cannot be used is a warning and the CPU serves, unless the
@@ -110,6 +115,16 @@ static int open_rescore(struct rr_setup *s, const struct rr_options *opt, struct
 
 /* ---- lengths and memory -------------------------------------------------------------------- */
 
+static void limit_batches(struct rr_setup *s, uint32_t tokens)
+{
+    s->info.batch_tokens = tokens;
+    s->limits = (struct rr_limits){
+        .max_tokens = tokens,
+        .max_sequences = RR_MIN(tokens, (uint32_t)RR_MAX_BATCH_PAIRS),
+        .max_length = s->info.max_length,
+    };
+}
+
 /* Multiplications and additions of a thread in a batch: about 50 ms. */
 #define SMALL_BATCH_OPS 4e9
 
@@ -145,13 +160,7 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, stru
                        " to %" PRIu32 " tokens", wanted, least, most);
     s->info.max_length = wanted;
     s->info.max_positions = most;
-    s->info.batch_tokens = opt->batch_tokens ? opt->batch_tokens : suitable_batch(s);
-    if (s->info.batch_tokens < wanted) s->info.batch_tokens = wanted;
-    s->limits = (struct rr_limits){
-        .max_tokens = s->info.batch_tokens,
-        .max_sequences = RR_MIN(s->info.batch_tokens, (uint32_t)RR_MAX_BATCH_PAIRS),
-        .max_length = wanted,
-    };
+    limit_batches(s, RR_MAX(wanted, opt->batch_tokens ? opt->batch_tokens : suitable_batch(s)));
     return RR_OK;
 }
 
@@ -312,11 +321,14 @@ static int open_files(struct rr_setup *s, const struct rr_options *opt, struct r
     return rc;
 }
 
-static int plan_memory(struct rr_setup *s, struct rr_error *err)
+/* What all lanes need for the limits, into s->info; *fits: as far as the device says. */
+static int plan_lanes(struct rr_setup *s, bool *fits, struct rr_error *err)
 {
     struct rr_memory mem = { 0 };
+    uint64_t need;
     int i, rc = RR_OK;
 
+    s->info.weights_bytes = s->info.workspace_bytes = s->info.mapped_bytes = 0;
     for (i = 0; i < RR_LANES && !rc; i++) {
         if (i != RR_LANE_MAIN && !s->rescoring) continue;
         rc = rr_net_plan(&s->nets[i], &s->limits, &mem, err);
@@ -324,6 +336,48 @@ static int plan_memory(struct rr_setup *s, struct rr_error *err)
         s->info.workspace_bytes += mem.workspace;
         s->info.mapped_bytes = RR_MAX(s->info.mapped_bytes, mem.mapped); /* the same files */
     }
+    need = s->info.weights_bytes + s->info.workspace_bytes;
+    *fits = !mem.available || need <= mem.available - mem.available / 32; /* the driver's own */
+    return rc;
+}
+
+/* Halves the distance to the largest batch that fits, down to one pair of full length.  If not even
+ * that fits, the limits stay: loading tells what is missing. */
+static int fit_batches(struct rr_setup *s, struct rr_error *err)
+{
+    uint32_t wanted = s->info.batch_tokens, least = s->info.max_length, most = wanted;
+    bool fits;
+    int rc;
+
+    limit_batches(s, least);
+    rc = plan_lanes(s, &fits, err);
+    if (!rc && !fits) {
+        limit_batches(s, wanted);
+        return plan_lanes(s, &fits, err);
+    }
+    while (!rc && most - least > BATCH_STEP) {
+        uint32_t middle = least + (most - least) / 2 / BATCH_STEP * BATCH_STEP;
+
+        if (middle == least) break;
+        limit_batches(s, middle);
+        rc = plan_lanes(s, &fits, err);
+        *(fits ? &least : &most) = middle;
+    }
+    limit_batches(s, least);
+    if (!rc) rc = plan_lanes(s, &fits, err);
+    rr_log(RR_WARN,
+           "%s has no memory for batches of %" PRIu32 " tokens: they have at most %" PRIu32
+           "; --batch-tokens sets another limit",
+           s->info.device, wanted, least);
+    return rc;
+}
+
+static int plan_memory(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+{
+    bool fits;
+    int rc = plan_lanes(s, &fits, err);
+
+    if (!rc && !fits && !opt->batch_tokens) rc = fit_batches(s, err);
     return rc ? rc : check_memory(s, err);
 }
 
@@ -341,7 +395,7 @@ int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_te
     if (rc) goto fail;
     describe(s, opt);
     rc = choose_lengths(s, opt, err);
-    if (!rc) rc = plan_memory(s, err);
+    if (!rc) rc = plan_memory(s, opt, err);
     if (rc) goto fail;
     return RR_OK;
 fail:

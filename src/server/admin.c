@@ -73,6 +73,7 @@ static void put_gpu(struct rr_engine *engine, struct rr_buf *out)
         rr_buf_printf(out, ",\"utilization\":%.2f", (double)g.utilization);
     if (g.celsius >= 0) rr_buf_printf(out, ",\"celsius\":%.0f", (double)g.celsius);
     if (g.watts >= 0) rr_buf_printf(out, ",\"watts\":%.1f", (double)g.watts);
+    rr_buf_printf(out, ",\"repeated_pairs\":%llu", (unsigned long long)g.repeated);
     rr_buf_puts(out, ",\"throttled\":[");
     for (i = 0; i < RR_COUNT(reasons); i++)
         if (g.throttled >> i & 1) rr_buf_printf(out, "%s\"%s\"", n++ ? "," : "", reasons[i]);

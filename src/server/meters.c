@@ -239,6 +239,7 @@ void rr_meters_gpu(struct rr_metrics *m, const struct rr_gpu *gpu)
     rr_metrics_set(m, RR_M_GPU_MEMORY, 0, (int64_t)g->memory_total);
     rr_metrics_set(m, RR_M_GPU_TEMPERATURE, 0, (int64_t)RR_MAX(g->celsius, 0));
     rr_metrics_set(m, RR_M_GPU_POWER, 0, (int64_t)(RR_MAX(g->watts, 0) * 1e3f));
+    rr_metrics_set(m, RR_M_GPU_REPEATED, 0, (int64_t)g->repeated);
     for (i = 0; i < RR_COUNT(throttles); i++)
         rr_metrics_set(m, RR_M_GPU_THROTTLED, i, g->throttled >> i & 1);
 }

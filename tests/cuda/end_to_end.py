@@ -3,15 +3,18 @@
 """end_to_end.py - the program with the plugin over the emulation: the starter model on "cuda" gives
 the scores of the CPU, device failures are survived, and doctor tells what is there.
 
-    tests/cuda/end_to_end.py RERANKD PLUGIN
+    tests/cuda/end_to_end.py RERANKD PLUGIN BENCH_ENCODER
 """
+import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -39,46 +42,134 @@ def get(port, path):
         return reply.read().decode()
 
 
-def figures(program, env):
-    """/metrics and /info of a server on the GPU."""
+@contextlib.contextmanager
+def server(program, *more, **env):
+    """A server on the GPU that is ready: its port, and the lines of its log as they come."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    server = subprocess.Popen([program, "serve", "--model", "models/starter", "--device", "cuda",
-                               "--no-fallback", "--host", "127.0.0.1", "--port", str(port),
-                               "--sandbox-read", env["LD_LIBRARY_PATH"]],
-                              stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    process = subprocess.Popen([program, "serve", "--model", "models/starter", "--device", "cuda",
+                                "--host", "127.0.0.1", "--port", str(port), *more],
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    log = []
+    reader = threading.Thread(target=lambda: log.extend(process.stderr), daemon=True)
+    reader.start()
     try:
-        for _ in range(600):  # until it listens
-            try:
-                get(port, "/live")
-                break
-            except OSError:
-                assert server.poll() is None, server.stderr.read()
-                time.sleep(0.1)
-        for _ in range(2400):  # until the model is loaded
-            try:
-                get(port, "/ready")
-                break
-            except OSError:
-                time.sleep(0.1)
+        for path in ("/live", "/ready"):  # it listens; the model is loaded
+            wait_for(lambda p=path: get(port, p) is not None, log, process)
+        yield port, log, process
+    finally:
+        process.terminate()
+        process.wait(timeout=120)
+        reader.join(timeout=10)
+
+
+def wait_for(condition, log, process):
+    for _ in range(2400):
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        assert process.poll() is None, "".join(log)
+        time.sleep(0.1)
+    raise AssertionError("".join(log))
+
+
+def figures(program, env):
+    """/metrics and /info of a server on the GPU."""
+    with server(program, "--no-fallback", "--sandbox-read", env["LD_LIBRARY_PATH"],
+                **env) as (port, _, _):
         metrics = get(port, "/metrics").splitlines()
         for line in ("rerank_gpu_utilization_ratio 0.25", "rerank_gpu_memory_used_bytes 104857600",
                      "rerank_gpu_memory_bytes 536870912", "rerank_gpu_temperature_celsius 41",
                      "rerank_gpu_power_watts 33.5", 'rerank_gpu_throttled{reason="power"} 1',
-                     'rerank_gpu_throttled{reason="setting"} 0'):
+                     'rerank_gpu_throttled{reason="setting"} 0', "rerank_gpu_repeated_pairs_total 0"):
             assert line in metrics, (line, [m for m in metrics if "gpu" in m])
         gpu = json.loads(get(port, "/info"))["gpu"]
         assert gpu == {"memory_used_bytes": 104857600, "memory_bytes": 536870912,
-                       "utilization": 0.25, "celsius": 41, "watts": 33.5,
+                       "utilization": 0.25, "celsius": 41, "watts": 33.5, "repeated_pairs": 0,
                        "throttled": ["power", "thermal"]}, gpu
-    finally:
-        server.terminate()
-        server.communicate(timeout=120)
+
+
+def hang(program, cpu):
+    """A kernel that does not end for a while: the request is answered by the CPU, in the time that
+    --stall-timeout allows, and the GPU is taken back when it has ended.  Eight seconds, because an
+    emulated batch that is well takes a second or two on a busy machine."""
+    body = json.dumps({"query": QUERY, "documents": DOCUMENTS}).encode()
+    # 1: the self-check, 2: warming up, 3: the request
+    with server(program, "--stall-timeout", "8", "--dtype", "f32", EMUL_HANG="3",
+                EMUL_HANG_MS="7000") as (port, log, process):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/rerank", body,
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as reply:
+            results = json.loads(reply.read())["results"]
+        by_index = {r["index"]: r["relevance_score"] for r in results}
+        assert all(abs(by_index[i] - score) < 1e-5 for i, score in enumerate(cpu)), (results, cpu)
+        text = "".join(log)
+        assert "has not answered for 6000 ms: a kernel hangs" in text, text
+        assert "is out of service" in text and "the CPU serves" in text, text
+        wait_for(lambda: any("is back in service" in line for line in log), log, process)
+
+
+def memory(program):
+    """Batches shrink to the memory that is there, unless their size was asked for."""
+    more = ["--dtype", "f16"]
+    cpu, _ = scores(program, "cpu")
+    gpu, err = scores(program, "cuda", "--no-fallback", *more, EMUL_MEMORY="112")
+    found = re.search(r"no memory for batches of 4096 tokens: they have at most (\d+);", err)
+    assert found and 512 <= int(found.group(1)) < 4096, err
+    assert max(abs(a - b) for a, b in zip(cpu, gpu)) < 0.005, (cpu, gpu)
+    code, _, err = run(program, "score", "--model", "models/starter", "--device", "cuda", *more,
+                       "--no-fallback", "--batch-tokens", "4096", "--query", QUERY, "-",
+                       stdin="nginx\n", EMUL_MEMORY="112")
+    offered = re.search(r"112 of 112 MiB are free: --batch-tokens (\d+) fits, --dtype int8 needs", err)
+    assert code and offered and int(offered.group(1)) >= int(found.group(1)), err
+    code, _, err = run(program, "score", "--model", "models/starter", "--device", "cuda", *more,
+                       "--no-fallback", "--query", QUERY, "-", stdin="nginx\n", EMUL_MEMORY="100")
+    assert code and "not even one pair of 512 tokens fits" in err, err
+
+
+def choice(program, folder):
+    """verify --choose measures what the GPU has, and --dtype auto takes what it found."""
+    cache = os.path.join(folder, "cache")
+    data = os.path.join(folder, "lists.jsonl")
+    with open(data, "w", encoding="utf-8") as f:
+        json.dump({"query": "serveur", "documents": ["nginx", "GIMP", "Apache", "a", "b", "c"]}, f)
+    code, out, err = run(program, "verify", "models/starter", "--choose", "--json", "--data", data,
+                         "--gate-top5", "0", "--gate-tau", "-1", "--device", "cuda",
+                         "--no-fallback", "--cache-dir", cache, "--stall-timeout", "600")
+    assert code == 0, err
+    report = json.loads(out)
+    assert [row["ran"] for row in report["precisions"]] == [True] * 5, out
+    name = next(f for f in os.listdir(cache) if f.startswith("dtype-"))
+    with open(os.path.join(cache, name), encoding="utf-8") as f:
+        stored = json.load(f)
+    assert stored["dtype"] == report["chosen"] and stored["device"] == "Emulated GPU 0", stored
+    with open(os.path.join(cache, name), "w", encoding="utf-8") as f:  # whatever was quickest here
+        json.dump({**stored, "dtype": "int8", "why": "chosen by a test"}, f)
+    kept = ["--cache-dir", cache, "--log-level", "debug"]
+    chosen, err = scores(program, "cuda", "--no-fallback", *kept)
+    assert "int8: chosen by a test (Emulated GPU 0)" in err, err
+    asked, err = scores(program, "cuda", "--no-fallback", "--dtype", "int8", *kept)
+    assert chosen == asked and "chosen" not in err, (chosen, asked, err)
+    _, err = scores(program, "cpu", *kept)  # another device
+    assert "chosen" not in err, err
+
+
+def plan(bench, backend):
+    """What a model of full size takes, with 16384 tokens in flight."""
+    for dtype, most in (("int8", 1.1e9), ("fp8", 1.1e9), ("f16", 1.6e9), ("bf16", 1.6e9)):
+        code, out, err = run(bench, "--backend", backend, "--dtype", dtype, "--plan", "--words",
+                             "250002")
+        assert code == 0, err
+        found = re.search(r"weights (\d+) MB, workspace (\d+) MB for 16384 tokens", out)
+        total = (int(found.group(1)) + int(found.group(2))) * 1e6
+        assert 0.5 * most < total < most, (dtype, out)
 
 
 def main():
-    rerankd, plugin = sys.argv[1:3]
+    rerankd, plugin, bench = sys.argv[1:4]
     passed = 0
     with tempfile.TemporaryDirectory() as folder:
         program = shutil.copy(rerankd, folder)
@@ -110,7 +201,14 @@ def main():
         gpu = json.loads(out)["machine"]["gpus"][0]
         assert gpu["throttled"] == ["power", "thermal"] and gpu["watts"] == 33.5, gpu
         passed += 1
-        figures(program, env)
+        backend = re.search(r"librerank_(\w+)\.so", plugin).group(1)
+        os.environ["LD_LIBRARY_PATH"] = os.path.dirname(os.path.abspath(plugin))
+        plan(bench, backend)
+        del os.environ["LD_LIBRARY_PATH"]
+        for test in (lambda: figures(program, env), lambda: memory(program),
+                     lambda: choice(program, folder), lambda: hang(program, cpu)):
+            test()
+            passed += 1
         passed += 1
     print(f"{passed} passed, 0 failed")
 

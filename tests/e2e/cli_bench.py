@@ -234,6 +234,44 @@ def test_verify_data():
             assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
 
 
+def test_verify_choose():
+    with folder() as d:
+        words = ["verify", model(), "--choose", "--json", "--limit", "2"]
+        r = run(*words)
+        assert r.code == 64 and "--cache-dir" in r.err and one_line(r.err), r
+        r = run(*words, "--gate-top5", "1", "--cache-dir", d)  # too much for int8 and this model
+        report = json.loads(r.out)
+        rows = {row["dtype"]: row for row in report["precisions"]}
+        assert r.code == 0 and report["chosen"] in ("f32", "bf16"), r
+        assert not rows["f16"]["ran"] and "f16" in rows["f16"]["why"], rows
+        assert rows["int8"]["ran"] and not rows["int8"]["good_enough"], rows
+        path = os.path.join(d, next(f for f in os.listdir(d) if f.startswith("dtype-")))
+        with open(path, encoding="utf-8") as f:
+            stored = json.load(f)
+        assert stored["dtype"] == report["chosen"], (stored, r)
+        assert stored["why"].startswith("chosen by verify on 20"), stored
+
+        def logits(*more):
+            r = run("score", "--model", model(), "--query", "a b", "--format", "lines",
+                    "--log-level", "debug", *more, "-", stdin=b"c d\ne\n")
+            assert r.code == 0, r
+            rows = [json.loads(line) for line in r.out.splitlines()]
+            return [row["logit"] for row in sorted(rows, key=lambda row: row["index"])], r.err
+
+        write(path, json.dumps({**stored, "dtype": "int8", "why": "chosen for this test"}))
+        chosen, err = logits("--cache-dir", d)
+        assert "int8: chosen for this test" in err, err
+        int8, err = logits("--dtype", "int8", "--cache-dir", d)
+        assert chosen == int8 and "chosen" not in err, (chosen, int8, err)
+        f32, _ = logits()
+        for text, message in (("{", "cannot be read"), ('{"dtype": "f32"}', "\"why\" is no line"),
+                              (json.dumps({"dtype": "fp8", "why": "x"}), "cannot be used after all"),
+                              (json.dumps({"dtype": "a\nb", "why": "x"}), "\"dtype\" is no line")):
+            write(path, text)
+            got, err = logits("--cache-dir", d)
+            assert got == f32 and message in err, (text, got, f32, err)
+
+
 def test_verify_write_and_golden():
     with folder() as d:
         copy = os.path.join(d, "m")

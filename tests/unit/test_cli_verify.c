@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "cli/verify.h"
+#include "cli/verify_choose.h"
 
 /* relevant: the one that is, -1: not known. */
 static void add(struct rr_verify *v, const float *a, const float *b, size_t n, long relevant)
@@ -236,6 +237,43 @@ static void test_expected(void **state)
     near(rr_verify_expected(NULL, NULL, NULL, 0, 5), 1);
 }
 
+static const struct {
+    struct rr_candidate rows[4];
+    size_t chosen;
+    const char *why;
+} choices[] = {
+    { { { .dtype = "f32", .ran = true, .holds = true, .per_second = 10 },
+        { .dtype = "f16", .ran = true, .holds = true, .per_second = 30 },
+        { .dtype = "int8", .ran = true, .holds = true, .per_second = 50 },
+        { .dtype = "fp8", .ran = true, .holds = false, .per_second = 60 } },
+      2,
+      "the quickest does not hold" },
+    { { { .dtype = "f32", .ran = true, .holds = true, .per_second = 10 },
+        { .dtype = "f16", .ran = false, .holds = true, .per_second = 90 },
+        { .dtype = "int8", .ran = true, .holds = false, .per_second = 50 },
+        { .dtype = "fp8", .ran = false } },
+      0,
+      "nothing else ran and held" },
+    { { { .dtype = "f32", .ran = true, .holds = true, .per_second = 10 },
+        { .dtype = "f16", .ran = true, .holds = true, .per_second = 10 },
+        { .dtype = "bf16", .ran = true, .holds = true, .per_second = 10 },
+        { .dtype = "int8", .ran = true, .holds = true, .per_second = 9 } },
+      0,
+      "no gain: the most exact" },
+};
+
+static void test_choose(void **state)
+{
+    char line[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++)
+        if (rr_choose(choices[i].rows, 4) != choices[i].chosen) fail_msg("%s", choices[i].why);
+    rr_choose_why(choices[0].rows, 2, 1800000000, line, sizeof(line));
+    assert_string_equal(line, "chosen by verify on 2027-01-15, 5 best equal in 0.0 % of 0 lists, 5.0 "
+                              "times as fast as f32");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_grades),
         cmocka_unit_test(test_exact),
         cmocka_unit_test(test_gate),
+        cmocka_unit_test(test_choose),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

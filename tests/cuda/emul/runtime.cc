@@ -10,11 +10,22 @@
  *   EMUL_CC        compute capability of all, as 80 (RR_EMUL_ARCH)
  *   EMUL_MEMORY    MiB of each device (512)
  *   EMUL_FAIL_ALLOC  the n-th allocation since this was set fails, and all after it
- *   EMUL_STICKY    the n-th synchronisation from now fails and everything after it until a reset */
+ *   EMUL_FAIL_ONE  the n-th allocation since this was set fails, and no other
+ *   EMUL_STICKY    the n-th synchronisation from now fails and everything after it until a reset
+ *   EMUL_STICKY_CALL  the same, counting every call
+ *   EMUL_HANG      the n-th synchronisation from now does not end, for EMUL_HANG_MS (for ever); only
+ *                  cudaStreamQuery may be asked meanwhile
+ *   EMUL_MIG       the devices are instances of partitioned cards
+ * A recorded graph, its start and a stream count as allocations, too: the driver makes room for them.
+ * Device i has the UUID 00000000-0000-0000-0000-0000000000ii. */
+#include <algorithm>
+#include <chrono>
 #include <functional>
 #include <map>
+#include <set>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string>
 #include <vector>
 
 #include <cuda.h>
@@ -23,11 +34,16 @@
 
 using Work = std::function<bool()>;
 
+using Clock = std::chrono::steady_clock;
+
 struct EmulStream {
+    int device;
     std::vector<Work> work;
-    bool capturing;
+    bool capturing, hung;
+    Clock::time_point hung_since;
 };
 struct EmulGraph {
+    int device;
     std::vector<Work> work;
 };
 
@@ -42,11 +58,12 @@ struct Block {
     int device;
 };
 std::map<unsigned char *, Block> blocks; /* by what the caller has */
-std::map<void *, size_t> pinned;
+std::map<void *, int> pinned; /* device */
+std::set<EmulStream *> streams;
+std::set<EmulGraph *> graphs;
 int device_now;
 bool lost[64];
 cudaError_t last_error;
-long allocations; /* since EMUL_FAIL_ALLOC changed */
 std::map<const void *, size_t> allowed; /* shared memory beyond the usual, by kernel */
 
 long setting(const char *name, long otherwise)
@@ -56,8 +73,21 @@ long setting(const char *name, long otherwise)
     return v && *v ? atol(v) : otherwise;
 }
 
+/* Counts a variable down; true: now. */
+bool due(const char *name)
+{
+    long n = setting(name, 0);
+    char text[32];
+
+    if (!n) return false;
+    snprintf(text, sizeof(text), "%ld", n - 1);
+    setenv(name, text, 1);
+    return n == 1;
+}
+
 cudaError_t result(cudaError_t e)
 {
+    if (due("EMUL_STICKY_CALL")) lost[device_now] = true;
     if (e == cudaSuccess && lost[device_now]) e = cudaErrorIllegalAddress;
     if (e) last_error = e;
     return e;
@@ -74,12 +104,39 @@ size_t in_use(int device)
 
 bool allocation_fails()
 {
-    static long last;
+    static long last, allocations; /* since EMUL_FAIL_ALLOC changed */
     long n = setting("EMUL_FAIL_ALLOC", 0);
 
     if (n != last) allocations = 0;
     last = n;
-    return n && ++allocations >= n;
+    return due("EMUL_FAIL_ONE") || (n && ++allocations >= n);
+}
+
+/* What CUDA_VISIBLE_DEVICES leaves: numbers and beginnings of UUIDs, up to the first that is neither. */
+std::vector<int> visible_devices()
+{
+    const char *names = getenv("CUDA_VISIBLE_DEVICES");
+    int n = (int)setting("EMUL_DEVICES", 1);
+    std::vector<int> all;
+
+    for (int i = 0; i < n && !names; i++) all.push_back(i);
+    for (std::string rest = names ? names : ""; !rest.empty();) {
+        std::string name = rest.substr(0, rest.find(','));
+        int found = -1;
+
+        rest = rest.size() > name.size() ? rest.substr(name.size() + 1) : "";
+        for (int i = 0; i < n; i++) {
+            char uuid[64];
+            snprintf(uuid, sizeof(uuid), "%s-00000000-0000-0000-0000-%012x",
+                     getenv("EMUL_MIG") ? "MIG" : "GPU", i);
+            if (name == std::to_string(i) ||
+                (name.size() > 4 && strncmp(uuid, name.c_str(), name.size()) == 0))
+                found = i;
+        }
+        if (found < 0) break;
+        all.push_back(found);
+    }
+    return all;
 }
 
 bool guards_hold()
@@ -100,18 +157,25 @@ void release(unsigned char *p)
     blocks.erase(p);
 }
 
-bool sticky_now()
+/* What a stream has to do, as far as the device lives. */
+void settle(cudaStream_t s)
 {
-    long n = setting("EMUL_STICKY", 0);
-    char text[32];
+    bool good = true;
 
-    if (!n) return false;
-    snprintf(text, sizeof(text), "%ld", n - 1);
-    setenv("EMUL_STICKY", text, 1);
-    return n == 1;
+    if (due("EMUL_STICKY")) lost[device_now] = true;
+    if (!lost[device_now])
+        for (Work &w : s->work) good = good && w() && guards_hold();
+    s->work.clear();
+    if (!good) lost[device_now] = true;
 }
 
 } // namespace
+
+/* For tests: what the plugin holds, of all devices. */
+extern "C" __attribute__((visibility("default"))) size_t emul_held(void)
+{
+    return blocks.size() + pinned.size() + streams.size() + graphs.size();
+}
 
 cudaError_t emul::launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t s,
                          std::function<void()> run)
@@ -138,20 +202,20 @@ cudaError_t cudaRuntimeGetVersion(int *v)
 }
 cudaError_t cudaGetDeviceCount(int *n)
 {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-
     *n = 0;
     if (setting("EMUL_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
-    if (!(visible && !*visible)) *n = (int)setting("EMUL_DEVICES", 1);
+    *n = (int)visible_devices().size();
     return *n ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
     long cc = setting("EMUL_CC", RR_EMUL_ARCH);
+    std::vector<int> visible = visible_devices();
 
-    if (device >= setting("EMUL_DEVICES", 1)) return result(cudaErrorInvalidValue);
+    if (device >= (int)visible.size()) return result(cudaErrorInvalidValue);
     memset(p, 0, sizeof(*p));
-    snprintf(p->name, sizeof(p->name), "Emulated GPU %d", device);
+    snprintf(p->name, sizeof(p->name), "Emulated GPU %d", visible[(size_t)device]);
+    p->uuid.bytes[15] = (char)visible[(size_t)device];
     p->major = (int)cc / 10;
     p->minor = (int)cc % 10;
     p->multiProcessorCount = 4;
@@ -160,15 +224,28 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 }
 cudaError_t cudaSetDevice(int device)
 {
-    if (device < 0 || device >= setting("EMUL_DEVICES", 1)) return result(cudaErrorInvalidValue);
+    if (device < 0 || device >= (int)visible_devices().size())
+        return result(cudaErrorInvalidValue);
     device_now = device;
-    return cudaSuccess;
+    return result(cudaSuccess);
 }
 cudaError_t cudaDeviceReset(void)
 {
     for (auto it = blocks.begin(); it != blocks.end();) {
         auto at = it++;
         if (at->second.device == device_now) release(at->first);
+    }
+    for (auto it = pinned.begin(); it != pinned.end();) {
+        auto at = it++;
+        if (at->second == device_now) cudaFreeHost(at->first);
+    }
+    for (auto it = streams.begin(); it != streams.end();) {
+        auto at = it++;
+        if ((*at)->device == device_now) cudaStreamDestroy(*at);
+    }
+    for (auto it = graphs.begin(); it != graphs.end();) {
+        auto at = it++;
+        if ((*at)->device == device_now) cudaGraphDestroy(*at);
     }
     lost[device_now] = false;
     last_error = cudaSuccess;
@@ -180,8 +257,8 @@ cudaError_t cudaDeviceSynchronize(void)
 }
 cudaError_t cudaDeviceGetPCIBusId(char *id, int cap, int device)
 {
-    snprintf(id, (size_t)cap, "0000:%02X:00.0", device);
-    return cudaSuccess;
+    snprintf(id, (size_t)cap, "0000:%02X:00.0", visible_devices()[(size_t)device]);
+    return result(cudaSuccess);
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
@@ -195,7 +272,7 @@ cudaError_t emul_malloc(void **p, size_t n)
     unsigned char *memory;
 
     *p = nullptr;
-    if (lost[device_now]) return result(cudaErrorIllegalAddress);
+    if (result(cudaSuccess)) return cudaErrorIllegalAddress;
     cudaMemGetInfo(&free_bytes, &total);
     if (allocation_fails() || n > free_bytes) return result(cudaErrorMemoryAllocation);
     memory = (unsigned char *)aligned_alloc(256, (n + 2 * GUARD + 255) / 256 * 256);
@@ -233,12 +310,12 @@ cudaError_t cudaFree(void *p)
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
 {
     *p = nullptr;
-    if (lost[device_now]) return result(cudaErrorIllegalAddress);
+    if (result(cudaSuccess)) return cudaErrorIllegalAddress;
     if (allocation_fails()) return result(cudaErrorMemoryAllocation);
     *p = aligned_alloc(64, (n + 63) / 64 * 64);
     if (!*p) abort();
     memset(*p, 0xFF, n);
-    pinned[*p] = n;
+    pinned[*p] = device_now;
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *p)
@@ -267,25 +344,39 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
     *s = nullptr;
-    if (lost[device_now]) return result(cudaErrorIllegalAddress);
+    if (result(cudaSuccess)) return cudaErrorIllegalAddress;
+    if (allocation_fails()) return result(cudaErrorMemoryAllocation);
     *s = new EmulStream();
+    (*s)->device = device_now;
+    streams.insert(*s);
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
+    streams.erase(s);
     delete s;
     return result(cudaSuccess);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    bool good = true;
+    if (s->capturing || s->hung) return result(cudaErrorInvalidValue);
+    settle(s);
+    return result(cudaSuccess);
+}
+cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+    long ms = setting("EMUL_HANG_MS", 0);
 
     if (s->capturing) return result(cudaErrorInvalidValue);
-    if (sticky_now()) lost[device_now] = true;
-    if (!lost[device_now])
-        for (Work &w : s->work) good = good && w() && guards_hold();
-    s->work.clear();
-    if (!good) lost[device_now] = true;
+    if (!s->hung && due("EMUL_HANG")) {
+        s->hung = true;
+        s->hung_since = Clock::now();
+        s->work.clear();
+    }
+    if (s->hung && (!ms || Clock::now() - s->hung_since < std::chrono::milliseconds(ms)))
+        return last_error = cudaErrorNotReady;
+    s->hung = false;
+    settle(s);
     return result(cudaSuccess);
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
@@ -296,7 +387,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
-    *g = new EmulGraph{ s->work };
+    *g = new EmulGraph{ device_now, s->work };
+    graphs.insert(*g);
     s->work.clear();
     s->capturing = false;
     return result(cudaSuccess);
@@ -305,21 +397,25 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned lon
 {
     *e = nullptr;
     if (allocation_fails()) return result(cudaErrorMemoryAllocation);
-    *e = new EmulGraph{ g->work };
+    *e = new EmulGraph{ device_now, g->work };
+    graphs.insert(*e);
     return result(cudaSuccess);
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t g)
 {
+    graphs.erase(g);
     delete g;
     return result(cudaSuccess);
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
 {
+    graphs.erase(e);
     delete e;
     return result(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
 {
+    if (allocation_fails()) return result(cudaErrorMemoryAllocation);
     s->work.insert(s->work.end(), e->work.begin(), e->work.end());
     return result(cudaSuccess);
 }

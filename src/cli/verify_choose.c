@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verify_choose.c - see verify_choose.h. */
+#include "cli/verify_choose.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/text.h"
+
+#define JSON_LIMIT 65536
+
+size_t rr_choose(const struct rr_candidate *rows, size_t n)
+{
+    size_t best = 0, i;
+
+    for (i = 1; i < n; i++)
+        if (rows[i].ran && rows[i].holds && rows[i].per_second > rows[best].per_second) best = i;
+    return best;
+}
+
+void rr_choose_why(const struct rr_candidate *rows, size_t chosen, double unix_time, char *out,
+                   size_t cap)
+{
+    const struct rr_candidate *c = &rows[chosen];
+    time_t seconds = (time_t)unix_time;
+    char day[16];
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm);
+    strftime(day, sizeof(day), "%Y-%m-%d", &tm);
+    if (chosen == 0)
+        snprintf(out, cap, "chosen by verify on %s, nothing quicker was good enough", day);
+    else
+        snprintf(out, cap,
+                 "chosen by verify on %s, 5 best equal in %.1f %% of %zu lists, %.1f times as fast "
+                 "as f32",
+                 day, 100 * c->report.top_equal[1], c->report.top_lists[1],
+                 c->per_second / rows[0].per_second);
+}
+
+void rr_choose_text(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
+                    size_t n, size_t chosen)
+{
+    size_t i;
+
+    fprintf(out, "%s on %s (%s), against f32\n", info->model, info->device_name, info->isa);
+    fprintf(out, "%-6s %10s  %12s  %8s  %10s  %s\n", "", "pairs/s", "5 best equal", "tau",
+            "difference", "good enough");
+    for (i = 0; i < n; i++) {
+        const struct rr_candidate *c = &rows[i];
+
+        if (!c->ran)
+            fprintf(out, "%-6s %10s  %s\n", c->dtype, "-", c->why);
+        else if (i == 0)
+            fprintf(out, "%-6s %10.1f\n", c->dtype, c->per_second);
+        else
+            fprintf(out, "%-6s %10.1f  %10.2f %%  %8.4f  %10.4g  %s%s\n", c->dtype, c->per_second,
+                    100 * c->report.top_equal[1], c->report.tau, c->report.max_diff,
+                    c->holds ? "yes" : "no: ", c->holds ? "" : c->why);
+    }
+    fprintf(out, "%s is the quickest that is good enough\n", rows[chosen].dtype);
+}
+
+static void put_row(struct rr_buf *b, const struct rr_candidate *c, bool reference)
+{
+    rr_buf_printf(b, "{\"dtype\":\"%s\",\"ran\":%s", c->dtype, c->ran ? "true" : "false");
+    if (c->ran) rr_buf_printf(b, ",\"pairs_per_second\":%.1f", c->per_second);
+    if (c->ran && !reference)
+        rr_buf_printf(b,
+                      ",\"top5_equal\":%.6f,\"kendall_tau\":%.6f,\"max_logit_difference\":%.6g,"
+                      "\"good_enough\":%s",
+                      c->report.top_equal[1], c->report.tau, c->report.max_diff,
+                      c->holds ? "true" : "false");
+    if (c->why[0]) {
+        rr_buf_puts(b, ",\"why\":");
+        rr_buf_json_string(b, rr_text(c->why));
+    }
+    rr_buf_puts(b, "}");
+}
+
+void rr_choose_json(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
+                    size_t n, size_t chosen)
+{
+    struct rr_buf b;
+    size_t i;
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_buf_puts(&b, "{\"model\":");
+    rr_buf_json_string(&b, rr_text(info->model));
+    rr_buf_puts(&b, ",\"device\":");
+    rr_buf_json_string(&b, rr_text(info->device_name));
+    rr_buf_printf(&b, ",\"isa\":\"%s\",\"chosen\":\"%s\",\"precisions\":[", info->isa,
+                  rows[chosen].dtype);
+    for (i = 0; i < n; i++) {
+        if (i) rr_buf_puts(&b, ",");
+        put_row(&b, &rows[i], i == 0);
+    }
+    rr_buf_puts(&b, "]}\n");
+    if (!b.failed) fwrite(b.data, 1, b.len, out);
+    rr_buf_free(&b);
+}
