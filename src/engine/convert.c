@@ -15,7 +15,7 @@ bool rr_supported(size_t i, struct rr_support *out)
 {
     *out = (struct rr_support){ .safetensors_types = "F32, F16 and BF16",
                                 .cpu_dtypes = "f32, bf16, int8",
-                                .gpu_dtypes = "f32, f16, bf16, int8" };
+                                .gpu_dtypes = "f32, f16, bf16, int8, fp8" };
     out->architecture = rr_model_supported(i, &out->gguf_types, &out->models);
     return out->architecture != NULL;
 }
