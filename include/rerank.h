@@ -96,6 +96,11 @@ struct rr_options {
 
     /* Scores shared between servers through Redis or Valkey; NULL (default): not shared. */
     const struct rr_shared_cache *shared_cache;
+
+    /* Several devices for one model, instead of `device`: "cuda:0,cuda:1", "cuda:*" (all), with
+     * "cpu" as overflow, too; NULL (default), "": device.  A request is computed by devices that
+     * give the same bits, and by those that would end it first. */
+    const char *devices;
 };
 
 /* Sets every field of opt to its default, and struct_size. */
@@ -256,7 +261,7 @@ struct rr_info {
     char model[256];        /* last part of the folder's name, or the repository's name */
     char path[1024];        /* the folder */
     char architecture[64];  /* e.g. "XLMRobertaForSequenceClassification" */
-    char device[32];        /* "cpu", "cuda:0" */
+    char device[32];        /* "cpu", "cuda:0"; several: "cuda:0,cuda:1", or "cuda:0,+7" */
     char device_name[128];  /* e.g. the CPU's brand string */
     char isa[32];           /* e.g. "avx2" */
     char dtype[16];         /* e.g. "f32" */
@@ -264,7 +269,8 @@ struct rr_info {
     char weights_dtype[16]; /* of the file, e.g. "f16" */
     char activation[16];    /* "sigmoid": scores are probabilities; "identity": logits, as the
                                model's folder asks for */
-    bool fallback_active;   /* a GPU was asked for and the CPU serves */
+    bool fallback_active;   /* a device that was asked for could not be opened: others, or the
+                               CPU, serve */
     uint32_t threads, prep_threads;
     uint32_t layers, hidden, heads, intermediate, vocab;
     uint32_t max_length;    /* default limit of tokens per pair */
@@ -272,9 +278,9 @@ struct rr_info {
     uint32_t batch_tokens;
     uint64_t parameters;
     uint64_t fingerprint;     /* of the weights and the tokenizer */
-    uint64_t weights_bytes;   /* resident, as the device stores them */
+    uint64_t weights_bytes;   /* resident, as the device stores them; of several, the most on one */
     uint64_t mapped_bytes;    /* of model files kept mapped, e.g. embedding tables */
-    uint64_t workspace_bytes; /* activations: the most a batch can need */
+    uint64_t workspace_bytes; /* activations: the most a batch can need; as above */
 };
 
 /* Valid from rr_open to rr_close. */
@@ -307,13 +313,13 @@ RR_PUBLIC void rr_engine_stats(struct rr_engine *engine, struct rr_stats *out);
 
 /* Is the engine able to answer?  Computed from progress, never from a timer alone. */
 struct rr_health {
-    bool ok; /* device alive, work moving, last probe not too old */
-    bool device_ok;
-    bool stalled;             /* work waits and nothing was finished for long */
+    bool ok;                  /* some device is alive, work moving, last probe not too old */
+    bool device_ok;           /* every device that was asked for is */
+    bool stalled;             /* no device is left, and one hangs */
     uint64_t probe_age_ns;    /* since the last forward that gave the expected bits; any batch that
                                  ended well counts */
     uint64_t progress_age_ns; /* since a batch ended or the queue was empty */
-    char why[192];            /* one line when not ok, else empty */
+    char why[192];            /* one line when not ok or not device_ok, else empty */
 };
 
 /* Cheap; starts a probe in the background when the last one is older than a few seconds. */
@@ -322,6 +328,27 @@ RR_PUBLIC void rr_engine_health(struct rr_engine *engine, struct rr_health *out)
 /* Nanoseconds until a request of so many tokens, accepted now, would be done: the queue at the
  * measured rate.  0 while nothing has been measured. */
 RR_PUBLIC uint64_t rr_engine_wait_ns(struct rr_engine *engine, size_t tokens);
+
+struct rr_device_state {   /* of one device of an engine, now; counters grow */
+    char name[32];         /* "cuda:0" */
+    char hardware[128];    /* empty: not opened yet */
+    char isa[32], dtype[16];
+    char why[128];         /* what happened, when it is not up; else empty */
+    bool up;               /* it serves, or would */
+    bool reserve;          /* the CPU, opened when no other device is up */
+    uint32_t threads, batch_tokens;
+    uint64_t memory_bytes; /* of the device; 0: not known */
+    uint64_t weights_bytes, workspace_bytes; /* that the model takes on it */
+    uint64_t batches_done, pairs_done, tokens_done, errors;
+    uint64_t compute_ns;      /* time in which it was busy */
+    uint64_t in_hand_tokens;  /* of the batch that it computes */
+    uint64_t queue_tokens;    /* that wait for it, or for any of those that give the same bits */
+    double ns_per_token;      /* of late; 0: not measured */
+};
+
+/* The engine's device number index, from 0; false: there are no more. */
+RR_PUBLIC bool rr_engine_device(struct rr_engine *engine, uint32_t index,
+                                struct rr_device_state *out);
 
 struct rr_host {          /* what this machine offers to this process */
     char cpu[128];        /* brand string */
@@ -363,8 +390,10 @@ struct rr_gpu { /* now, whoever uses it; from NVML where the machine has it */
     uint64_t repeated; /* pairs computed again in f32, being too large for the precision */
 };
 
-/* The GPU that the engine computes on; false: there is none, or it is out of service. */
+/* The first GPU in service that the engine computes on; false: there is none. */
 RR_PUBLIC bool rr_engine_gpu(struct rr_engine *engine, struct rr_gpu *out);
+/* The same of its device number index (rr_engine_device). */
+RR_PUBLIC bool rr_device_gpu(struct rr_engine *engine, uint32_t index, struct rr_gpu *out);
 /* The machine's GPU number index, from 0: opens it, which checks that it computes rightly, and
  * closes it again.  false: there is no such GPU.  What is wrong with one is in err. */
 RR_PUBLIC bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err);

@@ -283,6 +283,7 @@ void rr_settings_model(const struct rr_settings *s, size_t i, struct rr_options 
     rr_options_init(opt);
     opt->model = folder_of(m);
     opt->device = m->device ? m->device : s->device;
+    opt->devices = m->device ? NULL : s->devices;
     opt->dtype = m->dtype ? m->dtype : s->dtype;
     opt->rescore_dtype = m->rescore_dtype ? m->rescore_dtype : s->rescore_dtype;
     opt->max_length = m->max_length ? m->max_length : s->max_length;

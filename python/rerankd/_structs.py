@@ -25,7 +25,8 @@ class rr_options(Structure):
                 ("queue_tokens", c_size_t), ("queue_requests", c_size_t), ("queue_bytes", c_size_t),
                 ("stall_ns", c_uint64), ("literal_specials", c_bool), ("cache_dir", c_char_p),
                 ("cache_bytes", c_size_t), ("packed_cache", c_bool), ("rescore_dtype", c_char_p),
-                ("drift", c_float), ("shared_cache", POINTER(rr_shared_cache))]
+                ("drift", c_float), ("shared_cache", POINTER(rr_shared_cache)),
+                ("devices", c_char_p)]
 
 
 class rr_window(Structure):

@@ -13,17 +13,9 @@ struct batch { /* being filled */
     const struct rr_pace *pace;
     struct rr_unit **units;
     uint32_t n, tokens;
+    uint32_t enough_tokens; /* a smaller one would waste the device */
     bool full;
 };
-
-void rr_batcher_init(struct rr_batcher *b, uint32_t max_tokens, uint32_t max_pairs)
-{
-    *b = (struct rr_batcher){
-        .max_tokens = max_tokens,
-        .max_pairs = max_pairs,
-        .enough_tokens = max_tokens / 2,
-    };
-}
 
 /* The job's next unit that nobody has taken yet; NULL: none.  Moves its place forward. */
 static struct rr_unit *next_unit(rr_job *job)
@@ -86,7 +78,8 @@ static bool visit_job(struct batch *t, struct rr_flow *flow)
             return false;
         }
         if (u->n_tokens > flow->deficit) return true;
-        if (t->n == t->b->max_pairs || t->tokens + u->n_tokens > t->b->max_tokens) {
+        if (t->full || t->n == t->pace->max_pairs ||
+            t->tokens + u->n_tokens > t->pace->max_tokens) {
             t->full = true; /* it keeps its place and what it saved: next in the coming batch */
             return true;
         }
@@ -95,10 +88,11 @@ static bool visit_job(struct batch *t, struct rr_flow *flow)
         u->taken = true;
         t->tokens += u->n_tokens;
         t->units[t->n++] = u;
+        t->full = t->tokens >= t->pace->part_tokens;
     }
     rr_flows_remove(node);
     /* Its last pair is in: others' work would only delay it. */
-    if (!job->hopeless && t->tokens >= t->b->enough_tokens) t->full = true;
+    if (!job->hopeless && t->tokens >= t->enough_tokens) t->full = true;
     return t->full;
 }
 
@@ -130,7 +124,10 @@ static void fill(struct batch *t, enum rr_class class)
 uint32_t rr_batcher_take(struct rr_batcher *b, const struct rr_pace *pace, struct rr_unit **units,
                          uint32_t *tokens)
 {
-    struct batch t = { .b = b, .pace = pace, .units = units };
+    struct batch t = { .b = b,
+                       .pace = pace,
+                       .units = units,
+                       .enough_tokens = RR_MIN(pace->max_tokens, pace->part_tokens) / 2 };
     enum rr_class order[RR_CLASSES];
     int c;
 

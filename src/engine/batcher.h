@@ -13,20 +13,17 @@
 #include "engine/job.h"
 #include "engine/turns.h"
 
-struct rr_batcher { /* of one lane */
+struct rr_batcher { /* of one pass of a kind of lanes; zero: empty */
     struct rr_flows flows;
-    uint32_t max_tokens, max_pairs; /* of one batch */
-    uint32_t enough_tokens;         /* a smaller batch would waste the device */
 };
 
-struct rr_pace { /* what is known about time, and about others */
+struct rr_pace { /* what is known about the lane that asks, about time, and about others */
+    uint32_t max_tokens, max_pairs; /* of one batch; the longest pair fits */
+    uint32_t part_tokens;           /* with so many it is full: others are there for the rest */
     uint64_t now;
     double least_ns_per_token;    /* the device was never faster; 0: nothing was measured */
     const struct rr_grant *grant; /* of a device that is shared; NULL: it is ours alone */
 };
-
-/* max_tokens must be at least the longest pair. */
-void rr_batcher_init(struct rr_batcher *b, uint32_t max_tokens, uint32_t max_pairs);
 
 /* Puts a job with pairs to compute into the ring; no effect if it is there or hopeless. */
 void rr_batcher_add(struct rr_batcher *b, rr_job *job);
@@ -34,9 +31,9 @@ void rr_batcher_add(struct rr_batcher *b, rr_job *job);
 /* Takes a job out, for example because it was cancelled; no effect if it is not there. */
 void rr_batcher_remove(rr_job *job);
 
-/* Fills units (room for max_pairs) and returns how many; *tokens is their sum.  They are marked as
- * taken.  Jobs without further pairs leave the ring, and so do those that cannot be done before
- * their deadline, marked as hopeless.  0: nothing is ready. */
+/* Fills units (room for pace->max_pairs) and returns how many; *tokens is their sum.  They are
+ * marked as taken.  Jobs without further pairs leave the ring, and so do those that cannot be done
+ * before their deadline, marked as hopeless.  0: nothing is ready. */
 uint32_t rr_batcher_take(struct rr_batcher *b, const struct rr_pace *pace, struct rr_unit **units,
                          uint32_t *tokens);
 

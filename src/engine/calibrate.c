@@ -98,8 +98,8 @@ static size_t next_batch(const struct rr_texts *t, const struct rr_limits *limit
 int rr_texts_run(const struct rr_texts *t, const struct rr_setup *s, size_t n_pairs, float *logits,
                  struct rr_error *err)
 {
-    uint32_t *cu = rr_alloc(RR_MEM_MISC, (size_t)s->limits.max_sequences + 1, sizeof(*cu));
-    float *out = rr_alloc(RR_MEM_MISC, s->limits.max_sequences, sizeof(*out));
+    uint32_t *cu = rr_alloc(RR_MEM_MISC, (size_t)s->lanes[0].limits.max_sequences + 1, sizeof(*cu));
+    float *out = rr_alloc(RR_MEM_MISC, s->lanes[0].limits.max_sequences, sizeof(*out));
     size_t token = 0, n;
     int rc = RR_OK;
 
@@ -107,9 +107,9 @@ int rr_texts_run(const struct rr_texts *t, const struct rr_setup *s, size_t n_pa
     for (size_t i = 0; i < n_pairs && !rc; i += n) {
         struct rr_sequences seqs;
 
-        n = next_batch(t, &s->limits, i, n_pairs, cu);
+        n = next_batch(t, &s->lanes[0].limits, i, n_pairs, cu);
         seqs = (struct rr_sequences){ cu[n], (uint32_t)n, t->ids + token, t->types + token, cu };
-        rc = rr_model_forward(s->nets[RR_LANE_MAIN].model, &seqs, out, err);
+        rc = rr_model_forward(s->lanes[0].nets[RR_PASS_MAIN].model, &seqs, out, err);
         for (size_t j = 0; j < n && !rc; j++)
             if (!isfinite(out[j]))
                 rc = rr_fail(err, RR_ENONFINITE,

@@ -1,259 +1,112 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* care.c - when computing fails: single out the pair that breaks its batch, take a dead device out,
- * let the CPU serve, and reopen the device later.  Layer: engine (L5). */
-#include <stdio.h>
-
+/* care.c - when computing fails: single out the pair that breaks its batch, or take the lane out of
+ * service.  Layer: engine (L5).  Threads: the lane's runner. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "engine/engine.h"
 
-#define FIRST_BACKOFF RR_SECOND
-#define LAST_BACKOFF (60 * RR_SECOND)
-
-/* The network that serves the lane now; NULL: none does. */
-static struct rr_net *serving(struct rr_engine *e, enum rr_lane_id id)
+static void lock(const struct rr_lane *lane)
 {
-    struct rr_lane *lane = &e->lanes[id];
-    struct rr_net *net = NULL;
-
-    pthread_mutex_lock(&e->lock);
-    if (lane->state == RR_LANE_OK) net = &lane->net;
-    if (lane->state == RR_LANE_SPARE) net = &lane->spare;
-    pthread_mutex_unlock(&e->lock);
-    return net;
+    pthread_mutex_lock(&lane->engine->lock);
 }
 
-/* ---- a device is lost ------------------------------------------------------------------------ */
-
-static int open_spare(struct rr_engine *e, struct rr_lane *lane, struct rr_error *err)
+static void unlock(const struct rr_lane *lane)
 {
-    struct rr_net_config config = {
-        .folder = e->folder,
-        .device = "cpu",
-        .dtype = e->dtype,
-        .isa = e->isa,
-        .threads = e->option_threads,
-        .team = e->team,
-        .pairing = &e->pairing,
-    };
-    int rc;
-
-    if (lane->spare.model) return RR_OK; /* from the last time */
-    if (lane == &e->lanes[RR_LANE_RESCORE]) config.dtype = lane->dtype;
-    rc = rr_net_open(&lane->spare, &config, err);
-    if (rc == RR_ENOTSUP) { /* a precision of GPUs only: the CPU's own is better than none */
-        config.dtype = "auto";
-        rc = rr_net_open(&lane->spare, &config, err);
-    }
-    if (!rc) rc = rr_net_load(&lane->spare, &e->limits, err);
-    if (!rc) rc = rr_net_probe(&lane->spare, &e->probe, err);
-    if (rc) rr_net_close(&lane->spare);
-    return rc;
+    pthread_mutex_unlock(&lane->engine->lock);
 }
 
-/* Tells the medic.  Lock held. */
-static void call_medic(struct rr_engine *e, struct rr_lane *lane)
+bool rr_check_lane(struct rr_lane *lane)
 {
-    lane->backoff_ns = FIRST_BACKOFF;
-    lane->reopen_ns = rr_now_ns() + lane->backoff_ns;
-    if (!e->medic_started)
-        e->medic_started = pthread_create(&e->medic, NULL, rr_medic_main, e) == 0;
-    pthread_cond_signal(&e->medic_wake);
-}
-
-/* Takes the network that failed out of service.  True: the spare serves in its place. */
-static bool take_out(struct rr_engine *e, enum rr_lane_id id, const struct rr_net *failed,
-                     const char *why)
-{
-    struct rr_lane *lane = &e->lanes[id];
     struct rr_error err = { 0 };
-    bool spare = failed == &lane->net && e->fallback && !rr_net_is_cpu(failed) && failed->model;
+    int p, rc = RR_OK;
 
-    if (spare && open_spare(e, lane, &err)) {
-        rr_log(RR_ERROR, "the CPU cannot stand in: %s", err.msg);
-        spare = false;
-    }
-    pthread_mutex_lock(&e->lock);
-    snprintf(lane->why, sizeof(lane->why), "%.100s", why);
-    lane->state = spare ? RR_LANE_SPARE : RR_LANE_DOWN;
-    if (spare) lane->fingerprint = lane->spare.fingerprint ^ e->tok_fingerprint;
-    lane->least_ns_per_token = lane->mean_ns_per_token = 0; /* of another device */
-    if (failed == &lane->net) call_medic(e, lane);
-    pthread_mutex_unlock(&e->lock);
-    rr_log(RR_ERROR, "device %s is out of service (%s)%s", failed->name, why,
-           spare ? ": the CPU serves" : "");
-    return spare;
+    atomic_store_explicit(&lane->run_since, rr_now_ns(), memory_order_release);
+    for (p = 0; p < RR_PASSES && !rc; p++)
+        if (lane->dtype[p][0]) rc = rr_net_probe(&lane->nets[p], &lane->engine->probe, &err);
+    atomic_store_explicit(&lane->run_since, 0, memory_order_relaxed);
+    if (!rc) return true;
+    lock(lane);
+    rr_lane_lost(lane, RR_LANE_DOWN, err.msg);
+    unlock(lane);
+    rr_log(RR_ERROR, "device %s is out of service (%s)", lane->name, err.msg);
+    return false;
 }
 
-/* Proof of life of the serving network; what fails is taken out.  True: it, or a spare, serves. */
-bool rr_check_lane(struct rr_engine *e, enum rr_lane_id id)
-{
-    struct rr_net *net = serving(e, id);
-    struct rr_error err = { 0 };
-    int rc;
-
-    if (!net) return false;
-    atomic_store_explicit(&e->run_since, rr_now_ns(), memory_order_relaxed);
-    rc = rr_net_probe(net, &e->probe, &err);
-    atomic_store_explicit(&e->run_since, 0, memory_order_relaxed);
-    return !rc || take_out(e, id, net, err.msg);
-}
-
-/* ---- a batch fails --------------------------------------------------------------------------- */
-
-static void fail_part(struct rr_engine *e, uint32_t first, uint32_t n, int code)
+static void mark_lost(struct rr_lane *lane, uint32_t first, uint32_t n)
 {
     uint32_t i;
 
-    for (i = first; i < first + n; i++) e->outcomes[i] = (struct rr_outcome){ .code = code };
+    for (i = first; i < first + n; i++)
+        lane->outcomes[i] = (struct rr_outcome){ .code = RR_EDEVICE, .lost = true };
 }
 
-static void count_error(struct rr_engine *e)
+/* A batch failed.  false: it was given to others meanwhile, none of it is the lane's any more. */
+static bool count_error(struct rr_lane *lane)
 {
-    pthread_mutex_lock(&e->lock);
-    e->stats.device_errors++;
-    pthread_mutex_unlock(&e->lock);
+    bool ours;
+
+    lock(lane);
+    lane->engine->stats.device_errors++;
+    lane->errors++;
+    ours = lane->in_hand != 0;
+    unlock(lane);
+    return ours;
 }
 
-static void count_retry(struct rr_engine *e, uint32_t n)
+static void count_retry(struct rr_lane *lane, uint32_t n)
 {
-    pthread_mutex_lock(&e->lock);
-    e->stats.device_retries += n;
-    pthread_mutex_unlock(&e->lock);
+    lock(lane);
+    lane->engine->stats.device_retries += n;
+    unlock(lane);
 }
 
-static void condemn(struct rr_engine *e, uint32_t i, int code)
+static void condemn(struct rr_lane *lane, uint32_t i, int code)
 {
-    fail_part(e, i, 1, code);
-    pthread_mutex_lock(&e->lock);
-    rr_poison_add(e, e->batch[i]->key, code, rr_now_ns());
-    pthread_mutex_unlock(&e->lock);
+    lane->outcomes[i] = (struct rr_outcome){ .code = code };
+    lock(lane);
+    if (lane->in_hand) rr_poison_add(lane->engine, lane->batch[i]->key, code, rr_now_ns());
+    unlock(lane);
 }
 
-/* Depth: log2 of the pairs in a batch, plus one for a change of device. */
-static void compute_part(struct rr_engine *e, enum rr_lane_id id, uint32_t first, uint32_t n,
+static bool is_ours(struct rr_lane *lane)
+{
+    bool ours;
+
+    lock(lane);
+    ours = lane->in_hand != 0;
+    unlock(lane);
+    return ours;
+}
+
+/* Depth: log2 of the pairs in a batch. */
+static bool compute_part(struct rr_lane *lane, enum rr_pass pass, uint32_t first, uint32_t n,
                          struct rr_error *err)
 {
-    struct rr_net *net = serving(e, id);
     uint32_t half = n / 2;
-    int rc;
+    int rc = rr_forward(lane, pass, first, n, err);
 
-    if (!net) {
-        fail_part(e, first, n,
-                  rr_fail(err, RR_EDEVICE, "the device %s is out of service", e->info.device));
-        return;
+    if (!rc) return true;
+    rr_log(RR_ERROR, "device %s: a batch of %u pairs failed: %s", lane->name, n, err->msg);
+    if (!count_error(lane)) return rr_check_lane(lane);
+    if (!rr_check_lane(lane)) {
+        mark_lost(lane, first, n);
+        return false;
     }
-    rc = rr_forward(e, net, first, n, err);
-    if (!rc) return;
-    count_error(e);
-    rr_log(RR_ERROR, "device %s: a batch of %u pairs failed: %s", net->name, n, err->msg);
-    if (!rr_check_lane(e, id)) {
-        fail_part(e, first, n, RR_EDEVICE);
-    } else if (serving(e, id) != net) { /* the device is dead, a spare has taken over */
-        count_retry(e, n);
-        compute_part(e, id, first, n, err);
-    } else if (n == 1) { /* the device is well: it is this pair */
-        condemn(e, first, rc);
-    } else {
-        count_retry(e, n);
-        compute_part(e, id, first, half, err);
-        compute_part(e, id, first + half, n - half, err);
+    if (!is_ours(lane)) return true;
+    if (n == 1) { /* the device is well: it is this pair */
+        condemn(lane, first, rc);
+        return true;
     }
+    count_retry(lane, n);
+    if (!compute_part(lane, pass, first, half, err)) {
+        mark_lost(lane, first + half, n - half);
+        return false;
+    }
+    return !is_ours(lane) || compute_part(lane, pass, first + half, n - half, err);
 }
 
-void rr_compute(struct rr_engine *e, enum rr_lane_id id, uint32_t n, struct rr_error *err)
+bool rr_compute(struct rr_lane *lane, enum rr_pass pass, uint32_t n, struct rr_error *err)
 {
-    compute_part(e, id, 0, n, err);
-}
-
-/* ---- medic ----------------------------------------------------------------------------------- */
-
-/* The device as it was at start, or an error.  The lane is out of service, so net is ours. */
-static int reopen(struct rr_engine *e, struct rr_lane *lane, struct rr_error *err)
-{
-    struct rr_net fresh;
-    struct rr_net_config config = {
-        .folder = e->folder,
-        .device = lane->device,
-        .dtype = lane->dtype,
-        .isa = e->isa,
-        .threads = e->option_threads,
-        .stall_ns = e->stall_ns,
-        .team = e->team,
-        .pairing = &e->pairing,
-    };
-    int rc;
-
-    pthread_mutex_lock(&e->device_lock);
-    rr_net_close(&lane->net); /* first, to have its memory back */
-    pthread_mutex_unlock(&e->device_lock);
-    rc = rr_net_open(&fresh, &config, err);
-    if (rc) return rc;
-    fresh.probe = lane->probe; /* other bits than at start would be another model */
-    fresh.probed = true;
-    rc = rr_net_load(&fresh, &e->limits, err);
-    if (!rc) rc = rr_net_probe(&fresh, &e->probe, err);
-    if (rc)
-        rr_net_close(&fresh);
-    else
-        lane->net = fresh;
-    return rc;
-}
-
-/* Lock held, released meanwhile. */
-static void treat(struct rr_engine *e, struct rr_lane *lane)
-{
-    struct rr_error err = { 0 };
-    int rc;
-
-    pthread_mutex_unlock(&e->lock);
-    rc = reopen(e, lane, &err);
-    rr_log(rc ? RR_WARN : RR_INFO,
-           rc ? "device %s cannot be reopened: %s" : "device %s is back in service%s", lane->device,
-           err.msg);
-    pthread_mutex_lock(&e->lock);
-    if (rc) {
-        lane->backoff_ns = RR_MIN(2 * lane->backoff_ns, LAST_BACKOFF);
-        lane->reopen_ns = rr_now_ns() + lane->backoff_ns;
-        return;
-    }
-    lane->state = RR_LANE_OK;
-    lane->fingerprint = lane->net.fingerprint ^ e->tok_fingerprint;
-    lane->least_ns_per_token = lane->mean_ns_per_token = 0;
-    e->good_ns = rr_now_ns();
-}
-
-/* The lane to be treated first; NULL: all are well. */
-static struct rr_lane *patient(struct rr_engine *e)
-{
-    struct rr_lane *first = NULL;
-    int i;
-
-    for (i = 0; i < RR_LANES; i++) {
-        struct rr_lane *lane = &e->lanes[i];
-
-        if (!lane->exists || lane->state == RR_LANE_OK) continue;
-        if (!first || lane->reopen_ns < first->reopen_ns) first = lane;
-    }
-    return first;
-}
-
-void *rr_medic_main(void *arg)
-{
-    struct rr_engine *e = arg;
-
-    pthread_mutex_lock(&e->lock);
-    while (!e->stop) {
-        struct rr_lane *lane = patient(e);
-
-        if (!lane)
-            pthread_cond_wait(&e->medic_wake, &e->lock);
-        else if (rr_now_ns() < lane->reopen_ns)
-            rr_wait_until(&e->medic_wake, &e->lock, lane->reopen_ns);
-        else
-            treat(e, lane);
-    }
-    pthread_mutex_unlock(&e->lock);
-    return NULL;
+    return compute_part(lane, pass, 0, n, err);
 }

@@ -35,36 +35,52 @@ static const struct {
     { "x", "y" },
 };
 
-/* One pair through one lane. */
-static int score(struct rr_engine *e, struct rr_net *net, size_t i, float *logit,
+/* One pair through one pass. */
+static int score(struct rr_lane *lane, enum rr_pass pass, size_t i, float *logit,
                  struct rr_error *err)
 {
-    uint32_t max = e->limits.max_length, dropped, cu[2] = { 0, 0 };
+    struct rr_engine *e = lane->engine;
+    uint32_t max = e->info.max_length, dropped, cu[2] = { 0, 0 };
     const struct rr_text texts[2] = { rr_text(samples[i].query), rr_text(samples[i].document) };
     struct rr_sequences seqs;
     int32_t *query = e->probe_ids + 2 * (size_t)max; /* free since the probe was made */
-    int rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, texts, max, query, e->ids,
-                            e->types, &cu[1], &dropped, err);
+    int rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, texts, max, query, lane->ids,
+                            lane->types, &cu[1], &dropped, err);
 
     if (rc) return rc;
-    seqs = (struct rr_sequences){
-        .n_tokens = cu[1], .n_sequences = 1, .ids = e->ids, .types = e->types, .cu_seqlens = cu
-    };
-    return rr_net_forward(net, &seqs, logit, err);
+    seqs = (struct rr_sequences){ .n_tokens = cu[1],
+                                  .n_sequences = 1,
+                                  .ids = lane->ids,
+                                  .types = lane->types,
+                                  .cu_seqlens = cu };
+    return rr_net_forward(&lane->nets[pass], &seqs, logit, err);
 }
 
-static int measure(struct rr_engine *e, struct rr_error *err)
+static int compare(struct rr_lane *lane, float *most, struct rr_error *err)
 {
-    float most = 0, cheap, exact;
+    float cheap, exact;
     size_t i;
     int rc;
 
     for (i = 0; i < RR_COUNT(samples); i++) {
-        rc = score(e, &e->lanes[RR_LANE_MAIN].net, i, &cheap, err);
-        if (!rc) rc = score(e, &e->lanes[RR_LANE_RESCORE].net, i, &exact, err);
+        rc = score(lane, RR_PASS_MAIN, i, &cheap, err);
+        if (!rc) rc = score(lane, RR_PASS_RESCORE, i, &exact, err);
         if (rc) return rc;
-        most = fmaxf(most, fabsf(cheap - exact));
+        *most = fmaxf(*most, fabsf(cheap - exact));
     }
+    return RR_OK;
+}
+
+/* The largest difference on any device that has two precisions. */
+static int measure(struct rr_engine *e, struct rr_error *err)
+{
+    float most = 0;
+    uint32_t i;
+    int rc = RR_OK;
+
+    for (i = 0; i < e->n_devices && !rc; i++)
+        if (e->lanes[i].dtype[RR_PASS_RESCORE][0]) rc = compare(&e->lanes[i], &most, err);
+    if (rc) return rc;
     if (!isfinite(most))
         return rr_fail(err, RR_ENONFINITE, "the model gave a score that is not a number");
     e->drift = RR_MAX(MARGIN * most, LEAST_DRIFT);

@@ -3,6 +3,7 @@
  * Layer: engine (L5). */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -41,7 +42,7 @@ static void score_document(rr_job *job, const struct rr_want *wants, size_t n)
 
     s->logit = logit;
     s->missing = false;
-    s->rescored = job->lane == RR_LANE_RESCORE;
+    s->rescored = job->pass == RR_PASS_RESCORE;
     s->tokens = 0;
     for (i = 0; i < n; i++) s->tokens += wants[i].tokens;
     s->full_tokens = wants->full_tokens;
@@ -119,7 +120,7 @@ static void next_phase(struct rr_engine *e, rr_job *job)
 
     job->holds++;
     pthread_mutex_unlock(&e->lock);
-    if (job->lane == RR_LANE_MAIN) ignore_duplicates(job);
+    if (job->pass == RR_PASS_MAIN) ignore_duplicates(job);
     settle(job);
     drift = rr_cascade_drift(job->candidates, n);
     pthread_mutex_lock(&e->lock);
@@ -131,7 +132,7 @@ static void next_phase(struct rr_engine *e, rr_job *job)
     pthread_mutex_lock(&e->lock);
     job->holds--;
     job->closed = picked == 0;
-    job->lane = RR_LANE_RESCORE;
+    job->pass = RR_PASS_RESCORE;
     job->todo = job->picks;
     job->n_todo = picked;
     job->n_prepared = job->n_wants = job->n_done = 0;
@@ -156,7 +157,7 @@ static int best_first(const void *pa, const void *pb, void *scores)
 /* How many documents prep has seen: same_as is defined for these. */
 static size_t n_seen(const rr_job *job)
 {
-    return job->lane == RR_LANE_MAIN ? job->n_prepared : job->req.n_documents;
+    return job->pass == RR_PASS_MAIN ? job->n_prepared : job->req.n_documents;
 }
 
 static void fill_result(const struct rr_engine *e, rr_job *job, uint64_t now)
@@ -176,7 +177,7 @@ static void fill_result(const struct rr_engine *e, rr_job *job, uint64_t now)
         r->order[i] = (uint32_t)i;
     }
     qsort_r(r->order, r->n_documents, sizeof(*r->order), best_first, r->scores);
-    r->exact = r->n_missing == 0 && (e->exact || job->closed);
+    r->exact = r->n_missing == 0 && ((job->kind && job->kind->exact) || job->closed);
     r->timings =
         (struct rr_timings){ .tokenize_ns = job->tokenize_ns, .total_ns = now - job->submit_ns };
     if (!job->ready_ns) return;
@@ -202,12 +203,18 @@ void rr_job_fail(rr_job *job, int code, const char *msg)
     if (!job->err.code) rr_fail(&job->err, code, "%s", msg);
 }
 
-/* Nobody will find the job any more, but for its ticket's owner. */
-static void unlink_job(struct rr_engine *e, rr_job *job)
+static void leave_units(struct rr_engine *e, rr_job *job)
 {
     struct rr_want_block *b;
     size_t i;
 
+    for (b = job->blocks; b; b = b->next)
+        for (i = 0; i < b->n; i++) rr_units_leave(e, &b->wants[i]);
+}
+
+/* Nobody will find the job any more, but for its ticket's owner. */
+static void unlink_job(struct rr_engine *e, rr_job *job)
+{
     if (job->all_prev)
         job->all_prev->all_next = job->all_next;
     else
@@ -215,8 +222,8 @@ static void unlink_job(struct rr_engine *e, rr_job *job)
     if (job->all_next) job->all_next->all_prev = job->all_prev;
     rr_flows_remove(&job->prep);
     rr_batcher_remove(job);
-    for (b = job->blocks; b; b = b->next)
-        for (i = 0; i < b->n; i++) rr_units_leave(e, &b->wants[i]);
+    rr_lanes_discharge(job);
+    leave_units(e, job);
 }
 
 static void count(struct rr_engine *e, const rr_job *job, const struct rr_result *result)
@@ -267,11 +274,72 @@ static void finish(struct rr_engine *e, rr_job *job)
     if (!e->unfinished) pthread_cond_broadcast(&e->idle);
 }
 
+/* ---- another kind of lanes ------------------------------------------------------------------ */
+
+/* It waits for lanes none of which is in service. */
+static bool is_stranded(const rr_job *job)
+{
+    return job->kind && !job->kind->n_up && job->n_done < job->n_wants && !job->err.code &&
+           !job->partial;
+}
+
+static void forget_scores(rr_job *job)
+{
+    struct rr_result *r = job->result;
+    size_t i, n = job->req.n_documents;
+
+    memset(r->scores, 0, n * sizeof(*r->scores));
+    for (i = 0; i < n; i++) r->scores[i].missing = true;
+    r->n_cached = r->n_duplicates = r->n_coalesced = r->n_rescored = 0;
+    if (job->candidates) memset(job->candidates, 0, n * sizeof(*job->candidates));
+}
+
+/* As if it had just come: what the lost kind has computed is of another arithmetic. */
+static void start_anew(struct rr_engine *e, rr_job *job)
+{
+    rr_flows_remove(&job->prep);
+    rr_batcher_remove(job);
+    rr_lanes_discharge(job);
+    leave_units(e, job);
+    free_blocks(job);
+    forget_scores(job);
+    rr_prep_job_forget(job);
+    job->kind = NULL;
+    job->pass = RR_PASS_MAIN;
+    job->todo = NULL;
+    job->n_todo = job->req.n_documents;
+    job->n_prepared = job->n_wants = job->n_done = 0;
+    job->at = NULL;
+    job->at_want = 0;
+    job->tokens_left = 0;
+    job->closed = job->hopeless = false;
+    rr_prep_push(e, job);
+}
+
+/* true: the job is where it should be. */
+static bool settle_stranded(struct rr_engine *e, rr_job *job)
+{
+    char why[sizeof(job->err.msg) / 2];
+
+    if (rr_lanes_any(e)) {
+        start_anew(e, job);
+        return true;
+    }
+    if (rr_reserve_comes(e)) return true;
+    rr_lanes_why(e, why, sizeof(why));
+    rr_job_fail(job, RR_EDEVICE, why);
+    return false;
+}
+
+/* ---- on and on ------------------------------------------------------------------------------ */
+
 /* Lets a job that nobody holds go on or end. */
 static void consider(struct rr_engine *e, rr_job *job)
 {
     if (job->holds) return;
-    if (!job->err.code && !job->partial && phase_over(job) && job->candidates && !job->closed) {
+    if (is_stranded(job) && settle_stranded(e, job)) return;
+    if (!job->err.code && !job->partial && phase_over(job) && job->candidates && !job->closed &&
+        job->kind->rescoring) {
         next_phase(e, job);
         if (!job->err.code && !job->partial && !job->closed) {
             rr_prep_push(e, job);
@@ -293,4 +361,28 @@ void rr_job_end(struct rr_engine *e, rr_job *job)
     rr_flows_remove(&job->prep);
     rr_batcher_remove(job);
     consider(e, job);
+}
+
+void rr_jobs_rescue(struct rr_engine *e)
+{
+    rr_job *job, *list = NULL, *next;
+
+    for (job = e->all; job; job = job->all_next) {
+        bool failed = job->err.code && !atomic_load_explicit(&job->quit, memory_order_relaxed);
+
+        if (job->stranded || !(failed || is_stranded(job))) continue;
+        job->stranded = true;
+        job->holds++; /* the lock is released while others end */
+        job->stranded_next = list;
+        list = job;
+    }
+    for (job = list; job; job = next) {
+        next = job->stranded_next;
+        job->stranded = false;
+        job->holds--;
+        if (job->err.code)
+            rr_job_end(e, job);
+        else
+            consider(e, job);
+    }
 }

@@ -38,14 +38,24 @@ static bool ask(const struct rr_backend *backend, const struct rr_device *device
 
 bool rr_engine_gpu(struct rr_engine *e, struct rr_gpu *out)
 {
-    const struct rr_lane *lane = &e->lanes[RR_LANE_MAIN];
+    uint32_t i = 0;
+
+    while (i < e->n_devices && !rr_device_gpu(e, i, out)) i++;
+    return i < e->n_devices;
+}
+
+bool rr_device_gpu(struct rr_engine *e, uint32_t index, struct rr_gpu *out)
+{
+    const struct rr_lane *lane = &e->lanes[index];
+    const struct rr_net *net = &lane->nets[RR_PASS_MAIN];
     bool ok;
 
-    pthread_mutex_lock(&e->device_lock); /* the medic does not close it meanwhile */
+    if (index >= e->n_lanes) return false;
+    pthread_mutex_lock(&e->device_lock); /* its runner does not close it meanwhile */
     pthread_mutex_lock(&e->lock);
-    ok = lane->state == RR_LANE_OK;
+    ok = lane->state == RR_LANE_UP;
     pthread_mutex_unlock(&e->lock);
-    ok = ok && lane->net.backend && ask(lane->net.backend, lane->net.device, &lane->net.info, out);
+    ok = ok && net->backend && ask(net->backend, net->device, &net->info, out);
     pthread_mutex_unlock(&e->device_lock);
     return ok;
 }
@@ -70,7 +80,7 @@ bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err)
 int rr_choose_dtype(struct rr_engine *e, const char *cache_dir, const char *dtype, const char *why,
                     struct rr_error *err)
 {
-    const struct rr_net *net = &e->lanes[RR_LANE_MAIN].net;
+    const struct rr_net *net = &e->lanes[0].nets[RR_PASS_MAIN];
     struct rr_choice choice;
 
     if (!net->model) return rr_fail(err, RR_EINVAL, "the null network has no precision");

@@ -20,18 +20,19 @@
 #include "engine/flows.h"
 #include "rerank.h"
 
-/* A lane is one precision of the model.  A batch belongs to one lane. */
-enum rr_lane_id { RR_LANE_MAIN, RR_LANE_RESCORE, RR_LANES };
+/* A precision of the model: the engine's own, and the one that re-scores for an exact top k.  A
+ * batch is of one. */
+enum rr_pass { RR_PASS_MAIN, RR_PASS_RESCORE, RR_PASSES };
 
 /* A pair to compute, for everyone who wants it.  Freed when it is not taken and nobody wants it,
  * or by the runner when its batch is over. */
 struct rr_unit {
     struct rr_key key;
-    uint64_t fingerprint;    /* of the network whose score the key names */
+    struct rr_kind *kind;    /* lanes that may compute it: the key names their score */
     struct rr_want *wants;   /* who waits for it */
     struct rr_unit *sibling; /* next in the table of units in flight */
     uint32_t n_tokens, full_tokens;
-    enum rr_lane_id lane;
+    enum rr_pass pass;
     bool cacheable; /* the request has not forbidden it */
     bool shared;    /* in the table: others may want it, too */
     bool taken;     /* in a batch */
@@ -81,9 +82,16 @@ struct rr_ticket {
     atomic_bool quit;    /* it will end: the holder should stop.  Relaxed: only a hint */
     struct rr_error err; /* the first error.  A job with one computes nothing more */
 
-    /* the phase: first all documents in the main lane, then some again in the rescore lane.
+    /* Lanes of one kind compute all of it, so that no order is decided by two arithmetics; if the
+     * kind loses its last lane, the job starts anew at another.  NULL: not chosen yet */
+    struct rr_kind *kind;
+    uint64_t charged;   /* tokens that the kind still has to compute for it, as far as known */
+    uint32_t losses;    /* devices that were lost with a batch of it */
+    uint32_t last_loss; /* number of the last one */
+
+    /* the phase: first all documents in the main pass, then some again in the rescore pass.
      * Written by its holder between phases */
-    enum rr_lane_id lane;
+    enum rr_pass pass;
     const uint32_t *todo; /* [n_todo] documents of the phase; NULL: all, in order */
     size_t n_todo;
     size_t n_prepared; /* of todo: prep is done with them */
@@ -106,9 +114,11 @@ struct rr_ticket {
     uint64_t tokens_left; /* of the wants that are not done */
     uint64_t ready_ns, first_batch_ns;
 
-    struct rr_node prep, batch;            /* in the prep queue, in the lane's batcher */
+    struct rr_node prep, batch;            /* in the prep queue, in the kind's batcher */
     struct rr_ticket *touched_next;        /* runner: jobs that a batch changed */
     struct rr_ticket *ending_next;         /* timer: jobs that it ends */
+    struct rr_ticket *stranded_next;       /* whoever settles what a lost lane left behind */
+    bool stranded;                         /* in such a list */
     struct rr_ticket *all_prev, *all_next; /* every job in flight */
 };
 

@@ -120,7 +120,7 @@ static int open_backend(struct rr_net *net, const struct rr_net_config *config,
     count = net->backend->device_count(&why);
     if (dev.index >= count)
         return rr_fail(err, RR_EDEVICE, "%s:%" PRIu32 ": %" PRIu32 " usable devices%s%s", name,
-                       dev.index, count, *why ? ": " : "", why);
+                       dev.index, count, why && *why ? ": " : "", why ? why : "");
     rc = open_auto(net, &dev, config->team, err);
     if (!rc && is_auto && net->model) rc = apply_choice(net, config, &dev, err);
     if (rc) return rc;

@@ -87,12 +87,13 @@ static void publish(struct rr_engine *e, const struct rr_slice *s, uint64_t now)
     job->n_wants += b->n;
     job->n_prepared = s->end;
     job->result->n_cached += s->n_cached;
-    if (job->lane == RR_LANE_RESCORE) job->result->n_rescored += b->n - s->n_cached;
+    if (job->pass == RR_PASS_RESCORE) job->result->n_rescored += b->n - s->n_cached;
     job->result->n_duplicates += s->n_duplicates;
     if (job->n_done - done < b->n && !job->ready_ns) job->ready_ns = now;
+    rr_lanes_charge(job);
     if (job->err.code || job->canceled) return;
-    rr_batcher_add(&e->lanes[job->lane].batcher, job);
-    if (job->batch.flow) rr_runner_wake(e);
+    rr_batcher_add(&job->kind->batchers[job->pass], job);
+    if (job->batch.flow) rr_lanes_wake(e, job->kind);
 }
 
 /* One slice of one job.  Lock held on entry and exit, released while tokenizing. */
@@ -106,11 +107,11 @@ static void serve(struct rr_worker *w, rr_job *job)
         .job = job,
         .begin = job->n_prepared,
         .end = RR_MIN(job->n_prepared + RR_SLICE, job->n_todo),
-        .fingerprint = e->lanes[job->lane].fingerprint,
     };
     int rc;
 
     job->holds++;
+    if (!job->kind) rr_lanes_choose(e, job);
     pthread_mutex_unlock(&e->lock);
     if (e->team) rr_team_prep_enter(e->team);
     rc = rr_slice_run(&s, &err);

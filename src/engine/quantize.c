@@ -168,7 +168,7 @@ static int run_reference(struct rr_quant_job *j, struct rr_error *err)
     j->reference = rr_alloc(RR_MEM_MISC, j->check.n_pairs, sizeof(float));
     j->candidate = rr_alloc(RR_MEM_MISC, j->check.n_pairs, sizeof(float));
     if (!j->reference || !j->candidate) return rr_fail(err, RR_ENOMEM, "out of memory for logits");
-    rc = rr_model_load(j->model, j->net->backend, j->net->device, &j->s.limits, err);
+    rc = rr_model_load(j->model, j->net->backend, j->net->device, &j->s.lanes[0].limits, err);
     if (!rc) rr_quant_progress(j, "scoring in f32", 0, 0);
     if (!rc) rc = rr_texts_run(&j->check, &j->s, j->check.n_pairs, j->reference, err);
     if (!rc && j->texts.n_pairs) rc = calibrate(j, err);
@@ -366,11 +366,12 @@ static int open_job(struct rr_quant_job *j, struct rr_error *err)
         return rr_fail(err, RR_EINVAL, "dtype is \"%s\", expected int8, bf16, f16 or f32",
                        j->q->dtype);
     opt.device = "cpu";
+    opt.devices = NULL;
     opt.rescore_dtype = NULL;
     opt.dtype = "f32";
     rc = rr_setup_open(&j->s, &opt, NULL, err);
     if (rc) return rc;
-    j->net = &j->s.nets[RR_LANE_MAIN];
+    j->net = &j->s.lanes[0].nets[RR_PASS_MAIN];
     j->model = j->net->model;
     j->source = rr_model_program(j->model);
     if (rr_model_info(j->model)->modules)

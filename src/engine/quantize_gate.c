@@ -67,7 +67,7 @@ static int score(struct rr_quant_job *j, size_t n_pairs, struct rr_error *err)
 
     j->p.mixed = true;
     rr_model_replace(j->model, &j->p);
-    rc = rr_model_load(j->model, j->net->backend, j->int8, &j->s.limits, err);
+    rc = rr_model_load(j->model, j->net->backend, j->int8, &j->s.lanes[0].limits, err);
     if (!rc) rc = rr_texts_run(&j->check, &j->s, n_pairs, j->candidate, err);
     rr_model_unload(j->model);
     rr_model_replace(j->model, NULL);

@@ -88,7 +88,7 @@ int rr_quant_pack(const struct rr_quant_job *j, struct rr_error *err)
     dev.packed_dirs[1] = j->q->out;
     rc = rr_pairing_judge(&j->s.pairing, m, err);
     if (!rc) rc = j->net->backend->open(&device, &dev, err);
-    if (!rc) rc = rr_model_load(m, j->net->backend, device, &j->s.limits, err);
+    if (!rc) rc = rr_model_load(m, j->net->backend, device, &j->s.lanes[0].limits, err);
     rr_model_close(m);
     j->net->backend->close(device);
     return rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* runner.c - the one thread that owns the devices: batch in, logits out, probes when idle.
- * Layer: engine (L5). */
+/* runner.c - a lane's thread, which owns its device: batch in, logits out, probes when idle, and
+ * opening it again when it was lost.  Layer: engine (L5). */
 #include <math.h>
 #include <string.h>
 
@@ -12,47 +12,46 @@
 
 /* ---- one forward --------------------------------------------------------------------------- */
 
-/* Packs the units back to back into the runner's arrays. */
-static void pack(struct rr_engine *e, uint32_t first, uint32_t n, struct rr_sequences *seqs)
+/* Packs the units back to back into the lane's arrays. */
+static void pack(struct rr_lane *lane, uint32_t first, uint32_t n, struct rr_sequences *seqs)
 {
     uint32_t i, at = 0;
 
-    e->cu_seqlens[0] = 0;
+    lane->cu_seqlens[0] = 0;
     for (i = 0; i < n; i++) {
-        const struct rr_unit *u = e->batch[first + i];
+        const struct rr_unit *u = lane->batch[first + i];
 
-        memcpy(e->ids + at, u->data, u->n_tokens * sizeof(int32_t));
-        memcpy(e->types + at, u->data + u->n_tokens, u->n_tokens * sizeof(int32_t));
+        memcpy(lane->ids + at, u->data, u->n_tokens * sizeof(int32_t));
+        memcpy(lane->types + at, u->data + u->n_tokens, u->n_tokens * sizeof(int32_t));
         at += u->n_tokens;
-        e->cu_seqlens[i + 1] = at;
+        lane->cu_seqlens[i + 1] = at;
     }
     *seqs = (struct rr_sequences){
         .n_tokens = at,
         .n_sequences = n,
-        .ids = e->ids,
-        .types = e->types,
-        .cu_seqlens = e->cu_seqlens,
+        .ids = lane->ids,
+        .types = lane->types,
+        .cu_seqlens = lane->cu_seqlens,
     };
 }
 
-int rr_forward(struct rr_engine *e, struct rr_net *net, uint32_t first, uint32_t n,
+int rr_forward(struct rr_lane *lane, enum rr_pass pass, uint32_t first, uint32_t n,
                struct rr_error *err)
 {
     struct rr_sequences seqs;
     uint32_t i;
     int rc;
 
-    pack(e, first, n, &seqs);
+    pack(lane, first, n, &seqs);
     /* A backend that writes fewer logits than it should must not leave old ones in their place. */
-    for (i = 0; i < n; i++) e->logits[i] = NAN;
-    atomic_store_explicit(&e->run_since, rr_now_ns(), memory_order_relaxed);
-    rc = rr_net_forward(net, &seqs, e->logits, err);
-    atomic_store_explicit(&e->run_since, 0, memory_order_relaxed);
+    for (i = 0; i < n; i++) lane->logits[i] = NAN;
+    atomic_store_explicit(&lane->run_since, rr_now_ns(), memory_order_release);
+    rc = rr_net_forward(&lane->nets[pass], &seqs, lane->logits, err);
+    atomic_store_explicit(&lane->run_since, 0, memory_order_relaxed);
     for (i = 0; i < n && !rc; i++)
-        e->outcomes[first + i] = (struct rr_outcome){
-            .logit = e->logits[i],
-            .code = isfinite(e->logits[i]) ? RR_OK : RR_ENONFINITE,
-            .fingerprint = net->fingerprint ^ e->tok_fingerprint,
+        lane->outcomes[first + i] = (struct rr_outcome){
+            .logit = lane->logits[i],
+            .code = isfinite(lane->logits[i]) ? RR_OK : RR_ENONFINITE,
         };
     return rc;
 }
@@ -60,30 +59,30 @@ int rr_forward(struct rr_engine *e, struct rr_net *net, uint32_t first, uint32_t
 /* ---- after a batch ------------------------------------------------------------------------- */
 
 /* Scores for the caches.  Lock not held: taken units are ours. */
-static void remember(struct rr_engine *e, uint32_t n)
+static void remember(struct rr_lane *lane, uint32_t n)
 {
     enum { AT_ONCE = 64 };
+    struct rr_tiers *cache = &lane->engine->cache;
     struct rr_key keys[AT_ONCE];
     struct rr_cached values[AT_ONCE];
     size_t m = 0;
     uint32_t i;
 
     for (i = 0; i < n; i++) {
-        const struct rr_unit *u = e->batch[i];
-        const struct rr_outcome *o = &e->outcomes[i];
+        const struct rr_unit *u = lane->batch[i];
+        const struct rr_outcome *o = &lane->outcomes[i];
 
-        /* A unit whose key names another network's score was computed on a spare. */
-        if (!u->cacheable || o->code || o->fingerprint != u->fingerprint) continue;
+        if (!u->cacheable || o->code) continue;
         keys[m] = u->key;
         values[m++] = (struct rr_cached){ .logit = o->logit,
                                           .tokens = u->n_tokens & INT32_MAX,
                                           .truncated = u->full_tokens > u->n_tokens,
                                           .full_tokens = u->full_tokens };
         if (m < AT_ONCE) continue;
-        rr_tiers_put(&e->cache, keys, values, m);
+        rr_tiers_put(cache, keys, values, m);
         m = 0;
     }
-    rr_tiers_put(&e->cache, keys, values, m);
+    rr_tiers_put(cache, keys, values, m);
 }
 
 /* Everyone who waits for the unit gets its outcome.  Their jobs are put into *touched, held. */
@@ -112,26 +111,34 @@ static void deliver(struct rr_unit *u, const struct rr_outcome *o, const char *w
     }
 }
 
-/* Hands the outcomes out, frees the units, and lets the jobs go on.  Lock held, released
- * meanwhile. */
-static void scatter(struct rr_engine *e, uint32_t n, const struct rr_error *err)
+/* Hands the outcomes out, frees the units, and lets the jobs go on.  Units that were lost with the
+ * device wait again.  Lock held, released meanwhile. */
+static void scatter(struct rr_lane *lane, uint32_t n, const struct rr_error *err)
 {
+    struct rr_engine *e = lane->engine;
     rr_job *touched = NULL, *next;
-    uint32_t i;
+    uint32_t i, n_lost = 0;
 
     for (i = 0; i < n; i++) {
-        struct rr_unit *u = e->batch[i];
-        const struct rr_outcome *o = &e->outcomes[i];
+        struct rr_unit *u = lane->batch[i];
+        const struct rr_outcome *o = &lane->outcomes[i];
         bool nan = o->code == RR_ENONFINITE;
 
+        if (o->lost) {
+            lane->batch[n_lost++] = u;
+            continue;
+        }
         e->stats.nonfinite += nan;
         deliver(u, o, nan ? "the model gave a score that is not a number" : err->msg, &touched);
         rr_units_remove(e, u);
         rr_free(u);
     }
+    rr_units_give_back(e, lane->batch, n_lost);
+    lane->in_hand = 0;
     for (; touched; touched = next) {
         next = touched->touched_next;
         touched->touched = false;
+        rr_lanes_charge(touched);
         if (touched->err.code) rr_batcher_remove(touched);
         rr_job_release(e, touched);
     }
@@ -145,173 +152,232 @@ static void measure(struct rr_lane *lane, uint64_t ns, uint32_t n_tokens)
         lane->least_ns_per_token = per_token;
     if (!lane->mean_ns_per_token) lane->mean_ns_per_token = per_token;
     lane->mean_ns_per_token += (per_token - lane->mean_ns_per_token) / 8; /* of the last few */
+    rr_speed_learn(&lane->speed, n_tokens, ns);
 }
 
-static bool all_failed(const struct rr_engine *e, uint32_t n)
+static bool all_failed(const struct rr_lane *lane, uint32_t n)
 {
     uint32_t i;
 
-    for (i = 0; i < n && e->outcomes[i].code && e->outcomes[i].code != RR_ENONFINITE; i++) {
+    for (i = 0; i < n && lane->outcomes[i].code && lane->outcomes[i].code != RR_ENONFINITE; i++) {
     }
     return i == n;
 }
 
-static void mark_start(struct rr_engine *e, uint32_t n, uint64_t now)
+static void mark_start(struct rr_lane *lane, uint32_t n, uint64_t now)
 {
     const struct rr_want *want;
     uint32_t i;
 
     for (i = 0; i < n; i++)
-        for (want = e->batch[i]->wants; want; want = want->next)
+        for (want = lane->batch[i]->wants; want; want = want->next)
             if (!want->job->first_batch_ns) want->job->first_batch_ns = now;
 }
 
 /* Lets the timer know how long the coming runs may take.  Lock held. */
-static void watch(struct rr_engine *e, uint64_t now, uint64_t budget)
+static void watch(struct rr_lane *lane, uint64_t now, uint64_t budget)
 {
-    atomic_store_explicit(&e->run_budget, budget, memory_order_relaxed);
-    if (e->timer_next > now + budget) pthread_cond_signal(&e->timer_wake);
+    atomic_store_explicit(&lane->run_budget, budget, memory_order_relaxed);
+    if (lane->engine->timer_next > now + budget) pthread_cond_signal(&lane->engine->timer_wake);
+}
+
+static void count(struct rr_lane *lane, uint32_t n, uint32_t n_tokens, uint64_t start, uint64_t end)
+{
+    struct rr_stats *s = &lane->engine->stats;
+
+    s->batches_done++;
+    s->pairs_done += n;
+    s->tokens_done += n_tokens;
+    s->compute_ns += end - start;
+    s->last_batch_ns = lane->engine->progress_ns = end;
+    lane->batches++;
+    lane->pairs += n;
+    lane->tokens_done += n_tokens;
+    lane->compute_ns += end - start;
+}
+
+/* A run that counted as hung is over, and the device answers.  Lock held, released meanwhile. */
+static void come_back(struct rr_lane *lane)
+{
+    rr_log(RR_WARN, "device %s: a batch that took very long is over", lane->name);
+    rr_lane_up(lane);
+    rr_jobs_rescue(lane->engine);
 }
 
 /* Computes one batch.  Lock held on entry and exit. */
-static void run_batch(struct rr_engine *e, enum rr_lane_id id, uint32_t n, uint32_t n_tokens)
+static void run_batch(struct rr_lane *lane, enum rr_pass pass, uint32_t n, uint32_t n_tokens)
 {
-    struct rr_lane *lane = &e->lanes[id];
+    struct rr_engine *e = lane->engine;
     struct rr_error err = { 0 };
     uint64_t start = rr_now_ns(), end;
+    bool alive;
 
-    mark_start(e, n, start);
-    watch(e, start, rr_run_budget(e, id, n_tokens));
+    lane->in_hand = n;
+    lane->tokens = n_tokens;
+    lane->taken_ns = start;
+    mark_start(lane, n, start);
+    watch(lane, start, rr_run_budget(lane, n_tokens));
     pthread_mutex_unlock(&e->lock);
-    rr_compute(e, id, n, &err);
+    alive = rr_compute(lane, pass, n, &err);
     end = rr_now_ns();
-    remember(e, n);
     pthread_mutex_lock(&e->lock);
-    if (e->stalled)
-        rr_log(RR_WARN, "device %s: a batch that took very long is over", e->info.device);
-    e->stalled = false;
-    e->stats.batches_done++;
-    e->stats.pairs_done += n;
-    e->stats.tokens_done += n_tokens;
-    e->stats.compute_ns += end - start;
-    e->stats.last_batch_ns = e->progress_ns = end;
-    if (!err.code) measure(lane, end - start, n_tokens);
-    if (!all_failed(e, n)) {
-        e->good_ns = end;
-        e->asked_ns = 0;
+    if (lane->in_hand) { /* else others have it: it was given up as hung */
+        pthread_mutex_unlock(&e->lock);
+        remember(lane, n);
+        pthread_mutex_lock(&e->lock);
+        count(lane, n, n_tokens, start, end);
+        if (!err.code) measure(lane, end - start, n_tokens);
+        if (!all_failed(lane, n)) {
+            lane->good_ns = end;
+            lane->asked_ns = 0;
+        }
+        scatter(lane, n, &err);
     }
-    scatter(e, n, &err);
+    if (lane->state == RR_LANE_HUNG) come_back(lane);
+    if (!alive) {
+        rr_lanes_wake(e, lane->kind); /* what it has given back */
+        rr_jobs_rescue(e);
+    }
 }
 
 /* ---- the thread ---------------------------------------------------------------------------- */
 
-/* A batch of the lane that was not served last, if it has work, else of the other. */
-static uint32_t take(struct rr_engine *e, const struct rr_grant *grant, enum rr_lane_id *id,
+/* A batch of the pass that was not served last, if it has work, else of the other. */
+static uint32_t take(struct rr_lane *lane, const struct rr_grant *grant, enum rr_pass *pass,
                      uint32_t *n_tokens)
 {
-    uint64_t now = rr_now_ns();
-    uint32_t n = 0;
-    int i;
+    struct rr_engine *e = lane->engine;
+    struct rr_pace pace = { .max_tokens = lane->limits.max_tokens,
+                            .max_pairs = lane->limits.max_sequences,
+                            .now = rr_now_ns(),
+                            .least_ns_per_token = lane->least_ns_per_token,
+                            .grant = grant };
+    uint32_t n = 0, i;
 
-    for (i = 1; i <= RR_LANES && !n; i++) {
-        struct rr_lane *lane = &e->lanes[(e->last_lane + i) % RR_LANES];
-        struct rr_pace pace = { now, lane->least_ns_per_token, grant };
-
-        if (!lane->exists) continue;
-        *id = (enum rr_lane_id)(lane - e->lanes);
-        n = rr_batcher_take(&lane->batcher, &pace, e->batch, n_tokens);
+    if (rr_lane_hold(lane, pace.now, &pace.part_tokens)) return 0;
+    for (i = 1; i <= RR_PASSES && !n; i++) {
+        *pass = (enum rr_pass)((lane->last_pass + i) % RR_PASSES);
+        n = rr_batcher_take(&lane->kind->batchers[*pass], &pace, lane->batch, n_tokens);
     }
-    if (n) e->last_lane = *id;
+    if (!n) return 0;
+    lane->last_pass = *pass;
+    lane->kind->waiting -= *n_tokens;
+    lane->kind->waiting_pairs -= n;
+    for (i = 0; i < e->n_lanes; i++) /* those that have left it to this one may think again */
+        if (e->lanes[i].holding) pthread_cond_signal(&e->lanes[i].wake);
     return n;
 }
 
 /* Somebody asked how we are and nothing was computed lately.  Lock held on entry and exit. */
-static void probe(struct rr_engine *e)
+static void probe(struct rr_lane *lane)
 {
-    bool ok = true;
-    int i;
+    struct rr_engine *e = lane->engine;
+    bool ok;
 
-    watch(e, rr_now_ns(), e->stall_ns);
+    watch(lane, rr_now_ns(), e->stall_ns);
     pthread_mutex_unlock(&e->lock);
-    for (i = 0; i < RR_LANES; i++)
-        if (e->lanes[i].exists) ok = rr_check_lane(e, (enum rr_lane_id)i) && ok;
+    ok = rr_check_lane(lane);
     pthread_mutex_lock(&e->lock);
-    e->stalled = false;
-    if (ok) e->good_ns = rr_now_ns();
-    e->asked_ns = 0;
+    lane->asked_ns = 0;
+    if (ok) lane->good_ns = rr_now_ns();
+    if (lane->state == RR_LANE_HUNG) come_back(lane);
+    if (!ok) rr_jobs_rescue(e);
 }
 
-/* What waits for the device; false: nothing does.  Lock held. */
-static bool claim_of(const struct rr_engine *e, struct rr_claim *claim)
-{
-    bool any = false;
-    int i;
-
-    memset(claim, 0, sizeof(*claim));
-    claim->probe = e->asked_ns != 0;
-    for (i = 0; i < RR_LANES; i++) {
-        const struct rr_flows *flows = &e->lanes[i].batcher.flows;
-
-        if (!e->lanes[i].exists || rr_flows_empty(flows)) continue;
-        rr_flows_count(flows, claim->tenants);
-        any = true;
-    }
-    return any || claim->probe;
-}
-
-void rr_runner_wake(struct rr_engine *e)
-{
-    struct rr_claim claim;
-
-    if (e->asking && claim_of(e, &claim)) rr_team_ask(e->member, &claim);
-    pthread_cond_signal(&e->run_wake);
-}
-
-/* Waits for the engine's turn in its team.  Lock held, released meanwhile.  false: it ends. */
-static bool await_turn(struct rr_engine *e, const struct rr_claim *claim,
+/* Waits for the lane's turn in its team.  Lock held, released meanwhile.  false: it ends. */
+static bool await_turn(struct rr_lane *lane, const struct rr_claim *claim,
                        const struct rr_grant **grant)
 {
+    struct rr_engine *e = lane->engine;
     bool ours;
 
     if (!e->team) return true;
-    rr_team_ask(e->member, claim); /* which changes nothing if it was asked for already */
-    e->asking = true;
+    rr_team_ask(lane->member, claim); /* which changes nothing if it was asked for already */
+    lane->asking_ns = rr_now_ns();
     pthread_mutex_unlock(&e->lock);
-    ours = rr_team_wait(e->member, grant);
+    ours = rr_team_wait(lane->member, grant);
     pthread_mutex_lock(&e->lock);
-    e->asking = false;
+    lane->asking_ns = 0;
     return ours;
 }
 
 /* One batch, or a probe.  Lock held, released meanwhile. */
-static void work(struct rr_engine *e, const struct rr_grant *grant)
+static void work(struct rr_lane *lane, const struct rr_grant *grant)
 {
-    enum rr_lane_id id = RR_LANE_MAIN;
-    uint32_t tokens, n = take(e, grant, &id, &tokens);
+    enum rr_pass pass = RR_PASS_MAIN;
+    uint32_t tokens, n = take(lane, grant, &pass, &tokens);
 
     if (n)
-        run_batch(e, id, n, tokens);
-    else if (e->asked_ns)
-        probe(e);
+        run_batch(lane, pass, n, tokens);
+    else if (lane->asked_ns)
+        probe(lane);
+}
+
+/* What the lane wants now.  false: nothing; *until says when to look again. */
+static bool wants(struct rr_lane *lane, struct rr_claim *claim, uint64_t *until)
+{
+    uint64_t now, hold;
+    uint32_t part;
+
+    *until = UINT64_MAX;
+    if (lane->state != RR_LANE_UP || !rr_lane_claim(lane, claim)) return false;
+    if (lane->kind->n_up < 2 || lane->asked_ns) return true;
+    now = rr_now_ns();
+    hold = rr_lane_hold(lane, now, &part);
+    *until = now + hold;
+    return hold == 0;
+}
+
+/* Out of service, or in reserve.  Lock held, released meanwhile. */
+static void rest(struct rr_lane *lane)
+{
+    struct rr_engine *e = lane->engine;
+
+    if (lane->reserve && !rr_reserve_wanted(e))
+        pthread_cond_wait(&lane->wake, &e->lock);
+    else if (rr_now_ns() < lane->reopen_ns)
+        rr_wait_until(&lane->wake, &e->lock, lane->reopen_ns);
+    else
+        rr_lane_mend(lane);
+}
+
+/* In service.  *claimed: the next turn was asked for as the last one ended. */
+static void serve(struct rr_lane *lane, bool *claimed)
+{
+    struct rr_engine *e = lane->engine;
+    const struct rr_grant *grant = NULL;
+    struct rr_claim claim;
+    uint64_t until;
+
+    if (!wants(lane, &claim, &until) && !*claimed) {
+        lane->holding = until != UINT64_MAX;
+        rr_wait_until(&lane->wake, &e->lock, until);
+        lane->holding = false;
+        return;
+    }
+    *claimed = false;
+    if (!await_turn(lane, &claim, &grant)) return;
+    work(lane, grant);
+    if (!e->team) return;
+    /* Asked for as this one ends: whoever has more to do keeps its place. */
+    *claimed = wants(lane, &claim, &until);
+    rr_team_done(lane->member, *claimed ? &claim : NULL);
 }
 
 void *rr_runner_main(void *arg)
 {
-    struct rr_engine *e = arg;
-    const struct rr_grant *grant = NULL;
-    struct rr_claim claim;
+    struct rr_lane *lane = arg;
+    struct rr_engine *e = lane->engine;
+    bool claimed = false;
 
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
-        if (!claim_of(e, &claim)) {
-            pthread_cond_wait(&e->run_wake, &e->lock);
-        } else if (await_turn(e, &claim, &grant)) {
-            work(e, grant);
-            /* Asked for as this one ends: whoever has more to do keeps its place. */
-            if (e->team) rr_team_done(e->member, claim_of(e, &claim) ? &claim : NULL);
-        }
+        if (lane->state == RR_LANE_UP)
+            serve(lane, &claimed);
+        else
+            rest(lane);
     }
-    e->runner_done = true;
+    lane->done = true;
     pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->lock);
     return NULL;

@@ -2,11 +2,13 @@
 /* setup.c - what rr_open and rr_inspect share: options to model, tokenizer, device and a memory
  * plan.  Layer: engine (L5). */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "cpu/topology.h"
 #include "engine/engine.h"
 
@@ -35,12 +37,20 @@ void rr_options_init(struct rr_options *opt)
 
 void rr_setup_close(struct rr_setup *s)
 {
-    int i;
+    uint32_t i;
+    int p;
 
-    for (i = 0; i < RR_LANES; i++) rr_net_close(&s->nets[i]);
+    for (i = 0; i < s->n_lanes; i++)
+        for (p = 0; p < RR_PASSES; p++) rr_net_close(&s->lanes[i].nets[p]);
+    rr_free(s->lanes);
     rr_pairing_close(&s->pairing);
     rr_tok_close(s->tok);
     memset(s, 0, sizeof(*s));
+}
+
+static struct rr_net *first_net(const struct rr_setup *s)
+{
+    return &s->lanes[0].nets[RR_PASS_MAIN];
 }
 
 /* ---- device -------------------------------------------------------------------------------- */
@@ -48,82 +58,143 @@ void rr_setup_close(struct rr_setup *s)
 static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_options *opt,
                                       const char *device)
 {
-    return (struct rr_net_config){ .folder = opt->model, .device = device, .dtype = opt->dtype,
-                                   .isa = opt->isa, .threads = opt->threads, .team = s->team,
+    return (struct rr_net_config){ .folder = opt->model,
+                                   .device = device,
+                                   .dtype = opt->dtype,
+                                   .isa = opt->isa,
+                                   .threads = opt->threads,
+                                   .team = s->team,
                                    .stall_ns = opt->stall_ns ? opt->stall_ns : RR_STALL_NS,
                                    .packed_dir = opt->packed_cache ? opt->cache_dir : NULL,
                                    .choice_dir = opt->cache_dir };
 }
 
-/* The model files are open.  A GPU that cannot be used is a warning and the CPU serves, unless the
- * caller forbids it. */
-static int open_device(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+/* The devices that are asked for; none: "auto". */
+static int list_devices(struct rr_devices *list, const struct rr_options *opt, struct rr_error *err)
 {
-    const char *want = opt->device && *opt->device ? opt->device : "auto";
-    bool is_auto = strcmp(want, "auto") == 0;
-    struct rr_net_config config = config_of(s, opt, is_auto ? "cuda" : want);
-    struct rr_net_config cpu = config_of(s, opt, "cpu");
-    struct rr_error why = { 0 };
-    int rc;
+    bool one = opt->device && *opt->device && strcmp(opt->device, "auto") != 0;
 
-    if (strcmp(want, "cpu") == 0) return rr_net_device(&s->nets[RR_LANE_MAIN], &cpu, err);
-    rc = rr_net_device(&s->nets[RR_LANE_MAIN], &config, &why);
-    if (!rc) return RR_OK;
-    if (rc == RR_EINVAL || (!is_auto && !opt->fallback)) {
-        if (rc == RR_ENOENT) rc = RR_EDEVICE; /* what is missing is a device, not an input */
-        return rr_fail(err, rc, "device %s cannot be used: %s", want, why.msg);
-    }
-    if (!is_auto) {
-        rr_log(RR_WARN, "device %s cannot be used (%s): serving on the CPU", want, why.msg);
-        s->info.fallback_active = true;
-    }
-    return rr_net_device(&s->nets[RR_LANE_MAIN], &cpu, err);
+    memset(list, 0, sizeof(*list));
+    if (opt->devices && *opt->devices && one)
+        return rr_fail(err, RR_EINVAL, "device is \"%s\" and devices are \"%s\": give one of them",
+                       opt->device, opt->devices);
+    if (opt->devices && *opt->devices) return rr_devices_parse(list, opt->devices, err);
+    if (!one) return RR_OK;
+    if (strlen(opt->device) >= RR_DEVICE_NAME)
+        return rr_fail(err, RR_EINVAL, "device is \"%s\", expected auto, cpu, cuda or cuda:N",
+                       opt->device);
+    list->n = 1;
+    memcpy(list->names[0], opt->device, strlen(opt->device) + 1);
+    return RR_OK;
 }
 
-static int open_null(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+/* What cannot be used is left out with a warning, unless the caller forbids it or it never was a
+ * device. */
+static int refuse(struct rr_setup *s, const struct rr_options *opt, const char *device, int rc,
+                  const struct rr_error *why, struct rr_error *err)
 {
-    struct rr_net_config config = config_of(s, opt, opt->device);
-    int rc = rr_net_open(&s->nets[RR_LANE_MAIN], &config, err);
+    bool other_kind =
+        rc == RR_ENOENT && opt->devices && *opt->devices && strncmp(device, "cuda", 4) != 0;
 
-    if (!rc) rc = rr_null_tokenizer(&s->tok, err);
-    if (!rc) s->pairing.fixed = rr_tok_pair_specials(s->tok);
+    if (rc == RR_EINVAL || other_kind || !opt->fallback) {
+        if (rc == RR_ENOENT) rc = RR_EDEVICE; /* what is missing is a device, not an input */
+        return rr_fail(err, rc, "device %s cannot be used: %s", device, why->msg);
+    }
+    rr_log(RR_WARN, "device %s cannot be used (%s): serving without it", device, why->msg);
+    s->info.fallback_active = true;
+    return RR_OK;
+}
+
+/* A lane on the device; a model that is open already goes to the first one. */
+static int open_lane(struct rr_setup *s, const struct rr_options *opt, const char *device,
+                     struct rr_error *err)
+{
+    struct rr_setup_lane *lane = &s->lanes[s->n_lanes];
+    struct rr_net_config config = config_of(s, opt, device);
+    struct rr_net *net = &lane->nets[RR_PASS_MAIN];
+    int rc;
+
+    config.pairing = &s->pairing;
+    if (net->model)
+        rc = rr_net_device(net, &config, err);
+    else
+        rc = rr_net_open(net, &config, err);
+    if (rc) return rc;
+    memcpy(lane->device, device, strlen(device) + 1);
+    s->n_lanes++;
+    return RR_OK;
+}
+
+/* The model files are open, as the first lane's.  A GPU that cannot be used is a warning and others
+ * serve, or the CPU, unless the caller forbids it. */
+static int open_devices(struct rr_setup *s, const struct rr_options *opt,
+                        const struct rr_devices *list, struct rr_error *err)
+{
+    struct rr_error why = { 0 };
+    uint32_t i;
+    int rc;
+
+    s->n_lanes = 0; /* for what is open already */
+    for (i = 0; i < list->n; i++) {
+        rc = open_lane(s, opt, list->names[i], &why);
+        if (rc && s->n_lanes == 0 && strcmp(list->names[i], "cpu") == 0)
+            rc = rr_fail(err, rc, "%s", why.msg); /* there is nothing else to fall back to */
+        else if (rc)
+            rc = refuse(s, opt, list->names[i], rc, &why, err);
+        if (rc) {
+            s->n_lanes += s->n_lanes == 0; /* keeps the model */
+            return rc;
+        }
+    }
+    if (list->n == 0 && open_lane(s, opt, "cuda", &why) == RR_OK) return RR_OK;
+    if (s->n_lanes) return RR_OK;
+    rc = open_lane(s, opt, "cpu", err);
+    s->n_lanes = 1;
     return rc;
 }
 
 /* The second precision: the same files on the same device.  None is needed if the first one is it
  * already. */
-static int open_rescore(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
+static int open_rescore(struct rr_setup *s, struct rr_setup_lane *lane,
+                        const struct rr_options *opt, struct rr_error *err)
 {
-    struct rr_net *main = &s->nets[RR_LANE_MAIN], *net = &s->nets[RR_LANE_RESCORE];
+    struct rr_net *main = &lane->nets[RR_PASS_MAIN], *net = &lane->nets[RR_PASS_RESCORE];
     const char *dtype = opt->rescore_dtype;
     struct rr_net_config config = config_of(s, opt, main->name);
     int rc;
 
     config.pairing = &s->pairing;
-
     if (!main->model || !dtype || !*dtype || strcmp(dtype, "none") == 0 ||
         strcmp(dtype, main->info.dtype) == 0)
         return RR_OK;
     if (strcmp(dtype, "f32") != 0 && strcmp(dtype, "bf16") != 0)
-        return rr_fail(err, RR_EINVAL,
-                       "rescore_dtype is \"%s\", expected none, bf16 or f32", dtype);
+        return rr_fail(err, RR_EINVAL, "rescore_dtype is \"%s\", expected none, bf16 or f32",
+                       dtype);
     config.dtype = dtype;
     rc = rr_net_open(net, &config, err);
-    s->rescoring = !rc;
+    lane->rescoring = !rc;
+    return rc;
+}
+
+/* Stand-ins: "null", or "null:0", "null:1" where there are several. */
+static int open_null(struct rr_setup *s, const struct rr_options *opt,
+                     const struct rr_devices *list, struct rr_error *err)
+{
+    uint32_t i;
+    int rc = RR_OK;
+
+    for (i = 0; i < list->n && !rc; i++) {
+        rc = open_lane(s, opt, list->names[i], err);
+        if (!rc && list->n > 1)
+            snprintf(s->lanes[i].nets[RR_PASS_MAIN].name, sizeof(s->lanes[i].nets[0].name),
+                     "null:%" PRIu32, i);
+    }
+    if (!rc) rc = rr_null_tokenizer(&s->tok, err);
+    if (!rc) s->pairing.fixed = rr_tok_pair_specials(s->tok);
     return rc;
 }
 
 /* ---- lengths and memory -------------------------------------------------------------------- */
-
-static void limit_batches(struct rr_setup *s, uint32_t tokens)
-{
-    s->info.batch_tokens = tokens;
-    s->limits = (struct rr_limits){
-        .max_tokens = tokens,
-        .max_sequences = RR_MIN(tokens, (uint32_t)RR_MAX_BATCH_PAIRS),
-        .max_length = s->info.max_length,
-    };
-}
 
 /* Multiplications and additions of a thread in a batch: about 50 ms. */
 #define SMALL_BATCH_OPS 4e9
@@ -131,23 +202,34 @@ static void limit_batches(struct rr_setup *s, uint32_t tokens)
 /* Workers end together to within a pair, which is a tenth of a batch of ten pairs.  So a batch has
  * twice as many tokens as the device asks for, where the model is so small that this does not make
  * the next request wait for long. */
-static uint32_t suitable_batch(const struct rr_setup *s)
+static uint32_t suitable_batch(const struct rr_info *i, const struct rr_net *net)
 {
-    const struct rr_net *net = &s->nets[RR_LANE_MAIN];
-    const struct rr_info *i = &s->info;
     uint32_t batch = net->info.batch_tokens;
     double ops = 4.0 * i->layers * i->hidden * (2.0 * i->hidden + i->intermediate); /* a token */
 
-    if (!rr_net_is_cpu(net) || 2 * batch * ops > i->threads * SMALL_BATCH_OPS) return batch;
+    if (!rr_net_is_cpu(net) || 2 * batch * ops > net->info.threads * SMALL_BATCH_OPS) return batch;
     return 2 * batch;
+}
+
+struct rr_limits rr_setup_limits(const struct rr_info *info, uint32_t wanted_tokens,
+                                 const struct rr_net *net)
+{
+    uint32_t tokens = wanted_tokens ? wanted_tokens : suitable_batch(info, net);
+
+    tokens = RR_MAX(tokens, info->max_length);
+    return (struct rr_limits){
+        .max_tokens = tokens,
+        .max_sequences = RR_MIN(tokens, (uint32_t)RR_MAX_BATCH_PAIRS),
+        .max_length = info->max_length,
+    };
 }
 
 static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
-    const struct rr_model *model = s->nets[RR_LANE_MAIN].model;
+    const struct rr_model *model = first_net(s)->model;
     uint32_t most = model ? rr_model_info(model)->max_length : NULL_MAX_LENGTH;
     uint32_t least = s->pairing.fixed + 1;
-    uint32_t wanted = opt->max_length;
+    uint32_t wanted = opt->max_length, i;
 
     if (!wanted) {
         wanted = RR_MIN(most, DEFAULT_MAX_LENGTH);
@@ -156,32 +238,35 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, stru
             wanted = RR_MIN(wanted, rr_model_info(model)->preferred_length);
     }
     if (wanted < least || wanted > most)
-        return rr_fail(err, RR_EINVAL, "max_length is %" PRIu32 ", this model allows %" PRIu32
-                       " to %" PRIu32 " tokens", wanted, least, most);
+        return rr_fail(err, RR_EINVAL,
+                       "max_length is %" PRIu32 ", this model allows %" PRIu32 " to %" PRIu32
+                       " tokens",
+                       wanted, least, most);
     s->info.max_length = wanted;
     s->info.max_positions = most;
-    limit_batches(s, RR_MAX(wanted, opt->batch_tokens ? opt->batch_tokens : suitable_batch(s)));
+    for (i = 0; i < s->n_lanes; i++)
+        s->lanes[i].limits =
+            rr_setup_limits(&s->info, opt->batch_tokens, &s->lanes[i].nets[RR_PASS_MAIN]);
     return RR_OK;
 }
 
-/* Refuses before the kernel's out-of-memory killer does.  Mapped files are not counted: the kernel
- * can drop their pages. */
-static int check_memory(const struct rr_setup *s, struct rr_error *err)
+/* Refuses before the kernel's out-of-memory killer does.  need: bytes on the CPU.  Mapped files are
+ * not counted: the kernel can drop their pages. */
+static int check_memory(const struct rr_setup *s, const struct rr_memory *need,
+                        struct rr_error *err)
 {
     struct rr_topology t;
-    uint64_t need = s->info.weights_bytes + s->info.workspace_bytes;
     uint64_t have;
 
     rr_topology_get(&t);
     have = t.memory_available;
     if (t.memory_limit && t.memory_limit < have) have = t.memory_limit;
-    if (strcmp(s->info.device, "cpu") == 0 && have && need > have)
+    if (have && need->weights + need->workspace > have)
         return rr_fail(err, RR_ENOMEM,
                        "%s needs %" PRIu64 " MiB for weights and %" PRIu64
                        " MiB for batches, %" PRIu64 " MiB are available: use a smaller model or "
                        "batch, or give it more memory",
-                       s->info.model, s->info.weights_bytes >> 20, s->info.workspace_bytes >> 20,
-                       have >> 20);
+                       s->info.model, need->weights >> 20, need->workspace >> 20, have >> 20);
     return RR_OK;
 }
 
@@ -241,10 +326,23 @@ static void describe_model(struct rr_info *i, const struct rr_options *opt,
     i->fingerprint = m->fingerprint;
 }
 
+/* "cuda:0,cuda:1", or "cuda:0,+7" where there is no room for all. */
+static void name_devices(const struct rr_setup *s, char *out, size_t cap)
+{
+    size_t at = 0;
+    uint32_t i;
+
+    for (i = 0; i < s->n_lanes && at < cap; i++)
+        at += (size_t)snprintf(out + at, cap - at, "%s%s", i ? "," : "",
+                               s->lanes[i].nets[RR_PASS_MAIN].name);
+    if (at >= cap) snprintf(out, cap, "%.20s,+%" PRIu32, first_net(s)->name, s->n_lanes - 1);
+}
+
 static void describe(struct rr_setup *s, const struct rr_options *opt)
 {
-    const struct rr_net *net = &s->nets[RR_LANE_MAIN];
+    const struct rr_net *net = first_net(s);
     struct rr_info *i = &s->info;
+    uint32_t k;
 
     if (net->model) {
         describe_model(i, opt, rr_model_info(net->model));
@@ -256,14 +354,17 @@ static void describe(struct rr_setup *s, const struct rr_options *opt)
     }
     /* One mix of both, so that either file's change shows. */
     i->fingerprint ^= rr_tok_fingerprint(s->tok) * UINT64_C(0x9E3779B97F4A7C15);
-    copy(i->device, sizeof(i->device), net->name);
+    name_devices(s, i->device, sizeof(i->device));
     copy(i->device_name, sizeof(i->device_name), net->info.name);
     copy(i->isa, sizeof(i->isa), net->info.isa);
     copy(i->dtype, sizeof(i->dtype), net->info.dtype);
-    if (s->rescoring)
-        copy(i->rescore_dtype, sizeof(i->rescore_dtype), s->nets[RR_LANE_RESCORE].info.dtype);
-    i->threads = net->info.threads;
-    i->prep_threads = opt->prep_threads ? opt->prep_threads : 1 + net->info.threads / 8;
+    for (k = 0; k < s->n_lanes; k++) {
+        if (s->lanes[k].rescoring)
+            copy(i->rescore_dtype, sizeof(i->rescore_dtype),
+                 s->lanes[k].nets[RR_PASS_RESCORE].info.dtype);
+        i->threads = RR_MAX(i->threads, s->lanes[k].nets[RR_PASS_MAIN].info.threads);
+    }
+    i->prep_threads = opt->prep_threads ? opt->prep_threads : 1 + i->threads / 8;
     i->prep_threads = RR_MIN(i->prep_threads, (uint32_t)RR_MAX_PREP_THREADS);
 }
 
@@ -272,7 +373,7 @@ static void describe(struct rr_setup *s, const struct rr_options *opt)
 static int check_vocab(const struct rr_setup *s, struct rr_error *err)
 {
     uint32_t tok = rr_tok_vocab_size(s->tok);
-    uint32_t model = rr_model_info(s->nets[RR_LANE_MAIN].model)->vocab;
+    uint32_t model = rr_model_info(first_net(s)->model)->vocab;
 
     if (tok <= model) return RR_OK;
     return rr_fail(err, RR_EFORMAT,
@@ -289,7 +390,7 @@ static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, stru
     int rc;
 
     rr_buf_init(&inside, RR_MEM_TOKENIZER, MAX_TOKENIZER);
-    rc = rr_model_tokenizer(s->nets[RR_LANE_MAIN].model, &inside, err);
+    rc = rr_model_tokenizer(first_net(s)->model, &inside, err);
     if (!rc && inside.len)
         rc = rr_tok_parse(&s->tok, (struct rr_text){ inside.data, inside.len }, opt->model, err);
     else if (!rc)
@@ -300,7 +401,7 @@ static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, stru
 
 static int open_pairing(struct rr_setup *s, struct rr_error *err)
 {
-    struct rr_model *model = s->nets[RR_LANE_MAIN].model;
+    struct rr_model *model = first_net(s)->model;
     int rc = rr_pairing_open(&s->pairing, rr_model_info(model), s->tok, err);
 
     return rc ? rc : rr_pairing_judge(&s->pairing, model, err);
@@ -308,77 +409,92 @@ static int open_pairing(struct rr_setup *s, struct rr_error *err)
 
 static int open_files(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
-    int rc;
+    struct rr_devices list;
+    uint32_t i;
+    int rc = list_devices(&list, opt, err);
 
-    if (opt->device && rr_null_is(opt->device)) return open_null(s, opt, err);
+    if (rc) return rc;
+    if (list.n && rr_null_is(list.names[0])) return open_null(s, opt, &list, err);
     if (!opt->model || !*opt->model) return rr_fail(err, RR_EINVAL, "no model folder was given");
-    rc = rr_model_open(&s->nets[RR_LANE_MAIN].model, opt->model, err);
+    rc = rr_model_open(&first_net(s)->model, opt->model, err);
+    s->n_lanes = 1; /* whose model it is */
     if (!rc) rc = open_tokenizer(s, opt, err);
     if (!rc) rc = check_vocab(s, err);
     if (!rc) rc = open_pairing(s, err);
-    if (!rc) rc = open_device(s, opt, err);
-    if (!rc) rc = open_rescore(s, opt, err);
+    if (!rc) rc = open_devices(s, opt, &list, err);
+    for (i = 0; i < s->n_lanes && !rc; i++) rc = open_rescore(s, &s->lanes[i], opt, err);
     return rc;
 }
 
-/* What all lanes need for the limits, into s->info; *fits: as far as the device says. */
-static int plan_lanes(struct rr_setup *s, bool *fits, struct rr_error *err)
+/* What the lane takes, into its own account; *fits: as far as the device says. */
+static int plan_lane(struct rr_setup *s, struct rr_setup_lane *lane, bool *fits,
+                     struct rr_error *err)
 {
-    struct rr_memory mem = { 0 };
-    uint64_t need;
-    int i, rc = RR_OK;
+    struct rr_memory mem = { 0 }, *sum = &lane->memory;
+    int p, rc = RR_OK;
 
-    s->info.weights_bytes = s->info.workspace_bytes = s->info.mapped_bytes = 0;
-    for (i = 0; i < RR_LANES && !rc; i++) {
-        if (i != RR_LANE_MAIN && !s->rescoring) continue;
-        rc = rr_net_plan(&s->nets[i], &s->limits, &mem, err);
-        s->info.weights_bytes += mem.weights;
-        s->info.workspace_bytes += mem.workspace;
+    sum->weights = sum->workspace = 0;
+    for (p = 0; p < RR_PASSES && !rc; p++) {
+        if (p != RR_PASS_MAIN && !lane->rescoring) continue;
+        rc = rr_net_plan(&lane->nets[p], &lane->limits, &mem, err);
+        sum->weights += mem.weights;
+        sum->workspace += mem.workspace;
         s->info.mapped_bytes = RR_MAX(s->info.mapped_bytes, mem.mapped); /* the same files */
     }
-    need = s->info.weights_bytes + s->info.workspace_bytes;
-    *fits = !mem.available || need <= mem.available - mem.available / 32; /* the driver's own */
+    *fits = !mem.available || /* less the driver's own */
+            sum->weights + sum->workspace <= mem.available - mem.available / 32;
     return rc;
+}
+
+static int plan_batches(struct rr_setup *s, struct rr_setup_lane *lane, uint32_t tokens, bool *fits,
+                        struct rr_error *err)
+{
+    lane->limits = rr_setup_limits(&s->info, tokens, &lane->nets[RR_PASS_MAIN]);
+    return plan_lane(s, lane, fits, err);
 }
 
 /* Halves the distance to the largest batch that fits, down to one pair of full length.  If not even
  * that fits, the limits stay: loading tells what is missing. */
-static int fit_batches(struct rr_setup *s, struct rr_error *err)
+static int fit_batches(struct rr_setup *s, struct rr_setup_lane *lane, struct rr_error *err)
 {
-    uint32_t wanted = s->info.batch_tokens, least = s->info.max_length, most = wanted;
+    uint32_t wanted = lane->limits.max_tokens, least = s->info.max_length, most = wanted;
     bool fits;
-    int rc;
+    int rc = plan_batches(s, lane, least, &fits, err);
 
-    limit_batches(s, least);
-    rc = plan_lanes(s, &fits, err);
-    if (!rc && !fits) {
-        limit_batches(s, wanted);
-        return plan_lanes(s, &fits, err);
-    }
+    if (!rc && !fits) return plan_batches(s, lane, wanted, &fits, err);
     while (!rc && most - least > BATCH_STEP) {
         uint32_t middle = least + (most - least) / 2 / BATCH_STEP * BATCH_STEP;
 
         if (middle == least) break;
-        limit_batches(s, middle);
-        rc = plan_lanes(s, &fits, err);
+        rc = plan_batches(s, lane, middle, &fits, err);
         *(fits ? &least : &most) = middle;
     }
-    limit_batches(s, least);
-    if (!rc) rc = plan_lanes(s, &fits, err);
+    if (!rc) rc = plan_batches(s, lane, least, &fits, err);
     rr_log(RR_WARN,
            "%s has no memory for batches of %" PRIu32 " tokens: they have at most %" PRIu32
            "; --batch-tokens sets another limit",
-           s->info.device, wanted, least);
+           lane->device, wanted, least);
     return rc;
 }
 
 static int plan_memory(struct rr_setup *s, const struct rr_options *opt, struct rr_error *err)
 {
-    bool fits;
-    int rc = plan_lanes(s, &fits, err);
+    struct rr_memory on_cpu = { 0 };
+    uint32_t i;
+    int rc = RR_OK;
 
-    if (!rc && !fits && !opt->batch_tokens) rc = fit_batches(s, err);
-    return rc ? rc : check_memory(s, err);
+    for (i = 0; i < s->n_lanes && !rc; i++) {
+        struct rr_setup_lane *lane = &s->lanes[i];
+        bool fits;
+
+        rc = plan_lane(s, lane, &fits, err);
+        if (!rc && !fits && !opt->batch_tokens) rc = fit_batches(s, lane, err);
+        s->info.weights_bytes = RR_MAX(s->info.weights_bytes, lane->memory.weights);
+        s->info.workspace_bytes = RR_MAX(s->info.workspace_bytes, lane->memory.workspace);
+        if (rr_net_is_cpu(&lane->nets[RR_PASS_MAIN])) on_cpu = lane->memory;
+    }
+    s->info.batch_tokens = s->lanes[0].limits.max_tokens;
+    return rc ? rc : check_memory(s, &on_cpu, err);
 }
 
 int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_team *team,
@@ -391,6 +507,8 @@ int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_te
     if (opt->struct_size != sizeof(*opt))
         return rr_fail(err, RR_EINVAL, "options of %zu bytes, expected %zu: call rr_options_init",
                        opt->struct_size, sizeof(*opt));
+    s->lanes = rr_calloc(RR_MEM_MISC, RR_MAX_DEVICES, sizeof(*s->lanes));
+    if (!s->lanes) return rr_fail(err, RR_ENOMEM, "out of memory for the engine");
     rc = open_files(s, opt, err);
     if (rc) goto fail;
     describe(s, opt);

@@ -31,6 +31,11 @@ static size_t seen_size(size_t n_documents)
     return size;
 }
 
+void rr_prep_job_forget(rr_job *job)
+{
+    memset(job->seen, 0, seen_size(job->req.n_documents) * sizeof(*job->seen));
+}
+
 bool rr_prep_job_init(rr_job *job)
 {
     size_t n = job->req.n_documents;
@@ -219,10 +224,10 @@ static int add_pair(struct work *k, const struct pair *p)
     };
     *unit = (struct rr_unit){
         .key = p->key,
-        .fingerprint = k->s->fingerprint,
+        .kind = job->kind,
         .n_tokens = n,
         .full_tokens = n + dropped,
-        .lane = job->lane,
+        .pass = job->pass,
         .cacheable = !job->req.no_cache,
         .shared = !job->req.no_cache,
     };
@@ -283,8 +288,8 @@ static int add_some_windows(struct work *k, const struct rr_tok_ids *ids, struct
         p->ids = (struct rr_tok_ids){ .ids = ids->ids + start, .n = c->size };
         p->start = ids->starts[start];
         p->end = ids->ends[start + c->size - 1];
-        p->text = (struct rr_text){ k->job->req.documents[p->doc].data + p->start,
-                                    p->end - p->start };
+        p->text =
+            (struct rr_text){ k->job->req.documents[p->doc].data + p->start, p->end - p->start };
         rc = a->found ? add_cached(k, p, &a->hit) : add_pair(k, p);
     }
     return rc;
@@ -391,7 +396,7 @@ int rr_slice_run(struct rr_slice *s, struct rr_error *err)
     rr_job *job = s->job;
     struct rr_worker *w = s->w;
     unsigned flags = w->e->tok_flags | (job->req.truncate_left ? RR_TOK_KEEP_END : 0);
-    struct rr_key_context context = { s->fingerprint, job->max_length, flags };
+    struct rr_key_context context = { job->kind->fingerprint[job->pass], job->max_length, flags };
     struct work k = { .s = s, .job = job, .w = w, .flags = flags, .err = err };
     struct answer answers[RR_SLICE] = { 0 };
     size_t i;

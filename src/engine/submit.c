@@ -131,7 +131,7 @@ static int check_request(const struct rr_engine *e, const struct rr_request *req
                        "window.stride is %" PRIu32 ", expected at most the size, "
                        "%" PRIu32,
                        req->window.stride, req->window.size);
-    if (req->exact_top_k && !e->exact && !e->rescoring)
+    if (req->exact_top_k && !e->can_be_exact)
         return rr_fail(err, RR_EINVAL,
                        "an exact top k needs a second precision: the engine computes in %s and "
                        "was opened without rescore_dtype",
@@ -166,7 +166,7 @@ static int admit(struct rr_engine *e, rr_job *job, struct rr_error *err)
     int rc;
 
     if (e->closing) return rr_fail(err, RR_ECLOSED, "the engine is shutting down");
-    if (e->stalled)
+    if (rr_lanes_stalled(e))
         return rr_fail(err, RR_EDEVICE, "the device %s does not answer", e->info.device);
     rc = check_queue(e, job, err);
     if (rc) return rc;

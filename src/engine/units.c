@@ -14,7 +14,7 @@ static struct rr_unit *find(struct rr_engine *e, const struct rr_unit *like)
 {
     struct rr_unit *u = *bucket(e, like->key);
 
-    while (u && !(rr_key_eq(u->key, like->key) && u->lane == like->lane)) u = u->sibling;
+    while (u && !(rr_key_eq(u->key, like->key) && u->pass == like->pass)) u = u->sibling;
     return u;
 }
 
@@ -27,6 +27,7 @@ bool rr_units_join(struct rr_engine *e, struct rr_want *want)
         rr_free(mine);
     } else {
         u = mine;
+        rr_kind_waits(u, 1);
         if (u->shared) {
             u->sibling = *bucket(e, u->key);
             *bucket(e, u->key) = u;
@@ -59,6 +60,7 @@ void rr_units_leave(struct rr_engine *e, struct rr_want *want)
     *want->link = want->next;
     if (want->next) want->next->link = want->link;
     if (u->wants || u->taken) return;
+    rr_kind_waits(u, -1);
     rr_units_remove(e, u);
     rr_free(u);
 }

@@ -16,36 +16,38 @@
 
 struct rr_device {
     char dtype[16];
+    struct fault_control *control;
 };
 
 struct rr_loaded {
     struct rr_device *device;
 };
 
-static struct fault_control control;
+static struct fault_control controls[FAULT_DEVICES];
 
 EXPORT fault_control_fn fault_control;
 EXPORT rr_backend_entry_fn rr_backend_entry;
 
 struct fault_control *fault_control(void)
 {
-    return &control;
+    return controls;
 }
 
 /* ---- switches ------------------------------------------------------------------------------ */
 
-static void set(const char *name, size_t len, int value)
+static void set(struct fault_control *c, const char *name, size_t len, int value)
 {
-    static const struct {
+    const struct {
         const char *name;
         _Atomic int *value;
     } switches[] = {
-        { "fail_next", &control.fail_next }, { "fail", &control.fail },
-        { "code", &control.code },           { "hang", &control.hang },
-        { "slow_us", &control.slow_us },     { "poison_id", &control.poison_id },
-        { "nan_id", &control.nan_id },       { "missing", &control.missing },
-        { "wrong", &control.wrong },         { "open_code", &control.open_code },
-        { "load_code", &control.load_code }, { "noise_ppm", &control.noise_ppm },
+        { "fail_next", &c->fail_next }, { "fail", &c->fail },
+        { "code", &c->code },           { "hang", &c->hang },
+        { "slow_us", &c->slow_us },     { "poison_id", &c->poison_id },
+        { "nan_id", &c->nan_id },       { "missing", &c->missing },
+        { "wrong", &c->wrong },         { "open_code", &c->open_code },
+        { "load_code", &c->load_code }, { "noise_ppm", &c->noise_ppm },
+        { "other", &c->other },
     };
     size_t i;
 
@@ -54,14 +56,18 @@ static void set(const char *name, size_t len, int value)
             atomic_store(switches[i].value, value);
 }
 
-/* "name=1,name=2", any separators. */
+/* "name=1,name2=1", any separators; 2: of device 2 alone. */
 static void set_all(const char *text)
 {
     while (text && *text) {
-        size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz_");
+        size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz_"), digits, i;
 
-        if (len && text[len] == '=') set(text, len, atoi(text + len + 1));
-        text += len ? len : 1;
+        digits = len ? strspn(text + len, "0123456789") : 0;
+        if (len && text[len + digits] == '=')
+            for (i = 0; i < FAULT_DEVICES; i++)
+                if (!digits || (size_t)atoi(text + len) == i)
+                    set(&controls[i], text, len, atoi(text + len + digits + 1));
+        text += len ? len + digits : 1;
     }
 }
 
@@ -91,21 +97,24 @@ static int fail(struct rr_error *err, int code, const char *what)
 static uint32_t device_count(const char **why)
 {
     *why = NULL;
-    return 1;
+    return FAULT_DEVICES;
 }
 
 static int open_device(struct rr_device **out, const struct rr_device_options *opt,
                        struct rr_error *err)
 {
+    struct fault_control *c = &controls[opt->index];
+
     *out = NULL;
     set_all(getenv("RR_FAULT"));
     read_file();
-    control.opens++;
-    if (control.open_code) return fail(err, control.open_code, "open");
+    c->opens++;
+    if (c->open_code) return fail(err, c->open_code, "open");
     *out = calloc(1, sizeof(**out));
     if (!*out) return fail(err, RR_ENOMEM, "open");
     snprintf((*out)->dtype, sizeof((*out)->dtype), "%s",
              strcmp(opt->dtype, "auto") ? opt->dtype : "f32");
+    (*out)->control = c;
     return RR_OK;
 }
 
@@ -118,7 +127,7 @@ static void describe(const struct rr_device *d, struct rr_device_info *out)
 {
     memset(out, 0, sizeof(*out));
     snprintf(out->name, sizeof(out->name), "device that fails on demand");
-    snprintf(out->isa, sizeof(out->isa), "none");
+    snprintf(out->isa, sizeof(out->isa), d->control->other ? "other" : "none");
     memcpy(out->dtype, d->dtype, sizeof(out->dtype));
     out->threads = 1;
     out->batch_tokens = 1024;
@@ -137,7 +146,7 @@ static int load(struct rr_device *d, const struct rr_program *p, const struct rr
 {
     (void)p, (void)l;
     *out = NULL;
-    if (control.load_code) return fail(err, control.load_code, "load");
+    if (d->control->load_code) return fail(err, d->control->load_code, "load");
     *out = calloc(1, sizeof(**out));
     if (!*out) return fail(err, RR_ENOMEM, "load");
     (*out)->device = d;
@@ -152,6 +161,7 @@ static void unload(struct rr_loaded *l)
 static float logit_of(const struct rr_loaded *l, const int32_t *ids, uint32_t n)
 {
     uint64_t h = UINT64_C(14695981039346656037);
+    const struct fault_control *c = l->device->control;
     float logit;
 
     for (uint32_t i = 0; i < n; i++) h = (h ^ (uint64_t)ids[i]) * UINT64_C(1099511628211);
@@ -159,9 +169,10 @@ static float logit_of(const struct rr_loaded *l, const int32_t *ids, uint32_t n)
     if (strcmp(l->device->dtype, "f32") != 0) {
         float unit = (float)(int)(h & 0xFFFF) / 32768.0f - 1; /* [-1, 1) */
 
-        logit += unit * (float)control.noise_ppm * 1e-6f;
+        logit += unit * (float)c->noise_ppm * 1e-6f;
     }
-    return control.wrong ? logit + 1 : logit;
+    if (c->other) logit = -logit;
+    return c->wrong ? logit + 1 : logit;
 }
 
 static bool contains(const int32_t *ids, uint32_t n, int id)
@@ -180,29 +191,30 @@ static void pause_us(long us)
 
 static int run(struct rr_loaded *l, const struct rr_batch *b, float *logits, struct rr_error *err)
 {
-    int code = control.code ? control.code : RR_EDEVICE;
+    struct fault_control *c = l->device->control;
+    int code = c->code ? c->code : RR_EDEVICE;
 
     read_file();
-    control.runs++;
-    control.pairs += (int)b->n_sequences;
-    if (control.slow_us) pause_us(control.slow_us);
-    while (control.hang) {
+    c->runs++;
+    c->pairs += (int)b->n_sequences;
+    if (c->slow_us) pause_us(c->slow_us);
+    while (c->hang) {
         pause_us(1000);
         read_file();
     }
-    if (control.fail) return fail(err, code, "told to fail");
-    if (control.fail_next > 0) {
-        control.fail_next--;
+    if (c->fail) return fail(err, code, "told to fail");
+    if (c->fail_next > 0) {
+        c->fail_next--;
         return fail(err, code, "told to fail for a while");
     }
-    if (contains(b->ids, b->n_tokens, control.poison_id))
+    if (contains(b->ids, b->n_tokens, c->poison_id))
         return fail(err, code, "a token that it cannot bear");
     for (uint32_t i = 0; i < b->n_sequences; i++) {
         const int32_t *ids = b->ids + b->cu_seqlens[i];
         uint32_t n = b->cu_seqlens[i + 1] - b->cu_seqlens[i];
 
-        if (i + (uint32_t)control.missing >= b->n_sequences) break;
-        logits[i] = contains(ids, n, control.nan_id) ? NAN : logit_of(l, ids, n);
+        if (i + (uint32_t)c->missing >= b->n_sequences) break;
+        logits[i] = contains(ids, n, c->nan_id) ? NAN : logit_of(l, ids, n);
     }
     return RR_OK;
 }

@@ -56,7 +56,7 @@ struct fault_control *engine_faults(void)
     assert_non_null(symbol);
     memcpy(&get, &symbol, sizeof(get));
     c = get();
-    *c = (struct fault_control){ 0 };
+    for (size_t i = 0; i < FAULT_DEVICES; i++) c[i] = (struct fault_control){ 0 };
     return c;
 }
 

@@ -16,7 +16,7 @@
 struct rr_options engine_options(const char *device);
 /* Fails the test if it cannot be opened. */
 struct rr_engine *engine_open(const struct rr_options *opt);
-struct fault_control *engine_faults(void); /* all switched off */
+struct fault_control *engine_faults(void); /* [FAULT_DEVICES], all switched off */
 
 /* What the devices answer for a pair of "null". */
 float null_logit(struct rr_text query, struct rr_text document);

@@ -459,6 +459,21 @@ bool rr_engine_gpu(struct rr_engine *e, struct rr_gpu *out)
     return false;
 }
 
+bool rr_device_gpu(struct rr_engine *e, uint32_t index, struct rr_gpu *out)
+{
+    (void)index;
+    return rr_engine_gpu(e, out);
+}
+
+bool rr_engine_device(struct rr_engine *e, uint32_t index, struct rr_device_state *out)
+{
+    (void)e;
+    memset(out, 0, sizeof(*out));
+    snprintf(out->name, sizeof(out->name), "fake");
+    out->up = true;
+    return index == 0;
+}
+
 void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
 {
     pthread_mutex_lock(&lock);

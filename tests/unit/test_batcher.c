@@ -14,7 +14,7 @@
 
 enum { MAX_PAIRS = 64, MAX_ITEMS = 256, MAX_JOBS = 40 };
 
-static const struct rr_pace no_pace; /* nothing measured yet */
+static struct rr_pace no_pace; /* nothing measured yet */
 
 struct fake {
     rr_job job;
@@ -25,6 +25,14 @@ struct fake {
 static struct fake fakes[MAX_JOBS];
 static struct rr_batcher batcher;
 static struct rr_unit *items[MAX_ITEMS];
+
+static void open_batcher(uint32_t max_tokens, uint32_t max_pairs)
+{
+    batcher = (struct rr_batcher){ 0 };
+    no_pace = (struct rr_pace){ .max_tokens = max_tokens,
+                                .max_pairs = max_pairs,
+                                .part_tokens = max_tokens };
+}
 
 static int forget(void **state)
 {
@@ -75,15 +83,15 @@ static uint32_t take(const struct rr_pace *pace, uint32_t *share)
         if (share) share[job_of(items[i])] += items[i]->n_tokens;
     }
     assert_int_equal(sum, tokens);
-    assert_true(tokens <= batcher.max_tokens);
-    assert_true(n <= batcher.max_pairs);
+    assert_true(tokens <= pace->max_tokens);
+    assert_true(n <= pace->max_pairs);
     return n;
 }
 
 static void test_empty(void **state)
 {
     (void)state;
-    rr_batcher_init(&batcher, 512, MAX_ITEMS);
+    open_batcher(512, MAX_ITEMS);
     assert_int_equal(take(&no_pace, NULL), 0);
 }
 
@@ -111,7 +119,7 @@ static void test_limits(void **state)
         size_t seen = 0;
         uint32_t n, i;
 
-        rr_batcher_init(&batcher, cases[c].max_tokens, cases[c].max_pairs);
+        open_batcher(cases[c].max_tokens, cases[c].max_pairs);
         rr_batcher_add(&batcher, job);
         rr_batcher_add(&batcher, job); /* twice has no effect */
         while ((n = take(&no_pace, NULL)) > 0)
@@ -127,12 +135,14 @@ static void test_limits(void **state)
 static void test_shared_device(void **state)
 {
     static struct rr_grant grant = { .lead = RR_CLASS_NORMAL };
-    const struct rr_pace pace = { .grant = &grant };
+    struct rr_pace pace;
     uint32_t share[MAX_JOBS];
     rr_job *twice, *once, *high;
 
     (void)state;
-    rr_batcher_init(&batcher, 768, MAX_ITEMS);
+    open_batcher(768, MAX_ITEMS);
+    pace = no_pace;
+    pace.grant = &grant;
     twice = fake_job(0, MAX_PAIRS, 16);
     once = fake_job(1, MAX_PAIRS, 16);
     twice->req.tenant = 10;
@@ -161,7 +171,7 @@ static void test_batches_are_full(void **state)
     size_t i;
 
     (void)state;
-    rr_batcher_init(&batcher, 1000, MAX_ITEMS);
+    open_batcher(1000, MAX_ITEMS);
     for (i = 0; i < 3; i++) rr_batcher_add(&batcher, fake_job(i, 60, 30));
     for (i = 0; i < 5; i++) assert_int_equal(take(&no_pace, NULL), 33);
 }
@@ -187,7 +197,7 @@ static void test_small_behind_large(void **state)
     for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         int batches = 0;
 
-        rr_batcher_init(&batcher, cases[c].max_tokens, MAX_ITEMS);
+        open_batcher(cases[c].max_tokens, MAX_ITEMS);
         for (i = 1; i < 3; i++)
             rr_batcher_add(&batcher, fake_job(i, cases[c].large_n, cases[c].large_tokens));
         rr_batcher_add(&batcher, fake_job(0, cases[c].small_n, cases[c].small_tokens));
@@ -202,7 +212,7 @@ static void test_not_mixed_needlessly(void **state)
     uint32_t share[MAX_JOBS];
 
     (void)state;
-    rr_batcher_init(&batcher, 2048, MAX_ITEMS);
+    open_batcher(2048, MAX_ITEMS);
     fake_job(0, 24, 50)->class = RR_CLASS_HIGH; /* 1200 tokens: more than half a batch */
     rr_batcher_add(&batcher, &fakes[0].job);
     rr_batcher_add(&batcher, fake_job(1, 64, 100));
@@ -210,7 +220,7 @@ static void test_not_mixed_needlessly(void **state)
     assert_int_equal(share[0], 1200);
     assert_int_equal(share[1], 0);
     /* A small one does not waste the device: it shares. */
-    rr_batcher_init(&batcher, 2048, MAX_ITEMS);
+    open_batcher(2048, MAX_ITEMS);
     rr_batcher_add(&batcher, fake_job(0, 2, 50));
     rr_batcher_add(&batcher, fake_job(1, 64, 100));
     take(&no_pace, share);
@@ -225,7 +235,7 @@ static void test_tenants(void **state)
     size_t i, b;
 
     (void)state;
-    rr_batcher_init(&batcher, 2048, MAX_ITEMS);
+    open_batcher(2048, MAX_ITEMS);
     for (i = 1; i <= 10; i++) {
         fake_job(i, 64, 100)->req.tenant = 7;
         rr_batcher_add(&batcher, &fakes[i].job);
@@ -253,7 +263,7 @@ static void test_more_tenants_than_flows(void **state)
     uint32_t tokens, n, i, served = 0;
 
     (void)state;
-    rr_batcher_init(&batcher, 100, MAX_ITEMS);
+    open_batcher(100, MAX_ITEMS);
     for (i = 0; i < 3 * RR_FLOWS; i++) {
         memset(&t[i], 0, sizeof(t[i]));
         t[i].block = calloc(1, sizeof(*t[i].block) + sizeof(struct rr_want));
@@ -281,7 +291,7 @@ static void test_priorities(void **state)
     int b, c;
 
     (void)state;
-    rr_batcher_init(&batcher, 640, MAX_ITEMS);
+    open_batcher(640, MAX_ITEMS);
     for (c = 0; c < RR_CLASSES; c++) {
         fake_job((size_t)c, 64, 100)->class = (enum rr_class)c;
         rr_batcher_add(&batcher, &fakes[c].job);
@@ -308,7 +318,7 @@ static void test_remove(void **state)
 
     (void)state;
     for (victim = 0; victim < 4; victim++) {
-        rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+        open_batcher(4096, MAX_ITEMS);
         for (j = 0; j < 4; j++) {
             fake_job(j, 3, 10)->req.tenant = j / 2;
             rr_batcher_add(&batcher, &fakes[j].job);
@@ -319,7 +329,7 @@ static void test_remove(void **state)
         assert_int_equal(n, 9);
         for (i = 0; i < n; i++) assert_int_not_equal(job_of(items[i]), victim);
     }
-    rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+    open_batcher(4096, MAX_ITEMS);
     rr_batcher_add(&batcher, fake_job(0, 3, 10));
     rr_batcher_remove(&fakes[0].job);
     assert_true(rr_flows_empty(&batcher.flows));
@@ -332,7 +342,7 @@ static void test_grows(void **state)
     rr_job *job = fake_job(0, 4, 10);
 
     (void)state;
-    rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+    open_batcher(4096, MAX_ITEMS);
     rr_batcher_add(&batcher, job);
     assert_int_equal(take(&no_pace, NULL), 4);
     rr_batcher_add(&batcher, job); /* nothing new: stays out */
@@ -365,11 +375,14 @@ static void test_deadlines(void **state)
 
     (void)state;
     for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        struct rr_pace pace = { .now = 1000, .least_ns_per_token = cases[c].ns_per_token };
         rr_job *job = fake_job(0, 10, 100);
+        struct rr_pace pace;
         uint32_t n;
 
-        rr_batcher_init(&batcher, 4096, MAX_ITEMS);
+        open_batcher(4096, MAX_ITEMS);
+        pace = no_pace;
+        pace.now = 1000;
+        pace.least_ns_per_token = cases[c].ns_per_token;
         job->deadline_ns = cases[c].deadline;
         job->req.allow_partial = cases[c].partial;
         rr_batcher_add(&batcher, job);
