@@ -186,7 +186,10 @@ static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
         remark(f, true, remedy_for(f, RR_ENOMEM, ""),
                "the model needs %llu MiB, and %llu MiB are available",
                (unsigned long long)(need >> 20), (unsigned long long)(room >> 20));
-    if (f->info.fallback_active)
+    if (f->info.fallback_active && strcmp(f->info.device, "cpu") != 0)
+        remark(f, false, "make the others usable, or leave them out of --devices",
+               "of the devices asked for only %s can be used", f->info.device);
+    else if (f->info.fallback_active)
         remark(f, false, "make the GPU usable, or set --device cpu to be silent about it",
                "a GPU was asked for and the CPU will serve: %.256s", f->host.cuda);
 }

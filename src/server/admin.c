@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "server/catalog.h"
 #include "server/health.h"
+#include "server/lanes.h"
 #include "server/models.h"
 
 static void put_string(struct rr_buf *out, const char *key, const char *value)
@@ -148,6 +149,7 @@ void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
                   (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
     put_device(info, &x->reply);
     put_gpu(x->engine, &x->reply);
+    rr_lanes_put(x->engine, false, &x->reply);
     put_limits(s, &x->reply);
     rr_catalog_put(s, false, &x->reply);
     rr_buf_putc(&x->reply, '}');
@@ -195,7 +197,7 @@ void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
     rr_metrics_set(m, RR_M_CONNECTIONS, 0, rr_http_connections(s->http));
     rr_metrics_set(m, RR_M_READY, 0, c.ready);
     rr_metrics_set(m, RR_M_DEVICE_UP, 0, c.engine.device_ok);
-    rr_metrics_set(m, RR_M_FALLBACK, 0, c.device_fallback);
+    rr_metrics_set(m, RR_M_FALLBACK, 0, c.cpu_serves);
     rr_metrics_set(m, RR_M_DRAINING, 0, phase > RR_PHASE_READY);
     rr_metrics_set(m, RR_M_QUEUE_BYTES, 0, (int64_t)atomic_load(&s->inflight));
     rr_metrics_set(m, RR_M_QUEUE_BYTES_LIMIT, 0, (int64_t)atomic_load(&s->max_inflight));
@@ -206,6 +208,7 @@ void rr_admin_metrics(struct rr_server *s, struct rr_exchange *x)
     if (x->engine) put_info_metrics(rr_engine_info(x->engine), &x->reply);
     rr_metrics_write(m, &x->reply);
     rr_catalog_metrics(s, &x->reply);
+    rr_lanes_metrics(s, &x->reply);
     if (s->settings->metrics_te) rr_meters_write_tei(m, &x->reply);
 }
 

@@ -13,6 +13,7 @@
 #include "server/catalog.h"
 #include "server/handle.h"
 #include "server/health.h"
+#include "server/lanes.h"
 #include "server/loader.h"
 #include "server/models.h"
 
@@ -197,7 +198,10 @@ void rr_control_state(struct rr_server *s, struct rr_exchange *x)
     rr_buf_printf(&x->reply, ",\"probe_age_ms\":%llu,\"progress_age_ms\":%llu",
                   (unsigned long long)(c.engine.probe_age_ns / RR_MILLISECOND),
                   (unsigned long long)(c.engine.progress_age_ns / RR_MILLISECOND));
-    if (x->engine) put_engine(rr_engine_info(x->engine), &x->reply);
+    if (x->engine) {
+        put_engine(rr_engine_info(x->engine), &x->reply);
+        rr_lanes_put(x->engine, true, &x->reply);
+    }
     rr_catalog_put(s, true, &x->reply);
     put_stats(s, &stats, &x->reply);
     rr_buf_printf(&x->reply, ",\"http\":{\"connections\":%u,\"waiting\":%u,\"in_flight\":%u",

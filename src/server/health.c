@@ -2,7 +2,10 @@
 /* health.c - see health.h. */
 #include "server/health.h"
 
+#include <string.h>
+
 #include "base/text.h"
+#include "server/lanes.h"
 #include "server/models.h"
 
 static bool saturated(const struct rr_settings *o, const struct rr_stats *stats)
@@ -24,6 +27,9 @@ void rr_condition(struct rr_server *s, struct rr_engine *engine, struct rr_condi
         out->cache_down = stats.shared_configured && !stats.shared_up;
         out->device_fallback = rr_engine_info(engine)->fallback_active ||
                                (out->engine.ok && !out->engine.device_ok); /* lost since */
+        out->cpu_serves = rr_lanes_reserve_serves(engine) ||
+                          (rr_engine_info(engine)->fallback_active &&
+                           strcmp(rr_engine_info(engine)->device, "cpu") == 0);
     }
     if (phase == RR_PHASE_LEAVING || phase == RR_PHASE_DRAINING) {
         out->word = "draining";

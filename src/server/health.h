@@ -8,6 +8,7 @@
  *                                       --no-ready-when-saturated
  *   shared cache down           200     200 degraded      200 degraded      yes
  *   GPU lost, CPU serves        200     200 degraded      200 degraded      yes
+ *   one of several devices lost 200     200 degraded      200 degraded      yes
  *   device lost, or stalled     200     503 unhealthy     503 unhealthy     503 by the engine
  *   SIGTERM came                200     503 draining      503 draining      yes, then 503 */
 #ifndef RR_SERVER_HEALTH_H
@@ -19,7 +20,9 @@ struct rr_condition {
     bool ok;          /* /health is 200 */
     bool ready;       /* /ready is 200 */
     const char *word; /* "loading", "healthy", "saturated", "unhealthy", "draining" */
-    bool cache_down, device_fallback;
+    bool cache_down;
+    bool device_fallback; /* some device is missing, others or the CPU serve */
+    bool cpu_serves;      /* the CPU does, where something else was asked for */
     bool model_failed;       /* one of the others cannot be loaded */
     struct rr_health engine; /* of the engine; zeros while there is none */
 };

@@ -272,13 +272,17 @@ static void put_labels(struct rr_buf *out, const struct rr_metric *d)
     }
 }
 
-/* Their label has the names of the configuration. */
+/* Their labels have the names of the configuration. */
 static void put_model_metrics(struct rr_buf *out)
 {
 #define RR_MODEL_METRIC(name, type, help, value) \
     rr_buf_puts(out, "| `" name "` | " type " | `model`: the names of `--model` | " help " |\n");
 #include "server/model_metrics.def"
 #undef RR_MODEL_METRIC
+#define RR_LANE_METRIC(name, type, help, value) \
+    rr_buf_puts(out, "| `" name "` | " type " | `model`, `device` | " help " |\n");
+#include "server/lane_metrics.def"
+#undef RR_LANE_METRIC
 }
 
 void rr_meters_markdown(struct rr_buf *out)

@@ -21,6 +21,7 @@
 #include "base/text.h"
 #include "server/drain.h"
 #include "server/gate.h"
+#include "server/lanes.h"
 #include "server/loader.h"
 #include "server/models.h"
 #include "server/otlp.h"
@@ -154,6 +155,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     rc = rr_plan_make(&plan, s->settings, rr_engine_info(engine), &host, &max_inflight, err);
     if (!rc) {
         say_model(s, rr_engine_info(engine), &host);
+        rr_lanes_say(&s->console, engine);
         rr_plan_say(&s->console, &plan);
     }
     rr_models_give(s->models, engine);
