@@ -73,28 +73,38 @@ static int timed(struct rr_lane *lane, const struct rr_sequences *seqs, uint64_t
     return rc;
 }
 
-/* How long batches take: the probe, and one of about a thousand tokens, which are the probe's over
- * and over. */
-static int measure(struct rr_lane *lane, struct rr_error *err)
+/* A batch of n sequences of so many tokens, which are the probe's over and over. */
+static struct rr_sequences repeat(struct rr_lane *lane, uint32_t n, uint32_t length)
 {
     const struct rr_sequences *probe = &lane->engine->probe;
-    const struct rr_limits *limits = &lane->limits;
-    uint32_t length = RR_MIN(limits->max_length, 128u);
-    uint32_t n = RR_MIN(RR_MAX(limits->max_tokens, length) / length, 1024 / length), i;
-    struct rr_sequences many = { 0, n, lane->ids, lane->types, lane->cu_seqlens };
-    uint64_t small_ns, large_ns;
-    int rc;
+    uint32_t i;
 
-    n = many.n_sequences = RR_MIN(RR_MAX(n, 1u), limits->max_sequences);
-    many.n_tokens = n * length;
-    for (i = 0; i < many.n_tokens; i++) {
+    for (i = 0; i < n * length; i++) {
         lane->ids[i] = probe->ids[i % length % probe->n_tokens];
         lane->types[i] = probe->types[i % length % probe->n_tokens];
     }
     for (i = 0; i <= n; i++) lane->cu_seqlens[i] = i * length;
-    rc = timed(lane, probe, &small_ns, err);
-    if (!rc) rc = timed(lane, &many, &large_ns, err); /* the first of its size is not the usual */
-    if (!rc) rc = timed(lane, &many, &large_ns, err);
+    return (struct rr_sequences){ n * length, n, lane->ids, lane->types, lane->cu_seqlens };
+}
+
+/* How long batches take: the probe, and batches of up to a thousand tokens, until one has taken
+ * long enough to tell. */
+static int measure(struct rr_lane *lane, struct rr_error *err)
+{
+    const struct rr_sequences *probe = &lane->engine->probe;
+    const uint64_t enough = 100 * RR_MILLISECOND;
+    uint32_t length = RR_MIN(lane->limits.max_length, 128u), n;
+    uint32_t most = RR_MAX(RR_MIN(lane->limits.max_tokens, 1024u) / length, 1u);
+    struct rr_sequences many = { 0 };
+    uint64_t small_ns, large_ns = 0;
+    int rc = timed(lane, probe, &small_ns, err);
+
+    for (n = 1; n <= most && large_ns < enough && !rc; n *= 2) {
+        many = repeat(lane, n, length);
+        rc = timed(lane, &many, &large_ns, err);
+        /* the first of its size is not the usual */
+        if (!rc && large_ns < enough) rc = timed(lane, &many, &large_ns, err);
+    }
     if (!rc) rr_speed_init(&lane->speed, probe->n_tokens, small_ns, many.n_tokens, large_ns);
     return rc;
 }

@@ -29,9 +29,9 @@ def run(program, *arguments, stdin="", **env):
 
 
 def scores(program, device, *more, **env):
-    code, out, err = run(program, "score", "--model", "models/starter", "--device", device,
-                         "--query", QUERY, "--format", "lines", *more, "-",
-                         stdin="\n".join(DOCUMENTS) + "\n", **env)
+    where = ("--device", device) if device else ()
+    code, out, err = run(program, "score", "--model", "models/starter", *where, "--query", QUERY,
+                         "--format", "lines", *more, "-", stdin="\n".join(DOCUMENTS) + "\n", **env)
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     return [row["score"] for row in sorted(rows, key=lambda row: row["index"])], err
@@ -168,6 +168,20 @@ def plan(bench, backend):
         assert 0.5 * most < total < most, (dtype, out)
 
 
+def several(program, cpu, env):
+    """Two GPUs, one of which is lost at work: the other one does what it had in hand.  And more than
+    there are."""
+    both = ("--devices", "cuda:*", "--dtype", "f32")
+    gpu, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", **env)
+    assert max(abs(a - b) for a, b in zip(cpu, gpu)) < 1e-5 and not err, (cpu, gpu, err)
+    # 1 to 4: self-check, warming up, two batches to measure; as many on the other one; 9: documents
+    lost, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", EMUL_STICKY="9", **env)
+    assert "out of service" in err and lost == gpu, (lost, gpu, err)
+    code, _, err = run(program, "score", "--model", "models/starter", "--devices", "cuda:0,cuda:3",
+                       "--no-fallback", "--query", QUERY, "-", stdin="a\n", EMUL_DEVICES="2", **env)
+    assert code and "cuda:3: 2 usable devices" in err, (code, err)
+
+
 def main():
     rerankd, plugin, bench = sys.argv[1:4]
     passed = 0
@@ -209,6 +223,8 @@ def main():
                      lambda: choice(program, folder), lambda: hang(program, cpu)):
             test()
             passed += 1
+        passed += 1
+        several(program, cpu, env)
         passed += 1
     print(f"{passed} passed, 0 failed")
 

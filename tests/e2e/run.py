@@ -26,6 +26,7 @@ import cli_shadow
 import server_bad_input
 import server_clients
 import server_connections
+import server_devices
 import server_dialects
 import server_extras
 import server_framing
@@ -44,7 +45,7 @@ MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor
     ("serve", m) for m in (
         server_dialects, server_clients, server_extras, server_bad_input, server_framing,
         server_connections, server_slow, server_gate, server_life, server_models,
-        server_ops)]
+        server_devices, server_ops)]
 
 
 def run_one(function):

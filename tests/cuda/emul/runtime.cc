@@ -22,6 +22,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <set>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,10 @@ namespace
 constexpr size_t GUARD = 256;
 constexpr unsigned char GUARD_BYTE = 0xA5;
 
+/* Several threads may each use a device: one of them works at a time. */
+std::recursive_mutex one;
+using Lock = std::lock_guard<std::recursive_mutex>;
+
 struct Block {
     size_t size;
     int device;
@@ -61,9 +66,9 @@ std::map<unsigned char *, Block> blocks; /* by what the caller has */
 std::map<void *, int> pinned; /* device */
 std::set<EmulStream *> streams;
 std::set<EmulGraph *> graphs;
-int device_now;
+thread_local int device_now;
 bool lost[64];
-cudaError_t last_error;
+thread_local cudaError_t last_error;
 std::map<const void *, size_t> allowed; /* shared memory beyond the usual, by kernel */
 
 long setting(const char *name, long otherwise)
@@ -174,12 +179,15 @@ void settle(cudaStream_t s)
 /* For tests: what the plugin holds, of all devices. */
 extern "C" __attribute__((visibility("default"))) size_t emul_held(void)
 {
+    Lock lock(one);
+
     return blocks.size() + pinned.size() + streams.size() + graphs.size();
 }
 
 cudaError_t emul::launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t s,
                          std::function<void()> run)
 {
+    Lock lock(one);
     size_t most = allowed.count(kernel) ? allowed[kernel] : 48 * 1024;
 
     if (!grid.x || !grid.y || grid.y > 65535 || block.x > 1024 || shared > most)
@@ -192,16 +200,19 @@ extern "C" {
 
 cudaError_t cudaDriverGetVersion(int *v)
 {
+    Lock lock(one);
     *v = (int)setting("EMUL_DRIVER", 13000);
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *v)
 {
+    Lock lock(one);
     *v = 13000;
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int *n)
 {
+    Lock lock(one);
     *n = 0;
     if (setting("EMUL_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
     *n = (int)visible_devices().size();
@@ -209,6 +220,7 @@ cudaError_t cudaGetDeviceCount(int *n)
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
+    Lock lock(one);
     long cc = setting("EMUL_CC", RR_EMUL_ARCH);
     std::vector<int> visible = visible_devices();
 
@@ -224,6 +236,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 }
 cudaError_t cudaSetDevice(int device)
 {
+    Lock lock(one);
     if (device < 0 || device >= (int)visible_devices().size())
         return result(cudaErrorInvalidValue);
     device_now = device;
@@ -231,6 +244,7 @@ cudaError_t cudaSetDevice(int device)
 }
 cudaError_t cudaDeviceReset(void)
 {
+    Lock lock(one);
     for (auto it = blocks.begin(); it != blocks.end();) {
         auto at = it++;
         if (at->second.device == device_now) release(at->first);
@@ -253,21 +267,25 @@ cudaError_t cudaDeviceReset(void)
 }
 cudaError_t cudaDeviceSynchronize(void)
 {
+    Lock lock(one);
     return result(cudaSuccess);
 }
 cudaError_t cudaDeviceGetPCIBusId(char *id, int cap, int device)
 {
+    Lock lock(one);
     snprintf(id, (size_t)cap, "0000:%02X:00.0", visible_devices()[(size_t)device]);
     return result(cudaSuccess);
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
+    Lock lock(one);
     *total = (size_t)setting("EMUL_MEMORY", 512) << 20;
     *free_bytes = *total - in_use(device_now);
     return result(cudaSuccess);
 }
 cudaError_t emul_malloc(void **p, size_t n)
 {
+    Lock lock(one);
     size_t free_bytes, total;
     unsigned char *memory;
 
@@ -286,6 +304,7 @@ cudaError_t emul_malloc(void **p, size_t n)
 }
 cudaError_t emul_allow_shared(const void *kernel, int bytes)
 {
+    Lock lock(one);
     if (bytes > (RR_EMUL_ARCH >= 90 ? 227 : RR_EMUL_ARCH >= 80 ? 99 : 64) * 1024)
         return result(cudaErrorInvalidValue);
     allowed[kernel] = (size_t)bytes;
@@ -295,6 +314,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsig
                                              unsigned long long,
                                              cudaDriverEntryPointQueryResult *found)
 {
+    Lock lock(one);
     if (strcmp(name, "cuTensorMapEncodeTiled") != 0) return result(cudaErrorInvalidValue);
     *out = (void *)cuTensorMapEncodeTiled;
     *found = cudaDriverEntryPointSuccess;
@@ -302,6 +322,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsig
 }
 cudaError_t cudaFree(void *p)
 {
+    Lock lock(one);
     if (!p) return result(cudaSuccess);
     if (!blocks.count((unsigned char *)p)) return result(cudaErrorInvalidValue);
     release((unsigned char *)p);
@@ -309,6 +330,7 @@ cudaError_t cudaFree(void *p)
 }
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
 {
+    Lock lock(one);
     *p = nullptr;
     if (result(cudaSuccess)) return cudaErrorIllegalAddress;
     if (allocation_fails()) return result(cudaErrorMemoryAllocation);
@@ -320,21 +342,25 @@ cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
 }
 cudaError_t cudaFreeHost(void *p)
 {
+    Lock lock(one);
     if (pinned.erase(p)) free(p);
     return result(cudaSuccess);
 }
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t n, cudaMemcpyKind)
 {
+    Lock lock(one);
     if (!lost[device_now]) memcpy(dst, src, n);
     return result(cudaSuccess);
 }
 cudaError_t cudaMemset(void *p, int value, size_t n)
 {
+    Lock lock(one);
     if (!lost[device_now]) memset(p, value, n);
     return result(cudaSuccess);
 }
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind, cudaStream_t s)
 {
+    Lock lock(one);
     s->work.push_back([=] {
         memcpy(dst, src, n);
         return true;
@@ -343,6 +369,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
+    Lock lock(one);
     *s = nullptr;
     if (result(cudaSuccess)) return cudaErrorIllegalAddress;
     if (allocation_fails()) return result(cudaErrorMemoryAllocation);
@@ -353,18 +380,21 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
+    Lock lock(one);
     streams.erase(s);
     delete s;
     return result(cudaSuccess);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+    Lock lock(one);
     if (s->capturing || s->hung) return result(cudaErrorInvalidValue);
     settle(s);
     return result(cudaSuccess);
 }
 cudaError_t cudaStreamQuery(cudaStream_t s)
 {
+    Lock lock(one);
     long ms = setting("EMUL_HANG_MS", 0);
 
     if (s->capturing) return result(cudaErrorInvalidValue);
@@ -381,12 +411,14 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 {
+    Lock lock(one);
     if (!s->work.empty()) return result(cudaErrorInvalidValue);
     s->capturing = true;
     return result(cudaSuccess);
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
+    Lock lock(one);
     *g = new EmulGraph{ device_now, s->work };
     graphs.insert(*g);
     s->work.clear();
@@ -395,6 +427,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
 {
+    Lock lock(one);
     *e = nullptr;
     if (allocation_fails()) return result(cudaErrorMemoryAllocation);
     *e = new EmulGraph{ device_now, g->work };
@@ -403,24 +436,28 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned lon
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t g)
 {
+    Lock lock(one);
     graphs.erase(g);
     delete g;
     return result(cudaSuccess);
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
 {
+    Lock lock(one);
     graphs.erase(e);
     delete e;
     return result(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
 {
+    Lock lock(one);
     if (allocation_fails()) return result(cudaErrorMemoryAllocation);
     s->work.insert(s->work.end(), e->work.begin(), e->work.end());
     return result(cudaSuccess);
 }
 cudaError_t cudaGetLastError(void)
 {
+    Lock lock(one);
     cudaError_t e = last_error;
 
     last_error = lost[device_now] ? cudaErrorIllegalAddress : cudaSuccess;
@@ -428,16 +465,19 @@ cudaError_t cudaGetLastError(void)
 }
 cudaError_t cudaPeekAtLastError(void)
 {
+    Lock lock(one);
     return last_error;
 }
 const char *cudaGetErrorString(cudaError_t e)
 {
+    Lock lock(one);
     return e == cudaErrorMemoryAllocation ? "out of memory"
            : e == cudaErrorIllegalAddress ? "an illegal memory access was encountered"
                                           : "error of the emulated runtime";
 }
 const char *cudaGetErrorName(cudaError_t e)
 {
+    Lock lock(one);
     return e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
            : e == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress"
                                           : "cudaErrorEmulated";
