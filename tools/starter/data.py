@@ -6,29 +6,27 @@ from collections import Counter
 import numpy as np
 import scipy.sparse as sp
 
-from words import BM25, STOP, WORD, fold, stem
+from words import BM25, LIMIT, WORD, stem
 
 
-def neighbours(entries, work, k=40):
-    """Per entry the k lexically nearest entries of other source packages.
+def neighbours(entries, work, lang, k=48):
+    """For each entry with text in the language the k entries of other source packages whose long
+    descriptions BM25 finds with its short one, best first: [entries, k], -1 in other rows.
 
-    Computed once on the English text; the translations of a near entry are
-    near as well, so the same list serves every language.
+    The same search as the evaluation's, so that training sees the candidates it will be asked
+    to put in order; the pool is ten times as large, so they are nearer still.
     """
-    cache = os.path.join(work, "neighbours.npy")
+    cache = os.path.join(work, "near-%s.npy" % lang)
     if os.path.exists(cache):
         return np.load(cache)
-    queries = []
-    for e in entries:
-        short, long = e.text["en"]
-        content = [w for w in WORD.findall(short + " " + long[:120]) if fold(w) not in STOP]
-        queries.append(" ".join(content[:14]))
-    bm25 = BM25([e.text["en"][0] + " " + e.text["en"][1][:600] for e in entries])
-    out = np.zeros((len(entries), k), np.int32)
-    for i, (ids, _) in enumerate(bm25.top(queries, 3 * k)):
+    rows = np.array([i for i, e in enumerate(entries) if lang in e.text])
+    bm25 = BM25([entries[i].text[lang][1][:LIMIT] for i in rows])
+    out = np.full((len(entries), k), -1, np.int32)
+    shorts = [entries[i].text[lang][0] for i in rows]
+    for i, (ids, _) in zip(rows, bm25.top(shorts, 2 * k)):
         # Packages of one source describe the same thing: never a negative.
-        keep = [j for j in ids if entries[j].source != entries[i].source][:k]
-        out[i] = np.resize(keep or [(i + 1) % len(entries)], k)
+        keep = [rows[j] for j in ids if entries[rows[j]].source != entries[i].source][:k]
+        out[i] = np.resize(keep or [rows[(np.searchsorted(rows, i) + 1) % len(rows)]], k)
     np.save(cache, out)
     return out
 
@@ -79,11 +77,6 @@ def dictionary(entries, idf, least=0.2):
     return out
 
 
-def stems_and_dictionary(entries):
-    idf = stem_idf(entries)
-    return idf, dictionary(entries, idf)
-
-
 def cached(path, make):
     """The JSON value of the file, made first where there is none."""
     if not os.path.exists(path):
@@ -93,7 +86,7 @@ def cached(path, make):
         return json.load(f)
 
 
-class Encoder:
+class Coder:
     """Text -> token ids and, per token, the number of the stem of its word (0: none)."""
 
     def __init__(self, tokenizer, idf, translation=()):
@@ -118,16 +111,20 @@ class Encoder:
         return np.where(stems < len(self.english),
                         self.english[np.minimum(stems, len(self.english) - 1)], stems)
 
-    def encode(self, texts):
+    def encode(self, texts, stems=True):
+        """[(ids, stem numbers)]; all numbers 0 where stems are not wanted"""
+        coded = self.tok.encode_batch(texts, add_special_tokens=False)
+        if not stems:
+            return [(np.array(c.ids, np.int64), np.zeros(len(c.ids), np.int64)) for c in coded]
         out = []
-        for text, enc in zip(texts, self.tok.encode_batch(texts, add_special_tokens=False)):
+        for text, enc in zip(texts, coded):
             spans = [(m.start(), self.stem_number(m.group())) for m in WORD.finditer(text)]
             starts = np.array([s for s, _ in spans] or [0])
             numbers = np.array([n for _, n in spans] or [0])
             at = np.array([b - 1 for _, b in enc.offsets], np.int64)
             word = np.searchsorted(starts, at, side="right") - 1
-            stems = np.where(word >= 0, numbers[np.maximum(word, 0)], 0) if len(at) else at
-            out.append((np.array(enc.ids, np.int64), stems))
+            found = np.where(word >= 0, numbers[np.maximum(word, 0)], 0) if len(at) else at
+            out.append((np.array(enc.ids, np.int64), found))
         return out
 
 
@@ -145,19 +142,21 @@ def join_pair(query, doc, max_tokens):
 
 
 def collate(pairs, weights):
-    """Padded arrays: ids, mask, token targets (1 matched, 0 not, -1 no target), segment,
-    and per pair the idf-weighted share of query stems found in the document."""
+    """Padded arrays: ids, mask, segment and, unless weights is None, token targets (1 matched,
+    0 not, -1 no target) and per pair the idf-weighted share of query stems found in the document."""
     width = max(len(p[0]) for p in pairs)
     ids = np.ones((len(pairs), width), np.int64)
-    match = -np.ones((len(pairs), width), np.int64)
     segment = -np.ones((len(pairs), width), np.int64)
+    match = -np.ones((len(pairs), width), np.int64)
     cover = np.zeros(len(pairs), np.float32)
     for row, (i, stems, seg) in enumerate(pairs):
         n = len(i)
         ids[row, :n], segment[row, :n] = i, seg
+        if weights is None:
+            continue
         in_query, in_doc = set(stems[seg == 0]) - {0}, set(stems[seg == 1]) - {0}
         both = in_query & in_doc
         match[row, :n] = np.where(stems > 0, np.isin(stems, list(both)), -1)
         total = sum(weights[s] for s in in_query)
         cover[row] = sum(weights[s] for s in both) / total if total else 0.0
-    return ids, (ids != 1).astype(np.int64), match, segment, cover
+    return ids, (ids != 1).astype(np.int64), segment, match, cover

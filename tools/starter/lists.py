@@ -1,20 +1,26 @@
 """Lists of a query with BM25's candidates, for evaluation and for calibration."""
+import math
+import random
 import re
 
 import numpy as np
 
-from words import BM25
+from words import BM25, LIMIT
 
-LIMIT = 400  # characters of a document
-SETS = [("fr", "fr"), ("en", "en"), ("fr", "en"), ("en", "fr")]
+# (query language, document language)
+SETS = [("fr", "fr"), ("en", "en"), ("fr", "en"), ("en", "fr"),
+        ("de", "de"), ("es", "es"), ("it", "it"), ("pt", "pt"),
+        ("de", "en"), ("en", "de"), ("es", "en"), ("it", "en"), ("pt", "en"), ("it", "fr")]
 
 
-def candidate_lists(entries, query_lang, doc_lang, limit, rng):
-    """[{id, lang, query, documents, positive, bm25}]; see the protocol above"""
+def candidate_lists(entries, query_lang, doc_lang, limit, seed):
+    """[{id, lang, query, documents, positive, in_top20, bm25}], the protocol of eval.py; with a
+    smaller limit the first ones of the same lists"""
+    rng = random.Random("%d %s %s" % (seed, query_lang, doc_lang))
     pool = [e for e in entries if doc_lang in e.text]
     docs = [e.text[doc_lang][1][:LIMIT] for e in pool]
     asked = [i for i, e in enumerate(pool) if query_lang in e.text]
-    asked = rng.sample(asked, min(limit, len(asked)))
+    asked = rng.sample(asked, len(asked))[:limit]
     bm25 = BM25(docs)
     find = [pool[i].text[doc_lang][0] for i in asked]
     real = [pool[i].text[query_lang][0] for i in asked]
@@ -33,3 +39,18 @@ def candidate_lists(entries, query_lang, doc_lang, limit, rng):
 
 def quotes_host(row):
     return bool(re.search(r"://|\.(org|com|net|io|dev)\b|pypi", " ".join(row["documents"]), re.I))
+
+
+def metrics(lists, scores):
+    """(MRR@10, nDCG@10, share with the right one first); one right document per list"""
+    mrr = ndcg = first = 0.0
+    for row, z in zip(lists, scores):
+        p = row["positive"]
+        # Ties go to the others: a constant score must not look good.
+        rank = 1 + sum(1 for k, s in enumerate(z) if k != p and s >= z[p])
+        if rank <= 10:
+            mrr += 1 / rank
+            ndcg += 1 / math.log2(1 + rank)
+        first += rank == 1
+    n = len(lists)
+    return mrr / n, ndcg / n, first / n

@@ -6,12 +6,14 @@ drawn from a random.Random handed in, so a (seed, step) pair fixes a batch.
 import random
 import re
 
-from words import WORD, fold, stem
+from words import LIMIT, WORD, fold, stem
 
-# (query language, document language): share
-MIX = {("fr", "fr"): 36, ("en", "en"): 27, ("fr", "en"): 13, ("en", "fr"): 12,
-       ("it", "it"): 3, ("de", "de"): 3, ("es", "es"): 1, ("pt", "pt"): 1,
-       ("it", "en"): 1, ("en", "it"): 1, ("de", "fr"): 1, ("fr", "it"): 1}
+# (query language, document language): share.  Across languages there is most to learn.
+MIX = {("fr", "fr"): 13, ("en", "en"): 12, ("it", "it"): 7, ("de", "de"): 6, ("pt", "pt"): 4,
+       ("es", "es"): 3,
+       ("fr", "en"): 9, ("en", "fr"): 9, ("de", "en"): 6, ("en", "de"): 5, ("it", "en"): 5,
+       ("en", "it"): 5, ("es", "en"): 4, ("en", "es"): 2, ("pt", "en"): 4, ("en", "pt"): 2,
+       ("it", "fr"): 2, ("fr", "it"): 1, ("de", "fr"): 1, ("es", "fr"): 1}
 
 TEMPLATES = {
     "fr": ["Comment {v} {} ?", "Qu'est-ce que {} ?", "Quel logiciel pour {} ?", "je cherche {}",
@@ -107,7 +109,7 @@ def fresh_word(rng):
 
 class Maker:
     def __init__(self, entries, neighbours, idf):
-        """neighbours: per entry, ids of lexically near entries; idf: per stem"""
+        """neighbours: per language and entry, ids of the entries BM25 finds; idf: per stem"""
         self.entries, self.near, self.idf = entries, neighbours, idf
         self.having = {p: [i for i, e in enumerate(entries) if p[0] in e.text and p[1] in e.text]
                        for p in MIX}
@@ -171,11 +173,14 @@ class Maker:
         return " ".join(words[:max(goal, 8)])
 
     def negatives(self, rng, i, lang, count, hard):
+        """(short, long) of other packages in the language: BM25's, its best more often, or any"""
         out, tries = [], 0
+        near = self.near[lang][i]
         while len(out) < count:
             tries += 1
-            near = [j for j in self.near[i] if lang in self.entries[j].text] if tries < 12 else []
-            j = rng.choice(near) if near and rng.random() < hard else rng.choice(self.by_lang[lang])
+            j = rng.choice(self.by_lang[lang])
+            if tries < 3 * count and rng.random() < hard:
+                j = near[int(len(near) * rng.random() ** 1.5)]
             if self.entries[j].source != self.entries[i].source and j not in out:
                 out.append(j)
         return [self.entries[j].text[lang] for j in out]
@@ -196,12 +201,21 @@ class Maker:
                 for d in docs[1:]]
         return query, docs
 
-    def make(self, rng, negatives, hard, limit, plain=0.0):
-        pair = pick(rng, MIX)
+    def candidates(self, rng, negatives, hard, plain):
+        """A list like the evaluation's: whole descriptions up to LIMIT characters"""
+        lang, doc_lang = pair = pick(rng, MIX)
         i = rng.choice(self.having[pair])
-        entry, (lang, doc_lang) = self.entries[i], pair
+        query, target = self.query(rng, self.entries[i], lang, doc_lang, plain)
+        docs = [target[:LIMIT]] + [long[:LIMIT] for _, long in
+                                   self.negatives(rng, i, doc_lang, negatives, hard)]
+        return query, docs, lang == doc_lang
+
+    def passages(self, rng, negatives, hard, limit, plain):
+        """A list of short passages, freer than the evaluation's"""
+        lang, doc_lang = pair = pick(rng, MIX)
+        i = rng.choice(self.having[pair])
+        entry, same = self.entries[i], lang == doc_lang
         query, target = self.query(rng, entry, lang, doc_lang, plain)
-        same = lang == doc_lang
         docs = [self.window(rng, target, limit, query if same else None)]
         for short, long in self.negatives(rng, i, doc_lang, negatives, hard):
             docs.append(self.window(rng, long, limit, query if same and rng.random() < 0.5 else None))
@@ -215,6 +229,12 @@ class Maker:
             # One distractor in the query's own language: language is no evidence.
             short, long = self.negatives(rng, i, lang, 1, hard)[0]
             docs[-1] = self.window(rng, long, limit)
+        return query, docs, same
+
+    def make(self, rng, negatives, hard, limit, plain=0.0):
+        """(query, documents, number of the right one, one language?); limit 0: whole documents"""
+        query, docs, same = (self.passages(rng, negatives, hard, limit, plain) if limit
+                             else self.candidates(rng, negatives, hard, plain))
         order = list(range(len(docs)))
         rng.shuffle(order)
         return query, [docs[k] for k in order], order.index(0), same
@@ -224,6 +244,8 @@ def replace_stem(text, same, new):
     return WORD.sub(lambda m: new if same and stem(m.group()) == same else m.group(), text)
 
 
-def batch(maker, seed, step, lists, negatives, hard, limit, plain=0.0):
-    rng = random.Random("%d %d" % (seed, step))
-    return [maker.make(rng, negatives, hard, limit, plain) for _ in range(lists)]
+def batch(maker, seed, step, numbers, negatives, hard, limit, plain=0.0):
+    """The lists with these numbers of a step; each has a generator of its own, so it does not
+    matter which of several workers makes it."""
+    return [maker.make(random.Random("%d %d %d" % (seed, step, n)), negatives, hard, limit, plain)
+            for n in numbers]

@@ -16,6 +16,8 @@ import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -23,9 +25,11 @@ from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 import corpus
 import data
+import encoder
 import init
 import queries
 import vocab
+from lists import SETS, candidate_lists, metrics
 
 VOCAB, LAYERS, FFN = 16000, 4, 448
 
@@ -34,8 +38,9 @@ def log(*args):
     print(time.strftime("%H:%M:%S"), *args, flush=True)
 
 
-def prepare(work):
-    """Everything derived from the archive, cached in the work directory."""
+def prepare(work, matching=True):
+    """Everything derived from the archive, cached in the work directory; matching: the
+    dictionary, too, which only the first part of a run needs"""
     entries = corpus.load_entries(work)
     parts = {"train": [], "dev": [], "test": []}
     for e in entries:
@@ -44,10 +49,12 @@ def prepare(work):
     if not os.path.exists(os.path.join(work, "tokenizer.json")):
         vocab.build(vocab.training_lines(parts["train"], random.Random(1)), VOCAB, work)
     tok = Tokenizer.from_file(os.path.join(work, "tokenizer.json"))
-    idf, translation = data.cached(
-        os.path.join(work, "stems.json"), lambda: data.stems_and_dictionary(parts["train"]))
-    maker = queries.Maker(parts["train"], data.neighbours(parts["train"], work), idf)
-    return parts, tok, maker, data.Encoder(tok, idf, translation), translation
+    idf = data.cached(os.path.join(work, "stems.json"), lambda: data.stem_idf(parts["train"]))
+    translation = data.cached(os.path.join(work, "dictionary.json"),
+                              lambda: data.dictionary(parts["train"], idf)) if matching else {}
+    near = {lang: data.neighbours(parts["train"], work, lang) for lang in corpus.LANGS}
+    maker = queries.Maker(parts["train"], near, idf)
+    return parts, tok, maker, data.Coder(tok, idf, translation), translation
 
 
 def make_model(tok, entries, work, translation, seed):
@@ -97,20 +104,21 @@ def place_ids(ids, segment, rng):
     return pos
 
 
-def forward(model, probes, pairs, weights, rng, parts, same):
-    """logits of the pairs (run in `parts` chunks of similar length) and the probes' loss"""
+def forward(net, probes, pairs, weights, rng, parts, same):
+    """logits of the pairs (run in `parts` chunks of similar length) and, unless probes is None,
+    the probes' loss"""
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
-    logits, where, aux = [], [], 0.0
+    logits, where, aux, t = [], [], 0.0, torch.from_numpy
     for chunk in np.array_split(order, parts):
-        ids, mask, match, segment, cover = data.collate([pairs[i] for i in chunk], weights)
-        # The dictionary is full of holes, so across languages only found partners count.
-        match[np.array([not same[i] for i in chunk])[:, None] & (match == 0)] = -1
-        t = torch.from_numpy
-        hidden = model.roberta(
-            input_ids=t(ids), attention_mask=t(mask), position_ids=t(place_ids(ids, segment, rng)),
-            output_hidden_states=True).hidden_states
-        logits.append(model.classifier(hidden[-1]).squeeze(-1))
-        aux = aux + probes.loss(hidden, t(match), t(segment), t(cover)) * len(chunk) / len(pairs)
+        ids, mask, segment, match, cover = data.collate([pairs[i] for i in chunk],
+                                                        weights if probes else None)
+        hidden = net.hidden(t(ids), t(mask), t(place_ids(ids, segment, rng)))
+        logits.append(net.logits(hidden[-1][:, 0]))
+        if probes:
+            # The dictionary is full of holes: across languages only found partners count.
+            match[np.array([not same[i] for i in chunk])[:, None] & (match == 0)] = -1
+            loss = probes.loss(hidden, t(match), t(segment), t(cover))
+            aux = aux + loss * len(chunk) / len(pairs)
         where.extend(chunk)
     back = np.empty(len(pairs), np.int64)
     back[where] = np.arange(len(pairs))
@@ -126,78 +134,72 @@ def rank_loss(logits, gold):
     return F.cross_entropy(logits, gold) + 0.3 * scale
 
 
-def progress(step, a, seconds):
-    """0..1 through the run, by steps or by the time budget, whichever is further"""
-    return max(step / a.steps, seconds / 60 / a.minutes if a.minutes else 0.0)
+# Where in the run, 0..1, the second part begins and weights go onto the grid.
+LISTS, GRID = 1 / 3, 0.85
 
 
 def schedule(step, x, a):
-    """warm-up, level, linear decay over the last part, so a run can be cut or extended"""
-    return max(0.0, min(1.0, (step + 1) / 150, (1 - x) / a.decay))
+    """warm-up, level, linear decay, so a run can be cut or extended"""
+    return max(0.0, min(1.0, (step + 1) / a.warmup, (1 - x) / a.decay))
 
 
 def stage(x, rng):
-    """(share of hard negatives, words per document, tokens per pair, share of short
-    descriptions asked as they stand): easy, short and free-form first"""
-    hard = min(0.85, 0.25 + 0.8 * x)
-    if x < 0.25:
-        return hard, 24, 56, 0.0
-    if x > 0.35 and rng.random() < 0.45:
-        return hard, 90, 144, 0.4
-    return hard, 36, 80, 0.2
+    """(lists, negatives, share of hard ones, words per document or 0: whole, tokens per pair,
+    share of short descriptions asked as they stand).  First short and easy texts; then lists like
+    the evaluation's in turn with shorter, freer ones."""
+    if x < 0.6 * LISTS:
+        return 24, 5, 0.25 + 0.8 * x, 24, 56, 0.0
+    if x < LISTS:
+        return 20, 5, 0.6, 36, 80, 0.2
+    if rng.random() < 0.5:
+        return 8, 7, 0.9, 0, 128, 0.7
+    return 12, 7, 0.8, 40, 80, 0.35
 
 
-def make_batch(step, x, a, maker, encoder, rng):
-    hard, words, tokens, plain = stage(x, rng)
-    lists = queries.batch(maker, a.seed, step, a.lists if words < 60 else a.lists // 2,
-                          a.negatives, hard, words, plain)
-    texts = [t for q, docs, _, _ in lists for t in [q] + docs]
-    coded = encoder.encode(texts)
-    width = a.negatives + 2
+def make_batch(step, x, a, worker, maker, coder, rng):
+    """This worker's share of the lists of a step, and what part of the whole it is"""
+    lists, negatives, hard, words, tokens, plain = stage(x, rng)
+    numbers = range(worker, lists, a.workers)
+    made = queries.batch(maker, a.seed, step, numbers, negatives, hard, words, plain)
+    coded = coder.encode([t for q, docs, _, _ in made for t in [q] + docs], stems=x < LISTS)
+    width = negatives + 2
     pairs, same = [], []
-    for i, (_, docs, _, same_lang) in enumerate(lists):
+    for i, (_, docs, _, same_lang) in enumerate(made):
         q, *ds = coded[i * width:(i + 1) * width]
         for ids, stems, segment in (data.join_pair(q, d, tokens) for d in ds):
             # Across languages a word's partner is its dictionary translation.
-            pairs.append((ids, stems if same_lang else encoder.to_english(stems), segment))
+            pairs.append((ids, stems if same_lang else coder.to_english(stems), segment))
             same.append(same_lang)
-    return pairs, torch.tensor([gold for _, _, gold, _ in lists]), same
+    return pairs, torch.tensor([gold for _, _, gold, _ in made]), same, len(numbers) / lists
 
 
-def dev_lists(parts, idf):
-    """120 fixed lists with random negatives out of 10 from the development packages."""
-    near = np.random.default_rng(5).integers(0, len(parts["dev"]), (len(parts["dev"]), 40))
-    maker = queries.Maker(parts["dev"], near, idf)
-    maker.having = {p: rows for p, rows in maker.having.items() if rows}
-    lists = []
-    for pair in (("fr", "fr"), ("en", "en"), ("fr", "en"), ("en", "fr")):
-        old, queries.MIX = queries.MIX, {pair: 1}
-        lists += queries.batch(maker, 99, 0, 30, 9, 0.0, 45)
-        queries.MIX = old
-    return lists
+def dev_lists(entries, each):
+    """{set: lists as in the evaluation, but of the development packages}"""
+    return {s: candidate_lists(entries, *s, each, 99) for s in SETS}
 
 
-def evaluate(model, encoder, lists):
-    """[mean reciprocal rank per 30 lists]"""
-    model.eval()
-    rr = []
+def evaluate(net, coder, sets):
+    """{set: (nDCG@10, BM25's)}"""
+    out = {}
     with torch.no_grad():
-        for q, docs, gold, _ in lists:
-            coded = encoder.encode([q] + docs)
-            pairs = [data.join_pair(coded[0], d, 100) for d in coded[1:]]
-            ids, mask, _, _, _ = data.collate(pairs, encoder.weight)
-            z = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits[:, 0]
-            rr.append(1.0 / (1 + int((z > z[gold]).sum())))
-    model.train()
-    return [float(np.mean(rr[i:i + 30])) for i in range(0, len(rr), 30)]
+        for key, lists in sets.items():
+            scores = []
+            for row in lists:
+                q, *docs = coder.encode([row["query"]] + row["documents"], stems=False)
+                pairs = [data.join_pair(q, d, 160) for d in docs]
+                ids, mask, *_ = data.collate(pairs, None)
+                scores.append(net.score(torch.from_numpy(ids), torch.from_numpy(mask)).tolist())
+            out[key] = (metrics(lists, scores)[1], metrics(lists, [r["bm25"] for r in lists])[1])
+    return out
 
 
-def export(model, work, out):
+def export(model, work, out, grid):
     """config.json, model.safetensors (f16) and the tokenizer's files"""
     os.makedirs(out, exist_ok=True)
     skip = ("position_ids", "token_type_ids")  # buffers, not weights
-    tensors = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()
-               if not k.endswith(skip)}
+    names = encoder.gridded(model) if grid else ()
+    tensors = {k: (encoder.on_grid(v) if k in names else v).detach().half().contiguous()
+               for k, v in model.state_dict().items() if not k.endswith(skip)}
     tmp = os.path.join(out, "model.safetensors.tmp")
     save_file(tensors, tmp, metadata={"format": "pt"})
     os.chmod(tmp, 0o644)
@@ -226,102 +228,155 @@ def optimizer_of(model, probes, lr):
                              lr=lr, betas=(0.9, 0.98), fused=True)
 
 
-class Threads:
-    """Chooses between one thread and all by measured speed, again and again: at low
-    priority on a busy machine two threads mostly wait for the one that got no core."""
-
-    def __init__(self, most):
-        self.most, self.now, self.cost, self.steps = most, most, {}, 0
-
-    def after_step(self, seconds, tokens):
-        cost = seconds / tokens
-        self.cost[self.now] = 0.7 * self.cost.get(self.now, cost) + 0.3 * cost
-        self.steps += 1
-        best = min(self.cost, key=self.cost.get)
-        probe = self.steps % 16 < 2  # two steps of the other kind now and then
-        self.now = (1 if best == self.most else self.most) if probe else best
-        torch.set_num_threads(self.now)
+def add_up(parameters, extra):
+    """Gradients of all workers added up, and the numbers in extra with them"""
+    flat = torch.cat([p.grad.view(-1) if p.grad is not None else torch.zeros(p.numel())
+                      for p in parameters] + [torch.tensor(extra)])
+    dist.all_reduce(flat)
+    at = 0
+    for p in parameters:
+        p.grad = flat[at:at + p.numel()].view_as(p)
+        at += p.numel()
+    return flat[at:].tolist()
 
 
-def train(a):
-    parts, tok, maker, encoder, translation = prepare(a.work)
-    model, probes = make_model(tok, parts["train"], a.work, translation, a.seed), Probes()
-    opt = optimizer_of(model, probes, a.lr)
-    state_path, first, best, spent = os.path.join(a.work, "state.pt"), 0, 0.0, 0.0
-    if os.path.exists(state_path):
-        s = torch.load(state_path, weights_only=False)
-        model.load_state_dict(s["model"]), probes.load_state_dict(s["probes"])
-        opt.load_state_dict(s["opt"])
-        first, best, spent = s["step"], s["best"], s["spent"]
-    held, threads = dev_lists(parts, maker.idf), Threads(a.threads)
-    model.train()
-    begin, count, shown = time.time(), 0, [0.0, 0.0, 0.0, 0]
+class Run:
+    """One worker's half of a training run: all have the same weights and take the same steps with
+    the sum of their gradients; the first one also writes files."""
 
-    def checkpoint(step, last=False):
-        nonlocal best
-        mrr = evaluate(model, encoder, held)
-        log("dev MRR fr-fr %.3f en-en %.3f fr-en %.3f en-fr %.3f" % tuple(mrr))
-        if np.mean(mrr) >= best or last:  # the decayed weights are the ones to ship
-            best = float(np.mean(mrr))
-            export(model, a.work, a.out)
-        torch.save(dict(model=model.state_dict(), probes=probes.state_dict(), best=best,
-                        opt=opt.state_dict(), step=step, spent=spent + time.time() - begin),
-                   state_path + ".tmp")
-        os.replace(state_path + ".tmp", state_path)
+    def __init__(self, worker, a):
+        self.a, self.worker = a, worker
+        parts, self.tok, self.maker, self.coder, translation = prepare(a.work, not a.start)
+        self.first, self.x0, self.best, self.spent = 0, 0.0, 0.0, 0.0
+        if a.start:
+            self.model = XLMRobertaForSequenceClassification.from_pretrained(a.start,
+                                                                            dtype=torch.float32)
+            self.x0, self.first = LISTS, math.ceil(LISTS * a.steps)
+        else:
+            self.model = make_model(self.tok, parts["train"], a.work, translation, a.seed)
+        torch.manual_seed(a.seed)
+        self.probes = Probes()
+        self.begin_step = self.first
+        self.net = encoder.Encoder(self.model)
+        self.opt = optimizer_of(self.model, self.probes, a.lr)
+        self.state = os.path.join(a.work, "state.pt")
+        self.restore()
+        self.held = dev_lists(parts["dev"], a.dev) if worker == 0 else None
+        self.begin = time.time()
 
-    step = first - 1
-    for step in range(first, a.steps):
-        rng, started = random.Random("step %d %d" % (a.seed, step)), time.time()
-        x = progress(step, a, spent + time.time() - begin)
-        if x >= 1:
-            step -= 1
-            break
-        pairs, gold, same = make_batch(step, x, a, maker, encoder, rng)
-        for group in opt.param_groups:
-            group["lr"] = a.lr * schedule(step, x, a)
-        logits, aux = forward(model, probes, pairs, encoder.weight, rng, 3, same)
+    def restore(self):
+        if os.path.exists(self.state):
+            s = torch.load(self.state, weights_only=False)
+            self.model.load_state_dict(s["model"]), self.probes.load_state_dict(s["probes"])
+            self.opt.load_state_dict(s["opt"])
+            self.first, self.best, self.spent = s["step"], s["best"], s["spent"]
+
+    def seconds(self):
+        return self.spent + time.time() - self.begin
+
+    def progress(self, step):
+        """0..1 through the run, by steps or by the time budget, whichever is further; the first
+        worker's clock counts"""
+        x = self.x0 + (1 - self.x0) * max(
+            (step - self.begin_step) / max(1, self.a.steps - self.begin_step),
+            self.seconds() / 60 / self.a.minutes if self.a.minutes else 0.0)
+        x = torch.tensor(x)
+        dist.broadcast(x, 0)
+        return x.item()
+
+    def checkpoint(self, step, last=False):
+        """Development figures; exports the best weights so far, at the end those of the end: they
+        are the ones on the grid, with the learning rate gone down."""
+        found = evaluate(self.net, self.coder, self.held)
+        log("dev nDCG " + " ".join("%s-%s %.3f(%+.3f)" % (*k, n, n - b)
+                                   for k, (n, b) in found.items()))
+        mean = float(np.mean([n for n, _ in found.values()]))
+        log("dev mean %.4f, BM25 %.4f" % (mean, np.mean([b for _, b in found.values()])))
+        if mean >= self.best or last:
+            self.best = mean
+            export(self.model, self.a.work, self.a.out, self.net.grid)
+        self.save(step)
+
+    def save(self, step):
+        torch.save(dict(model=self.model.state_dict(), probes=self.probes.state_dict(),
+                        best=self.best, opt=self.opt.state_dict(), step=step,
+                        spent=self.seconds()), self.state + ".tmp")
+        os.replace(self.state + ".tmp", self.state)
+
+    def take(self, step, x):
+        """One step; (loss, share with the right one first, pairs)"""
+        a, rng = self.a, random.Random("step %d %d" % (self.a.seed, step))
+        pairs, gold, same, share = make_batch(step, x, a, self.worker, self.maker, self.coder, rng)
+        self.net.grid = x >= GRID
+        for group in self.opt.param_groups:
+            group["lr"] = a.lr * schedule(step - self.begin_step, x, a)
+        probes = self.probes if x < LISTS else None
+        logits, aux = forward(self.net, probes, pairs, self.coder.weight, rng,
+                              max(1, 4 // a.workers), same)
         rank = rank_loss(logits, gold)
-        opt.zero_grad(set_to_none=True)
-        (rank + a.aux * max(0.1, 1 - 1.5 * x) * aux).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
-        threads.after_step(time.time() - started, sum(len(p[0]) for p in pairs))
-        count += len(pairs)
-        hit = (logits.view(len(gold), -1).argmax(1) == gold).float().mean().item()
-        shown = [shown[0] + rank.item(), shown[1] + aux.item(), shown[2] + hit, shown[3] + 1]
-        if (step + 1) % 25 == 0:
-            took = time.time() - begin
-            left = took / (step + 1 - first) * (a.steps - step - 1) / 60
-            if a.minutes:
-                left = min(left, a.minutes - (spent + took) / 60)
-            log("step %d/%d rank %.3f aux %.3f top1 %.3f | %.0f %% done, %.0f pairs/s, %.0f min left"
-                % (step + 1, a.steps, *(v / shown[3] for v in shown[:3]), 100 * x, count / took, left))
-            shown = [0.0, 0.0, 0.0, 0]
-        if (step + 1) % a.every == 0:
-            checkpoint(step + 1)
-    checkpoint(step + 1, last=True)
-    log("trained %d steps in %.0f min" % (step + 1, (spent + time.time() - begin) / 60))
+        self.opt.zero_grad(set_to_none=True)
+        ((rank + a.aux * (1 - 1.5 * x) * aux) * share).backward()
+        hits = (logits.view(len(gold), -1).argmax(1) == gold).float().sum().item()
+        used = [p for g in self.opt.param_groups for p in g["params"]]
+        if not probes:
+            used = list(self.model.parameters())
+        sums = add_up(used, [rank.item() * share, hits, len(gold), len(pairs)])
+        torch.nn.utils.clip_grad_norm_(used, 1.0)
+        self.opt.step()
+        return sums
+
+    def go(self):
+        a, shown, counted = self.a, np.zeros(5), 0
+        step = self.first
+        while (x := self.progress(step)) < 1:
+            shown += [*self.take(step, x), 1]
+            step += 1
+            if self.worker == 0 and step % 10 == 0:
+                loss, hits, lists, pairs, n = shown
+                counted += pairs
+                log("step %d loss %.3f top1 %.3f | %.1f %% done, %.1f pairs/s, %.1f min"
+                    % (step, loss / n, hits / lists, 100 * x,
+                       counted / (time.time() - self.begin), self.seconds() / 60))
+                shown[:] = 0
+            if self.worker == 0 and step % a.every == 0:
+                self.checkpoint(step)
+            elif self.worker == 0 and step % 50 == 0:
+                self.save(step)
+        if self.worker == 0:
+            self.checkpoint(step, last=True)
+            log("step %d in %.0f min" % (step, self.seconds() / 60))
+
+
+def work(worker, a):
+    torch.set_num_threads(1)
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    dist.init_process_group("gloo", init_method="file://" + os.path.abspath(a.rendezvous),
+                            rank=worker, world_size=a.workers)
+    Run(worker, a).go()
+    dist.destroy_process_group()
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--out", default="models/starter")
     ap.add_argument("--work", default="starter-work", help="downloads, caches, resume state")
+    ap.add_argument("--start", help="model to go on from: the first third of the run is left out")
     ap.add_argument("--seed", type=int, default=1)
-    ap.add_argument("--steps", type=int, default=2200)
+    ap.add_argument("--steps", type=int, default=2400)
     ap.add_argument("--minutes", type=float, help="time budget: finish by then, decay included")
-    ap.add_argument("--lists", type=int, default=24, help="lists per step")
-    ap.add_argument("--negatives", type=int, default=5)
     ap.add_argument("--lr", type=float, default=6e-4)
-    ap.add_argument("--decay", type=float, default=0.4, help="last share of steps: decay to zero")
+    ap.add_argument("--warmup", type=int, default=100, help="steps")
+    ap.add_argument("--decay", type=float, default=0.55, help="last share of the run: decay to zero")
     ap.add_argument("--aux", type=float, default=0.5, help="weight of the helper targets")
-    ap.add_argument("--every", type=int, default=100, help="steps between checkpoints")
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--every", type=int, default=250, help="steps between checkpoints")
+    ap.add_argument("--dev", type=int, default=12, help="development lists per set")
+    ap.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     ap.add_argument("--no-eval", action="store_true")
     a = ap.parse_args()
     os.makedirs(a.work, exist_ok=True)
-    torch.set_num_threads(a.threads)
-    train(a)
+    prepare(a.work, not a.start)  # once, before workers look for its files
+    a.rendezvous = os.path.join(a.work, "workers-%d" % os.getpid())
+    torch.multiprocessing.spawn(work, (a,), a.workers)
     if not a.no_eval:
         import eval as evaluation
         evaluation.run(a.work, a.out)

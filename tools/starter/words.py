@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 WORD = re.compile(r"\w+")
+LIMIT = 400  # characters of a document among candidates
 STOP = set("""
 the and for with that this from are you can your not has have which will other use
 used uses also its into using all any but was what how who where when does why about

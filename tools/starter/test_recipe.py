@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Checks of the recipe that need neither the archive nor a trained model.
+
+    python3 tools/starter/test_recipe.py
+"""
+import unittest
+
+import torch
+from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+import corpus
+import encoder
+import lists
+
+
+def small_model():
+    torch.manual_seed(4)
+    return XLMRobertaForSequenceClassification(XLMRobertaConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=96, max_position_embeddings=40, type_vocab_size=1, pad_token_id=1,
+        num_labels=1, initializer_range=0.3)).eval()
+
+
+class Grid(unittest.TestCase):
+    def setUp(self):
+        g = torch.Generator().manual_seed(3)
+        heavy = torch.randn(40, 64, generator=g) ** 3  # a few weights far larger than the others
+        self.w = torch.cat([torch.randn(40, 64, generator=g), heavy, torch.zeros(1, 64)]) * 0.1
+        self.on = encoder.on_grid(self.w)
+
+    def steps(self):
+        """The row's smallest power of two that all of it is a multiple of -> whole numbers"""
+        for row in self.on[:-1]:
+            fraction = torch.tensor([torch.frexp(v)[0].item() for v in row])
+            self.assertTrue(torch.isfinite(fraction).all())
+            for power in range(20, -20, -1):
+                q = row / 2.0 ** power
+                if torch.equal(q, q.round()):
+                    yield q
+                    break
+            else:
+                self.fail("no step")
+
+    def test_whole_numbers_within_both_limits(self):
+        for q in self.steps():
+            self.assertLessEqual(q.abs().max().item(), encoder.MOST)
+            for first in range(0, 64, 8):
+                for a in (0, 2):
+                    four = q[[first + a, first + a + 1, first + a + 4, first + a + 5]]
+                    self.assertLessEqual(four.clamp(min=0).sum().item(), encoder.MOST_IN_SET)
+                    self.assertLessEqual((-four).clamp(min=0).sum().item(), encoder.MOST_IN_SET)
+
+    def test_small_types_hold_it_exactly(self):
+        self.assertTrue(torch.equal(self.on.bfloat16().float(), self.on))
+        self.assertTrue(torch.equal(self.on.half().float(), self.on))
+
+    def test_grid_of_a_grid_is_itself(self):
+        self.assertTrue(torch.equal(encoder.on_grid(self.on), self.on))
+
+    def test_is_near(self):
+        error = (self.on - self.w)[:40].norm(dim=1) / self.w[:40].norm(dim=1)
+        self.assertLess(error.max().item(), 0.04)
+        self.assertGreater(error.min().item(), 0)
+
+
+class Forward(unittest.TestCase):
+    def setUp(self):
+        self.model = small_model()
+        self.ids = torch.tensor([[0, 7, 8, 2, 2, 9, 10, 2], [0, 11, 2, 2, 12, 2, 1, 1]])
+        self.mask = (self.ids != 1).long()
+
+    def test_is_transformers(self):
+        with torch.no_grad():
+            want = self.model(input_ids=self.ids, attention_mask=self.mask).logits[:, 0]
+            got = encoder.Encoder(self.model).score(self.ids, self.mask)
+        self.assertLess((want - got).abs().max().item(), 1e-5)
+
+    def test_grid_changes_little_and_all_gradients_pass(self):
+        net = encoder.Encoder(self.model, grid=True)
+        plain = encoder.Encoder(self.model).score(self.ids, self.mask)
+        score = net.score(self.ids, self.mask)
+        self.assertLess((plain - score).abs().max().item(), 0.2)
+        self.assertGreater((plain - score).abs().max().item(), 0)
+        score.sum().backward()
+        for name in encoder.gridded(self.model):
+            self.assertGreater(self.model.get_parameter(name).grad.abs().max().item(), 0, name)
+
+    def test_eight_bits(self):
+        x = torch.randn(5, 64) * 3 + 1
+        y = encoder.eight_bits(x)
+        step = (x.amax(1) - x.amin(1)) / 254
+        self.assertLessEqual(((x - y).abs().amax(1) / step).max().item(), 0.501)
+        self.assertTrue(all(len(r.unique()) <= 255 for r in y))
+        self.assertTrue(torch.equal(encoder.eight_bits(torch.full((1, 8), 2.5)), torch.full((1, 8), 2.5)))
+
+
+class Lists(unittest.TestCase):
+    def entries(self):
+        words = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+        return [corpus.Entry("p%d" % i, "s%d" % (i // 2), {
+            l: (words[i % 10] + " tool", "%s %s %s thing number %d" % (l, words[i % 10],
+                                                                       words[i // 10], i))
+            for l in ("en", "fr")}) for i in range(100)]
+
+    def test_lists(self):
+        entries = self.entries()
+        rows = lists.candidate_lists(entries, "fr", "en", 30, 1)
+        source = {e.text["en"][1]: e.source for e in entries}
+        name = {e.text["en"][1]: e.name for e in entries}
+        self.assertEqual(len(rows), 30)
+        for row in rows:
+            self.assertEqual(len(set(row["documents"])), 20)
+            right = row["documents"][row["positive"]]
+            self.assertEqual(name[right], row["id"])
+            others = [d for d in row["documents"] if d != right]
+            self.assertNotIn(source[right], [source[d] for d in others])
+
+    def test_fewer_are_the_first_ones(self):
+        many = lists.candidate_lists(self.entries(), "en", "en", 30, 1)
+        few = lists.candidate_lists(self.entries(), "en", "en", 5, 1)
+        self.assertEqual([r["query"] for r in few], [r["query"] for r in many[:5]])
+        self.assertEqual([r["documents"] for r in few], [r["documents"] for r in many[:5]])
+
+    def test_metrics_count_ties_against(self):
+        row = dict(positive=1)
+        self.assertEqual(lists.metrics([row], [[0.5, 0.5, 0.1]]), (1 / 2, 1 / 1.584962500721156, 0))
+        self.assertEqual(lists.metrics([row], [[0.1, 0.5, 0.1]]), (1, 1, 1))
+
+
+if __name__ == "__main__":
+    unittest.main()
