@@ -77,6 +77,8 @@ scorer_of_process = {}
 def score_lists(job):
     """[scores] of lists, in one of several processes"""
     path, lists = job
+    if not lists:
+        return []
     if path not in scorer_of_process:
         scorer_of_process[path] = Scorer(path)
     z = scorer_of_process[path].many([(r["query"], doc) for r in lists for doc in r["documents"]])
