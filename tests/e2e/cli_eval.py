@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """cli_eval.py - tests of "rerankd eval" and "rerankd rank"; run by test_cli.py."""
+import itertools
 import json
 import math
 import os
@@ -16,10 +17,12 @@ def evaluate(*words, **options):
 
 
 def lists(n, documents=8):
+    """Without equal texts: what orders those are their names here and their places elsewhere."""
     with open(LISTS, encoding="utf-8") as f:
-        all_of = [json.loads(next(f)) for _ in range(n)]
-    return [{**x, "documents": x["documents"][:documents],
-             "positive": x["positive"] % documents} for x in all_of]
+        all_of = (json.loads(line) for line in f)
+        cut = ({**x, "documents": x["documents"][:documents],
+                "positive": x["positive"] % documents} for x in all_of)
+        return list(itertools.islice((x for x in cut if len(set(x["documents"])) == documents), n))
 
 
 def jsonl(records):
