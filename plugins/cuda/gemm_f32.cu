@@ -100,7 +100,9 @@ template <GemmType stored> __global__ void __launch_bounds__(THREADS) gemm_f32(c
                 for (int c = 0; c < 4; c++) sum[r][c] = fmaf(xs[r], ys[c], sum[r][c]);
         }
     }
+#pragma unroll /* an index that is not constant would put the sums into memory */
     for (int r = 0; r < 4; r++)
+#pragma unroll
         for (int c = 0; c < 4; c++)
             if (row0 + ty * 4 + r < m)
                 finish_f32(p, row0 + ty * 4 + r, column0 + tx * 4 + c, sum[r][c]);
