@@ -23,13 +23,17 @@ static uint32_t below(uint32_t n)
     return (uint32_t)((state_of_random >> 33) % n);
 }
 
+/* To bf16 (8 bits) or f16 (11, and no finer than 2^-24). */
 static float round_to(float v, int bits)
 {
     uint32_t wide = (uint32_t)rr_weights_round_bf16(v) << 16;
-    _Float16 half = (_Float16)v;
+    int exponent;
 
     if (bits == 8) memcpy(&v, &wide, 4);
-    return bits == 11 ? (float)half : v;
+    if (bits != 11) return v;
+    (void)frexpf(v, &exponent);
+    exponent = RR_MAX(exponent - 11, -24);
+    return ldexpf(rintf(ldexpf(v, -exponent)), exponent);
 }
 
 /* Whole numbers up to most; within: sets of four add up to no more than 129. */
