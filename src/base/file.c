@@ -32,14 +32,12 @@ static const char *kind_name(mode_t mode)
     return "something else";
 }
 
-static int check_regular(int fd, const char *path, struct rr_error *err)
+static int stat_regular(struct stat *st, int fd, const char *path, struct rr_error *err)
 {
-    struct stat st;
-
-    if (fstat(fd, &st)) return fail_errno(err, path, "cannot stat", errno);
-    if (S_ISREG(st.st_mode)) return RR_OK;
+    if (fstat(fd, st)) return fail_errno(err, path, "cannot stat", errno);
+    if (S_ISREG(st->st_mode)) return RR_OK;
     return rr_fail(err, RR_EIO, "%s: found %s, expected a regular file", path,
-                   kind_name(st.st_mode));
+                   kind_name(st->st_mode));
 }
 
 int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err)
@@ -51,8 +49,7 @@ int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err)
     *out = (struct rr_file){ "", 0 };
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not stop us here */
     if (fd < 0) return fail_errno(err, path, "cannot open", errno);
-    rc = check_regular(fd, path, err);
-    if (!rc && fstat(fd, &st)) rc = fail_errno(err, path, "cannot stat", errno);
+    rc = stat_regular(&st, fd, path, err);
     if (!rc && st.st_size > 0) {
         p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) rc = fail_errno(err, path, "cannot map", errno);
@@ -122,6 +119,7 @@ static int read_file(char **out, size_t *len, const char *path, size_t limit, en
                      bool regular, struct rr_error *err)
 {
     struct rr_buf b;
+    struct stat st;
     int fd, rc;
 
     *out = NULL;
@@ -129,7 +127,7 @@ static int read_file(char **out, size_t *len, const char *path, size_t limit, en
     rr_buf_init(&b, tag, limit < SIZE_MAX - 1 ? limit + 1 : limit);
     fd = open(path, O_RDONLY | O_CLOEXEC | (regular ? O_NONBLOCK : 0));
     if (fd < 0) return fail_errno(err, path, "cannot open", errno);
-    rc = regular ? check_regular(fd, path, err) : RR_OK;
+    rc = regular ? stat_regular(&st, fd, path, err) : RR_OK;
     if (!rc) rc = read_all(fd, &b, limit, path, err);
     close(fd);
     if (!rc) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/json_lift.h"
 #include "base/mem.h"
 
@@ -132,6 +133,21 @@ int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
     json_decref(*out); /* a tree made with a failed allocation may lack something */
     *out = NULL;
     return rr_fail(err, RR_ENOMEM, "out of memory while reading JSON");
+}
+
+int rr_json_read(json_t **out, const char *path, size_t limit, enum rr_json_duplicates dup,
+                 struct rr_error *err)
+{
+    char *text;
+    size_t len;
+    int rc;
+
+    *out = NULL;
+    rc = rr_file_read_regular(&text, &len, path, limit, RR_MEM_MISC, err);
+    if (rc) return rc;
+    rc = rr_json_parse(out, (struct rr_text){ text, len }, 0, dup, err);
+    rr_free(text);
+    return rc ? rr_fail_prefix(err, "%s", path) : RR_OK;
 }
 
 const char *rr_json_type_name(const json_t *v)

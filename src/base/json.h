@@ -22,6 +22,10 @@ enum rr_json_duplicates { RR_JSON_DUP_LAST, RR_JSON_DUP_REJECT };
 RR_NODISCARD int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
                                enum rr_json_duplicates dup, struct rr_error *err);
 
+/* The same of a regular file of at most limit bytes; messages begin with its path. */
+RR_NODISCARD int rr_json_read(json_t **out, const char *path, size_t limit,
+                              enum rr_json_duplicates dup, struct rr_error *err);
+
 /* Getters for configuration files.  A missing key, or null, leaves *out as it is (the default) and
  * is RR_OK; another type or a value out of range is RR_EFORMAT naming "where: key", found and
  * expected.  where is a file name. */

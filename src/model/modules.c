@@ -31,19 +31,10 @@ struct reader {
 static int load(json_t **root, char path[PATH_MAX], const char *folder, const char *name,
                 struct rr_error *err)
 {
-    char *text;
-    size_t len;
-    int rc;
-
     *root = NULL;
     if (!rr_path_join(path, PATH_MAX, folder, name))
         return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", folder, PATH_MAX);
-    rc = rr_file_read_regular(&text, &len, path, MAX_FILE, RR_MEM_MODEL, err);
-    if (rc) return rc;
-    rc = rr_json_parse(root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
-    rr_free(text);
-    if (rc) rr_fail_prefix(err, "%s", path);
-    return rc;
+    return rr_json_read(root, path, MAX_FILE, RR_JSON_DUP_LAST, err);
 }
 
 /* "sentence_transformers.base.modules.dense.Dense": the last part, whatever stands before it, which

@@ -17,18 +17,9 @@
 static int load(json_t **root, char path[PATH_MAX], const char *folder, const char *name,
                 struct rr_error *err)
 {
-    char *text;
-    size_t len;
-    int rc;
-
     *root = NULL;
     if (!rr_path_join(path, PATH_MAX, folder, name) || !rr_file_exists(path)) return RR_OK;
-    rc = rr_file_read_regular(&text, &len, path, MAX_FILE, RR_MEM_MODEL, err);
-    if (rc) return rc;
-    rc = rr_json_parse(root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
-    rr_free(text);
-    if (rc) rr_fail_prefix(err, "%s", path);
-    return rc;
+    return rr_json_read(root, path, MAX_FILE, RR_JSON_DUP_LAST, err);
 }
 
 /* A Python name, "torch.nn.modules.linear.Identity", of which the last part counts. */

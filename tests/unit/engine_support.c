@@ -85,6 +85,30 @@ double seconds(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
+void sleep_ms(long ms)
+{
+    struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+    nanosleep(&ts, NULL);
+}
+
+struct rr_health health(struct rr_engine *e)
+{
+    struct rr_health h;
+
+    rr_engine_health(e, &h);
+    assert_int_equal(h.why[0] != 0, !h.ok || !h.device_ok);
+    return h;
+}
+
+void wait_until_well(struct rr_engine *e, double most)
+{
+    double start = seconds();
+
+    while (!health(e).device_ok && seconds() - start < most) sleep_ms(20);
+    assert_true(health(e).device_ok);
+}
+
 struct documents documents_make(const char *tag, size_t n, size_t len)
 {
     struct documents d = { calloc(n, sizeof(*d.texts)), n };

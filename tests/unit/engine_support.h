@@ -22,6 +22,12 @@ struct fault_control *engine_faults(void); /* [FAULT_DEVICES], all switched off 
 float null_logit(struct rr_text query, struct rr_text document);
 
 double seconds(void); /* monotonic */
+void sleep_ms(long ms);
+
+/* How the engine is; a reason must be there when it is not well, and only then. */
+struct rr_health health(struct rr_engine *e);
+/* Until the device is well; the test fails after so many seconds. */
+void wait_until_well(struct rr_engine *e, double most);
 
 /* Documents "TAG 0", "TAG 1", ..., filled up with letters to len bytes. */
 struct documents {

@@ -29,13 +29,6 @@ static int reset(void **state)
     return 0;
 }
 
-static void sleep_ms(long ms)
-{
-    struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
-
-    nanosleep(&ts, NULL);
-}
-
 /* ---- the list -------------------------------------------------------------------------------- */
 
 static void test_list(void **state)
@@ -300,23 +293,6 @@ static struct rr_device_state device(struct rr_engine *e, uint32_t i)
     return d;
 }
 
-static struct rr_health health(struct rr_engine *e)
-{
-    struct rr_health h;
-
-    rr_engine_health(e, &h);
-    assert_int_equal(h.why[0] != 0, !h.ok || !h.device_ok);
-    return h;
-}
-
-static void wait_until_well(struct rr_engine *e)
-{
-    double start = seconds();
-
-    while (!health(e).device_ok && seconds() - start < 20) sleep_ms(20);
-    assert_true(health(e).device_ok);
-}
-
 enum { MANY = 200, SIZE = 8 };
 
 struct crowd {
@@ -485,7 +461,7 @@ static void test_keys(void **state)
     assert_true(r.result->scores[0].logit == -logit);
     request_drop(&r);
     fault[0].fail = 0;
-    wait_until_well(e);
+    wait_until_well(e, 20);
     request_start(e, &r, "q", &d);
     request_wait(&r);
     assert_int_equal(r.result->n_cached, SIZE);
@@ -553,7 +529,7 @@ static void test_kill_one(void **state)
         assert_int_equal(s.requests_done, MANY);
         assert_int_equal(s.requests_failed, 0);
         fault[1].fail = 0;
-        wait_until_well(e);
+        wait_until_well(e, 20);
         i = (size_t)device(e, 1).pairs_done;
         crowd_start(&c, e, MANY);
         count_other(&c, reference, MANY);
@@ -592,7 +568,7 @@ static void test_hang_one(void **state)
     crowd_start(&c, e, 20); /* new ones are taken */
     crowd_check(&c, 20, false);
     fault[1].hang = 0;
-    wait_until_well(e);
+    wait_until_well(e, 20);
     rr_engine_stats(e, &s);
     assert_int_equal(s.requests_done, 120);
     assert_int_equal(device(e, 0).pairs_done, 120 * SIZE);

@@ -24,13 +24,6 @@ static int reset(void **state)
     return 0;
 }
 
-static void sleep_ms(long ms)
-{
-    struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
-
-    nanosleep(&ts, NULL);
-}
-
 static int ask(struct rr_engine *e, const char *query, const struct documents *d, bool no_cache,
                float *logits)
 {
@@ -60,23 +53,6 @@ static int token_of(struct rr_engine *e, const char *text)
     id = t->tokens[t->n - 1].id;
     rr_tokens_free(t);
     return id;
-}
-
-static struct rr_health health(struct rr_engine *e)
-{
-    struct rr_health h;
-
-    rr_engine_health(e, &h);
-    assert_int_equal(h.why[0] != 0, !h.ok || !h.device_ok);
-    return h;
-}
-
-static void wait_until_well(struct rr_engine *e)
-{
-    double start = seconds();
-
-    while (!health(e).device_ok && seconds() - start < 10) sleep_ms(20);
-    assert_true(health(e).device_ok);
 }
 
 /* ---- one pair, one row ----------------------------------------------------------------------- */
@@ -226,7 +202,7 @@ static void test_cpu_stands_in(void **state)
     rr_engine_stats(e, &s);
     assert_int_equal(s.device_retries, 16);
     fault->fail = 0;
-    wait_until_well(e);
+    wait_until_well(e, 10);
     assert_int_equal(ask(e, "q", &d, false, logits), RR_OK);
     assert_memory_equal(logits, device, sizeof(device));
     rr_close(e);
@@ -252,7 +228,7 @@ static void test_no_stand_in(void **state)
     assert_true(fault->opens > opens); /* it is being tried */
     assert_false(health(e).ok);
     fault->fail = 0;
-    wait_until_well(e);
+    wait_until_well(e, 10);
     assert_true(health(e).ok);
     assert_int_equal(ask(e, "q", &d, true, logits), RR_OK);
     assert_memory_equal(logits, expected, sizeof(logits));
@@ -338,7 +314,7 @@ static void test_hang(void **state)
     assert_true(h.stalled);
     assert_int_equal(ask(e, "q", &d, true, logits), RR_EDEVICE); /* refused at once */
     fault->hang = 0;
-    wait_until_well(e);
+    wait_until_well(e, 10);
     assert_int_equal(ask(e, "q", &d, true, logits), RR_OK);
     assert_memory_equal(logits, expected, sizeof(logits));
     rr_close(e);
