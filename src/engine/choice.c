@@ -47,14 +47,9 @@ static int take(const json_t *root, const char *path, const char *name, char *ou
 static int read_choice(struct rr_choice *out, const char *path, struct rr_error *err)
 {
     json_t *root;
-    char *text;
-    size_t len;
-    int rc = rr_file_read(&text, &len, path, MAX_BYTES, RR_MEM_MISC, err);
+    int rc = rr_json_read(&root, path, MAX_BYTES, RR_JSON_DUP_REJECT, err);
 
     if (rc) return rc;
-    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_REJECT, err);
-    rr_free(text);
-    if (rc) return rr_fail_prefix(err, "%s", path);
     rc = take(root, path, "dtype", out->dtype, sizeof(out->dtype), err);
     if (!rc) rc = take(root, path, "why", out->why, sizeof(out->why), err);
     json_decref(root);

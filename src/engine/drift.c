@@ -92,20 +92,16 @@ static int measure(struct rr_engine *e, struct rr_error *err)
 /* "drift" of verify.json in the model folder, if there is one: a number of at least 0. */
 static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
 {
-    char path[PATH_MAX], *text;
+    char path[PATH_MAX];
     float drift = -1;
     json_t *root;
-    size_t len;
     int rc;
 
     *found = false;
     if (!rr_path_join(path, sizeof(path), e->folder, "verify.json") || !rr_file_exists(path))
         return RR_OK;
-    rc = rr_file_read_regular(&text, &len, path, MAX_REPORT, RR_MEM_MISC, err);
+    rc = rr_json_read(&root, path, MAX_REPORT, RR_JSON_DUP_REJECT, err);
     if (rc) return rc;
-    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_REJECT, err);
-    rr_free(text);
-    if (rc) return rr_fail_prefix(err, "%s", path);
     rc = rr_json_f32(root, path, "drift", &drift, err);
     json_decref(root);
     if (rc) return rc;

@@ -41,13 +41,6 @@ static void assert_idle(struct rr_engine *e)
     assert_int_equal(s.queue_bytes, 0);
 }
 
-static void sleep_ms(long ms)
-{
-    struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
-
-    nanosleep(&ts, NULL);
-}
-
 /* A request that occupies the device: the next ones wait until its batch is over. */
 static void occupy(struct rr_engine *e, struct request *r, const struct documents *d)
 {
