@@ -97,6 +97,10 @@ def load_entries(work):
     cache = os.path.join(work, "entries.jsonl")
     if not os.path.exists(cache):
         build_entries(fetch_indices(os.path.join(work, "apt")), cache)
+    return read_entries(cache)
+
+
+def read_entries(cache):
     with open(cache, encoding="utf-8") as f:
         rows = [json.loads(line) for line in f]
     return [Entry(n, s, {k: tuple(v) for k, v in t.items()}) for n, s, t in rows]

@@ -3,6 +3,9 @@
 
     python3 tools/starter/test_recipe.py
 """
+import os
+import random
+import tempfile
 import unittest
 
 import torch
@@ -11,6 +14,8 @@ from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 import corpus
 import encoder
 import lists
+import manual
+import queries
 
 
 def small_model():
@@ -125,6 +130,42 @@ class Lists(unittest.TestCase):
         row = dict(positive=1)
         self.assertEqual(lists.metrics([row], [[0.5, 0.5, 0.1]]), (1 / 2, 1 / 1.584962500721156, 0))
         self.assertEqual(lists.metrics([row], [[0.1, 0.5, 0.1]]), (1, 1, 1))
+
+
+PAGE = """<html><head><title>%s</title><style>p { color: red }</style></head><body>
+<h1 id="one">%s</h1><p class="paragraph">%s</p><p class="code">Print "%s"</p>
+<h2 id="two">Name</h2><ul><li><p>%s</p></li></ul>
+<footer><h3>Debug</h3><p>/text/page.xhp</p></footer></body></html>"""
+
+
+class Manual(unittest.TestCase):
+    english = ("Tables", "Tables", "A table has rows and columns " * 3, "x", "What it is called " * 4)
+    spanish = ("Tablas", "Tablas", "Una tabla tiene filas y columnas " * 3, "x", english[4])
+
+    def read(self):
+        with tempfile.TemporaryDirectory() as top:
+            for lang in manual.PACKAGE:
+                folder = os.path.join(top, manual.FOLDER.get(lang, lang), "text")
+                os.makedirs(folder)
+                with open(os.path.join(folder, "page.html"), "w", encoding="utf-8") as f:
+                    f.write(PAGE % (self.spanish if lang == "es" else self.english))
+            return manual.read(top)
+
+    def test_sections(self):
+        first, second = self.read()
+        self.assertEqual(first.text["en"], ("Tables", self.english[2].strip()))
+        self.assertEqual(first.text["es"], ("Tablas", self.spanish[2].strip()))
+        self.assertEqual(second.text, {"en": ("Tables: Name", self.english[4].strip())},
+                         "what nobody translated is left out")
+        self.assertEqual(first.source, second.source)
+        self.assertTrue(manual.is_section(first))
+
+    def test_share_of_lists(self):
+        entries = self.read()[:1] * 9 + [corpus.Entry("a", "a", {"es": ("breve", "largo"), "en": ("s", "l")})]
+        maker = queries.Maker(entries, {}, {})
+        rng = random.Random(1)
+        asked = [maker.entry(rng, ("es", "en")) for _ in range(2000)]
+        self.assertAlmostEqual(sum(i < 9 for i in asked) / 2000, queries.MANUAL, delta=0.04)
 
 
 if __name__ == "__main__":

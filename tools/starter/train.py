@@ -27,6 +27,7 @@ import corpus
 import data
 import encoder
 import init
+import manual
 import queries
 import vocab
 from lists import SETS, candidate_lists, metrics
@@ -45,6 +46,7 @@ def prepare(work, matching=True):
     parts = {"train": [], "dev": [], "test": []}
     for e in entries:
         parts[corpus.split_of(e.source)].append(e)
+    parts["train"] += manual.load_entries(work)
     log("entries:", {k: len(v) for k, v in parts.items()})
     if not os.path.exists(os.path.join(work, "tokenizer.json")):
         vocab.build(vocab.training_lines(parts["train"], random.Random(1)), VOCAB, work)
@@ -362,7 +364,7 @@ def main():
     ap.add_argument("--work", default="starter-work", help="downloads, caches, resume state")
     ap.add_argument("--start", help="model to go on from: the first third of the run is left out")
     ap.add_argument("--seed", type=int, default=1)
-    ap.add_argument("--steps", type=int, default=2400)
+    ap.add_argument("--steps", type=int, default=5000)
     ap.add_argument("--minutes", type=float, help="time budget: finish by then, decay included")
     ap.add_argument("--lr", type=float, default=6e-4)
     ap.add_argument("--warmup", type=int, default=100, help="steps")

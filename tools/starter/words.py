@@ -19,7 +19,10 @@ der die das und ist mit von den dem des ein eine einer eines für auf nicht auch
 sich oder als zum zur bei wie was im
 che per con del della dei delle degli una uno non sono nel nella alla come più questo
 questa gli di il lo da si al
-para com uma dos das por como mais los las una con que
+para com uma dos das por como mais los las una con que el al se su sus es son este esta estos
+estas lo le unos unas sin sobre entre muy ser está están pero también cómo qué dónde cuál puede
+o a um ao na no nos nas os as não foi são seu sua seus suas este esta isso isto pelo pela pode
+também mas ou quando onde qual ser está
 """.split())
 
 
