@@ -76,30 +76,33 @@ void rr_buf_putc(struct rr_buf *b, char c)
     rr_buf_put(b, &c, 1);
 }
 
-void rr_buf_printf(struct rr_buf *b, const char *fmt, ...)
+void rr_buf_vprintf(struct rr_buf *b, const char *fmt, va_list args)
 {
     char small[256];
-    va_list args;
+    va_list again;
     int n;
     char *p;
 
-    va_start(args, fmt);
+    va_copy(again, args);
     n = vsnprintf(small, sizeof(small), fmt, args);
-    va_end(args);
     if (n < 0) {
         b->failed = true;
-        return;
-    }
-    if ((size_t)n < sizeof(small)) {
+    } else if ((size_t)n < sizeof(small)) {
         rr_buf_put(b, small, (size_t)n);
-        return;
+    } else if ((p = rr_buf_reserve(b, (size_t)n)) != NULL) {
+        vsnprintf(p, (size_t)n + 1, fmt, again);
+        b->len += (size_t)n;
     }
-    p = rr_buf_reserve(b, (size_t)n);
-    if (!p) return;
+    va_end(again);
+}
+
+void rr_buf_printf(struct rr_buf *b, const char *fmt, ...)
+{
+    va_list args;
+
     va_start(args, fmt);
-    vsnprintf(p, (size_t)n + 1, fmt, args);
+    rr_buf_vprintf(b, fmt, args);
     va_end(args);
-    b->len += (size_t)n;
 }
 
 char *rr_buf_take(struct rr_buf *b, size_t *len)

@@ -28,6 +28,7 @@ void rr_buf_put(struct rr_buf *b, const void *data, size_t len);
 void rr_buf_puts(struct rr_buf *b, const char *s);
 void rr_buf_putc(struct rr_buf *b, char c);
 void rr_buf_printf(struct rr_buf *b, const char *fmt, ...) RR_PRINTF(2, 3);
+void rr_buf_vprintf(struct rr_buf *b, const char *fmt, va_list args) RR_PRINTF(2, 0);
 
 /* Room for n more bytes at data + len; NULL on failure.  The caller then adds to len. */
 char *rr_buf_reserve(struct rr_buf *b, size_t n);
