@@ -4,15 +4,19 @@
 
 #include <string.h>
 
-#include "base/text.h"
+#include "base/json_out.h"
 #include "server/handle.h"
 #include "server/pages.h"
 
 void rr_about_version(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
+
     (void)s;
     x->status = 200;
-    rr_buf_printf(&x->reply, "{\"version\":\"%s\"}", rr_version());
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "version", rr_version());
+    rr_out_end(&o);
 }
 
 static unsigned max_length(const struct rr_server *s, const struct rr_exchange *x)
@@ -24,21 +28,28 @@ static unsigned max_length(const struct rr_server *s, const struct rr_exchange *
 
 void rr_about_props(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
+
     x->status = 200;
-    rr_buf_puts(&x->reply, "{\"model_path\":");
-    rr_buf_json_string(&x->reply, rr_text(rr_server_model(s, x)));
-    rr_buf_printf(&x->reply,
-                  ",\"default_generation_settings\":{\"n_ctx\":%u},\"build_info\":\"%s\"}",
-                  max_length(s, x), rr_version());
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "model_path", rr_server_model(s, x));
+    rr_out_object(&o, "default_generation_settings");
+    rr_out_uint(&o, "n_ctx", max_length(s, x));
+    rr_out_end(&o);
+    rr_out_string(&o, "build_info", rr_version());
+    rr_out_end(&o);
 }
 
 void rr_about_meta(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
+
     x->status = 200;
-    rr_buf_puts(&x->reply, "{\"model_name\":");
-    rr_buf_json_string(&x->reply, rr_text(rr_server_model(s, x)));
-    rr_buf_printf(&x->reply, ",\"max_length\":%u,\"version\":\"%s\"}", max_length(s, x),
-                  rr_version());
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "model_name", rr_server_model(s, x));
+    rr_out_uint(&o, "max_length", max_length(s, x));
+    rr_out_string(&o, "version", rr_version());
+    rr_out_end(&o);
 }
 
 void rr_about_live(struct rr_server *s, struct rr_exchange *x)

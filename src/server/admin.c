@@ -6,17 +6,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/text.h"
+#include "base/json_out.h"
 #include "server/catalog.h"
 #include "server/health.h"
 #include "server/lanes.h"
 #include "server/models.h"
-
-static void put_string(struct rr_buf *out, const char *key, const char *value)
-{
-    rr_buf_printf(out, "\"%s\":", key);
-    rr_buf_json_string(out, rr_text(value));
-}
 
 /* 503 with the union error, for what cannot be told while there is no model. */
 static void not_ready(struct rr_server *s, struct rr_exchange *x)
@@ -34,65 +28,73 @@ static void not_ready(struct rr_server *s, struct rr_exchange *x)
 void rr_admin_root(struct rr_server *s, struct rr_exchange *x)
 {
     bool ready = rr_phase_serves(atomic_load(&s->phase));
+    struct rr_json_out o = { .buf = &x->reply };
 
     x->status = 200;
-    rr_buf_puts(&x->reply, "{\"service\":\"Serveur de reranking\",");
-    put_string(&x->reply, "model", rr_server_model(s, x));
-    rr_buf_puts(&x->reply, ready ? ",\"status\":\"ready\"}" : ",\"status\":\"loading\"}");
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "service", "Serveur de reranking");
+    rr_out_string(&o, "model", rr_server_model(s, x));
+    rr_out_string(&o, "status", ready ? "ready" : "loading");
+    rr_out_end(&o);
 }
 
 /* ---- /info -------------------------------------------------------------------------------- */
 
-static void put_device(const struct rr_info *info, struct rr_buf *out)
+static void put_device(const struct rr_info *info, struct rr_json_out *o)
 {
-    rr_buf_puts(out, ",\"device\":{");
-    put_string(out, "name", info->device);
-    rr_buf_putc(out, ',');
-    put_string(out, "hardware", info->device_name);
-    rr_buf_putc(out, ',');
-    put_string(out, "isa", info->isa);
-    rr_buf_printf(out, ",\"threads\":%u,\"tokenizing_threads\":%u,\"fallback_active\":%s}",
-                  info->threads, info->prep_threads, info->fallback_active ? "true" : "false");
-    rr_buf_printf(out,
-                  ",\"memory\":{\"weights_bytes\":%llu,\"mapped_bytes\":%llu,"
-                  "\"workspace_bytes\":%llu}",
-                  (unsigned long long)info->weights_bytes, (unsigned long long)info->mapped_bytes,
-                  (unsigned long long)info->workspace_bytes);
+    rr_out_object(o, "device");
+    rr_out_string(o, "name", info->device);
+    rr_out_string(o, "hardware", info->device_name);
+    rr_out_string(o, "isa", info->isa);
+    rr_out_uint(o, "threads", info->threads);
+    rr_out_uint(o, "tokenizing_threads", info->prep_threads);
+    rr_out_bool(o, "fallback_active", info->fallback_active);
+    rr_out_end(o);
+    rr_out_object(o, "memory");
+    rr_out_uint(o, "weights_bytes", info->weights_bytes);
+    rr_out_uint(o, "mapped_bytes", info->mapped_bytes);
+    rr_out_uint(o, "workspace_bytes", info->workspace_bytes);
+    rr_out_end(o);
 }
 
 /* Only where a GPU serves; what it does not tell is left out. */
-static void put_gpu(struct rr_engine *engine, struct rr_buf *out)
+static void put_gpu(struct rr_engine *engine, struct rr_json_out *o)
 {
     static const char *const reasons[] = { "power", "thermal", "hardware", "setting" };
     struct rr_gpu g;
-    uint32_t i, n = 0;
+    size_t i;
 
     if (!engine || !rr_engine_gpu(engine, &g)) return;
-    rr_buf_printf(out, ",\"gpu\":{\"memory_used_bytes\":%llu,\"memory_bytes\":%llu",
-                  (unsigned long long)g.memory_used, (unsigned long long)g.memory_total);
-    if (g.utilization >= 0)
-        rr_buf_printf(out, ",\"utilization\":%.2f", (double)g.utilization);
-    if (g.celsius >= 0) rr_buf_printf(out, ",\"celsius\":%.0f", (double)g.celsius);
-    if (g.watts >= 0) rr_buf_printf(out, ",\"watts\":%.1f", (double)g.watts);
-    rr_buf_printf(out, ",\"repeated_pairs\":%llu", (unsigned long long)g.repeated);
-    rr_buf_puts(out, ",\"throttled\":[");
+    rr_out_object(o, "gpu");
+    rr_out_uint(o, "memory_used_bytes", g.memory_used);
+    rr_out_uint(o, "memory_bytes", g.memory_total);
+    if (g.utilization >= 0) rr_out_printf(o, "utilization", "%.2f", (double)g.utilization);
+    if (g.celsius >= 0) rr_out_printf(o, "celsius", "%.0f", (double)g.celsius);
+    if (g.watts >= 0) rr_out_printf(o, "watts", "%.1f", (double)g.watts);
+    rr_out_uint(o, "repeated_pairs", g.repeated);
+    rr_out_array(o, "throttled");
     for (i = 0; i < RR_COUNT(reasons); i++)
-        if (g.throttled >> i & 1) rr_buf_printf(out, "%s\"%s\"", n++ ? "," : "", reasons[i]);
-    rr_buf_puts(out, "]}");
+        if (g.throttled >> i & 1) rr_out_string(o, NULL, reasons[i]);
+    rr_out_end(o);
+    rr_out_end(o);
 }
 
-static void put_limits(struct rr_server *server, struct rr_buf *out)
+static void put_limits(struct rr_server *server, struct rr_json_out *o)
 {
     const struct rr_settings *s = server->settings;
 
-    rr_buf_printf(out,
-                  ",\"limits\":{\"body_bytes\":%zu,\"documents\":%u,\"document_bytes\":%zu,"
-                  "\"query_bytes\":%zu,\"json_depth\":%u,\"queue_requests\":%u,"
-                  "\"queue_tokens\":%zu,\"connections\":%u,\"request_timeout_seconds\":",
-                  s->max_body, s->max_documents, s->max_document_bytes, s->max_query_bytes,
-                  s->max_json_depth, s->queue_requests, s->queue_tokens, s->max_connections);
-    rr_buf_json_double(out, s->request_timeout);
-    rr_buf_printf(out, ",\"inflight_bytes\":%zu}", atomic_load(&server->max_inflight));
+    rr_out_object(o, "limits");
+    rr_out_uint(o, "body_bytes", s->max_body);
+    rr_out_uint(o, "documents", s->max_documents);
+    rr_out_uint(o, "document_bytes", s->max_document_bytes);
+    rr_out_uint(o, "query_bytes", s->max_query_bytes);
+    rr_out_uint(o, "json_depth", s->max_json_depth);
+    rr_out_uint(o, "queue_requests", s->queue_requests);
+    rr_out_uint(o, "queue_tokens", s->queue_tokens);
+    rr_out_uint(o, "connections", s->max_connections);
+    rr_out_double(o, "request_timeout_seconds", s->request_timeout);
+    rr_out_uint(o, "inflight_bytes", atomic_load(&server->max_inflight));
+    rr_out_end(o);
 }
 
 static const char *tei_dtype(const char *dtype)
@@ -104,28 +106,30 @@ static const char *tei_dtype(const char *dtype)
 }
 
 /* What text-embeddings-inference's readers look for. */
-static void put_tei(const struct rr_settings *s, const struct rr_info *info, struct rr_buf *out)
+static void put_tei(const struct rr_settings *s, const struct rr_info *info, struct rr_json_out *o)
 {
-    rr_buf_putc(out, ',');
-    put_string(out, "model_id", info->model);
-    rr_buf_puts(out, ",\"model_sha\":null,");
-    put_string(out, "model_dtype", tei_dtype(info->dtype));
-    rr_buf_putc(out, ',');
-    put_string(out, "served_model_name", info->model);
-    rr_buf_puts(out, ",\"model_type\":{\"reranker\":{\"id2label\":{\"0\":\"LABEL_0\"},"
-                     "\"label2id\":{\"LABEL_0\":0}}}");
-    rr_buf_printf(out,
-                  ",\"max_concurrent_requests\":%u,\"max_input_length\":%u,"
-                  "\"max_batch_tokens\":%u,\"max_batch_requests\":null,"
-                  "\"max_client_batch_size\":%u,\"auto_truncate\":true,"
-                  "\"tokenization_workers\":%u,\"version\":\"%s\",\"sha\":null,"
-                  "\"docker_label\":null",
-                  s->queue_requests, info->max_length, info->batch_tokens, s->max_documents,
-                  info->prep_threads, rr_version());
+    rr_out_string(o, "model_id", info->model);
+    rr_out_null(o, "model_sha");
+    rr_out_string(o, "model_dtype", tei_dtype(info->dtype));
+    rr_out_string(o, "served_model_name", info->model);
+    rr_out_key(o, "model_type");
+    rr_buf_puts(o->buf, "{\"reranker\":{\"id2label\":{\"0\":\"LABEL_0\"},"
+                        "\"label2id\":{\"LABEL_0\":0}}}");
+    rr_out_uint(o, "max_concurrent_requests", s->queue_requests);
+    rr_out_uint(o, "max_input_length", info->max_length);
+    rr_out_uint(o, "max_batch_tokens", info->batch_tokens);
+    rr_out_null(o, "max_batch_requests");
+    rr_out_uint(o, "max_client_batch_size", s->max_documents);
+    rr_out_bool(o, "auto_truncate", true);
+    rr_out_uint(o, "tokenization_workers", info->prep_threads);
+    rr_out_string(o, "version", rr_version());
+    rr_out_null(o, "sha");
+    rr_out_null(o, "docker_label");
 }
 
 void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
     const struct rr_info *info;
 
     if (!x->engine || atomic_load(&s->phase) == RR_PHASE_LOADING) {
@@ -134,25 +138,22 @@ void rr_admin_info(struct rr_server *s, struct rr_exchange *x)
     }
     info = rr_engine_info(x->engine);
     x->status = 200;
-    rr_buf_putc(&x->reply, '{');
-    put_string(&x->reply, "model_name", info->model);
-    rr_buf_printf(&x->reply, ",\"max_length\":%u,", info->max_length);
-    put_string(&x->reply, "description", "Cross-encoder reranker");
-    put_tei(s->settings, info, &x->reply);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "architecture", info->architecture);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "dtype", info->dtype);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "rescore_dtype", info->rescore_dtype);
-    rr_buf_printf(&x->reply, ",\"parameters\":%llu,\"fingerprint\":\"%016llx\"",
-                  (unsigned long long)info->parameters, (unsigned long long)info->fingerprint);
-    put_device(info, &x->reply);
-    put_gpu(x->engine, &x->reply);
-    rr_lanes_put(x->engine, false, &x->reply);
-    put_limits(s, &x->reply);
-    rr_catalog_put(s, false, &x->reply);
-    rr_buf_putc(&x->reply, '}');
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "model_name", info->model);
+    rr_out_uint(&o, "max_length", info->max_length);
+    rr_out_string(&o, "description", "Cross-encoder reranker");
+    put_tei(s->settings, info, &o);
+    rr_out_string(&o, "architecture", info->architecture);
+    rr_out_string(&o, "dtype", info->dtype);
+    rr_out_string(&o, "rescore_dtype", info->rescore_dtype);
+    rr_out_uint(&o, "parameters", info->parameters);
+    rr_out_hex(&o, "fingerprint", info->fingerprint);
+    put_device(info, &o);
+    put_gpu(x->engine, &o);
+    rr_lanes_put(x->engine, false, &o);
+    put_limits(s, &o);
+    rr_catalog_put(s, false, &o);
+    rr_out_end(&o);
 }
 
 /* ---- /metrics ----------------------------------------------------------------------------- */

@@ -10,108 +10,99 @@
 
 static const char *const states[] = { "idle", "loading", "loaded", "failed" };
 
-static void put_string(struct rr_buf *out, const char *key, const char *value)
-{
-    rr_buf_printf(out, "\"%s\":", key);
-    rr_buf_json_string(out, rr_text(value));
-}
-
 /* The name that replies carry. */
 static const char *name_of(struct rr_server *s, size_t i, const struct rr_model_view *v)
 {
     return !rr_models_named(s->models, i) && v->info.model[0] ? v->info.model : v->name;
 }
 
-static void put_aliases(struct rr_server *s, size_t i, struct rr_buf *out)
+static void put_aliases(struct rr_server *s, size_t i, struct rr_json_out *o)
 {
     const struct rr_settings *settings = s->settings;
-    const char *gap = "";
     size_t k;
 
-    rr_buf_puts(out, ",\"aliases\":[");
+    rr_out_array(o, "aliases");
     for (k = 0; k < settings->n_aliases; k++) {
         const struct rr_model_alias *a = &settings->aliases[k];
+        bool own = strcmp(a->name, "default") == 0
+                       ? i == 0
+                       : strcmp(a->name, rr_models_name(s->models, i)) == 0;
 
-        if (strcmp(a->name, "default") == 0 ? i != 0
-                                            : strcmp(a->name, rr_models_name(s->models, i)) != 0)
-            continue;
-        rr_buf_puts(out, gap);
-        rr_buf_json_string(out, rr_text(a->alias));
-        gap = ",";
+        if (own) rr_out_string(o, NULL, a->alias);
     }
-    rr_buf_putc(out, ']');
+    rr_out_end(o);
 }
 
-/* ,"state":..., and what is known of a model that is, or was, loaded. */
-static void put_state(const struct rr_model_view *v, struct rr_buf *out)
+/* The state, and what is known of a model that is, or was, loaded. */
+static void put_state(const struct rr_model_view *v, struct rr_json_out *o)
 {
-    rr_buf_printf(out, ",\"state\":\"%s\"", states[v->state]);
-    if (v->bytes) rr_buf_printf(out, ",\"bytes\":%llu", (unsigned long long)v->bytes);
+    rr_out_string(o, "state", states[v->state]);
+    if (v->bytes) rr_out_uint(o, "bytes", v->bytes);
     if (!v->info.max_length) return;
-    rr_buf_printf(out, ",\"max_length\":%u,\"fingerprint\":\"%016llx\",", v->info.max_length,
-                  (unsigned long long)v->info.fingerprint);
-    put_string(out, "dtype", v->info.dtype);
-    rr_buf_putc(out, ',');
-    put_string(out, "device", v->info.device);
+    rr_out_uint(o, "max_length", v->info.max_length);
+    rr_out_hex(o, "fingerprint", v->info.fingerprint);
+    rr_out_string(o, "dtype", v->info.dtype);
+    rr_out_string(o, "device", v->info.device);
 }
 
-static void put_details(const struct rr_model_view *v, struct rr_buf *out)
+static void put_details(const struct rr_model_view *v, struct rr_json_out *o)
 {
     uint64_t now = rr_now_ns();
 
-    rr_buf_putc(out, ',');
-    put_string(out, "path", v->path);
-    rr_buf_printf(out,
-                  ",\"leases\":%u,\"requests\":%llu,\"loads\":%llu,\"failures\":%llu,"
-                  "\"unloads\":%llu,\"load_ms\":%llu",
-                  v->leases, (unsigned long long)v->requests, (unsigned long long)v->loads,
-                  (unsigned long long)v->failures, (unsigned long long)v->unloads,
-                  (unsigned long long)(v->load_ns / RR_MILLISECOND));
+    rr_out_string(o, "path", v->path);
+    rr_out_uint(o, "leases", v->leases);
+    rr_out_uint(o, "requests", v->requests);
+    rr_out_uint(o, "loads", v->loads);
+    rr_out_uint(o, "failures", v->failures);
+    rr_out_uint(o, "unloads", v->unloads);
+    rr_out_uint(o, "load_ms", v->load_ns / RR_MILLISECOND);
     if (v->state != RR_MODEL_FAILED) return;
-    rr_buf_printf(
-        out, ",\"retry_ms\":%llu,",
-        (unsigned long long)(v->retry_ns > now ? (v->retry_ns - now) / RR_MILLISECOND : 0));
-    put_string(out, "why", v->why);
+    rr_out_uint(o, "retry_ms", v->retry_ns > now ? (v->retry_ns - now) / RR_MILLISECOND : 0);
+    rr_out_string(o, "why", v->why);
 }
 
 void rr_catalog_models(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
     struct rr_model_view v;
     size_t i;
 
     x->status = 200;
-    rr_buf_puts(&x->reply, "{\"object\":\"list\",\"data\":[");
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "object", "list");
+    rr_out_array(&o, "data");
     for (i = 0; i < rr_models_count(s->models); i++) {
         rr_models_view(s->models, i, &v);
-        rr_buf_puts(&x->reply, i ? ",{" : "{");
-        put_string(&x->reply, "id", name_of(s, i, &v));
-        rr_buf_printf(&x->reply,
-                      ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"rerankd\","
-                      "\"default\":%s",
-                      (long long)s->started, i ? "false" : "true");
-        put_aliases(s, i, &x->reply);
-        put_state(&v, &x->reply);
-        rr_buf_putc(&x->reply, '}');
+        rr_out_object(&o, NULL);
+        rr_out_string(&o, "id", name_of(s, i, &v));
+        rr_out_string(&o, "object", "model");
+        rr_out_int(&o, "created", s->started);
+        rr_out_string(&o, "owned_by", "rerankd");
+        rr_out_bool(&o, "default", i == 0);
+        put_aliases(s, i, &o);
+        put_state(&v, &o);
+        rr_out_end(&o);
     }
-    rr_buf_puts(&x->reply, "]}");
+    rr_out_end(&o);
+    rr_out_end(&o);
 }
 
-void rr_catalog_put(struct rr_server *s, bool details, struct rr_buf *out)
+void rr_catalog_put(struct rr_server *s, bool details, struct rr_json_out *o)
 {
     struct rr_model_view v;
     size_t i;
 
-    rr_buf_puts(out, ",\"models\":[");
+    rr_out_array(o, "models");
     for (i = 0; i < rr_models_count(s->models); i++) {
         rr_models_view(s->models, i, &v);
-        rr_buf_puts(out, i ? ",{" : "{");
-        put_string(out, "name", name_of(s, i, &v));
-        put_aliases(s, i, out);
-        put_state(&v, out);
-        if (details) put_details(&v, out);
-        rr_buf_putc(out, '}');
+        rr_out_object(o, NULL);
+        rr_out_string(o, "name", name_of(s, i, &v));
+        put_aliases(s, i, o);
+        put_state(&v, o);
+        if (details) put_details(&v, o);
+        rr_out_end(o);
     }
-    rr_buf_putc(out, ']');
+    rr_out_end(o);
 }
 
 /* ---- metrics --------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/text.h"
 #include "server/catalog.h"
 #include "server/handle.h"
@@ -104,111 +105,120 @@ void rr_control_reload(struct rr_server *s, struct rr_exchange *x)
 
 /* ---- state -------------------------------------------------------------------------------- */
 
-static void put_string(struct rr_buf *out, const char *key, const char *value)
+static void put_engine(const struct rr_info *info, struct rr_json_out *o)
 {
-    rr_buf_printf(out, "\"%s\":", key);
-    rr_buf_json_string(out, rr_text(value));
+    rr_out_object(o, "model");
+    rr_out_string(o, "name", info->model);
+    rr_out_string(o, "path", info->path);
+    rr_out_hex(o, "fingerprint", info->fingerprint);
+    rr_out_string(o, "dtype", info->dtype);
+    rr_out_end(o);
+    rr_out_object(o, "device");
+    rr_out_string(o, "name", info->device);
+    rr_out_string(o, "isa", info->isa);
+    rr_out_uint(o, "threads", info->threads);
+    rr_out_uint(o, "prep_threads", info->prep_threads);
+    rr_out_uint(o, "weights_bytes", info->weights_bytes);
+    rr_out_uint(o, "mapped_bytes", info->mapped_bytes);
+    rr_out_uint(o, "workspace_bytes", info->workspace_bytes);
+    rr_out_end(o);
 }
 
-static void put_number(struct rr_buf *out, const char *key, uint64_t value)
-{
-    rr_buf_printf(out, ",\"%s\":%llu", key, (unsigned long long)value);
-}
-
-static void put_engine(const struct rr_info *info, struct rr_buf *out)
-{
-    rr_buf_puts(out, ",\"model\":{");
-    put_string(out, "name", info->model);
-    rr_buf_putc(out, ',');
-    put_string(out, "path", info->path);
-    rr_buf_printf(out, ",\"fingerprint\":\"%016llx\",", (unsigned long long)info->fingerprint);
-    put_string(out, "dtype", info->dtype);
-    rr_buf_puts(out, "},\"device\":{");
-    put_string(out, "name", info->device);
-    rr_buf_putc(out, ',');
-    put_string(out, "isa", info->isa);
-    put_number(out, "threads", info->threads);
-    put_number(out, "prep_threads", info->prep_threads);
-    put_number(out, "weights_bytes", info->weights_bytes);
-    put_number(out, "mapped_bytes", info->mapped_bytes);
-    put_number(out, "workspace_bytes", info->workspace_bytes);
-    rr_buf_putc(out, '}');
-}
-
-static void put_stats(struct rr_server *s, const struct rr_stats *t, struct rr_buf *out)
+static void put_work(struct rr_server *s, const struct rr_stats *t, struct rr_json_out *o)
 {
     uint64_t oldest = rr_watch_oldest_ns(s->watch), now = rr_now_ns();
 
-    rr_buf_printf(out, ",\"queue\":{\"requests\":%zu", t->queue_requests);
-    put_number(out, "pairs", t->queue_pairs);
-    put_number(out, "tokens", t->queue_tokens);
-    put_number(out, "tokens_limit", s->settings->queue_tokens);
-    put_number(out, "oldest_ms", oldest && now > oldest ? (now - oldest) / RR_MILLISECOND : 0);
-    rr_buf_printf(out, "},\"batches\":{\"done\":%llu", (unsigned long long)t->batches_done);
-    put_number(out, "pairs", t->pairs_done);
-    put_number(out, "tokens", t->tokens_done);
-    put_number(out, "compute_ms", t->compute_ns / RR_MILLISECOND);
-    put_number(out, "device_errors", t->device_errors);
-    put_number(out, "device_retries", t->device_retries);
-    rr_buf_printf(out, "},\"cache\":{\"entries\":%zu", t->cache_entries);
-    put_number(out, "bytes", t->cache_bytes);
-    put_number(out, "hits", t->cache_hits);
-    put_number(out, "misses", t->cache_misses);
-    put_number(out, "evictions", t->cache_evictions);
-    put_number(out, "coalesced", t->coalesced_pairs);
-    rr_buf_printf(out, "},\"shared_cache\":{\"configured\":%s,\"up\":%s",
-                  t->shared_configured ? "true" : "false", t->shared_up ? "true" : "false");
-    put_number(out, "hits", t->shared_hits);
-    put_number(out, "misses", t->shared_misses);
-    put_number(out, "errors", t->shared_errors);
-    put_number(out, "dropped", t->shared_dropped);
-    rr_buf_putc(out, '}');
+    rr_out_object(o, "queue");
+    rr_out_uint(o, "requests", t->queue_requests);
+    rr_out_uint(o, "pairs", t->queue_pairs);
+    rr_out_uint(o, "tokens", t->queue_tokens);
+    rr_out_uint(o, "tokens_limit", s->settings->queue_tokens);
+    rr_out_uint(o, "oldest_ms", oldest && now > oldest ? (now - oldest) / RR_MILLISECOND : 0);
+    rr_out_end(o);
+    rr_out_object(o, "batches");
+    rr_out_uint(o, "done", t->batches_done);
+    rr_out_uint(o, "pairs", t->pairs_done);
+    rr_out_uint(o, "tokens", t->tokens_done);
+    rr_out_uint(o, "compute_ms", t->compute_ns / RR_MILLISECOND);
+    rr_out_uint(o, "device_errors", t->device_errors);
+    rr_out_uint(o, "device_retries", t->device_retries);
+    rr_out_end(o);
 }
 
-static void put_memory(struct rr_server *s, struct rr_buf *out)
+static void put_caches(const struct rr_stats *t, struct rr_json_out *o)
+{
+    rr_out_object(o, "cache");
+    rr_out_uint(o, "entries", t->cache_entries);
+    rr_out_uint(o, "bytes", t->cache_bytes);
+    rr_out_uint(o, "hits", t->cache_hits);
+    rr_out_uint(o, "misses", t->cache_misses);
+    rr_out_uint(o, "evictions", t->cache_evictions);
+    rr_out_uint(o, "coalesced", t->coalesced_pairs);
+    rr_out_end(o);
+    rr_out_object(o, "shared_cache");
+    rr_out_bool(o, "configured", t->shared_configured);
+    rr_out_bool(o, "up", t->shared_up);
+    rr_out_uint(o, "hits", t->shared_hits);
+    rr_out_uint(o, "misses", t->shared_misses);
+    rr_out_uint(o, "errors", t->shared_errors);
+    rr_out_uint(o, "dropped", t->shared_dropped);
+    rr_out_end(o);
+}
+
+static void put_http(struct rr_server *s, struct rr_json_out *o)
+{
+    rr_out_object(o, "http");
+    rr_out_uint(o, "connections", rr_http_connections(s->http));
+    rr_out_uint(o, "waiting", rr_http_asleep(s->http));
+    rr_out_uint(o, "in_flight", (unsigned)atomic_load(&s->in_flight));
+    rr_out_uint(o, "answered", atomic_load(&s->answered));
+    rr_out_end(o);
+}
+
+static void put_memory(struct rr_server *s, struct rr_json_out *o)
 {
     size_t now, peak;
     int i;
 
-    rr_buf_printf(out, ",\"memory\":{\"resident\":%llu", (unsigned long long)rr_meters_resident());
+    rr_out_object(o, "memory");
+    rr_out_uint(o, "resident", rr_meters_resident());
     for (i = 0; i < RR_MEM_TAGS; i++) {
         rr_mem_usage((enum rr_mem_tag)i, &now, &peak);
-        rr_buf_printf(out, ",\"%s\":{\"now\":%zu,\"peak\":%zu}",
-                      rr_mem_tag_name((enum rr_mem_tag)i), now, peak);
+        rr_out_object(o, rr_mem_tag_name((enum rr_mem_tag)i));
+        rr_out_uint(o, "now", now);
+        rr_out_uint(o, "peak", peak);
+        rr_out_end(o);
     }
-    put_number(out, "bodies", atomic_load(&s->inflight));
-    put_number(out, "bodies_limit", atomic_load(&s->max_inflight));
-    rr_buf_putc(out, '}');
+    rr_out_uint(o, "bodies", atomic_load(&s->inflight));
+    rr_out_uint(o, "bodies_limit", atomic_load(&s->max_inflight));
+    rr_out_end(o);
 }
 
 void rr_control_state(struct rr_server *s, struct rr_exchange *x)
 {
     static const char *const phases[] = { "loading", "ready", "leaving", "draining" };
+    struct rr_json_out o = { .buf = &x->reply };
     struct rr_condition c;
     struct rr_stats stats;
 
     rr_condition(s, x->engine, &c);
     (void)rr_models_stats(s->models, &stats);
     x->status = 200;
-    rr_buf_printf(&x->reply, "{\"phase\":\"%s\",\"condition\":\"%s\",",
-                  phases[atomic_load(&s->phase)], c.word);
-    put_string(&x->reply, "why", c.engine.why);
-    rr_buf_puts(&x->reply, ",\"uptime_seconds\":");
-    rr_buf_json_double(&x->reply, (double)(rr_now_ns() - s->started_ns) * 1e-9);
-    rr_buf_printf(&x->reply, ",\"probe_age_ms\":%llu,\"progress_age_ms\":%llu",
-                  (unsigned long long)(c.engine.probe_age_ns / RR_MILLISECOND),
-                  (unsigned long long)(c.engine.progress_age_ns / RR_MILLISECOND));
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "phase", phases[atomic_load(&s->phase)]);
+    rr_out_string(&o, "condition", c.word);
+    rr_out_string(&o, "why", c.engine.why);
+    rr_out_double(&o, "uptime_seconds", (double)(rr_now_ns() - s->started_ns) * 1e-9);
+    rr_out_uint(&o, "probe_age_ms", c.engine.probe_age_ns / RR_MILLISECOND);
+    rr_out_uint(&o, "progress_age_ms", c.engine.progress_age_ns / RR_MILLISECOND);
     if (x->engine) {
-        put_engine(rr_engine_info(x->engine), &x->reply);
-        rr_lanes_put(x->engine, true, &x->reply);
+        put_engine(rr_engine_info(x->engine), &o);
+        rr_lanes_put(x->engine, true, &o);
     }
-    rr_catalog_put(s, true, &x->reply);
-    put_stats(s, &stats, &x->reply);
-    rr_buf_printf(&x->reply, ",\"http\":{\"connections\":%u,\"waiting\":%u,\"in_flight\":%u",
-                  rr_http_connections(s->http), rr_http_asleep(s->http),
-                  (unsigned)atomic_load(&s->in_flight));
-    put_number(&x->reply, "answered", atomic_load(&s->answered));
-    rr_buf_putc(&x->reply, '}');
-    put_memory(s, &x->reply);
-    rr_buf_putc(&x->reply, '}');
+    rr_catalog_put(s, true, &o);
+    put_work(s, &stats, &o);
+    put_caches(&stats, &o);
+    put_http(s, &o);
+    put_memory(s, &o);
+    rr_out_end(&o);
 }

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/json_out.h"
 #include "base/text.h"
 #include "server/fields.h"
 
@@ -135,23 +136,6 @@ bool rr_extras_any(const struct rr_ask *ask)
     return ask->extras.logits || ask->extras.window.size || ask->extras.explain;
 }
 
-static void put_key(struct rr_buf *out, bool spaced, bool first, const char *key)
-{
-    rr_buf_printf(out, "%s\"%s\":%s", first ? "" : spaced ? ", " : ",", key, spaced ? " " : "");
-}
-
-static void put_count(struct rr_buf *out, bool spaced, bool first, const char *key, uint64_t n)
-{
-    put_key(out, spaced, first, key);
-    rr_buf_printf(out, "%llu", (unsigned long long)n);
-}
-
-static void put_bool(struct rr_buf *out, bool spaced, const char *key, bool yes)
-{
-    put_key(out, spaced, false, key);
-    rr_buf_puts(out, yes ? "true" : "false");
-}
-
 /* Characters before the byte at end: what a language whose strings are Unicode calls the offset. */
 static size_t characters(struct rr_text t, size_t end)
 {
@@ -162,20 +146,18 @@ static size_t characters(struct rr_text t, size_t end)
 }
 
 /* The window whose score this is; a document in one piece is its own window. */
-static void put_window(struct rr_buf *out, bool spaced, struct rr_text doc,
-                       const struct rr_score *s)
+static void put_window(struct rr_json_out *o, struct rr_text doc, const struct rr_score *s)
 {
     size_t start = s->n_windows ? s->window_start : 0;
     size_t end = s->n_windows ? s->window_end : doc.len;
 
-    put_key(out, spaced, false, "window");
-    rr_buf_putc(out, '{');
-    put_count(out, spaced, true, "start", characters(doc, start));
-    put_count(out, spaced, false, "end", characters(doc, end));
-    put_count(out, spaced, false, "start_byte", start);
-    put_count(out, spaced, false, "end_byte", end);
-    put_count(out, spaced, false, "windows", RR_MAX(s->n_windows, 1));
-    rr_buf_putc(out, '}');
+    rr_out_object(o, "window");
+    rr_out_uint(o, "start", characters(doc, start));
+    rr_out_uint(o, "end", characters(doc, end));
+    rr_out_uint(o, "start_byte", start);
+    rr_out_uint(o, "end_byte", end);
+    rr_out_uint(o, "windows", RR_MAX(s->n_windows, 1));
+    rr_out_end(o);
 }
 
 void rr_extras_item(const struct rr_reply *r, size_t group, uint32_t at, bool spaced,
@@ -183,20 +165,17 @@ void rr_extras_item(const struct rr_reply *r, size_t group, uint32_t at, bool sp
 {
     const struct rr_extras *e = &r->ask->extras;
     const struct rr_score *s = &r->results[group]->scores[at];
+    struct rr_json_out o = { .buf = out, .spaced = spaced, .more = true };
 
-    if (e->logits) {
-        put_key(out, spaced, false, "logit");
-        rr_buf_json_double(out, (double)s->logit);
-    }
-    if (e->window.size) put_window(out, spaced, r->ask->groups[group].docs[at], s);
+    if (e->logits) rr_out_double(&o, "logit", (double)s->logit);
+    if (e->window.size) put_window(&o, r->ask->groups[group].docs[at], s);
     if (!e->explain) return;
-    put_key(out, spaced, false, "explain");
-    rr_buf_putc(out, '{');
-    put_count(out, spaced, true, "tokens", s->tokens);
-    put_count(out, spaced, false, "full_tokens", s->full_tokens);
-    put_bool(out, spaced, "truncated", s->truncated);
-    put_bool(out, spaced, "rescored", s->rescored);
-    rr_buf_putc(out, '}');
+    rr_out_object(&o, "explain");
+    rr_out_uint(&o, "tokens", s->tokens);
+    rr_out_uint(&o, "full_tokens", s->full_tokens);
+    rr_out_bool(&o, "truncated", s->truncated);
+    rr_out_bool(&o, "rescored", s->rescored);
+    rr_out_end(&o);
 }
 
 void rr_extras_totals(const struct rr_reply *r, struct rr_totals *t)
@@ -220,68 +199,59 @@ void rr_extras_totals(const struct rr_reply *r, struct rr_totals *t)
 }
 
 /* Indices of the documents without a score; those of later groups count on. */
-static void put_missing(const struct rr_reply *r, bool spaced, struct rr_buf *out)
+static void put_missing(const struct rr_reply *r, struct rr_json_out *o)
 {
     size_t i, k, index = 0;
-    bool any = false;
 
-    put_key(out, spaced, false, "missing");
-    rr_buf_putc(out, '[');
-    for (i = 0; i < r->ask->n_groups; i++) {
-        for (k = 0; k < r->results[i]->n_documents; k++, index++) {
-            if (!r->results[i]->scores[k].missing) continue;
-            rr_buf_printf(out, "%s%zu", any ? spaced ? ", " : "," : "", index);
-            any = true;
-        }
-    }
-    rr_buf_putc(out, ']');
+    rr_out_array(o, "missing");
+    for (i = 0; i < r->ask->n_groups; i++)
+        for (k = 0; k < r->results[i]->n_documents; k++, index++)
+            if (r->results[i]->scores[k].missing) rr_out_uint(o, NULL, index);
+    rr_out_end(o);
 }
 
-static void put_ms(struct rr_buf *out, bool spaced, bool first, const char *key, double ns)
+static void put_ms(struct rr_json_out *o, const char *key, double ns)
 {
-    put_key(out, spaced, first, key);
-    rr_buf_json_double(out, round(ns * 1e-3) / 1e3);
+    rr_out_double(o, key, round(ns * 1e-3) / 1e3);
 }
 
-static void put_explain(const struct rr_reply *r, const struct rr_totals *t, bool spaced,
-                        struct rr_buf *out)
+static void put_explain(const struct rr_reply *r, const struct rr_totals *t, struct rr_json_out *o)
 {
-    put_key(out, spaced, false, "explain");
-    rr_buf_putc(out, '{');
-    put_key(out, spaced, true, "dialect");
-    rr_buf_json_string(out, rr_text(r->ask->dialect->name));
-    put_count(out, spaced, false, "documents", t->documents);
-    put_count(out, spaced, false, "tokens", t->tokens);
-    put_count(out, spaced, false, "truncated", t->truncated);
-    put_count(out, spaced, false, "cached", t->cached);
-    put_count(out, spaced, false, "duplicates", t->duplicates);
-    put_count(out, spaced, false, "coalesced", t->coalesced);
-    put_count(out, spaced, false, "rescored", t->rescored);
-    put_count(out, spaced, false, "replaced_characters", r->replaced);
-    put_key(out, spaced, false, "ms");
-    rr_buf_putc(out, '{');
-    put_ms(out, spaced, true, "parse", (double)r->parse_ns);
-    put_ms(out, spaced, false, "tokenize", (double)r->timings.tokenize_ns);
-    put_ms(out, spaced, false, "queue", (double)r->timings.queue_ns);
-    put_ms(out, spaced, false, "compute", (double)r->timings.compute_ns);
-    put_ms(out, spaced, false, "total", r->seconds * 1e9);
-    rr_buf_puts(out, "}}");
+    rr_out_object(o, "explain");
+    rr_out_string(o, "dialect", r->ask->dialect->name);
+    rr_out_uint(o, "documents", t->documents);
+    rr_out_uint(o, "tokens", t->tokens);
+    rr_out_uint(o, "truncated", t->truncated);
+    rr_out_uint(o, "cached", t->cached);
+    rr_out_uint(o, "duplicates", t->duplicates);
+    rr_out_uint(o, "coalesced", t->coalesced);
+    rr_out_uint(o, "rescored", t->rescored);
+    rr_out_uint(o, "replaced_characters", r->replaced);
+    rr_out_object(o, "ms");
+    put_ms(o, "parse", (double)r->parse_ns);
+    put_ms(o, "tokenize", (double)r->timings.tokenize_ns);
+    put_ms(o, "queue", (double)r->timings.queue_ns);
+    put_ms(o, "compute", (double)r->timings.compute_ns);
+    put_ms(o, "total", r->seconds * 1e9);
+    rr_out_end(o);
+    rr_out_end(o);
 }
 
 void rr_extras_reply(const struct rr_reply *r, bool spaced, struct rr_buf *out)
 {
     const struct rr_extras *e = &r->ask->extras;
+    struct rr_json_out o = { .buf = out, .spaced = spaced, .more = true };
     struct rr_totals t;
 
     if (!e->allow_partial && !e->exact_top_k && !e->explain) return;
     rr_extras_totals(r, &t);
     if (e->allow_partial) {
-        put_bool(out, spaced, "partial", t.missing > 0);
-        if (t.missing) put_missing(r, spaced, out);
+        rr_out_bool(&o, "partial", t.missing > 0);
+        if (t.missing) put_missing(r, &o);
     }
     if (e->exact_top_k) {
-        put_bool(out, spaced, "exact", t.exact);
-        put_count(out, spaced, false, "rescored", t.rescored);
+        rr_out_bool(&o, "exact", t.exact);
+        rr_out_uint(&o, "rescored", t.rescored);
     }
-    if (e->explain) put_explain(r, &t, spaced, out);
+    if (e->explain) put_explain(r, &t, &o);
 }

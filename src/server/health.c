@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "base/text.h"
+#include "base/json_out.h"
 #include "server/lanes.h"
 #include "server/models.h"
 
@@ -44,29 +44,22 @@ void rr_condition(struct rr_server *s, struct rr_engine *engine, struct rr_condi
     }
 }
 
-static void put_string(struct rr_buf *out, const char *key, const char *value)
-{
-    rr_buf_printf(out, "\"%s\":", key);
-    rr_buf_json_string(out, rr_text(value));
-}
-
-/* ,"degraded":[...] and ,"why":"..." where there is something to say. */
-static void put_details(const struct rr_condition *c, struct rr_buf *out)
+/* "degraded" and "why" where there is something to say. */
+static void put_details(const struct rr_condition *c, struct rr_json_out *o)
 {
     static const char *const words[] = { "device", "cache", "models" };
     const bool bad[] = { c->device_fallback, c->cache_down, c->model_failed };
-    const char *gap = ",\"degraded\":[";
+    bool any = false;
     size_t i;
 
     for (i = 0; i < RR_COUNT(words); i++) {
         if (!bad[i]) continue;
-        rr_buf_printf(out, "%s\"%s\"", gap, words[i]);
-        gap = ",";
+        if (!any) rr_out_array(o, "degraded");
+        rr_out_string(o, NULL, words[i]);
+        any = true;
     }
-    if (*gap == ',' && !gap[1]) rr_buf_putc(out, ']');
-    if (!c->engine.why[0]) return;
-    rr_buf_putc(out, ',');
-    put_string(out, "why", c->engine.why);
+    if (any) rr_out_end(o);
+    if (c->engine.why[0]) rr_out_string(o, "why", c->engine.why);
 }
 
 static void set_status(struct rr_exchange *x, bool good)
@@ -77,20 +70,19 @@ static void set_status(struct rr_exchange *x, bool good)
 
 void rr_admin_health(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
     struct rr_condition c;
 
     rr_condition(s, x->engine, &c);
     set_status(x, c.ok);
-    rr_buf_putc(&x->reply, '{');
+    rr_out_object(&o, NULL);
     /* Clients of the first rerank services compare with this very word. */
-    put_string(&x->reply, "status", c.ok ? "healthy" : c.word);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "device",
-               x->engine ? rr_engine_info(x->engine)->device : s->settings->device);
-    rr_buf_putc(&x->reply, ',');
-    put_string(&x->reply, "model", rr_server_model(s, x));
-    put_details(&c, &x->reply);
-    rr_buf_putc(&x->reply, '}');
+    rr_out_string(&o, "status", c.ok ? "healthy" : c.word);
+    rr_out_string(&o, "device",
+                  x->engine ? rr_engine_info(x->engine)->device : s->settings->device);
+    rr_out_string(&o, "model", rr_server_model(s, x));
+    put_details(&c, &o);
+    rr_out_end(&o);
 }
 
 void rr_admin_live(struct rr_server *s, struct rr_exchange *x)
@@ -102,12 +94,13 @@ void rr_admin_live(struct rr_server *s, struct rr_exchange *x)
 
 void rr_admin_ready(struct rr_server *s, struct rr_exchange *x)
 {
+    struct rr_json_out o = { .buf = &x->reply };
     struct rr_condition c;
 
     rr_condition(s, x->engine, &c);
     set_status(x, c.ready);
-    rr_buf_putc(&x->reply, '{');
-    put_string(&x->reply, "status", c.ready ? "ready" : c.word);
-    put_details(&c, &x->reply);
-    rr_buf_putc(&x->reply, '}');
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "status", c.ready ? "ready" : c.word);
+    put_details(&c, &o);
+    rr_out_end(&o);
 }

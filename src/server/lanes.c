@@ -8,68 +8,56 @@
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void put_string(struct rr_buf *out, const char *key, const char *value)
+static void put_work(const struct rr_device_state *d, struct rr_json_out *o)
 {
-    rr_buf_printf(out, ",\"%s\":", key);
-    rr_buf_json_string(out, rr_text(value));
+    rr_out_uint(o, "queue_tokens", d->queue_tokens);
+    rr_out_uint(o, "in_flight_tokens", d->in_hand_tokens);
+    rr_out_uint(o, "batches", d->batches_done);
+    rr_out_uint(o, "pairs", d->pairs_done);
+    rr_out_uint(o, "tokens", d->tokens_done);
+    rr_out_uint(o, "errors", d->errors);
+    rr_out_uint(o, "compute_ms", d->compute_ns / RR_MILLISECOND);
+    rr_out_double(o, "ns_per_token", d->ns_per_token);
 }
 
-static void put_number(struct rr_buf *out, const char *key, uint64_t value)
-{
-    rr_buf_printf(out, ",\"%s\":%llu", key, (unsigned long long)value);
-}
-
-static void put_work(const struct rr_device_state *d, struct rr_buf *out)
-{
-    put_number(out, "queue_tokens", d->queue_tokens);
-    put_number(out, "in_flight_tokens", d->in_hand_tokens);
-    put_number(out, "batches", d->batches_done);
-    put_number(out, "pairs", d->pairs_done);
-    put_number(out, "tokens", d->tokens_done);
-    put_number(out, "errors", d->errors);
-    put_number(out, "compute_ms", d->compute_ns / RR_MILLISECOND);
-    rr_buf_puts(out, ",\"ns_per_token\":");
-    rr_buf_json_double(out, d->ns_per_token);
-}
-
-static void put_gpu(struct rr_engine *engine, uint32_t i, struct rr_buf *out)
+static void put_gpu(struct rr_engine *engine, uint32_t i, struct rr_json_out *o)
 {
     struct rr_gpu g;
 
     if (!rr_device_gpu(engine, i, &g)) return;
-    put_number(out, "memory_used_bytes", g.memory_used);
-    if (g.utilization >= 0) rr_buf_printf(out, ",\"utilization\":%.2f", (double)g.utilization);
-    if (g.celsius >= 0) rr_buf_printf(out, ",\"celsius\":%.0f", (double)g.celsius);
+    rr_out_uint(o, "memory_used_bytes", g.memory_used);
+    if (g.utilization >= 0) rr_out_printf(o, "utilization", "%.2f", (double)g.utilization);
+    if (g.celsius >= 0) rr_out_printf(o, "celsius", "%.0f", (double)g.celsius);
 }
 
 static void put_device(struct rr_engine *engine, uint32_t i, const struct rr_device_state *d,
-                       bool details, struct rr_buf *out)
+                       bool details, struct rr_json_out *o)
 {
-    rr_buf_puts(out, i ? ",{\"name\":" : "{\"name\":");
-    rr_buf_json_string(out, rr_text(d->name));
-    put_string(out, "hardware", d->hardware);
-    put_string(out, "isa", d->isa);
-    put_string(out, "dtype", d->dtype);
-    rr_buf_printf(out, ",\"up\":%s,\"reserve\":%s", d->up ? "true" : "false",
-                  d->reserve ? "true" : "false");
-    if (d->why[0]) put_string(out, "why", d->why);
-    put_number(out, "memory_bytes", d->memory_bytes);
-    put_gpu(engine, i, out);
-    put_number(out, "weights_bytes", d->weights_bytes);
-    put_number(out, "workspace_bytes", d->workspace_bytes);
-    put_number(out, "batch_tokens", d->batch_tokens);
-    if (details) put_work(d, out);
-    rr_buf_putc(out, '}');
+    rr_out_object(o, NULL);
+    rr_out_string(o, "name", d->name);
+    rr_out_string(o, "hardware", d->hardware);
+    rr_out_string(o, "isa", d->isa);
+    rr_out_string(o, "dtype", d->dtype);
+    rr_out_bool(o, "up", d->up);
+    rr_out_bool(o, "reserve", d->reserve);
+    if (d->why[0]) rr_out_string(o, "why", d->why);
+    rr_out_uint(o, "memory_bytes", d->memory_bytes);
+    put_gpu(engine, i, o);
+    rr_out_uint(o, "weights_bytes", d->weights_bytes);
+    rr_out_uint(o, "workspace_bytes", d->workspace_bytes);
+    rr_out_uint(o, "batch_tokens", d->batch_tokens);
+    if (details) put_work(d, o);
+    rr_out_end(o);
 }
 
-void rr_lanes_put(struct rr_engine *engine, bool details, struct rr_buf *out)
+void rr_lanes_put(struct rr_engine *engine, bool details, struct rr_json_out *o)
 {
     struct rr_device_state d;
     uint32_t i;
 
-    rr_buf_puts(out, ",\"devices\":[");
-    for (i = 0; rr_engine_device(engine, i, &d); i++) put_device(engine, i, &d, details, out);
-    rr_buf_putc(out, ']');
+    rr_out_array(o, "devices");
+    for (i = 0; rr_engine_device(engine, i, &d); i++) put_device(engine, i, &d, details, o);
+    rr_out_end(o);
 }
 
 /* ---- metrics --------------------------------------------------------------------------------- */

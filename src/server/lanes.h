@@ -4,10 +4,11 @@
 #ifndef RR_SERVER_LANES_H
 #define RR_SERVER_LANES_H
 
+#include "base/json_out.h"
 #include "server/server.h"
 
-/* ,"devices":[...]; details: with what each has done and has to do. */
-void rr_lanes_put(struct rr_engine *engine, bool details, struct rr_buf *out);
+/* The member "devices"; details: with what each has done and has to do. */
+void rr_lanes_put(struct rr_engine *engine, bool details, struct rr_json_out *o);
 
 /* Of all models that are loaded. */
 void rr_lanes_metrics(struct rr_server *s, struct rr_buf *out);

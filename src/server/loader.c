@@ -11,8 +11,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/json_out.h"
 #include "base/mem.h"
-#include "base/text.h"
 #include "server/golden.h"
 #include "server/handle.h"
 #include "server/models.h"
@@ -182,14 +182,17 @@ static void reply_replaced(struct rr_server *s, const struct replacement *r, uin
     struct rr_engine *engine = rr_models_take(s->models, r->model);
     const struct rr_info *info = rr_engine_info(engine);
     struct rr_exchange *x = r->x;
+    struct rr_json_out o = { .buf = &x->reply };
 
     x->status = 200;
-    rr_buf_puts(&x->reply, "{\"status\":\"reloaded\",\"model\":");
-    rr_buf_json_string(&x->reply, rr_text(rr_models_named(s->models, r->model)
-                                              ? rr_models_name(s->models, r->model)
-                                              : info->model));
-    rr_buf_printf(&x->reply, ",\"fingerprint\":\"%016llx\",\"seconds\":%.3f}",
-                  (unsigned long long)info->fingerprint, (double)took_ns * 1e-9);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "status", "reloaded");
+    rr_out_string(&o, "model",
+                  rr_models_named(s->models, r->model) ? rr_models_name(s->models, r->model)
+                                                       : info->model);
+    rr_out_hex(&o, "fingerprint", info->fingerprint);
+    rr_out_printf(&o, "seconds", "%.3f", (double)took_ns * 1e-9);
+    rr_out_end(&o);
     rr_models_give(s->models, engine);
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "rerank.h"
@@ -73,10 +74,13 @@ static void put_start(const struct rr_console *c, struct rr_buf *out, enum rr_le
 {
     rr_buf_init(out, RR_MEM_SERVER, 64 * 1024);
     if (c->format == RR_LOG_FORMAT_JSON) {
+        struct rr_json_out o = { .buf = out, .more = true };
+
         rr_buf_puts(out, "{\"time\":\"");
         put_time(out);
-        rr_buf_printf(out, "\",\"level\":\"%s\",\"message\":", level_names[level]);
-        rr_buf_json_string(out, rr_text(message));
+        rr_buf_putc(out, '"');
+        rr_out_string(&o, "level", level_names[level]);
+        rr_out_string(&o, "message", message);
     } else if (c->format == RR_LOG_FORMAT_LOGFMT) {
         rr_buf_puts(out, "time=");
         put_time(out);
@@ -91,9 +95,10 @@ static void put_start(const struct rr_console *c, struct rr_buf *out, enum rr_le
 void rr_line_text(const struct rr_console *c, struct rr_buf *out, const char *key,
                   const char *value)
 {
+    struct rr_json_out o = { .buf = out, .more = true };
+
     if (c->format == RR_LOG_FORMAT_JSON) {
-        rr_buf_printf(out, ",\"%s\":", key);
-        rr_buf_json_string(out, rr_text(value));
+        rr_out_string(&o, key, value);
     } else if (c->format == RR_LOG_FORMAT_LOGFMT) {
         rr_buf_printf(out, " %s=", key);
         put_logfmt(out, value);
@@ -103,8 +108,10 @@ void rr_line_text(const struct rr_console *c, struct rr_buf *out, const char *ke
 void rr_line_number(const struct rr_console *c, struct rr_buf *out, const char *key, double value,
                     unsigned decimals)
 {
+    struct rr_json_out o = { .buf = out, .more = true };
+
     if (c->format == RR_LOG_FORMAT_JSON)
-        rr_buf_printf(out, ",\"%s\":%.*f", key, (int)decimals, value);
+        rr_out_printf(&o, key, "%.*f", (int)decimals, value);
     else if (c->format == RR_LOG_FORMAT_LOGFMT)
         rr_buf_printf(out, " %s=%.*f", key, (int)decimals, value);
 }

@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/text.h"
+#include "base/json_out.h"
 #include "server/access.h"
 
 #define QUEUE 1024   /* requests; about 300 KiB */
@@ -45,28 +45,34 @@ struct rr_otlp {
 
 /* ---- text ----------------------------------------------------------------------------------- */
 
-static void put_attribute(struct rr_buf *out, const char *key, const char *type, const char *value,
-                          bool first)
+static void put_attribute(struct rr_json_out *o, const char *key, const char *type,
+                          const char *value)
 {
-    rr_buf_printf(out, "%s{\"key\":\"%s\",\"value\":{\"%s\":", first ? "" : ",", key, type);
-    rr_buf_json_string(out, rr_text(value));
-    rr_buf_puts(out, "}}");
+    rr_out_object(o, NULL);
+    rr_out_string(o, "key", key);
+    rr_out_object(o, "value");
+    rr_out_string(o, type, value);
+    rr_out_end(o);
+    rr_out_end(o);
 }
 
-static void put_span(struct rr_buf *out, const struct record *r, const char *span,
+/* The caller ends the object. */
+static void put_span(struct rr_json_out *o, const struct record *r, const char *span,
                      const char *parent, const char *name, int kind, uint64_t start, uint64_t end)
 {
-    rr_buf_printf(out, "{\"traceId\":\"%s\",\"spanId\":\"%s\"", r->trace.id, span);
-    if (parent[0]) rr_buf_printf(out, ",\"parentSpanId\":\"%s\"", parent);
-    rr_buf_printf(out,
-                  ",\"name\":\"%s\",\"kind\":%d,\"startTimeUnixNano\":\"%llu\","
-                  "\"endTimeUnixNano\":\"%llu\"",
-                  name, kind, (unsigned long long)start, (unsigned long long)end);
+    rr_out_object(o, NULL);
+    rr_out_string(o, "traceId", r->trace.id);
+    rr_out_string(o, "spanId", span);
+    if (parent[0]) rr_out_string(o, "parentSpanId", parent);
+    rr_out_string(o, "name", name);
+    rr_out_int(o, "kind", kind);
+    rr_out_string(o, "startTimeUnixNano", rr_num(start)); /* 64 bits are strings in this JSON */
+    rr_out_string(o, "endTimeUnixNano", rr_num(end));
 }
 
 /* prep, queue and compute follow each other; what is left before them is parsing, after them the
  * writing of the reply. */
-static void put_children(struct rr_buf *out, const struct record *r, uint64_t start)
+static void put_children(struct rr_json_out *o, const struct record *r, uint64_t start)
 {
     const struct {
         const char *name;
@@ -80,43 +86,55 @@ static void put_children(struct rr_buf *out, const struct record *r, uint64_t st
     if (sum < r->total_ns) at += (r->total_ns - sum) / 2;
     for (i = 0; i < RR_COUNT(parts); i++) {
         rr_trace_span_id(span);
-        rr_buf_putc(out, ',');
-        put_span(out, r, span, r->trace.span, parts[i].name, 1, at, at + parts[i].ns);
-        rr_buf_putc(out, '}');
+        put_span(o, r, span, r->trace.span, parts[i].name, 1, at, at + parts[i].ns);
+        rr_out_end(o);
         at += parts[i].ns;
     }
 }
 
-static void put_record(struct rr_buf *out, const struct record *r)
+static void put_record(struct rr_json_out *o, const struct record *r)
 {
     uint64_t start = r->end_ns - r->total_ns;
 
-    put_span(out, r, r->trace.span, r->trace.parent, "rerank", 2, start, r->end_ns);
-    rr_buf_puts(out, ",\"attributes\":[");
-    put_attribute(out, "http.request.method", "stringValue", "POST", true);
-    put_attribute(out, "http.response.status_code", "intValue", rr_num(r->status), false);
-    put_attribute(out, "rerank.request_id", "stringValue", r->id, false);
-    put_attribute(out, "rerank.dialect", "stringValue", r->dialect, false);
-    put_attribute(out, "rerank.documents", "intValue", rr_num(r->documents), false);
-    put_attribute(out, "rerank.tokens", "intValue", rr_num(r->tokens), false);
-    put_attribute(out, "rerank.cached", "intValue", rr_num(r->cached), false);
-    rr_buf_printf(out, "],\"status\":{%s}}", r->status >= 500 ? "\"code\":2" : "");
-    put_children(out, r, start);
+    put_span(o, r, r->trace.span, r->trace.parent, "rerank", 2, start, r->end_ns);
+    rr_out_array(o, "attributes");
+    put_attribute(o, "http.request.method", "stringValue", "POST");
+    put_attribute(o, "http.response.status_code", "intValue", rr_num(r->status));
+    put_attribute(o, "rerank.request_id", "stringValue", r->id);
+    put_attribute(o, "rerank.dialect", "stringValue", r->dialect);
+    put_attribute(o, "rerank.documents", "intValue", rr_num(r->documents));
+    put_attribute(o, "rerank.tokens", "intValue", rr_num(r->tokens));
+    put_attribute(o, "rerank.cached", "intValue", rr_num(r->cached));
+    rr_out_end(o);
+    rr_out_object(o, "status");
+    if (r->status >= 500) rr_out_int(o, "code", 2);
+    rr_out_end(o);
+    rr_out_end(o);
+    put_children(o, r, start);
 }
 
 static void put_message(struct rr_buf *out, const struct record *records, size_t n)
 {
+    struct rr_json_out o = { .buf = out };
     size_t i;
 
-    rr_buf_puts(out, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
-    put_attribute(out, "service.name", "stringValue", "rerankd", true);
-    put_attribute(out, "service.version", "stringValue", rr_version(), false);
-    rr_buf_puts(out, "]},\"scopeSpans\":[{\"scope\":{\"name\":\"rerankd\"},\"spans\":[");
-    for (i = 0; i < n; i++) {
-        if (i) rr_buf_putc(out, ',');
-        put_record(out, &records[i]);
-    }
-    rr_buf_puts(out, "]}]}]}");
+    rr_out_object(&o, NULL);
+    rr_out_array(&o, "resourceSpans");
+    rr_out_object(&o, NULL);
+    rr_out_object(&o, "resource");
+    rr_out_array(&o, "attributes");
+    put_attribute(&o, "service.name", "stringValue", "rerankd");
+    put_attribute(&o, "service.version", "stringValue", rr_version());
+    rr_out_end(&o);
+    rr_out_end(&o);
+    rr_out_array(&o, "scopeSpans");
+    rr_out_object(&o, NULL);
+    rr_out_object(&o, "scope");
+    rr_out_string(&o, "name", "rerankd");
+    rr_out_end(&o);
+    rr_out_array(&o, "spans");
+    for (i = 0; i < n; i++) put_record(&o, &records[i]);
+    while (o.depth) rr_out_end(&o);
 }
 
 /* ---- sending -------------------------------------------------------------------------------- */

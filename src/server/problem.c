@@ -4,9 +4,9 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/json_out.h"
 #include "base/text.h"
 
 static const char *type_of(unsigned status)
@@ -80,53 +80,44 @@ void rr_problem_engine(struct rr_problem *p, const struct rr_error *err, unsigne
     if (err->code == RR_EBUSY) p->type = "Overloaded"; /* also when the status is 503 */
 }
 
-static void put_string(struct rr_buf *out, const char *s)
+static void put_common(const struct rr_problem *p, struct rr_json_out *o)
 {
-    rr_buf_json_string(out, rr_text(s));
-}
-
-static void put_common(const struct rr_problem *p, struct rr_buf *out)
-{
-    rr_buf_puts(out, "{\"error\":");
-    put_string(out, p->msg);
-    rr_buf_puts(out, ",\"error_type\":");
-    put_string(out, p->type);
-    rr_buf_puts(out, ",\"message\":");
-    put_string(out, p->msg);
-    rr_buf_puts(out, ",\"detail\":");
+    rr_out_string(o, "error", p->msg);
+    rr_out_string(o, "error_type", p->type);
+    rr_out_string(o, "message", p->msg);
 }
 
 void rr_problem_union(const struct rr_problem *p, struct rr_buf *out)
 {
-    put_common(p, out);
-    put_string(out, p->msg);
-    rr_buf_putc(out, '}');
+    struct rr_json_out o = { .buf = out };
+
+    rr_out_object(&o, NULL);
+    put_common(p, &o);
+    rr_out_string(&o, "detail", p->msg);
+    rr_out_end(&o);
 }
 
 /* "documents[3].content" as ["body","documents",3,"content"]. */
-static void put_loc(struct rr_buf *out, const char *path)
+static void put_loc(struct rr_json_out *o, const char *path)
 {
-    rr_buf_puts(out, "[\"body\"");
+    rr_out_array(o, "loc");
+    rr_out_string(o, NULL, "body");
     while (*path) {
-        size_t len = strcspn(path, ".[]");
+        struct rr_text word = { path, strcspn(path, ".[]") };
 
-        if (len) {
-            bool number = strspn(path, "0123456789") == len;
-
-            rr_buf_putc(out, ',');
-            if (number)
-                rr_buf_put(out, path, len);
-            else
-                rr_buf_json_string(out, (struct rr_text){ path, len });
-        }
-        path += len;
+        if (word.len && strspn(path, "0123456789") == word.len)
+            rr_out_printf(o, NULL, "%.*s", (int)word.len, path);
+        else if (word.len)
+            rr_out_text(o, NULL, word);
+        path += word.len;
         if (*path) path++;
     }
-    rr_buf_putc(out, ']');
+    rr_out_end(o);
 }
 
 void rr_problem_fastapi(const struct rr_problem *p, struct rr_buf *out)
 {
+    struct rr_json_out o = { .buf = out };
     const char *msg = p->msg;
     size_t prefix = strlen(p->path);
 
@@ -134,32 +125,36 @@ void rr_problem_fastapi(const struct rr_problem *p, struct rr_buf *out)
         rr_problem_union(p, out);
         return;
     }
-    put_common(p, out);
-    rr_buf_puts(out, "[{\"type\":");
-    put_string(out, p->kind);
-    rr_buf_puts(out, ",\"loc\":");
-    put_loc(out, p->path);
-    rr_buf_puts(out, ",\"msg\":");
     if (prefix && strncmp(msg, p->path, prefix) == 0 && msg[prefix] == ':') msg += prefix + 2;
-    put_string(out, msg);
-    rr_buf_puts(out, ",\"input\":null}]}");
+    rr_out_object(&o, NULL);
+    put_common(p, &o);
+    rr_out_array(&o, "detail");
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "type", p->kind);
+    put_loc(&o, p->path);
+    rr_out_string(&o, "msg", msg);
+    rr_out_null(&o, "input");
+    rr_out_end(&o);
+    rr_out_end(&o);
+    rr_out_end(&o);
 }
 
 void rr_problem_openai(const struct rr_problem *p, struct rr_buf *out)
 {
-    rr_buf_puts(out, "{\"error\":{\"message\":");
-    put_string(out, p->msg);
-    rr_buf_puts(out, ",\"type\":");
-    put_string(out, p->status >= 500   ? "InternalServerError"
-                    : p->status == 429 ? "RateLimitError"
-                    : p->status == 404 ? "NotFoundError"
-                                       : "BadRequestError");
-    rr_buf_puts(out, ",\"param\":");
-    if (p->path[0])
-        put_string(out, p->path);
-    else
-        rr_buf_puts(out, "null");
-    rr_buf_printf(out, ",\"code\":%u}}", p->status);
+    struct rr_json_out o = { .buf = out };
+
+    rr_out_object(&o, NULL);
+    rr_out_object(&o, "error");
+    rr_out_string(&o, "message", p->msg);
+    rr_out_string(&o, "type",
+                  p->status >= 500   ? "InternalServerError"
+                  : p->status == 429 ? "RateLimitError"
+                  : p->status == 404 ? "NotFoundError"
+                                     : "BadRequestError");
+    rr_out_string(&o, "param", p->path[0] ? p->path : NULL);
+    rr_out_uint(&o, "code", p->status);
+    rr_out_end(&o);
+    rr_out_end(&o);
 }
 
 void rr_problem_infinity(const struct rr_problem *p, struct rr_buf *out)
@@ -172,6 +167,7 @@ void rr_problem_infinity(const struct rr_problem *p, struct rr_buf *out)
 
 void rr_problem_llamacpp(const struct rr_problem *p, struct rr_buf *out)
 {
+    struct rr_json_out o = { .buf = out };
     const char *type = "server_error";
 
     if (p->status == 401)
@@ -180,9 +176,11 @@ void rr_problem_llamacpp(const struct rr_problem *p, struct rr_buf *out)
         type = "unavailable_error";
     else if (p->status < 500)
         type = "invalid_request_error";
-    rr_buf_printf(out, "{\"error\":{\"code\":%u,\"message\":", p->status);
-    put_string(out, p->msg);
-    rr_buf_puts(out, ",\"type\":");
-    put_string(out, type);
-    rr_buf_puts(out, "}}");
+    rr_out_object(&o, NULL);
+    rr_out_object(&o, "error");
+    rr_out_uint(&o, "code", p->status);
+    rr_out_string(&o, "message", p->msg);
+    rr_out_string(&o, "type", type);
+    rr_out_end(&o);
+    rr_out_end(&o);
 }

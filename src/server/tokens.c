@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/json_out.h"
 #include "server/fields.h"
 #include "server/handle.h"
 #include "server/loader.h"
@@ -103,13 +104,13 @@ static struct rr_text place(const char *text, size_t len, const struct rr_token 
 }
 
 /* Offsets count characters of the text. */
-static void put_tokens(struct call *c, const json_t *v, const struct rr_tokens *t)
+static void put_tokens(const struct call *c, const json_t *v, const struct rr_tokens *t,
+                       struct rr_json_out *o)
 {
-    struct rr_buf *out = &c->x->reply;
     const char *text = json_string_value(v);
     size_t i, byte = 0, at = 0;
 
-    rr_buf_putc(out, '[');
+    rr_out_array(o, NULL);
     for (i = 0; i < t->n; i++) {
         const struct rr_token *k = &t->tokens[i];
         bool placed = k->end > k->start || !k->special;
@@ -117,24 +118,28 @@ static void put_tokens(struct call *c, const json_t *v, const struct rr_tokens *
             placed ? place(text, json_string_length(v), k) : rr_token_piece(c->engine, k->id);
         size_t start = placed ? (size_t)(part.data - text) : 0;
 
-        rr_buf_printf(out, "%s{\"id\":%d,\"text\":", i ? "," : "", (int)k->id);
-        rr_buf_json_string(out, part);
-        rr_buf_printf(out, ",\"special\":%s", k->special ? "true" : "false");
-        if (!placed) {
-            rr_buf_puts(out, ",\"start\":null,\"stop\":null}");
-            continue;
+        rr_out_object(o, NULL);
+        rr_out_int(o, "id", k->id);
+        rr_out_text(o, "text", part);
+        rr_out_bool(o, "special", k->special);
+        if (placed) {
+            if (start < byte) byte = at = 0; /* they rise, but nothing promises it */
+            at += span(text, byte, start);
+            byte = start;
+            rr_out_uint(o, "start", at);
+            rr_out_uint(o, "stop", at + span(text, byte, byte + part.len));
+        } else {
+            rr_out_null(o, "start");
+            rr_out_null(o, "stop");
         }
-        if (start < byte) byte = at = 0; /* they rise, but nothing promises it */
-        at += span(text, byte, start);
-        byte = start;
-        rr_buf_printf(out, ",\"start\":%zu,\"stop\":%zu}", at,
-                      at + span(text, byte, byte + part.len));
+        rr_out_end(o);
     }
-    rr_buf_putc(out, ']');
+    rr_out_end(o);
 }
 
 static int tokenize_inputs(struct call *c, json_t *inputs, bool special)
 {
+    struct rr_json_out o = { .buf = &c->x->reply };
     bool one = json_is_string(inputs);
     size_t n = one ? 1 : json_array_size(inputs), i;
 
@@ -145,7 +150,7 @@ static int tokenize_inputs(struct call *c, json_t *inputs, bool special)
         c->problem.type = "Empty";
         return -1;
     }
-    rr_buf_putc(&c->x->reply, '[');
+    rr_out_array(&o, NULL);
     for (i = 0; i < n; i++) {
         const json_t *v = one ? inputs : json_array_get(inputs, i);
         struct rr_tokens *t;
@@ -153,25 +158,27 @@ static int tokenize_inputs(struct call *c, json_t *inputs, bool special)
 
         snprintf(path, sizeof(path), one ? "inputs" : "inputs[%zu]", i);
         if (tokenize(c, path, v, special, &t)) return -1;
-        if (i) rr_buf_putc(&c->x->reply, ',');
-        put_tokens(c, v, t);
+        put_tokens(c, v, t, &o);
         rr_tokens_free(t);
     }
-    rr_buf_putc(&c->x->reply, ']');
+    rr_out_end(&o);
     return 0;
 }
 
 static int tokenize_ids(struct call *c, const char *key, bool special)
 {
-    struct rr_buf *out = &c->x->reply;
+    struct rr_json_out o = { .buf = &c->x->reply };
     struct rr_tokens *t;
     size_t i;
 
     if (tokenize(c, key, json_object_get(c->root, key), special, &t)) return -1;
-    rr_buf_puts(out, "{\"tokens\":[");
-    for (i = 0; i < t->n; i++) rr_buf_printf(out, "%s%d", i ? "," : "", (int)t->tokens[i].id);
-    rr_buf_printf(out, "],\"count\":%zu,\"max_model_len\":%u}", t->n,
-                  rr_engine_info(c->engine)->max_length);
+    rr_out_object(&o, NULL);
+    rr_out_array(&o, "tokens");
+    for (i = 0; i < t->n; i++) rr_out_int(&o, NULL, t->tokens[i].id);
+    rr_out_end(&o);
+    rr_out_uint(&o, "count", t->n);
+    rr_out_uint(&o, "max_model_len", rr_engine_info(c->engine)->max_length);
+    rr_out_end(&o);
     rr_tokens_free(t);
     return 0;
 }
