@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/bench.h"
+#include "cli/cli.h"
 
 #define MIB 1048576.0
+#define JSON_LIMIT 65536 /* of a row, of what stands around the rows */
 
 bool rr_bench_format_parse(const char *word, enum rr_bench_format *out)
 {
@@ -63,15 +66,25 @@ static void table_head(const struct rr_bench_host *h)
            "median", "p95", "pairs/s", "tokens/s", "GOP/s", "peak");
 }
 
+/* Up to its rows, which follow one by one. */
 static void json_host(const struct rr_bench_host *h)
 {
     const struct rr_info *m = h->info;
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
 
-    printf("{\"version\": \"%s\", \"model\": \"%s\", \"device\": \"%s\", \"device_name\": \"%s\", "
-           "\"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %" PRIu32
-           ", \"peak_gop_per_s\": %.2f, \"shapes\": [",
-           rr_version(), m->model, m->device, m->device_name, m->isa, m->dtype, m->threads,
-           h->peak / 1e9);
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "version", rr_version());
+    rr_out_string(&o, "model", m->model);
+    rr_out_string(&o, "device", m->device);
+    rr_out_string(&o, "device_name", m->device_name);
+    rr_out_string(&o, "isa", m->isa);
+    rr_out_string(&o, "dtype", m->dtype);
+    rr_out_uint(&o, "threads", m->threads);
+    rr_out_printf(&o, "peak_gop_per_s", "%.2f", h->peak / 1e9);
+    rr_out_array(&o, "shapes");
+    rr_cli_print(stdout, &b);
 }
 
 void rr_bench_head(enum rr_bench_format format, const struct rr_bench_host *h)
@@ -90,17 +103,31 @@ static void json_row(const struct rr_bench_host *h, const struct rr_shape *s, bo
 {
     const struct rr_info *m = h->info;
     struct rates r = rates_of(h, s);
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
 
-    printf("{\"shape\": \"%s\", \"pairs\": %" PRIu32 ", \"tokens\": %" PRIu64 ", \"runs\": %" PRIu32
-           ", \"best_ms\": %.3f, \"median_ms\": %.3f, \"mean_ms\": %.3f, \"p95_ms\": %.3f, "
-           "\"pairs_per_s\": %.2f, \"tokens_per_s\": %.1f, \"gop_per_s\": %.2f, "
-           "\"peak_percent\": %.2f",
-           s->name, s->n, s->total_tokens, s->times.runs, s->times.best, s->times.median,
-           s->times.mean, s->times.p95, r.pairs, r.tokens, r.gops, r.percent);
-    if (whole)
-        printf(", \"device\": \"%s\", \"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %" PRIu32,
-               m->device, m->isa, m->dtype, m->threads);
-    printf("}");
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "shape", s->name);
+    rr_out_uint(&o, "pairs", s->n);
+    rr_out_uint(&o, "tokens", s->total_tokens);
+    rr_out_uint(&o, "runs", s->times.runs);
+    rr_out_printf(&o, "best_ms", "%.3f", s->times.best);
+    rr_out_printf(&o, "median_ms", "%.3f", s->times.median);
+    rr_out_printf(&o, "mean_ms", "%.3f", s->times.mean);
+    rr_out_printf(&o, "p95_ms", "%.3f", s->times.p95);
+    rr_out_printf(&o, "pairs_per_s", "%.2f", r.pairs);
+    rr_out_printf(&o, "tokens_per_s", "%.1f", r.tokens);
+    rr_out_printf(&o, "gop_per_s", "%.2f", r.gops);
+    rr_out_printf(&o, "peak_percent", "%.2f", r.percent);
+    if (whole) {
+        rr_out_string(&o, "device", m->device);
+        rr_out_string(&o, "isa", m->isa);
+        rr_out_string(&o, "dtype", m->dtype);
+        rr_out_uint(&o, "threads", m->threads);
+    }
+    rr_out_end(&o);
+    rr_cli_print(stdout, &b);
 }
 
 void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
@@ -135,6 +162,25 @@ void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
     fflush(stdout);
 }
 
+static void json_tail(const struct rr_bench_host *h)
+{
+    const struct rr_info *m = h->info;
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true, .more = true };
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_buf_putc(&b, ']');
+    rr_out_object(&o, "memory");
+    rr_out_uint(&o, "rss_bytes", rr_bench_rss());
+    rr_out_uint(&o, "weights_bytes", m->weights_bytes);
+    rr_out_uint(&o, "workspace_bytes", m->workspace_bytes);
+    rr_out_uint(&o, "mapped_bytes", m->mapped_bytes);
+    rr_out_end(&o);
+    rr_out_printf(&o, "open_ms", "%.1f", h->open_ms);
+    rr_buf_puts(&b, "}\n");
+    rr_cli_print(stdout, &b);
+}
+
 void rr_bench_tail(enum rr_bench_format format, const struct rr_bench_host *h)
 {
     const struct rr_info *m = h->info;
@@ -145,9 +191,6 @@ void rr_bench_tail(enum rr_bench_format format, const struct rr_bench_host *h)
                (double)rr_bench_rss() / MIB, (double)m->weights_bytes / MIB,
                (double)m->workspace_bytes / MIB, (double)m->mapped_bytes / MIB, h->open_ms);
     else if (format == RR_BENCH_JSON)
-        printf("], \"memory\": {\"rss_bytes\": %" PRIu64 ", \"weights_bytes\": %" PRIu64
-               ", \"workspace_bytes\": %" PRIu64 ", \"mapped_bytes\": %" PRIu64
-               "}, \"open_ms\": %.1f}\n",
-               rr_bench_rss(), m->weights_bytes, m->workspace_bytes, m->mapped_bytes, h->open_ms);
+        json_tail(h);
     fflush(stdout);
 }

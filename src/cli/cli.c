@@ -88,6 +88,12 @@ int rr_cli_columns(const char *text, size_t len)
 
 /* ---- results and complaints ----------------------------------------------------------------- */
 
+void rr_cli_print(FILE *out, struct rr_buf *text)
+{
+    if (!text->failed) fwrite(text->data, 1, text->len, out);
+    rr_buf_free(text);
+}
+
 bool rr_cli_flush(int *exit_code)
 {
     static int failed_with = -1; /* the exit code of the first failure: it is told once */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "options.h"
 
 #define RR_OWN_BYTES 256 /* room for the fields of a sub-command's own options */
@@ -53,6 +54,9 @@ int rr_cli_columns(const char *text, size_t len);
 size_t rr_cli_fit(const char *text, size_t len, int columns);
 
 /* ---- results and complaints ----------------------------------------------------------------- */
+
+/* Writes the text, or nothing where memory failed while it was made, and frees it. */
+void rr_cli_print(FILE *out, struct rr_buf *text);
 
 /* Flushes stdout.  True while all is well.  Otherwise *exit_code is what the program should end
  * with: quietly when the reader has left, with a message when, say, the disk is full. */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_quantize.c - "rerankd quantize": a model folder in another precision.
  * Layer: cli (L6).  Threads: one. */
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/lists.h"
@@ -204,6 +203,32 @@ static int read_texts(struct texts *t, const struct own *own, const struct rr_se
 
 /* ---- command -------------------------------------------------------------------------------- */
 
+static void print_json(const struct run *r, const struct rr_quantize *q,
+                       const struct rr_quantize_report *done)
+{
+    const struct rr_verify_report *v = &r->report;
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
+
+    rr_buf_init(&b, RR_MEM_MISC, 4096);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "dtype", q->dtype);
+    rr_out_uint(&o, "layers", done->n_layers);
+    rr_out_uint(&o, "int8_layers", strcmp(q->dtype, "int8") == 0 ? done->n_int8 : 0);
+    if (r->checked) {
+        rr_out_uint(&o, "lists", v->lists);
+        rr_out_printf(&o, "max_logit_difference", "%.6g", v->max_diff);
+        rr_out_printf(&o, "mean_logit_difference", "%.6g", v->mean_diff);
+        rr_out_printf(&o, "kendall_tau", "%.6f", v->tau);
+        rr_out_printf(&o, "top5_equal", "%.6f", v->top_equal[1]);
+        rr_out_printf(&o, "top5_expected", "%.6f", r->expected);
+        rr_out_bool(&o, "gate_met", gate_met(r));
+    }
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    rr_cli_print(stdout, &b);
+}
+
 static void print_result(const struct run *r, const struct rr_quantize *q,
                          const struct rr_quantize_report *done)
 {
@@ -211,15 +236,7 @@ static void print_result(const struct run *r, const struct rr_quantize *q,
     bool int8 = strcmp(q->dtype, "int8") == 0;
 
     if (r->own->json) {
-        printf("{\"dtype\": \"%s\", \"layers\": %zu, \"int8_layers\": %zu", q->dtype,
-               done->n_layers, int8 ? done->n_int8 : 0);
-        if (r->checked)
-            printf(", \"lists\": %zu, \"max_logit_difference\": %.6g, "
-                   "\"mean_logit_difference\": %.6g, \"kendall_tau\": %.6f, "
-                   "\"top5_equal\": %.6f, \"top5_expected\": %.6f, \"gate_met\": %s",
-                   v->lists, v->max_diff, v->mean_diff, v->tau, v->top_equal[1], r->expected,
-                   gate_met(r) ? "true" : "false");
-        printf("}\n");
+        print_json(r, q, done);
         return;
     }
     printf("%s: %s", q->out, q->dtype);

@@ -3,7 +3,7 @@
  * Layer: cli (L6).  Threads: one. */
 #include <string.h>
 
-#include "base/buf.h"
+#include "base/json_out.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/doctor.h"
@@ -157,165 +157,132 @@ void rr_doctor_text(FILE *out, const struct rr_findings *f)
 /* ---- JSON ----------------------------------------------------------------------------------- */
 
 /* Names and paths come from outside: what is not UTF-8 cannot be in JSON. */
-static void put_text(struct rr_buf *b, const char *key, const char *text)
+static void put_text(struct rr_json_out *o, const char *key, const char *text)
 {
-    rr_buf_printf(b, "\"%s\":", key);
-    rr_buf_json_string(b,
-                       rr_utf8_invalid(rr_text(text)) == SIZE_MAX ? rr_text(text) : rr_text("?"));
-    rr_buf_putc(b, ',');
+    rr_out_string(o, key, rr_utf8_invalid(rr_text(text)) == SIZE_MAX ? text : "?");
 }
 
-static void put_number(struct rr_buf *b, const char *key, uint64_t v)
-{
-    rr_buf_printf(b, "\"%s\":%llu,", key, (unsigned long long)v);
-}
-
-static void put_double(struct rr_buf *b, const char *key, double v)
-{
-    rr_buf_printf(b, "\"%s\":", key);
-    rr_buf_json_double(b, v);
-    rr_buf_putc(b, ',');
-}
-
-static void put_bool(struct rr_buf *b, const char *key, bool v)
-{
-    rr_buf_printf(b, "\"%s\":%s,", key, v ? "true" : "false");
-}
-
-static void open_object(struct rr_buf *b, const char *key)
-{
-    rr_buf_printf(b, "\"%s\":{", key);
-}
-
-/* Ends an object or array whose last member left a comma. */
-static void close_with(struct rr_buf *b, const char *end)
-{
-    if (b->len && b->data[b->len - 1] == ',') b->len--;
-    rr_buf_puts(b, end);
-}
-
-static void json_gpus(struct rr_buf *b, const struct rr_findings *f)
+static void json_gpus(struct rr_json_out *o, const struct rr_findings *f)
 {
     unsigned i, k;
 
-    rr_buf_puts(b, "\"gpus\":[");
+    rr_out_array(o, "gpus");
     for (i = 0; i < f->n_gpus; i++) {
         const struct rr_gpu *g = &f->gpus[i];
 
-        rr_buf_putc(b, '{');
-        put_text(b, "name", g->name);
-        put_text(b, "isa", g->isa);
-        put_number(b, "memory_used", g->memory_used);
-        put_number(b, "memory_total", g->memory_total);
-        if (g->utilization >= 0) put_double(b, "utilization", (double)g->utilization);
-        if (g->celsius >= 0) put_double(b, "celsius", (double)g->celsius);
-        if (g->watts >= 0) put_double(b, "watts", (double)g->watts);
-        rr_buf_puts(b, "\"throttled\":[");
+        rr_out_object(o, NULL);
+        put_text(o, "name", g->name);
+        put_text(o, "isa", g->isa);
+        rr_out_uint(o, "memory_used", g->memory_used);
+        rr_out_uint(o, "memory_total", g->memory_total);
+        if (g->utilization >= 0) rr_out_double(o, "utilization", (double)g->utilization);
+        if (g->celsius >= 0) rr_out_double(o, "celsius", (double)g->celsius);
+        if (g->watts >= 0) rr_out_double(o, "watts", (double)g->watts);
+        rr_out_array(o, "throttled");
         for (k = 0; k < RR_COUNT(throttles); k++)
-            if (g->throttled >> k & 1) rr_buf_printf(b, "\"%s\",", throttles[k]);
-        close_with(b, "]},");
+            if (g->throttled >> k & 1) rr_out_string(o, NULL, throttles[k]);
+        rr_out_end(o);
+        rr_out_end(o);
     }
-    close_with(b, "],");
+    rr_out_end(o);
 }
 
-static void json_machine(struct rr_buf *b, const struct rr_findings *f)
+static void json_machine(struct rr_json_out *o, const struct rr_findings *f)
 {
     const struct rr_host *h = &f->host;
 
-    open_object(b, "machine");
-    put_text(b, "cpu", h->cpu);
-    put_text(b, "features", h->features);
-    put_text(b, "isa", h->isa);
-    put_text(b, "isas", h->isas);
-    put_number(b, "cpus_online", h->cpus_online);
-    put_number(b, "cpus_allowed", h->cpus_allowed);
-    put_double(b, "cpu_quota", h->cpu_quota);
-    put_number(b, "threads", h->threads);
-    put_number(b, "runnable", h->runnable);
-    if (h->waiting >= 0) put_double(b, "waiting", h->waiting);
-    if (h->steal >= 0) put_double(b, "steal", h->steal);
-    put_number(b, "memory_nodes", h->memory_nodes);
-    put_number(b, "memory_total", h->memory_total);
-    put_number(b, "memory_available", h->memory_available);
-    put_number(b, "memory_limit", h->memory_limit);
-    put_text(b, "cuda", h->cuda);
-    json_gpus(b, f);
-    close_with(b, "},");
+    rr_out_object(o, "machine");
+    put_text(o, "cpu", h->cpu);
+    put_text(o, "features", h->features);
+    put_text(o, "isa", h->isa);
+    put_text(o, "isas", h->isas);
+    rr_out_uint(o, "cpus_online", h->cpus_online);
+    rr_out_uint(o, "cpus_allowed", h->cpus_allowed);
+    rr_out_double(o, "cpu_quota", h->cpu_quota);
+    rr_out_uint(o, "threads", h->threads);
+    rr_out_uint(o, "runnable", h->runnable);
+    if (h->waiting >= 0) rr_out_double(o, "waiting", h->waiting);
+    if (h->steal >= 0) rr_out_double(o, "steal", h->steal);
+    rr_out_uint(o, "memory_nodes", h->memory_nodes);
+    rr_out_uint(o, "memory_total", h->memory_total);
+    rr_out_uint(o, "memory_available", h->memory_available);
+    rr_out_uint(o, "memory_limit", h->memory_limit);
+    put_text(o, "cuda", h->cuda);
+    json_gpus(o, f);
+    rr_out_end(o);
 }
 
-static void json_model(struct rr_buf *b, const struct rr_findings *f)
+static void json_model(struct rr_json_out *o, const struct rr_findings *f)
 {
     const struct rr_info *m = &f->info;
     unsigned i;
 
-    open_object(b, "model");
-    put_text(b, "path", f->model);
-    open_object(b, "files");
-    for (i = 0; i < f->n_files; i++) {
-        rr_buf_json_string(b, rr_text(f->files[i].name));
-        rr_buf_printf(b, ":%llu,", (unsigned long long)f->files[i].bytes);
-    }
-    close_with(b, "},");
-    put_bool(b, "usable", f->has_info);
+    rr_out_object(o, "model");
+    put_text(o, "path", f->model);
+    rr_out_object(o, "files");
+    for (i = 0; i < f->n_files; i++) rr_out_uint(o, f->files[i].name, f->files[i].bytes);
+    rr_out_end(o);
+    rr_out_bool(o, "usable", f->has_info);
     if (f->has_info) {
-        put_text(b, "architecture", m->architecture);
-        put_text(b, "device", m->device);
-        put_text(b, "isa", m->isa);
-        put_text(b, "dtype", m->dtype);
-        put_text(b, "weights_dtype", m->weights_dtype);
-        put_text(b, "activation", m->activation);
-        put_number(b, "threads", m->threads);
-        put_number(b, "layers", m->layers);
-        put_number(b, "hidden", m->hidden);
-        put_number(b, "heads", m->heads);
-        put_number(b, "vocab", m->vocab);
-        put_number(b, "parameters", m->parameters);
-        put_number(b, "max_length", m->max_length);
-        put_number(b, "max_positions", m->max_positions);
-        put_number(b, "batch_tokens", m->batch_tokens);
-        put_number(b, "weights_bytes", m->weights_bytes);
-        put_number(b, "mapped_bytes", m->mapped_bytes);
-        put_number(b, "workspace_bytes", m->workspace_bytes);
+        put_text(o, "architecture", m->architecture);
+        put_text(o, "device", m->device);
+        put_text(o, "isa", m->isa);
+        put_text(o, "dtype", m->dtype);
+        put_text(o, "weights_dtype", m->weights_dtype);
+        put_text(o, "activation", m->activation);
+        rr_out_uint(o, "threads", m->threads);
+        rr_out_uint(o, "layers", m->layers);
+        rr_out_uint(o, "hidden", m->hidden);
+        rr_out_uint(o, "heads", m->heads);
+        rr_out_uint(o, "vocab", m->vocab);
+        rr_out_uint(o, "parameters", m->parameters);
+        rr_out_uint(o, "max_length", m->max_length);
+        rr_out_uint(o, "max_positions", m->max_positions);
+        rr_out_uint(o, "batch_tokens", m->batch_tokens);
+        rr_out_uint(o, "weights_bytes", m->weights_bytes);
+        rr_out_uint(o, "mapped_bytes", m->mapped_bytes);
+        rr_out_uint(o, "workspace_bytes", m->workspace_bytes);
     }
-    close_with(b, "},");
+    rr_out_end(o);
 }
 
-static void json_remarks(struct rr_buf *b, const struct rr_findings *f, bool problems)
+static void json_remarks(struct rr_json_out *o, const struct rr_findings *f, bool problems)
 {
     unsigned i;
 
-    rr_buf_printf(b, "\"%s\":[", problems ? "problems" : "warnings");
+    rr_out_array(o, problems ? "problems" : "warnings");
     for (i = 0; i < f->n_remarks; i++) {
         if (f->remarks[i].problem != problems) continue;
-        rr_buf_putc(b, '{');
-        put_text(b, "what", f->remarks[i].what);
-        put_text(b, "remedy", f->remarks[i].remedy);
-        close_with(b, "},");
+        rr_out_object(o, NULL);
+        put_text(o, "what", f->remarks[i].what);
+        put_text(o, "remedy", f->remarks[i].remedy);
+        rr_out_end(o);
     }
-    close_with(b, "],");
+    rr_out_end(o);
 }
 
 void rr_doctor_json(FILE *out, const struct rr_findings *f)
 {
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b };
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    rr_buf_putc(&b, '{');
-    put_text(&b, "version", rr_version());
-    json_machine(&b, f);
-    open_object(&b, "cache");
-    put_text(&b, "path", f->cache);
-    put_text(&b, "state", f->cache_state);
-    close_with(&b, "},");
-    json_model(&b, f);
-    open_object(&b, "service");
-    put_text(&b, "address", f->address);
-    put_bool(&b, "port_free", f->port_free);
-    close_with(&b, "},");
-    json_remarks(&b, f, true);
-    json_remarks(&b, f, false);
-    put_bool(&b, "ready", rr_doctor_ready(f));
-    close_with(&b, "}\n");
-    if (!b.failed) fwrite(b.data, 1, b.len, out);
-    rr_buf_free(&b);
+    rr_out_object(&o, NULL);
+    put_text(&o, "version", rr_version());
+    json_machine(&o, f);
+    rr_out_object(&o, "cache");
+    put_text(&o, "path", f->cache);
+    put_text(&o, "state", f->cache_state);
+    rr_out_end(&o);
+    json_model(&o, f);
+    rr_out_object(&o, "service");
+    put_text(&o, "address", f->address);
+    rr_out_bool(&o, "port_free", f->port_free);
+    rr_out_end(&o);
+    json_remarks(&o, f, true);
+    json_remarks(&o, f, false);
+    rr_out_bool(&o, "ready", rr_doctor_ready(f));
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    rr_cli_print(out, &b);
 }

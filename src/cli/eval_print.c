@@ -3,7 +3,7 @@
  * one. */
 #include <string.h>
 
-#include "base/buf.h"
+#include "base/json_out.h"
 #include "cli/cli.h"
 #include "cli/eval.h"
 
@@ -66,97 +66,85 @@ void rr_eval_print_table(FILE *out, const struct rr_eval_report *r)
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
 
-static void put_name(struct rr_buf *b, const char *name)
-{
-    rr_buf_json_string(b, (struct rr_text){ name, strlen(name) });
-}
-
-static void put_measures(struct rr_buf *b, const double *values)
+static void put_measures(struct rr_json_out *o, const double *values)
 {
     size_t m;
 
-    for (m = 0; m < RR_MEASURES; m++) {
-        rr_buf_printf(b, "%s\"%s\":", m ? "," : "", rr_measure_keys[m]);
-        rr_buf_json_double(b, values[m]);
-    }
+    for (m = 0; m < RR_MEASURES; m++) rr_out_double(o, rr_measure_keys[m], values[m]);
 }
 
-static void put_versus(struct rr_buf *b, const struct rr_eval_report *r, size_t other)
+static void put_versus(struct rr_json_out *o, const struct rr_eval_report *r, size_t other)
 {
     const struct rr_verify_report *a = &r->agreement[other];
     size_t m;
 
-    rr_buf_puts(b, "{\"with\":");
-    put_name(b, r->systems[other].name);
+    rr_out_object(o, NULL);
+    rr_out_string(o, "with", r->systems[other].name);
     for (m = 0; m < RR_MEASURES; m++) {
         const struct rr_difference *d = &r->versus[other][m];
 
-        rr_buf_printf(b, ",\"%s\":{\"mean\":", rr_measure_keys[m]);
-        rr_buf_json_double(b, d->mean);
-        rr_buf_puts(b, ",\"low\":");
-        rr_buf_json_double(b, d->low);
-        rr_buf_puts(b, ",\"high\":");
-        rr_buf_json_double(b, d->high);
-        rr_buf_puts(b, ",\"p\":");
-        rr_buf_json_double(b, d->p);
-        rr_buf_putc(b, '}');
+        rr_out_object(o, rr_measure_keys[m]);
+        rr_out_double(o, "mean", d->mean);
+        rr_out_double(o, "low", d->low);
+        rr_out_double(o, "high", d->high);
+        rr_out_double(o, "p", d->p);
+        rr_out_end(o);
     }
-    rr_buf_puts(b, ",\"kendall_tau\":");
-    rr_buf_json_double(b, a->tau);
-    rr_buf_printf(b, ",\"top1_equal\":%.6f,\"top5_equal\":%.6f,\"top10_equal\":%.6f}",
-                  a->top_equal[0], a->top_equal[1], a->top_equal[2]);
+    rr_out_double(o, "kendall_tau", a->tau);
+    rr_out_printf(o, "top1_equal", "%.6f", a->top_equal[0]);
+    rr_out_printf(o, "top5_equal", "%.6f", a->top_equal[1]);
+    rr_out_printf(o, "top10_equal", "%.6f", a->top_equal[2]);
+    rr_out_end(o);
 }
 
-static void put_queries(struct rr_buf *b, const struct rr_eval_report *r)
+static void put_queries(struct rr_json_out *o, const struct rr_eval_report *r)
 {
     size_t q, i;
 
-    rr_buf_puts(b, ",\"per_query\":[");
+    rr_out_array(o, "per_query");
     for (q = 0; q < r->data->n_queries; q++) {
-        rr_buf_puts(b, q ? ",{\"id\":" : "{\"id\":");
-        rr_buf_json_string(b, r->data->queries[q].id);
-        rr_buf_puts(b, ",\"systems\":[");
+        rr_out_object(o, NULL);
+        rr_out_text(o, "id", r->data->queries[q].id);
+        rr_out_array(o, "systems");
         for (i = 0; i < r->n_systems; i++) {
-            rr_buf_puts(b, i ? ",{" : "{");
-            put_measures(b, r->systems[i].measures[q]);
-            rr_buf_putc(b, '}');
+            rr_out_object(o, NULL);
+            put_measures(o, r->systems[i].measures[q]);
+            rr_out_end(o);
         }
-        rr_buf_puts(b, "]}");
+        rr_out_end(o);
+        rr_out_end(o);
     }
-    rr_buf_putc(b, ']');
+    rr_out_end(o);
 }
 
 void rr_eval_print_json(FILE *out, const struct rr_eval_report *r, bool per_query)
 {
-    const char *comma = "";
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b };
     size_t i;
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    rr_buf_printf(&b, "{\"queries\":%zu,\"pairs\":%zu,\"left_out\":%zu,\"k\":%u,\"systems\":[",
-                  r->data->n_queries, r->data->n_candidates, r->data->n_left_out, (unsigned)r->k);
+    rr_out_object(&o, NULL);
+    rr_out_uint(&o, "queries", r->data->n_queries);
+    rr_out_uint(&o, "pairs", r->data->n_candidates);
+    rr_out_uint(&o, "left_out", r->data->n_left_out);
+    rr_out_uint(&o, "k", r->k);
+    rr_out_array(&o, "systems");
     for (i = 0; i < r->n_systems; i++) {
-        rr_buf_puts(&b, i ? ",{\"name\":" : "{\"name\":");
-        put_name(&b, r->systems[i].name);
-        rr_buf_putc(&b, ',');
-        put_measures(&b, r->systems[i].mean);
-        rr_buf_putc(&b, '}');
+        rr_out_object(&o, NULL);
+        rr_out_string(&o, "name", r->systems[i].name);
+        put_measures(&o, r->systems[i].mean);
+        rr_out_end(&o);
     }
-    rr_buf_puts(&b, "],\"subject\":");
-    put_name(&b, r->systems[r->subject].name);
-    rr_buf_puts(&b, ",\"comparisons\":[");
-    for (i = 0; i < r->n_systems; i++) {
-        if (i == r->subject) continue;
-        rr_buf_puts(&b, comma);
-        put_versus(&b, r, i);
-        comma = ",";
-    }
-    rr_buf_putc(&b, ']');
-    if (per_query) put_queries(&b, r);
-    rr_buf_puts(&b, "}\n");
-    if (!b.failed)
-        fwrite(b.data, 1, b.len, out);
-    else
-        rr_cli_complain("eval", "out of memory for the output");
-    rr_buf_free(&b);
+    rr_out_end(&o);
+    rr_out_string(&o, "subject", r->systems[r->subject].name);
+    rr_out_array(&o, "comparisons");
+    for (i = 0; i < r->n_systems; i++)
+        if (i != r->subject) put_versus(&o, r, i);
+    rr_out_end(&o);
+    if (per_query) put_queries(&o, r);
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    if (b.failed) rr_cli_complain("eval", "out of memory for the output");
+    rr_cli_print(out, &b);
 }

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/text.h"
 #include "cli/mcp_tool.h"
 
@@ -39,10 +40,14 @@ static void put_start(struct rr_buf *out, const json_t *id)
 
 static void put_error(struct rr_buf *out, const json_t *id, int code, const char *message)
 {
+    struct rr_json_out o = { .buf = out, .more = true };
+
     put_start(out, id);
-    rr_buf_printf(out, ",\"error\":{\"code\":%d,\"message\":", code);
-    rr_buf_json_string(out, rr_text(message));
-    rr_buf_puts(out, "}}");
+    rr_out_object(&o, "error");
+    rr_out_int(&o, "code", code);
+    rr_out_string(&o, "message", message);
+    rr_out_end(&o);
+    rr_buf_putc(out, '}');
 }
 
 static void do_initialize(const struct rr_mcp *mcp, const json_t *params, struct rr_buf *out)

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/text.h"
 
 #define TEXT_LIMIT ((size_t)1 << 30) /* of one reply, which holds every text twice */
@@ -152,37 +153,45 @@ static int read_arguments(const struct rr_mcp *mcp, const json_t *arguments, str
 static void put_results(const struct rr_mcp *mcp, const struct call *c,
                         const struct rr_result *result, struct rr_buf *out)
 {
+    struct rr_json_out o = { .buf = out };
     size_t i, n = 0;
 
-    rr_buf_puts(out, "{\"model\":");
-    rr_buf_json_string(out, rr_text(rr_engine_info(mcp->engine)->model));
-    rr_buf_puts(out, ",\"results\":[");
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "model", rr_engine_info(mcp->engine)->model);
+    rr_out_array(&o, "results");
     for (i = 0; i < result->n_documents && n < c->top; i++) {
         uint32_t best = result->order[i];
 
         if (result->scores[best].score < c->threshold) continue;
-        rr_buf_printf(out, "%s{\"index\":%u,\"score\":", n++ ? "," : "", best);
-        rr_buf_json_double(out, result->scores[best].score);
-        if (c->with_text) {
-            rr_buf_puts(out, ",\"text\":");
-            rr_buf_json_string(out, c->documents[best]);
-        }
-        rr_buf_putc(out, '}');
+        n++;
+        rr_out_object(&o, NULL);
+        rr_out_uint(&o, "index", best);
+        rr_out_double(&o, "score", result->scores[best].score);
+        if (c->with_text) rr_out_text(&o, "text", c->documents[best]);
+        rr_out_end(&o);
     }
-    rr_buf_puts(out, "]}");
+    rr_out_end(&o);
+    rr_out_end(&o);
 }
 
 /* Older clients read the text, newer ones the structure: both say the same. */
 static void put_content(struct rr_buf *out, struct rr_text text, bool is_error)
 {
-    rr_buf_puts(out, "{\"content\":[{\"type\":\"text\",\"text\":");
-    rr_buf_json_string(out, text);
-    rr_buf_puts(out, "}]");
+    struct rr_json_out o = { .buf = out };
+
+    rr_out_object(&o, NULL);
+    rr_out_array(&o, "content");
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "type", "text");
+    rr_out_text(&o, "text", text);
+    rr_out_end(&o);
+    rr_out_end(&o);
     if (!is_error) {
-        rr_buf_puts(out, ",\"structuredContent\":");
+        rr_out_key(&o, "structuredContent");
         rr_buf_put(out, text.data, text.len);
     }
-    rr_buf_puts(out, is_error ? ",\"isError\":true}" : ",\"isError\":false}");
+    rr_out_bool(&o, "isError", is_error);
+    rr_out_end(&o);
 }
 
 void rr_mcp_tool_call(const struct rr_mcp *mcp, const json_t *arguments, struct rr_buf *out)

@@ -3,8 +3,8 @@
  * Layer: cli (L6).  Threads: one. */
 #include <inttypes.h>
 
-#include "base/buf.h"
-#include "base/text.h"
+#include "base/json_out.h"
+#include "cli/cli.h"
 #include "cli/plan.h"
 
 #define JSON_LIMIT 65536
@@ -104,26 +104,42 @@ void rr_plan_text(FILE *out, const struct rr_plan_load *load, const struct rr_pl
 
 /* ---- for programs --------------------------------------------------------------------------- */
 
-static void json_row(struct rr_buf *b, const struct rr_plan_row *row, bool first)
+static void json_row(struct rr_json_out *out, const struct rr_plan_row *row)
 {
     const struct rr_plan_offer *o = &row->offer;
     const struct rr_plan *p = &row->plan;
 
-    rr_buf_puts(b, first ? "{\"name\": " : ", {\"name\": ");
-    rr_buf_json_string(b, rr_text(o->name));
-    rr_buf_printf(b,
-                  ", \"gpu\": %s, \"price_per_month\": %.2f, \"pairs_per_s\": %.3f, "
-                  "\"fixed_ms\": %.3f, \"alone_ms\": %.3f, \"possible\": %s",
-                  o->gpu ? "true" : "false", o->price, o->pairs_per_s, o->fixed_ms, p->alone_ms,
-                  p->possible ? "true" : "false");
-    if (p->possible)
-        rr_buf_printf(b,
-                      ", \"machines\": %" PRIu32 ", \"use\": %.4f, \"mean_ms\": %.3f, "
-                      "\"p95_ms\": %.3f, \"cost_per_month\": %.2f, \"cost_per_million\": %.6f, "
-                      "\"cost_per_million_at_full_load\": %.6f",
-                      p->machines, p->use, p->mean_ms, p->p95_ms, p->cost, p->per_million,
-                      p->per_million_full);
-    rr_buf_putc(b, '}');
+    rr_out_object(out, NULL);
+    rr_out_string(out, "name", o->name);
+    rr_out_bool(out, "gpu", o->gpu);
+    rr_out_printf(out, "price_per_month", "%.2f", o->price);
+    rr_out_printf(out, "pairs_per_s", "%.3f", o->pairs_per_s);
+    rr_out_printf(out, "fixed_ms", "%.3f", o->fixed_ms);
+    rr_out_printf(out, "alone_ms", "%.3f", p->alone_ms);
+    rr_out_bool(out, "possible", p->possible);
+    if (p->possible) {
+        rr_out_uint(out, "machines", p->machines);
+        rr_out_printf(out, "use", "%.4f", p->use);
+        rr_out_printf(out, "mean_ms", "%.3f", p->mean_ms);
+        rr_out_printf(out, "p95_ms", "%.3f", p->p95_ms);
+        rr_out_printf(out, "cost_per_month", "%.2f", p->cost);
+        rr_out_printf(out, "cost_per_million", "%.6f", p->per_million);
+        rr_out_printf(out, "cost_per_million_at_full_load", "%.6f", p->per_million_full);
+    }
+    rr_out_end(out);
+}
+
+static void json_load(struct rr_json_out *out, const struct rr_plan_load *load)
+{
+    rr_out_printf(out, "peak_requests_per_s", "%.6g", load->peak);
+    rr_out_printf(out, "average_requests_per_s", "%.6g", load->average);
+    rr_out_printf(out, "users", "%.6g", load->users);
+    rr_out_printf(out, "candidates", "%.6g", load->candidates);
+    rr_out_printf(out, "cache_hits", "%.4f", load->hits);
+    rr_out_printf(out, "pairs_per_month", "%.6g", rr_plan_pairs_a_month(load));
+    rr_out_printf(out, "goal_ms", "%.3f", load->goal_ms);
+    rr_out_printf(out, "most_use", "%.3f", load->most_use);
+    rr_out_printf(out, "budget", "%.2f", load->budget);
 }
 
 void rr_plan_json(FILE *out, const struct rr_plan_load *load, const struct rr_plan_row *rows,
@@ -133,29 +149,23 @@ void rr_plan_json(FILE *out, const struct rr_plan_load *load, const struct rr_pl
     char why[200];
     bool gpu = rr_plan_guide_says_gpu(load, why, sizeof(why));
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    rr_buf_printf(&b,
-                  "{\"peak_requests_per_s\": %.6g, \"average_requests_per_s\": %.6g, "
-                  "\"users\": %.6g, \"candidates\": %.6g, \"cache_hits\": %.4f, "
-                  "\"pairs_per_month\": %.6g, \"goal_ms\": %.3f, \"most_use\": %.3f, "
-                  "\"budget\": %.2f, \"measured\": ",
-                  load->peak, load->average, load->users, load->candidates, load->hits,
-                  rr_plan_pairs_a_month(load), load->goal_ms, load->most_use, load->budget);
-    rr_buf_json_string(&b, rr_text(measured));
-    rr_buf_puts(&b, ", \"rows\": [");
-    for (i = 0; i < n; i++) json_row(&b, &rows[i], i == 0);
-    rr_buf_printf(&b, "], \"guide_says\": \"%s\", \"guide_because\": ", gpu ? "gpu" : "cpu");
-    rr_buf_json_string(&b, rr_text(why));
-    rr_buf_puts(&b, ", \"advice\": ");
+    rr_out_object(&o, NULL);
+    json_load(&o, load);
+    rr_out_string(&o, "measured", measured);
+    rr_out_array(&o, "rows");
+    for (i = 0; i < n; i++) json_row(&o, &rows[i]);
+    rr_out_end(&o);
+    rr_out_string(&o, "guide_says", gpu ? "gpu" : "cpu");
+    rr_out_string(&o, "guide_because", why);
+    rr_out_string(&o, "advice", best < n ? rows[best].offer.name : NULL);
     if (best < n)
-        rr_buf_json_string(&b, rr_text(rows[best].offer.name));
+        rr_out_bool(&o, "advice_gpu", rows[best].offer.gpu);
     else
-        rr_buf_puts(&b, "null");
-    rr_buf_printf(&b, ", \"advice_gpu\": %s}\n",
-                  best == n              ? "null"
-                  : rows[best].offer.gpu ? "true"
-                                         : "false");
-    if (!b.failed) fwrite(b.data, 1, b.len, out);
-    rr_buf_free(&b);
+        rr_out_null(&o, "advice_gpu");
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    rr_cli_print(out, &b);
 }

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/rank.h"
@@ -190,25 +191,26 @@ static void put_trec(struct rr_buf *b, const struct rr_ranking *r, const struct 
 static void put_json(struct rr_buf *b, const struct rr_rank_list *list,
                      const struct rr_result *result, size_t n)
 {
+    struct rr_json_out o = { .buf = b };
     size_t i;
 
-    rr_buf_puts(b, "{\"id\":");
-    rr_buf_json_string(b, list->id);
-    rr_buf_puts(b, ",\"results\":[");
+    rr_out_object(&o, NULL);
+    rr_out_text(&o, "id", list->id);
+    rr_out_array(&o, "results");
     for (i = 0; i < n; i++) {
         const struct rr_score *s = &result->scores[result->order[i]];
 
-        rr_buf_printf(b, "%s{\"index\":%" PRIu32, i ? "," : "", result->order[i]);
-        if (list->ids) {
-            rr_buf_puts(b, ",\"id\":");
-            rr_buf_json_string(b, list->ids[result->order[i]]);
-        }
-        rr_buf_puts(b, ",\"score\":");
-        rr_buf_json_double(b, s->score);
-        rr_buf_printf(b, ",\"logit\":%.9g%s}", (double)s->logit,
-                      s->truncated ? ",\"truncated\":true" : "");
+        rr_out_object(&o, NULL);
+        rr_out_uint(&o, "index", result->order[i]);
+        if (list->ids) rr_out_text(&o, "id", list->ids[result->order[i]]);
+        rr_out_double(&o, "score", s->score);
+        rr_out_printf(&o, "logit", "%.9g", (double)s->logit);
+        if (s->truncated) rr_out_bool(&o, "truncated", true);
+        rr_out_end(&o);
     }
-    rr_buf_puts(b, "]}\n");
+    rr_out_end(&o);
+    rr_out_end(&o);
+    rr_buf_putc(b, '\n');
 }
 
 int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,

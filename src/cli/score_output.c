@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/json_out.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/score.h"
@@ -56,18 +57,18 @@ static void put_float(struct rr_buf *b, float v)
 static void print_json(struct rr_results *r, const struct rr_row *row)
 {
     struct rr_buf *b = &r->line;
+    struct rr_json_out o = { .buf = b };
 
     rr_buf_clear(b);
-    rr_buf_printf(b, "{\"index\":%llu,\"score\":", (unsigned long long)row->index);
-    rr_buf_json_double(b, row->score.score);
-    rr_buf_puts(b, ",\"logit\":");
+    rr_out_object(&o, NULL);
+    rr_out_uint(&o, "index", row->index);
+    rr_out_double(&o, "score", row->score.score);
+    rr_out_key(&o, "logit");
     put_float(b, row->score.logit);
-    if (row->score.truncated) rr_buf_puts(b, ",\"truncated\":true");
-    if (row->text) {
-        rr_buf_puts(b, ",\"text\":");
-        rr_buf_json_string(b, (struct rr_text){ row->text, row->text_len });
-    }
-    rr_buf_puts(b, "}\n");
+    if (row->score.truncated) rr_out_bool(&o, "truncated", true);
+    if (row->text) rr_out_text(&o, "text", (struct rr_text){ row->text, row->text_len });
+    rr_out_end(&o);
+    rr_buf_putc(b, '\n');
     if (!b->failed) fwrite(b->data, 1, b->len, stdout);
 }
 

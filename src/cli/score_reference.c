@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/score.h"
@@ -131,13 +132,28 @@ static int compare_text(struct comparison *c, char *text, size_t len, struct rr_
     return rc;
 }
 
+static void print_json(const struct comparison *c, double tolerance, bool ok)
+{
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b };
+
+    rr_buf_init(&b, RR_MEM_MISC, 4096);
+    rr_out_object(&o, NULL);
+    rr_out_uint(&o, "requests", c->n_requests);
+    rr_out_uint(&o, "pairs", c->n_pairs);
+    rr_out_printf(&o, "max_logit_difference", "%.9g", c->logit.difference);
+    rr_out_printf(&o, "max_score_difference", "%.9g", c->score.difference);
+    rr_out_printf(&o, "tolerance", "%.9g", tolerance);
+    rr_out_bool(&o, "ok", ok);
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    rr_cli_print(stdout, &b);
+}
+
 static void print_report(const struct comparison *c, double tolerance, bool ok, bool json)
 {
     if (json) {
-        printf("{\"requests\":%llu,\"pairs\":%llu,\"max_logit_difference\":%.9g,"
-               "\"max_score_difference\":%.9g,\"tolerance\":%.9g,\"ok\":%s}\n",
-               (unsigned long long)c->n_requests, (unsigned long long)c->n_pairs,
-               c->logit.difference, c->score.difference, tolerance, ok ? "true" : "false");
+        print_json(c, tolerance, ok);
         return;
     }
     printf("requests                  %llu\n"

@@ -3,8 +3,8 @@
  * Layer: cli (L6).  Threads: one. */
 #include <inttypes.h>
 
-#include "base/buf.h"
-#include "base/text.h"
+#include "base/json_out.h"
+#include "cli/cli.h"
 #include "cli/shadow.h"
 
 #define JSON_LIMIT 65536
@@ -73,54 +73,68 @@ void rr_shadow_text(FILE *out, const struct rr_shadow *s, const struct rr_shadow
     if (s->n_worst) fprintf(out, "\n");
 }
 
-static void json_side(struct rr_buf *b, size_t i, const struct rr_shadow_report *r,
+static void json_side(struct rr_json_out *o, size_t i, const struct rr_shadow_report *r,
                       const struct rr_shadow_names *names)
 {
     const struct rr_shadow_latency *l = &r->ms[i];
 
-    rr_buf_printf(b, "\"%s\": {\"url\": ", sides[i]);
-    rr_buf_json_string(b, rr_text(names->url[i]));
-    rr_buf_printf(b, ", \"failed_alone\": %zu, \"first_failure\": ", r->only[i]);
-    rr_buf_json_string(b, rr_text(names->why[i]));
-    rr_buf_printf(b,
-                  ", \"latency_ms\": {\"mean\": %.3f, \"p50\": %.3f, \"p90\": %.3f, "
-                  "\"p95\": %.3f, \"p99\": %.3f, \"max\": %.3f}}, ",
-                  l->mean, l->p50, l->p90, l->p95, l->p99, l->max);
+    rr_out_object(o, sides[i]);
+    rr_out_string(o, "url", names->url[i]);
+    rr_out_uint(o, "failed_alone", r->only[i]);
+    rr_out_string(o, "first_failure", names->why[i]);
+    rr_out_object(o, "latency_ms");
+    rr_out_printf(o, "mean", "%.3f", l->mean);
+    rr_out_printf(o, "p50", "%.3f", l->p50);
+    rr_out_printf(o, "p90", "%.3f", l->p90);
+    rr_out_printf(o, "p95", "%.3f", l->p95);
+    rr_out_printf(o, "p99", "%.3f", l->p99);
+    rr_out_printf(o, "max", "%.3f", l->max);
+    rr_out_end(o);
+    rr_out_end(o);
+}
+
+static void json_agreement(struct rr_json_out *o, const struct rr_shadow_report *r)
+{
+    rr_out_uint(o, "requests", r->asked);
+    rr_out_uint(o, "both", r->both);
+    rr_out_uint(o, "neither", r->neither);
+    rr_out_printf(o, "kendall_tau", "%.6f", r->tau);
+    rr_out_printf(o, "least_tau", "%.6f", r->least_tau);
+    rr_out_uint(o, "tau_lists", r->n_tau);
+    rr_out_printf(o, "top1_equal", "%.6f", r->top1_equal);
+    rr_out_uint(o, "top1_lists", r->n_top1);
+    rr_out_uint(o, "top_k", r->top_k);
+    rr_out_printf(o, "top_equal", "%.6f", r->top_equal);
+    rr_out_uint(o, "top_lists", r->n_top);
+    rr_out_uint(o, "counts_differ", r->counts_differ);
+    rr_out_uint(o, "scores", r->n_scores);
+    rr_out_string(o, "converted", r->converted < 0 ? NULL : sides[r->converted]);
+    rr_out_printf(o, "mean_score_difference", "%.6g", r->mean_diff);
+    rr_out_printf(o, "p99_score_difference", "%.6g", r->p99_diff);
+    rr_out_printf(o, "max_score_difference", "%.6g", r->max_diff);
 }
 
 void rr_shadow_json(FILE *out, const struct rr_shadow *s, const struct rr_shadow_report *r,
                     const struct rr_shadow_names *names, const char *verdict)
 {
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
     size_t i;
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    rr_buf_putc(&b, '{');
-    for (i = 0; i < RR_SIDES; i++) json_side(&b, i, r, names);
-    rr_buf_printf(&b,
-                  "\"requests\": %zu, \"both\": %zu, \"neither\": %zu, \"kendall_tau\": %.6f, "
-                  "\"least_tau\": %.6f, \"tau_lists\": %zu, \"top1_equal\": %.6f, "
-                  "\"top1_lists\": %zu, \"top_k\": %zu, \"top_equal\": %.6f, \"top_lists\": %zu, "
-                  "\"counts_differ\": %zu, \"scores\": %zu, \"converted\": ",
-                  r->asked, r->both, r->neither, r->tau, r->least_tau, r->n_tau, r->top1_equal,
-                  r->n_top1, r->top_k, r->top_equal, r->n_top, r->counts_differ, r->n_scores);
-    if (r->converted < 0)
-        rr_buf_puts(&b, "null");
-    else
-        rr_buf_printf(&b, "\"%s\"", sides[r->converted]);
-    rr_buf_printf(&b,
-                  ", \"mean_score_difference\": %.6g, \"p99_score_difference\": %.6g, "
-                  "\"max_score_difference\": %.6g, \"worst\": [",
-                  r->mean_diff, r->p99_diff, r->max_diff);
-    for (i = 0; i < s->n_worst; i++)
-        rr_buf_printf(&b, "%s{\"line\": %" PRIu64 ", \"kendall_tau\": %.6f}", i ? ", " : "",
-                      s->worst[i].line, s->worst[i].tau);
-    rr_buf_puts(&b, "], \"refused_because\": ");
-    if (verdict)
-        rr_buf_json_string(&b, rr_text(verdict));
-    else
-        rr_buf_puts(&b, "null");
-    rr_buf_puts(&b, "}\n");
-    if (!b.failed) fwrite(b.data, 1, b.len, out);
-    rr_buf_free(&b);
+    rr_out_object(&o, NULL);
+    for (i = 0; i < RR_SIDES; i++) json_side(&o, i, r, names);
+    json_agreement(&o, r);
+    rr_out_array(&o, "worst");
+    for (i = 0; i < s->n_worst; i++) {
+        rr_out_object(&o, NULL);
+        rr_out_uint(&o, "line", s->worst[i].line);
+        rr_out_printf(&o, "kendall_tau", "%.6f", s->worst[i].tau);
+        rr_out_end(&o);
+    }
+    rr_out_end(&o);
+    rr_out_string(&o, "refused_because", verdict);
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    rr_cli_print(out, &b);
 }

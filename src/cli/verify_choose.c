@@ -5,8 +5,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/buf.h"
-#include "base/text.h"
+#include "base/json_out.h"
+#include "cli/cli.h"
 
 #define JSON_LIMIT 65536
 
@@ -62,41 +62,39 @@ void rr_choose_text(FILE *out, const struct rr_info *info, const struct rr_candi
     fprintf(out, "%s is the quickest that is good enough\n", rows[chosen].dtype);
 }
 
-static void put_row(struct rr_buf *b, const struct rr_candidate *c, bool reference)
+static void put_row(struct rr_json_out *o, const struct rr_candidate *c, bool reference)
 {
-    rr_buf_printf(b, "{\"dtype\":\"%s\",\"ran\":%s", c->dtype, c->ran ? "true" : "false");
-    if (c->ran) rr_buf_printf(b, ",\"pairs_per_second\":%.1f", c->per_second);
-    if (c->ran && !reference)
-        rr_buf_printf(b,
-                      ",\"top5_equal\":%.6f,\"kendall_tau\":%.6f,\"max_logit_difference\":%.6g,"
-                      "\"good_enough\":%s",
-                      c->report.top_equal[1], c->report.tau, c->report.max_diff,
-                      c->holds ? "true" : "false");
-    if (c->why[0]) {
-        rr_buf_puts(b, ",\"why\":");
-        rr_buf_json_string(b, rr_text(c->why));
+    rr_out_object(o, NULL);
+    rr_out_string(o, "dtype", c->dtype);
+    rr_out_bool(o, "ran", c->ran);
+    if (c->ran) rr_out_printf(o, "pairs_per_second", "%.1f", c->per_second);
+    if (c->ran && !reference) {
+        rr_out_printf(o, "top5_equal", "%.6f", c->report.top_equal[1]);
+        rr_out_printf(o, "kendall_tau", "%.6f", c->report.tau);
+        rr_out_printf(o, "max_logit_difference", "%.6g", c->report.max_diff);
+        rr_out_bool(o, "good_enough", c->holds);
     }
-    rr_buf_puts(b, "}");
+    if (c->why[0]) rr_out_string(o, "why", c->why);
+    rr_out_end(o);
 }
 
 void rr_choose_json(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
                     size_t n, size_t chosen)
 {
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b };
     size_t i;
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    rr_buf_puts(&b, "{\"model\":");
-    rr_buf_json_string(&b, rr_text(info->model));
-    rr_buf_puts(&b, ",\"device\":");
-    rr_buf_json_string(&b, rr_text(info->device_name));
-    rr_buf_printf(&b, ",\"isa\":\"%s\",\"chosen\":\"%s\",\"precisions\":[", info->isa,
-                  rows[chosen].dtype);
-    for (i = 0; i < n; i++) {
-        if (i) rr_buf_puts(&b, ",");
-        put_row(&b, &rows[i], i == 0);
-    }
-    rr_buf_puts(&b, "]}\n");
-    if (!b.failed) fwrite(b.data, 1, b.len, out);
-    rr_buf_free(&b);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "model", info->model);
+    rr_out_string(&o, "device", info->device_name);
+    rr_out_string(&o, "isa", info->isa);
+    rr_out_string(&o, "chosen", rows[chosen].dtype);
+    rr_out_array(&o, "precisions");
+    for (i = 0; i < n; i++) put_row(&o, &rows[i], i == 0);
+    rr_out_end(&o);
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
+    rr_cli_print(out, &b);
 }

@@ -1,38 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verify_print.c - the report of "rerankd verify": as text, as JSON, and as the model folder's
  * verify.json.  Layer: cli (L6).  Threads: one. */
-#include <inttypes.h>
-
-#include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "base/text.h"
+#include "base/json_out.h"
+#include "cli/cli.h"
 #include "cli/verify.h"
 
 #define JSON_LIMIT 65536
 
+static void put_pair(struct rr_json_out *o, const char *key, const double values[2])
+{
+    rr_out_array(o, key);
+    rr_out_printf(o, NULL, "%.5f", values[0]);
+    rr_out_printf(o, NULL, "%.5f", values[1]);
+    rr_out_end(o);
+}
+
 static void put_json(struct rr_buf *b, const struct rr_info *info, const struct rr_verify_report *r)
 {
-    rr_buf_puts(b, "{\"model\": ");
-    rr_buf_json_string(b, rr_text(info->model));
-    rr_buf_printf(b,
-                  ", \"fingerprint\": \"%016" PRIx64 "\", \"dtype\": \"%s\", \"isa\": \"%s\", "
-                  "\"lists\": %zu, \"pairs\": %zu, \"max_logit_difference\": %.6g, "
-                  "\"p99_logit_difference\": %.6g, \"mean_logit_difference\": %.6g, "
-                  "\"drift\": %.6g, \"kendall_tau\": %.6f, \"top1_equal\": %.6f, "
-                  "\"top5_equal\": %.6f, \"top10_equal\": %.6f, \"top5_lists\": %zu",
-                  info->fingerprint, info->dtype, info->isa, r->lists, r->pairs, r->max_diff,
-                  r->p99_diff, r->mean_diff, rr_verify_drift(r), r->tau, r->top_equal[0],
-                  r->top_equal[1], r->top_equal[2], r->top_lists[1]);
-    if (r->labelled)
-        rr_buf_printf(b, ", \"labelled\": %zu, \"ndcg10\": [%.5f, %.5f], \"mrr10\": [%.5f, %.5f]",
-                      r->labelled, r->ndcg[0], r->ndcg[1], r->mrr[0], r->mrr[1]);
-    if (r->exact_k)
-        rr_buf_printf(b,
-                      ", \"exact_top_k\": %zu, \"exact_equal\": %.6f, \"exact_promised\": %.6f, "
-                      "\"rescored\": %.6f",
-                      r->exact_k, r->exact_equal, r->exact_promised, r->rescored);
-    rr_buf_puts(b, "}\n");
+    struct rr_json_out o = { .buf = b, .spaced = true };
+
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "model", info->model);
+    rr_out_hex(&o, "fingerprint", info->fingerprint);
+    rr_out_string(&o, "dtype", info->dtype);
+    rr_out_string(&o, "isa", info->isa);
+    rr_out_uint(&o, "lists", r->lists);
+    rr_out_uint(&o, "pairs", r->pairs);
+    rr_out_printf(&o, "max_logit_difference", "%.6g", r->max_diff);
+    rr_out_printf(&o, "p99_logit_difference", "%.6g", r->p99_diff);
+    rr_out_printf(&o, "mean_logit_difference", "%.6g", r->mean_diff);
+    rr_out_printf(&o, "drift", "%.6g", rr_verify_drift(r));
+    rr_out_printf(&o, "kendall_tau", "%.6f", r->tau);
+    rr_out_printf(&o, "top1_equal", "%.6f", r->top_equal[0]);
+    rr_out_printf(&o, "top5_equal", "%.6f", r->top_equal[1]);
+    rr_out_printf(&o, "top10_equal", "%.6f", r->top_equal[2]);
+    rr_out_uint(&o, "top5_lists", r->top_lists[1]);
+    if (r->labelled) {
+        rr_out_uint(&o, "labelled", r->labelled);
+        put_pair(&o, "ndcg10", r->ndcg);
+        put_pair(&o, "mrr10", r->mrr);
+    }
+    if (r->exact_k) {
+        rr_out_uint(&o, "exact_top_k", r->exact_k);
+        rr_out_printf(&o, "exact_equal", "%.6f", r->exact_equal);
+        rr_out_printf(&o, "exact_promised", "%.6f", r->exact_promised);
+        rr_out_printf(&o, "rescored", "%.6f", r->rescored);
+    }
+    rr_out_end(&o);
+    rr_buf_putc(b, '\n');
 }
 
 void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_verify_report *r)
@@ -41,8 +58,7 @@ void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_verif
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
     put_json(&b, info, r);
-    if (!b.failed) fwrite(b.data, 1, b.len, out);
-    rr_buf_free(&b);
+    rr_cli_print(out, &b);
 }
 
 int rr_verify_write(const struct rr_info *info, const struct rr_verify_report *r,
