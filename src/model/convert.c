@@ -3,13 +3,13 @@
 #include "model/convert.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
 
@@ -120,25 +120,21 @@ static int write_shard(const struct rr_convert *c, const char *path, size_t from
                        struct rr_error *err)
 {
     struct rr_buf header;
+    struct rr_json_out o = { .buf = &header };
     unsigned char length[8];
     uint64_t at = 0;
     FILE *out;
     int rc = RR_OK;
 
     rr_buf_init(&header, RR_MEM_MODEL, RR_SAFETENSORS_MAX_HEADER);
-    rr_buf_puts(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    rr_safetensors_begin(&o, NULL);
     for (size_t i = from; i < to; i++) {
         const struct rr_convert_tensor *t = &c->tensors[i];
 
-        rr_buf_printf(&header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->name, t->type->name);
-        for (uint32_t d = 0; d < t->rank; d++)
-            rr_buf_printf(&header, d ? ",%" PRIu32 : "%" PRIu32, t->shape[d]);
-        rr_buf_printf(&header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + t->bytes);
+        rr_safetensors_put(&o, t->name, t->type->name, t->shape, t->rank, at, at + t->bytes);
         at += t->bytes;
     }
-    rr_buf_putc(&header, '}');
-    while (header.len % 64 != 56 && !header.failed) rr_buf_putc(&header, ' '); /* data aligned */
-    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.len >> (8 * i));
+    rr_safetensors_end(&o, length);
     errno = 0;
     out = header.failed ? NULL : fopen(path, "wxe");
     if (!out) rc = write_error(path, err);
@@ -183,16 +179,23 @@ static int write_index(const struct rr_convert *c, const size_t *shard_of, size_
                        struct rr_error *err)
 {
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b };
     uint64_t total = 0;
     int rc;
 
     rr_buf_init(&b, RR_MEM_MODEL, RR_CHECKPOINT_MAX_INDEX);
     for (size_t i = 0; i < c->n; i++) total += c->tensors[i].bytes;
-    rr_buf_printf(&b, "{\"metadata\":{\"total_size\":%" PRIu64 "},\"weight_map\":{", total);
+    rr_out_object(&o, NULL);
+    rr_out_object(&o, "metadata");
+    rr_out_uint(&o, "total_size", total);
+    rr_out_end(&o);
+    rr_out_object(&o, "weight_map");
     for (size_t i = 0; i < c->n; i++)
-        rr_buf_printf(&b, "%s\"%s\":\"model-%05zu-of-%05zu.safetensors\"", i ? "," : "",
-                      c->tensors[i].name, shard_of[i] + 1, n_shards);
-    rr_buf_puts(&b, "}}\n");
+        rr_out_printf(&o, c->tensors[i].name, "\"model-%05zu-of-%05zu.safetensors\"",
+                      shard_of[i] + 1, n_shards);
+    rr_out_end(&o);
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
     rc = b.failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", c->to)
                   : write_side_file(c, "model.safetensors.index.json",
                                     (struct rr_text){ b.data, b.len }, err);

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "model/safetensors.h"
 
@@ -113,7 +112,8 @@ struct writer {
     const struct rr_export *e;
     FILE *file;
     struct rr_buf header;
-    uint64_t offset; /* of the next tensor */
+    struct rr_json_out json; /* into header */
+    uint64_t offset;         /* of the next tensor */
 };
 
 static uint64_t elements(const struct rr_tensor *t)
@@ -130,13 +130,8 @@ static void describe(struct writer *w, const struct rr_tensor *t, const char *su
     char name[600];
 
     snprintf(name, sizeof(name), "%s%s", t->name, suffix);
-    rr_buf_putc(&w->header, ',');
-    rr_buf_json_string(&w->header, (struct rr_text){ name, strlen(name) });
-    rr_buf_printf(&w->header, ":{\"dtype\":\"%s\",\"shape\":[", types[t->dtype].name);
-    for (uint32_t i = 0; i < t->rank; i++)
-        rr_buf_printf(&w->header, "%s%" PRIu32, i ? "," : "", t->shape[i]);
-    rr_buf_printf(&w->header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", w->offset,
-                  w->offset + bytes);
+    rr_safetensors_put(&w->json, name, types[t->dtype].name, t->shape, t->rank, w->offset,
+                       w->offset + bytes);
     w->offset += bytes;
 }
 
@@ -174,13 +169,11 @@ static int write_tensors(struct writer *w, const char *path, struct rr_error *er
 {
     unsigned char length[8];
 
-    rr_buf_printf(&w->header, "{\"__metadata__\":{\"format\":\"pt\",\"%s\":\"%s\"}",
-                  RR_SAFETENSORS_MADE_FOR, w->e->dtype);
+    w->json.buf = &w->header;
+    rr_safetensors_begin(&w->json, w->e->dtype);
     each(w, describe);
-    rr_buf_putc(&w->header, '}');
-    while ((w->header.len + 8) % 64 && !w->header.failed) rr_buf_putc(&w->header, ' ');
+    rr_safetensors_end(&w->json, length);
     if (w->header.failed) return rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
-    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)w->header.len >> 8 * i);
     w->file = fopen(path, "wbxe");
     if (!w->file) return rr_fail(err, RR_EIO, "%s: cannot create: %s", path, strerror(errno));
     (void)fwrite(length, 1, sizeof(length), w->file);

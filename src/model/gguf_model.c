@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
 
@@ -37,6 +38,7 @@ struct rr_gguf_model {
     struct made *made;
     size_t n_entries, n_made;
     struct rr_buf config;
+    struct rr_json_out json; /* into config, while it is written */
 };
 
 static const struct rr_safetensors_dtype dtypes[] = {
@@ -282,7 +284,7 @@ static int put_u32(struct rr_gguf_model *m, const char *field, const char *name,
     char key[96];
     int rc = rr_gguf_u32(m->g, key_of(m, key, name), fallback == 0, 1, UINT32_MAX, &v, err);
 
-    rr_buf_printf(&m->config, "\"%s\":%" PRIu32 ",", field, v);
+    rr_out_uint(&m->json, field, v);
     return rc;
 }
 
@@ -293,7 +295,7 @@ static int put_f32(struct rr_gguf_model *m, const char *field, const char *name,
     char key[96];
     int rc = rr_gguf_f32(m->g, key_of(m, key, name), needed, &v, err);
 
-    rr_buf_printf(&m->config, "\"%s\":%.9g,", field, (double)v);
+    rr_out_printf(&m->json, field, "%.9g", (double)v);
     return rc;
 }
 
@@ -304,8 +306,7 @@ static int put_rows(struct rr_gguf_model *m, const char *field, const char *name
     const struct rr_gguf_tensor *t = tensor(m, name);
 
     if (!t) return rr_fail(err, RR_EFORMAT, "%s: tensor %s is missing", m->path, name);
-    rr_buf_printf(&m->config, "\"%s\":%" PRIu32 ",", field,
-                  (t->rank == 1 ? 1 : t->shape[0]) + rows_before(m, t));
+    rr_out_uint(&m->json, field, (t->rank == 1 ? 1 : t->shape[0]) + rows_before(m, t));
     return RR_OK;
 }
 
@@ -327,7 +328,8 @@ static int put_encoder(struct rr_gguf_model *m, struct rr_error *err)
     int rc = put_rows(m, "max_position_embeddings", "position_embd.weight", err);
     if (!rc) rc = put_rows(m, "type_vocab_size", "token_types.weight", err);
     if (!rc) rc = put_f32(m, "layer_norm_eps", "attention.layer_norm_epsilon", true, 0, err);
-    rr_buf_printf(&m->config, "\"pad_token_id\":%" PRIu32 ",\"hidden_act\":\"gelu\"", m->pad_id);
+    rr_out_uint(&m->json, "pad_token_id", m->pad_id);
+    rr_out_string(&m->json, "hidden_act", "gelu");
     return rc;
 }
 
@@ -353,10 +355,9 @@ static int put_modernbert(struct rr_gguf_model *m, struct rr_error *err)
     if (!rc)
         rc = rr_gguf_u32(m->g, key_of(m, key, "classifier.pooling_type"), false, RR_GGUF_POOL_MEAN,
                          RR_GGUF_POOL_FIRST, &pool, err);
-    rr_buf_puts(&m->config, "\"hidden_activation\":");
-    rr_buf_json_string(&m->config, act);
-    rr_buf_printf(&m->config, ",\"classifier_pooling\":\"%s\",\"pad_token_id\":%" PRIu32,
-                  pool == RR_GGUF_POOL_MEAN ? "mean" : "cls", m->pad_id);
+    rr_out_text(&m->json, "hidden_activation", act);
+    rr_out_string(&m->json, "classifier_pooling", pool == RR_GGUF_POOL_MEAN ? "mean" : "cls");
+    rr_out_uint(&m->json, "pad_token_id", m->pad_id);
     return rc;
 }
 
@@ -379,7 +380,7 @@ static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
         rc = put_u32(m, "head_dim", "attention.key_length", 0, err);
     if (!rc) rc = put_f32(m, "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, err);
     if (!rc) rc = put_f32(m, "rope_theta", "rope.freq_base", false, 10000.0f, err);
-    rr_buf_printf(&m->config, "\"hidden_act\":\"%s\"",
+    rr_out_string(&m->json, "hidden_act",
                   rr_text_is(m->arch, "gemma") ? "gelu_pytorch_tanh" : "silu");
     return rc;
 }
@@ -388,11 +389,19 @@ static int write_config(struct rr_gguf_model *m, struct rr_error *err)
 {
     int rc = check_labels(m, err);
 
-    rr_buf_printf(&m->config, "{\"architectures\":[\"%s\"],\"id2label\":{\"0\":\"LABEL_0\"},",
-                  m->architecture);
-    if (rr_gguf_model_identity(m))
-        rr_buf_puts(&m->config, "\"sentence_transformers\":{\"activation_fn\":"
-                                "\"torch.nn.modules.linear.Identity\"},");
+    m->json = (struct rr_json_out){ .buf = &m->config };
+    rr_out_object(&m->json, NULL);
+    rr_out_array(&m->json, "architectures");
+    rr_out_string(&m->json, NULL, m->architecture);
+    rr_out_end(&m->json);
+    rr_out_object(&m->json, "id2label");
+    rr_out_string(&m->json, "0", "LABEL_0");
+    rr_out_end(&m->json);
+    if (rr_gguf_model_identity(m)) {
+        rr_out_object(&m->json, "sentence_transformers");
+        rr_out_string(&m->json, "activation_fn", "torch.nn.modules.linear.Identity");
+        rr_out_end(&m->json);
+    }
     if (!rc) rc = put_rows(m, "vocab_size", "token_embd.weight", err);
     if (!rc) rc = put_u32(m, "hidden_size", "embedding_length", 0, err);
     if (!rc) rc = put_u32(m, "num_hidden_layers", "block_count", 0, err);
@@ -402,7 +411,7 @@ static int write_config(struct rr_gguf_model *m, struct rr_error *err)
         rc = m->family == RR_FAMILY_DECODER      ? put_decoder(m, err)
              : m->family == RR_FAMILY_MODERNBERT ? put_modernbert(m, err)
                                                  : put_encoder(m, err);
-    rr_buf_putc(&m->config, '}');
+    rr_out_end(&m->json);
     if (!rc && m->config.failed) rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", m->path);
     return rc;
 }

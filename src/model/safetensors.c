@@ -377,3 +377,36 @@ const char *rr_safetensors_made_for(const struct rr_safetensors *st)
 {
     return st->made_for;
 }
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+void rr_safetensors_begin(struct rr_json_out *o, const char *made_for)
+{
+    rr_out_object(o, NULL);
+    rr_out_object(o, "__metadata__");
+    rr_out_string(o, "format", "pt");
+    if (made_for) rr_out_string(o, RR_SAFETENSORS_MADE_FOR, made_for);
+    rr_out_end(o);
+}
+
+void rr_safetensors_put(struct rr_json_out *o, const char *name, const char *dtype,
+                        const uint32_t *shape, uint32_t rank, uint64_t begin, uint64_t end)
+{
+    rr_out_object(o, name);
+    rr_out_string(o, "dtype", dtype);
+    rr_out_array(o, "shape");
+    for (uint32_t i = 0; i < rank; i++) rr_out_uint(o, NULL, shape[i]);
+    rr_out_end(o);
+    rr_out_array(o, "data_offsets");
+    rr_out_uint(o, NULL, begin);
+    rr_out_uint(o, NULL, end);
+    rr_out_end(o);
+    rr_out_end(o);
+}
+
+void rr_safetensors_end(struct rr_json_out *o, unsigned char length[8])
+{
+    rr_out_end(o);
+    while ((8 + o->buf->len) % 64 && !o->buf->failed) rr_buf_putc(o->buf, ' ');
+    for (unsigned i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)o->buf->len >> 8 * i);
+}

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/attr.h"
+#include "base/json_out.h"
 #include "rerank_backend.h"
 
 #define RR_SAFETENSORS_MAX_HEADER 100000000 /* bytes; the reference's limit too */
@@ -59,5 +60,14 @@ const char *rr_safetensors_made_for(const struct rr_safetensors *st);
 
 /* Bytes before the data: the length field and the JSON. */
 size_t rr_safetensors_header_bytes(const struct rr_safetensors *st);
+
+/* ---- writing: a header, tensor by tensor in the order of their data ---- */
+
+/* made_for: what rr_safetensors_made_for shall give, or NULL. */
+void rr_safetensors_begin(struct rr_json_out *o, const char *made_for);
+void rr_safetensors_put(struct rr_json_out *o, const char *name, const char *dtype,
+                        const uint32_t *shape, uint32_t rank, uint64_t begin, uint64_t end);
+/* Pads the header so that the data are aligned to 64 bytes; length: the bytes before it. */
+void rr_safetensors_end(struct rr_json_out *o, unsigned char length[8]);
 
 #endif
