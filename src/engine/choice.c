@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "cache/key.h"
@@ -78,17 +78,17 @@ int rr_choice_store(const struct rr_choice *choice, const char *dir, uint64_t fi
                                        { "version", RR_VERSION } };
     char path[4096];
     struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
     size_t i;
     int rc;
 
     if (!path_of(path, dir, fingerprint, info))
         return rr_fail(err, RR_EINVAL, "the path of the cache folder is too long");
     rr_buf_init(&b, RR_MEM_MISC, MAX_BYTES);
-    for (i = 0; i < RR_COUNT(members); i++) {
-        rr_buf_printf(&b, "%s\"%s\": ", i ? ", " : "{", members[i][0]);
-        rr_buf_json_string(&b, rr_text(members[i][1]));
-    }
-    rr_buf_puts(&b, "}\n");
+    rr_out_object(&o, NULL);
+    for (i = 0; i < RR_COUNT(members); i++) rr_out_string(&o, members[i][0], members[i][1]);
+    rr_out_end(&o);
+    rr_buf_putc(&b, '\n');
     (void)mkdir(dir, 0755); /* what is wrong with it, writing will tell */
     rc = b.failed ? rr_fail(err, RR_ENOMEM, "out of memory")
                   : rr_file_write(path, b.data, b.len, err);

@@ -4,39 +4,37 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/err.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "engine/quantize.h"
 #include "model/export.h"
 
 #define MAX_REPORT (16u << 20)
 
-static void number(struct rr_buf *b, const char *key, double v)
+static void number(struct rr_json_out *o, const char *key, double v)
 {
-    if (!isfinite(v)) return;
-    rr_buf_printf(b, ", \"%s\": ", key);
-    rr_buf_json_double(b, v);
+    if (isfinite(v)) rr_out_double(o, key, v);
 }
 
 static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
                          const struct rr_quant_layer *l)
 {
     static const char *const names[] = { "int8", "bf16", "f32" };
+    struct rr_json_out o = { .buf = b, .spaced = true };
 
-    rr_buf_puts(b, "    {\"weights\": [");
-    for (uint32_t p = 0; p < l->n_parts; p++) {
-        const char *name = j->tensors[l->tensor[p]].name;
-
-        if (p) rr_buf_puts(b, ", ");
-        rr_buf_json_string(b, (struct rr_text){ name, strlen(name) });
-    }
-    rr_buf_printf(b, "], \"dtype\": \"%s\"", names[l->as]);
-    if (l->as == RR_QUANT_I8 && l->alpha >= 0) number(b, "alpha", (double)l->alpha);
-    number(b, "output_error", l->error);
-    number(b, "variance_int8", l->variance[RR_QUANT_I8]);
-    number(b, "variance_bf16", l->variance[RR_QUANT_BF16]);
-    rr_buf_puts(b, "}");
+    rr_buf_puts(b, "    ");
+    rr_out_object(&o, NULL);
+    rr_out_array(&o, "weights");
+    for (uint32_t p = 0; p < l->n_parts; p++)
+        rr_out_string(&o, NULL, j->tensors[l->tensor[p]].name);
+    rr_out_end(&o);
+    rr_out_string(&o, "dtype", names[l->as]);
+    if (l->as == RR_QUANT_I8 && l->alpha >= 0) number(&o, "alpha", (double)l->alpha);
+    number(&o, "output_error", l->error);
+    number(&o, "variance_int8", l->variance[RR_QUANT_I8]);
+    number(&o, "variance_bf16", l->variance[RR_QUANT_BF16]);
+    rr_out_end(&o);
 }
 
 int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err)
