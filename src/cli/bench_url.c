@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/bench.h"
@@ -26,6 +27,7 @@
 #define MAX_CONCURRENCY 1024
 #define MAX_LEVELS 16
 #define MIB 1048576.0
+#define JSON_LIMIT 65536
 #define TIMEOUT_NS (120 * RR_SECOND)
 
 /* ---- bodies --------------------------------------------------------------------------------- */
@@ -223,6 +225,26 @@ struct row {
     double requests_per_s, pairs_per_s;
 };
 
+static void json_row(const struct row *r)
+{
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "documents", r->what);
+    rr_out_uint(&o, "concurrency", r->concurrency);
+    rr_out_uint(&o, "requests", r->times.runs);
+    rr_out_uint(&o, "failed", r->failed);
+    rr_out_printf(&o, "best_ms", "%.3f", r->times.best);
+    rr_out_printf(&o, "median_ms", "%.3f", r->times.median);
+    rr_out_printf(&o, "p95_ms", "%.3f", r->times.p95);
+    rr_out_printf(&o, "requests_per_s", "%.3f", r->requests_per_s);
+    rr_out_printf(&o, "pairs_per_s", "%.2f", r->pairs_per_s);
+    rr_out_end(&o);
+    rr_cli_print(stdout, &b);
+}
+
 static void print_row(enum rr_bench_format format, const struct row *r, bool first)
 {
     switch (format) {
@@ -243,12 +265,9 @@ static void print_row(enum rr_bench_format format, const struct row *r, bool fir
                r->times.p95, r->requests_per_s, r->pairs_per_s);
         break;
     default:
-        printf("%s{\"documents\": \"%s\", \"concurrency\": %" PRIu32 ", \"requests\": %" PRIu32
-               ", \"failed\": %" PRIu32 ", \"best_ms\": %.3f, \"median_ms\": %.3f, "
-               "\"p95_ms\": %.3f, \"requests_per_s\": %.3f, \"pairs_per_s\": %.2f}%s",
-               format == RR_BENCH_JSON && !first ? ", " : "", r->what, r->concurrency,
-               r->times.runs, r->failed, r->times.best, r->times.median, r->times.p95,
-               r->requests_per_s, r->pairs_per_s, format == RR_BENCH_JSON ? "" : "\n");
+        if (format == RR_BENCH_JSON && !first) printf(", ");
+        json_row(r);
+        if (format != RR_BENCH_JSON) printf("\n");
     }
     fflush(stdout);
 }
@@ -303,6 +322,33 @@ static int parse_levels(const char *list, uint32_t *levels, uint32_t *n, struct 
     return RR_OK;
 }
 
+/* Up to the rows, which follow one by one. */
+static void json_head(const char *url)
+{
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true };
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "url", url);
+    rr_out_array(&o, "rows");
+    rr_cli_print(stdout, &b);
+}
+
+static void json_memory(const char *device, double weights, double workspace)
+{
+    struct rr_buf b;
+    struct rr_json_out o = { .buf = &b, .spaced = true, .more = true };
+
+    rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
+    rr_out_object(&o, "memory");
+    rr_out_string(&o, "device", device);
+    rr_out_printf(&o, "weights_bytes", "%.0f", weights);
+    rr_out_printf(&o, "workspace_bytes", "%.0f", workspace);
+    rr_out_end(&o);
+    rr_cli_print(stdout, &b);
+}
+
 /* What the model takes on the server's device, where the server says so. */
 static void print_memory(struct load *l)
 {
@@ -327,9 +373,7 @@ static void print_memory(struct load *l)
                (weights + workspace) / MIB, strcmp(device, "cpu") == 0 ? "the machine" : "the GPU",
                weights / MIB, workspace / MIB);
     if (device && weights > 0 && l->how->format == RR_BENCH_JSON)
-        printf(", \"memory\": {\"device\": \"%.40s\", \"weights_bytes\": %.0f, "
-               "\"workspace_bytes\": %.0f}",
-               device, weights, workspace);
+        json_memory(device, weights, workspace);
     json_decref(info);
     rr_http_post_close(&c);
 }
@@ -344,7 +388,7 @@ static int run_rows(struct load *l, struct rr_error *err)
     enum rr_bench_format format = l->how->format;
     int rc = parse_levels(l->how->concurrency, levels, &n, err);
 
-    if (!rc && format == RR_BENCH_JSON) printf("{\"url\": \"%s\", \"rows\": [", l->how->url);
+    if (!rc && format == RR_BENCH_JSON) json_head(l->how->url);
     for (i = 0; i < RR_COUNT(latency) + n && !rc; i++) {
         bool alone = i < RR_COUNT(latency);
         struct row r = { .what = alone ? latency[i].what : "as given" };
