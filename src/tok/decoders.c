@@ -52,7 +52,7 @@ static int dec_params(const struct rr_field *f, struct rr_decode_step *st)
     }
 }
 
-static int read_decoder(struct rr_tok *tok, const struct rr_field *f, unsigned depth)
+static int read_decoder(void *user, const struct rr_field *f, struct rr_text type)
 {
     static const struct {
         const char *type;
@@ -67,21 +67,9 @@ static int read_decoder(struct rr_tok *tok, const struct rr_field *f, unsigned d
         { "Replace", RR_DEC_REPLACE },
         { "BPEDecoder", RR_DEC_BPE },
     };
-    struct rr_text type = { "", 0 };
-    const json_t *list;
-    struct rr_field child;
+    struct rr_tok *tok = user;
     size_t i;
-    int rc = rr_field_text(f, "type", RR_REQUIRED, &type);
 
-    if (rc) return rc;
-    if (rr_text_is(type, "Sequence") && depth < 8) {
-        rc = rr_field_array(f, "decoders", RR_REQUIRED, &list);
-        for (i = 0; !rc && i < json_array_size(list); i++) {
-            rc = rr_field_element(f, "decoders", list, i, &child);
-            if (!rc) rc = read_decoder(tok, &child, depth + 1);
-        }
-        return rc;
-    }
     for (i = 0; i < RR_COUNT(kinds); i++) {
         if (!rr_text_is(type, kinds[i].type)) continue;
         if (tok->n_dec == RR_TOK_MAX_STEPS)
@@ -104,7 +92,7 @@ int rr_load_decoder(struct rr_tok *tok, const struct rr_field *root)
     if (rc || !f.obj) return rc;
     tok->has_decoder = true;
     f.err = &own;
-    rc = read_decoder(tok, &f, 0);
+    rc = rr_field_steps(&f, "decoders", read_decoder, tok);
     if (rc == RR_ENOTSUP) {
         tok->no_decoder = rr_strdup(RR_MEM_TOKENIZER, own.msg);
         return tok->no_decoder ? RR_OK : rr_fail(root->err, RR_ENOMEM, "%s: out of memory", f.file);

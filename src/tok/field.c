@@ -100,6 +100,30 @@ int rr_field_element(const struct rr_field *f, const char *key, const json_t *ar
                    v ? rr_json_type_name(v) : "nothing");
 }
 
+static int steps(const struct rr_field *f, const char *key, unsigned depth, rr_field_step_fn *step,
+                 void *user)
+{
+    struct rr_text type = { "", 0 };
+    const json_t *list;
+    struct rr_field child;
+    size_t i;
+    int rc = rr_field_text(f, "type", RR_REQUIRED, &type);
+
+    if (rc) return rc;
+    if (!rr_text_is(type, "Sequence") || depth == 8) return step(user, f, type);
+    rc = rr_field_array(f, key, RR_REQUIRED, &list);
+    for (i = 0; !rc && i < json_array_size(list); i++) {
+        rc = rr_field_element(f, key, list, i, &child);
+        if (!rc) rc = steps(&child, key, depth + 1, step, user);
+    }
+    return rc;
+}
+
+int rr_field_steps(const struct rr_field *f, const char *key, rr_field_step_fn *step, void *user)
+{
+    return steps(f, key, 0, step, user);
+}
+
 int rr_field_bool(const struct rr_field *f, const char *key, enum rr_need need, bool *out)
 {
     const json_t *v;

@@ -33,6 +33,13 @@ RR_NODISCARD int rr_field_array(const struct rr_field *f, const char *key, enum 
 RR_NODISCARD int rr_field_element(const struct rr_field *f, const char *key, const json_t *array,
                                   size_t i, struct rr_field *out);
 
+/* For an object with a "type": step(user, f, type).  For one of type "Sequence": the same for each
+ * element of its array at key, in order, until one is not RR_OK; nested at most 8 deep, what is
+ * deeper is given to step. */
+typedef int rr_field_step_fn(void *user, const struct rr_field *f, struct rr_text type);
+RR_NODISCARD int rr_field_steps(const struct rr_field *f, const char *key, rr_field_step_fn *step,
+                                void *user);
+
 /* Optional and absent or null: *out stays. */
 RR_NODISCARD int rr_field_bool(const struct rr_field *f, const char *key, enum rr_need need,
                                bool *out);

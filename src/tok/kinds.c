@@ -109,7 +109,7 @@ static int norm_params(const struct rr_field *f, bool checked, struct rr_norm_st
     }
 }
 
-static int read_norm(struct rr_tok *tok, const struct rr_field *f, unsigned depth)
+static int read_norm(void *user, const struct rr_field *f, struct rr_text type)
 {
     static const struct {
         const char *type;
@@ -128,22 +128,10 @@ static int read_norm(struct rr_tok *tok, const struct rr_field *f, unsigned dept
         { "Prepend", RR_NORM_PREPEND },
         { "ByteLevel", RR_NORM_BYTE_LEVEL },
     };
-    struct rr_text type = { "", 0 };
-    const json_t *list;
-    struct rr_field child;
+    struct rr_tok *tok = user;
     size_t i;
-    int rc = rr_field_text(f, "type", RR_REQUIRED, &type);
 
-    if (rc) return rc;
     if (rr_text_is(type, "BertNormalizer")) return norm_bert(tok, f);
-    if (rr_text_is(type, "Sequence") && depth < 8) {
-        rc = rr_field_array(f, "normalizers", RR_REQUIRED, &list);
-        for (i = 0; !rc && i < json_array_size(list); i++) {
-            rc = rr_field_element(f, "normalizers", list, i, &child);
-            if (!rc) rc = read_norm(tok, &child, depth + 1);
-        }
-        return rc;
-    }
     for (i = 0; i < RR_COUNT(kinds); i++) {
         struct rr_norm_step *st;
 
@@ -165,7 +153,7 @@ int rr_load_normalizer(struct rr_tok *tok, const struct rr_field *root)
     if (rc || !f.obj) return rc;
     tok->norm.steps = rr_calloc(RR_MEM_TOKENIZER, RR_TOK_MAX_STEPS, sizeof(*tok->norm.steps));
     if (!tok->norm.steps) return rr_fail(f.err, RR_ENOMEM, "%s: out of memory", f.file);
-    return read_norm(tok, &f, 0);
+    return rr_field_steps(&f, "normalizers", read_norm, tok);
 }
 
 /* ---- pre-tokenizers ---- */
@@ -263,7 +251,7 @@ static int pre_params(const struct rr_field *f, struct rr_pretok_step *st)
     }
 }
 
-static int read_pretok(struct rr_tok *tok, const struct rr_field *f, unsigned depth)
+static int read_pretok(void *user, const struct rr_field *f, struct rr_text type)
 {
     static const struct {
         const char *type;
@@ -278,21 +266,9 @@ static int read_pretok(struct rr_tok *tok, const struct rr_field *f, unsigned de
         { "Punctuation", RR_PRE_PUNCTUATION },
         { "Digits", RR_PRE_DIGITS },
     };
-    struct rr_text type = { "", 0 };
-    const json_t *list;
-    struct rr_field child;
+    struct rr_tok *tok = user;
     size_t i;
-    int rc = rr_field_text(f, "type", RR_REQUIRED, &type);
 
-    if (rc) return rc;
-    if (rr_text_is(type, "Sequence") && depth < 8) {
-        rc = rr_field_array(f, "pretokenizers", RR_REQUIRED, &list);
-        for (i = 0; !rc && i < json_array_size(list); i++) {
-            rc = rr_field_element(f, "pretokenizers", list, i, &child);
-            if (!rc) rc = read_pretok(tok, &child, depth + 1);
-        }
-        return rc;
-    }
     for (i = 0; i < RR_COUNT(kinds); i++) {
         if (!rr_text_is(type, kinds[i].type)) continue;
         if (tok->n_pre == RR_TOK_MAX_STEPS - 1)
@@ -311,5 +287,5 @@ int rr_load_pretok(struct rr_tok *tok, const struct rr_field *root)
     struct rr_field f;
     int rc = rr_field_object(root, "pre_tokenizer", RR_OPTIONAL, &f);
 
-    return rc || !f.obj ? rc : read_pretok(tok, &f, 0);
+    return rc || !f.obj ? rc : rr_field_steps(&f, "pretokenizers", read_pretok, tok);
 }

@@ -129,33 +129,27 @@ static int post_bert(struct rr_tok *tok, const struct rr_field *f, bool roberta)
     return rc;
 }
 
-static int read_post(struct rr_tok *tok, const struct rr_field *f, unsigned depth, bool *has)
-{
-    struct rr_text type = { "", 0 };
-    const json_t *list;
-    struct rr_field child;
-    size_t i;
-    int rc = rr_field_text(f, "type", RR_REQUIRED, &type);
+struct post { /* while it is read */
+    struct rr_tok *tok;
+    bool has_template;
+};
 
-    if (rc) return rc;
-    if (rr_text_is(type, "Sequence") && depth < 8) {
-        rc = rr_field_array(f, "processors", RR_REQUIRED, &list);
-        for (i = 0; !rc && i < json_array_size(list); i++) {
-            rc = rr_field_element(f, "processors", list, i, &child);
-            if (!rc) rc = read_post(tok, &child, depth + 1, has);
-        }
-        return rc;
-    }
+static int read_post(void *user, const struct rr_field *f, struct rr_text type)
+{
+    struct post *p = user;
+    struct rr_tok *tok = p->tok;
+
     if (rr_text_is(type, "ByteLevel")) {
         bool trim = false;
+        int rc = rr_field_bool(f, "trim_offsets", RR_REQUIRED, &trim);
 
-        rc = rr_field_bool(f, "trim_offsets", RR_REQUIRED, &trim);
         tok->trim_offsets |= trim;
         if (!rc) rc = rr_field_bool(f, "add_prefix_space", RR_REQUIRED, &tok->trim_prefix_space);
         return rc;
     }
-    if (*has) return rr_field_unknown(f, "type", type, "one processor that adds tokens, not two");
-    *has = true;
+    if (p->has_template)
+        return rr_field_unknown(f, "type", type, "one processor that adds tokens, not two");
+    p->has_template = true;
     if (rr_text_is(type, "TemplateProcessing")) return post_template(tok, f);
     if (rr_text_is(type, "RobertaProcessing")) return post_bert(tok, f, true);
     if (rr_text_is(type, "BertProcessing")) return post_bert(tok, f, false);
@@ -167,12 +161,12 @@ static int read_post(struct rr_tok *tok, const struct rr_field *f, unsigned dept
 int rr_load_post(struct rr_tok *tok, const struct rr_field *root)
 {
     struct rr_field f;
-    bool has = false;
+    struct post p = { .tok = tok };
     int rc = rr_field_object(root, "post_processor", RR_OPTIONAL, &f);
 
     /* Without a template: the texts alone, of types 0 and 1. */
     if (!rc) rc = add_item(&f, &tok->single, RR_TPL_A, 0, 0);
     if (!rc) rc = add_item(&f, &tok->pair, RR_TPL_A, 0, 0);
     if (!rc) rc = add_item(&f, &tok->pair, RR_TPL_B, 1, 0);
-    return rc || !f.obj ? rc : read_post(tok, &f, 0, &has);
+    return rc || !f.obj ? rc : rr_field_steps(&f, "processors", read_post, &p);
 }
