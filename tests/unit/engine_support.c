@@ -130,6 +130,12 @@ void documents_free(struct documents *d)
 
     for (i = 0; i < d->n; i++) free((void *)d->texts[i].data);
     free(d->texts);
+    *d = (struct documents){ 0 };
+}
+
+void log_nothing(void *user, enum rr_log_level level, const char *line)
+{
+    (void)user, (void)level, (void)line;
 }
 
 static void on_done(void *user, struct rr_result *result, const struct rr_error *err)

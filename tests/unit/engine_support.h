@@ -29,13 +29,15 @@ struct rr_health health(struct rr_engine *e);
 /* Until the device is well; the test fails after so many seconds. */
 void wait_until_well(struct rr_engine *e, double most);
 
+void log_nothing(void *user, enum rr_log_level level, const char *line); /* for rr_set_log */
+
 /* Documents "TAG 0", "TAG 1", ..., filled up with letters to len bytes. */
 struct documents {
     struct rr_text *texts;
     size_t n;
 };
 struct documents documents_make(const char *tag, size_t n, size_t len);
-void documents_free(struct documents *d);
+void documents_free(struct documents *d); /* *d is empty again */
 
 struct request { /* one in flight; result is freed by request_wait or request_drop */
     struct rr_request req;

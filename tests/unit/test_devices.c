@@ -301,16 +301,21 @@ struct crowd {
     struct documents docs;
 };
 
+/* Request i: a query of its own, past the cache, and whatever else req asks for. */
+static void crowd_ask(struct crowd *c, struct rr_engine *e, size_t i, struct rr_request req)
+{
+    if (!c->docs.n) c->docs = documents_make("document", SIZE, 40);
+    snprintf(c->queries[i], sizeof(c->queries[i]), "query %zu", i);
+    req.no_cache = true;
+    c->requests[i] = (struct request){ .req = req };
+    request_start(e, &c->requests[i], c->queries[i], &c->docs);
+}
+
 static void crowd_start(struct crowd *c, struct rr_engine *e, size_t n)
 {
     size_t i;
 
-    if (!c->docs.n) c->docs = documents_make("document", SIZE, 40);
-    for (i = 0; i < n; i++) {
-        snprintf(c->queries[i], sizeof(c->queries[i]), "query %zu", i);
-        c->requests[i] = (struct request){ .req.no_cache = true };
-        request_start(e, &c->requests[i], c->queries[i], &c->docs);
-    }
+    for (i = 0; i < n; i++) crowd_ask(c, e, i, (struct rr_request){ 0 });
 }
 
 /* Each is answered once, rightly. */
@@ -327,6 +332,14 @@ static void crowd_check(struct crowd *c, size_t n, bool null)
             assert_true(r->result->scores[k].logit == null_logit(r->req.query, c->docs.texts[k]));
         request_drop(r);
     }
+}
+
+/* The last lines of a test; reference may be NULL. */
+static void crowd_end(struct crowd *c, struct rr_engine *e, struct rr_engine *reference)
+{
+    rr_close(e);
+    rr_close(reference);
+    documents_free(&c->docs);
 }
 
 /* Work that none of two fast devices can do alone in time goes to both; a very slow one beside them
@@ -363,8 +376,7 @@ static void test_share_work(void **state)
     }
     assert_int_equal(device(e, 0).pairs_done, 5 * SIZE);
     assert_int_equal(device(e, 1).pairs_done, 0);
-    rr_close(e);
-    documents_free(&c.docs);
+    crowd_end(&c, e, NULL);
 }
 
 /* Two kinds: the slow one is overflow.  All pairs of a request are of one kind, also when it is
@@ -392,7 +404,6 @@ static size_t count_other(struct crowd *c, struct rr_engine *reference, size_t n
         request_drop(x);
     }
     documents_free(&expected.docs);
-    expected.docs.n = 0;
     return other;
 }
 
@@ -425,9 +436,7 @@ static void test_overflow(void **state)
     print_message("%zu of %d on the slow device\n", i, MANY);
     assert_true(i > 0 && i < MANY);
     assert_int_equal(device(e, 1).pairs_done, i * SIZE);
-    rr_close(e);
-    rr_close(reference);
-    documents_free(&c.docs);
+    crowd_end(&c, e, reference);
 }
 
 /* A pair that was cached by one kind is not the other's. */
@@ -486,9 +495,7 @@ static void test_unlike(void **state)
     crowd_check(&c, 20, false);
     assert_true(health(e).ok);
     assert_true(health(e).device_ok);
-    rr_close(e);
-    documents_free(&c.docs);
-    c.docs.n = 0;
+    crowd_end(&c, e, NULL);
 }
 
 /* One of two dies under load, alike or not: nothing is lost, answered twice or wrong; it comes back
@@ -539,7 +546,6 @@ static void test_kill_one(void **state)
         for (i = 0; i < 3; i++) fault[i] = (struct fault_control){ 0 };
     }
     documents_free(&c.docs);
-    c.docs.n = 0;
 }
 
 /* A lane that hangs: what it had in hand is computed by the other one, and when it answers after
@@ -575,10 +581,7 @@ static void test_hang_one(void **state)
     assert_int_equal(device(e, 1).pairs_done, 0);
     crowd_start(&c, e, MANY);
     assert_int_equal(count_other(&c, reference, MANY), 0);
-    rr_close(e);
-    rr_close(reference);
-    documents_free(&c.docs);
-    c.docs.n = 0;
+    crowd_end(&c, e, reference);
 }
 
 /* All die under load.  With the CPU in reserve it answers; without, every request gets an error, and
@@ -640,7 +643,6 @@ static void test_kill_all(void **state)
         fault[0] = fault[1] = (struct fault_control){ 0 };
     }
     documents_free(&c.docs);
-    c.docs.n = 0;
 }
 
 /* A request that kills every device that computes it does not get to see them all. */
@@ -671,7 +673,6 @@ static void test_life(void **state)
     size_t i, k;
 
     (void)state;
-    c.docs = documents_make("document", SIZE, 40);
     for (k = 0; k < 3; k++) {
         struct rr_options opt = engine_options("auto");
         struct rr_engine *e;
@@ -681,10 +682,7 @@ static void test_life(void **state)
         e = open_on("fault:0,fault:1,fault:2", &opt);
         for (i = 0; i < 3; i++) fault[i].hang = 1; /* nothing ends before all is set up */
         for (i = 0; i < MANY; i++) {
-            snprintf(c.queries[i], sizeof(c.queries[i]), "query %zu", i);
-            c.requests[i] = (struct request){ .req.no_cache = true };
-            if (i % 7 == 3) c.requests[i].req.timeout_ns = 1000000;
-            request_start(e, &c.requests[i], c.queries[i], &c.docs);
+            crowd_ask(&c, e, i, (struct rr_request){ .timeout_ns = i % 7 == 3 ? 1000000 : 0 });
             if (i % 7 == 5) rr_cancel(e, c.requests[i].ticket);
         }
         sleep_ms(5);
@@ -719,11 +717,8 @@ static void test_exact(void **state)
     fault[0].slow_us = fault[1].slow_us = 1000;
     fault[1].other = 1;
     e = open_on("fault:0,fault:1", &opt);
-    c.docs = documents_make("document", SIZE, 40);
     for (i = 0; i < MANY; i++) {
-        snprintf(c.queries[i], sizeof(c.queries[i]), "query %zu", i);
-        c.requests[i] = (struct request){ .req.no_cache = true, .req.exact_top_k = 3 };
-        request_start(e, &c.requests[i], c.queries[i], &c.docs);
+        crowd_ask(&c, e, i, (struct rr_request){ .exact_top_k = 3 });
         if (i == MANY / 2) fault[0].fail = 1;
     }
     for (i = 0; i < MANY; i++) {
@@ -734,14 +729,7 @@ static void test_exact(void **state)
         request_drop(&c.requests[i]);
     }
     assert_false(device(e, 0).up);
-    rr_close(e);
-    documents_free(&c.docs);
-    c.docs.n = 0;
-}
-
-static void quiet(void *user, enum rr_log_level level, const char *line)
-{
-    (void)user, (void)level, (void)line;
+    crowd_end(&c, e, NULL);
 }
 
 int main(void)
@@ -766,6 +754,6 @@ int main(void)
         cmocka_unit_test_setup(test_exact, reset),
     };
 
-    if (!getenv("LOUD")) rr_set_log(quiet, NULL, RR_LOG_ERROR);
+    if (!getenv("LOUD")) rr_set_log(log_nothing, NULL, RR_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -349,11 +349,6 @@ static void test_open(void **state)
     }
 }
 
-static void quiet(void *user, enum rr_log_level level, const char *line)
-{
-    (void)user, (void)level, (void)line;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +362,6 @@ int main(void)
         cmocka_unit_test_setup(test_open, reset),
     };
 
-    rr_set_log(quiet, NULL, RR_LOG_ERROR);
+    rr_set_log(log_nothing, NULL, RR_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,22 +79,29 @@ static struct rr_tok_ids encode(const struct rr_tok *tok, struct rr_tok_scratch 
     return view;
 }
 
-/* Of a causal network: the whole pair inside its prompt. */
-static void add_prompted(struct pairs *p, const struct rr_prompt *prompt,
-                         struct rr_tok_scratch *scratch, struct rr_text query,
-                         struct rr_text document, uint32_t max_length)
+/* A further pair, with room for max_length ids and types of it behind those of the others. */
+static struct pair *new_pair(struct pairs *p, uint32_t max_length)
 {
-    struct pair *pair;
-    struct rr_error err;
-    uint32_t full;
     size_t cap = p->cap_ids;
+    struct pair *pair;
 
     p->pairs = grown(p->pairs, p->n + 1, &p->cap, sizeof(*p->pairs));
     p->ids = grown(p->ids, p->n_ids + max_length, &p->cap_ids, sizeof(*p->ids));
     p->types = grown(p->types, p->n_ids + max_length, &cap, sizeof(*p->types));
     pair = &p->pairs[p->n++];
-    memset(pair, 0, sizeof(*pair));
-    pair->first = (uint32_t)p->n_ids;
+    *pair = (struct pair){ .first = (uint32_t)p->n_ids };
+    return pair;
+}
+
+/* Of a causal network: the whole pair inside its prompt. */
+static void add_prompted(struct pairs *p, const struct rr_prompt *prompt,
+                         struct rr_tok_scratch *scratch, struct rr_text query,
+                         struct rr_text document, uint32_t max_length)
+{
+    struct pair *pair = new_pair(p, max_length);
+    struct rr_error err;
+    uint32_t full;
+
     if (rr_prompt_pair(prompt, scratch, query, document, max_length, 0, p->ids + p->n_ids, &pair->n,
                        &full, &err))
         fail_msg("%s", err.msg);
@@ -107,17 +114,10 @@ static void add_prompted(struct pairs *p, const struct rr_prompt *prompt,
 static void add_pair(struct pairs *p, const struct rr_tok *tok, const struct rr_tok_ids *query,
                      const struct rr_tok_ids *document, uint32_t max_length)
 {
-    struct pair *pair;
+    struct pair *pair = new_pair(p, max_length);
     struct rr_error err;
     uint32_t dropped;
-    size_t cap = p->cap_ids;
 
-    p->pairs = grown(p->pairs, p->n + 1, &p->cap, sizeof(*p->pairs));
-    p->ids = grown(p->ids, p->n_ids + max_length, &p->cap_ids, sizeof(*p->ids));
-    p->types = grown(p->types, p->n_ids + max_length, &cap, sizeof(*p->types));
-    pair = &p->pairs[p->n++];
-    memset(pair, 0, sizeof(*pair));
-    pair->first = (uint32_t)p->n_ids;
     if (rr_tok_pair(tok, query, document, max_length, 0, p->ids + p->n_ids, p->types + p->n_ids,
                     &pair->n, &dropped, &err))
         fail_msg("%s", err.msg);
