@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "options_file.h"
 #include "options_value.h"
 #include "rerank.h"
 
@@ -294,46 +295,6 @@ static void warn_of_unknown_names(void)
 
 /* ---- configuration file --------------------------------------------------------------------- */
 
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r';
-}
-
-static char *trim(char *s)
-{
-    size_t n;
-
-    while (is_space(*s)) s++;
-    for (n = strlen(s); n > 0 && is_space(s[n - 1]); n--) s[n - 1] = 0;
-    return s;
-}
-
-/* Takes quotes or a comment off the value at v, in place; NULL when a quote is not closed or
- * something follows it.  In double quotes, \" and \\ stand for " and \. */
-static char *unquote(char *v)
-{
-    char quote = *v, *out, *in;
-
-    if (quote != '"' && quote != '\'') {
-        for (in = v; *in; in++) {
-            if (*in == '#' && (in == v || is_space(in[-1]))) {
-                *in = 0;
-                break;
-            }
-        }
-        return trim(v);
-    }
-    for (in = v + 1, out = v; *in && *in != quote; in++) {
-        if (quote == '"' && *in == '\\' && (in[1] == '"' || in[1] == '\\')) in++;
-        *out++ = *in;
-    }
-    if (!*in) return NULL;
-    in = trim(in + 1);
-    if (*in && *in != '#') return NULL;
-    *out = 0;
-    return v;
-}
-
 static int unknown_key(struct reader *r, const char *where, const char *key)
 {
     const char *names[N_TABLE];
@@ -352,21 +313,13 @@ static int unknown_key(struct reader *r, const char *where, const char *key)
 
 static int read_line(struct reader *r, const char *path, int number, char *line, int seen[N_TABLE])
 {
-    char where[400];
-    char *key = trim(line), *eq, *value;
+    char where[400], *key, *value;
     size_t i;
+    int rc;
 
-    if (!*key || *key == '#') return RR_OK;
     snprintf(where, sizeof(where), "%.300s:%d", path, number);
-    if (rr_utf8_invalid(rr_text(key)) != SIZE_MAX)
-        return rr_fail(r->err, RR_EFORMAT, "%s: not UTF-8", where);
-    eq = strchr(key, '=');
-    if (!eq)
-        return rr_fail(r->err, RR_EFORMAT, "%s: found \"%.60s\", expected \"name = value\"", where,
-                       key);
-    *eq = 0;
-    key = trim(key);
-    value = unquote(trim(eq + 1));
+    rc = rr_config_line(line, where, &key, &value, r->err);
+    if (rc || !key) return rc;
     i = find_option(table, N_TABLE, key);
     if (i == N_TABLE) return unknown_key(r, where, key);
     if (!value)
