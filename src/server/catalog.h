@@ -9,8 +9,8 @@
 
 void rr_catalog_models(struct rr_server *s, struct rr_exchange *x); /* GET /v1/models */
 
-/* The member "models" with everything there is, for /debug/state; for /info, where details is false,
- * without paths, counts and errors. */
+/* The member "models" with everything there is, for /debug/state; for /info, where details is
+ * false, without paths, counts and errors. */
 void rr_catalog_put(struct rr_server *s, bool details, struct rr_json_out *o);
 
 /* Metrics of each model.  Their label has configured names only. */
