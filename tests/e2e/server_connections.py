@@ -6,10 +6,10 @@ import random
 import signal
 import socket
 import struct
-import threading
 import time
 
-from server_support import SLOW, Server, encode, long_body, request, shared, starter, until
+from server_support import (SLOW, Server, encode, long_body, request, run_threads, shared, starter,
+                            until)
 
 GOOD = {"query": "deux mots", "texts": ["mots", "deux"], "raw_scores": True}
 
@@ -177,24 +177,6 @@ def test_idle_connections():
     finally:
         for c in connections:
             c.close()
-
-
-def run_threads(n, work):
-    errors = []
-
-    def guarded(i):
-        try:
-            work(i)
-        except BaseException as e:  # reported by the main thread
-            errors.append(e)
-
-    threads = [threading.Thread(target=guarded, args=(i,)) for i in range(n)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    if errors:
-        raise errors[0]
 
 
 def test_mixed_load_gives_the_same_numbers():

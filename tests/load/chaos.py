@@ -19,25 +19,18 @@ import threading
 import time
 
 
-class Proxy:
-    def __init__(self, target_port):
-        self.target_port = target_port
-        self.rng = random.Random(5)
-        self.calm()
+class Listener:
+    """A port of its own; each connection is given to take(), which a subclass has, and which keeps
+    in sockets what the end shall close."""
+
+    def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.sockets, self.threads, self.lock = set(), [], threading.Lock()
-        self.accepted = 0
+        self.sockets, self.lock = set(), threading.Lock()
         self.spawn(self.accept)
 
-    def calm(self):
-        self.delay, self.rate, self.cut_after, self.reset_after = 0, None, None, None
-        self.corrupt = self.black_hole = self.half_close = False
-
     def spawn(self, target, *args):
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        self.threads.append(thread)
-        thread.start()
+        threading.Thread(target=target, args=args, daemon=True).start()
 
     def accept(self):
         while True:
@@ -45,17 +38,50 @@ class Proxy:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            self.accepted += 1
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target_port), timeout=5)
-            except OSError:
-                client.close()
-                continue
-            server.settimeout(None)
-            with self.lock:
-                self.sockets |= {client, server}
-            self.spawn(self.pump, client, server, False)
-            self.spawn(self.pump, server, client, True)
+            self.take(client)
+
+    def drop(self, s):
+        with self.lock:
+            self.sockets.discard(s)
+        with contextlib.suppress(OSError):
+            s.shutdown(socket.SHUT_RDWR)
+        s.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for s in list(self.sockets):
+            self.drop(s)
+
+
+class Proxy(Listener):
+    def __init__(self, target_port):
+        self.target_port = target_port
+        self.rng = random.Random(5)
+        self.accepted = 0
+        self.calm()
+        super().__init__()
+
+    def calm(self):
+        self.delay, self.rate, self.cut_after, self.reset_after = 0, None, None, None
+        self.corrupt = self.black_hole = self.half_close = False
+
+    def take(self, client):
+        self.accepted += 1
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target_port), timeout=5)
+        except OSError:
+            client.close()
+            return
+        server.settimeout(None)
+        with self.lock:
+            self.sockets |= {client, server}
+        self.spawn(self.pump, client, server, False)
+        self.spawn(self.pump, server, client, True)
 
     def pump(self, source, sink, from_server):
         passed = 0
@@ -93,23 +119,6 @@ class Proxy:
         self.drop(source)
         self.drop(sink)
 
-    def drop(self, s):
-        with self.lock:
-            self.sockets.discard(s)
-        with contextlib.suppress(OSError):
-            s.shutdown(socket.SHUT_RDWR)
-        s.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for s in list(self.sockets):
-            self.drop(s)
-
 
 def reset(connection):
     """Ends a connection with RST instead of FIN."""
@@ -118,17 +127,14 @@ def reset(connection):
     connection.socket.close()
 
 
-class LyingRedis:
+class LyingRedis(Listener):
     """Knows MGET and SET.  mget(keys, values) may be replaced: it gives the bytes of the reply, or
     raises OSError to close the connection.  Values that were never set are None."""
 
     def __init__(self):
         self.values, self.asked = {}, 0
         self.mget = self.honest
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.sockets = set()
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__()
 
     @property
     def url(self):
@@ -139,14 +145,10 @@ class LyingRedis:
         return b"*%d\r\n" % len(keys) + b"".join(
             b"$-1\r\n" if v is None else b"$%d\r\n%s\r\n" % (len(v), v) for v in values)
 
-    def accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            self.sockets.add(s)
-            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+    def take(self, client):
+        with self.lock:
+            self.sockets.add(client)
+        self.spawn(self.serve, client)
 
     def serve(self, s):
         with contextlib.suppress(OSError, ValueError), s, s.makefile("rb") as f:
@@ -158,7 +160,7 @@ class LyingRedis:
                 for _ in range(int(line[1:])):
                     words.append(f.read(int(f.readline()[1:]) + 2)[:-2])
                 s.sendall(self.answer(words))
-        self.sockets.discard(s)
+        self.drop(s)
 
     def answer(self, words):
         if words[0] == b"SET":
@@ -166,14 +168,3 @@ class LyingRedis:
             return b"+OK\r\n"
         self.asked += 1
         return self.mget(words[1:], [self.values.get(k) for k in words[1:]])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for s in list(self.sockets):
-            with contextlib.suppress(OSError):
-                s.shutdown(socket.SHUT_RDWR)

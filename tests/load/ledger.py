@@ -15,6 +15,7 @@ import threading
 import time
 
 from server import Connection
+from server_support import run_threads
 
 WORDS = """le la un une chat chien maison ville pain eau capitale France Paris très grand serveur
 recherche document question réponse the of and server search ranking score index quick small""".split()
@@ -165,25 +166,6 @@ class Client:
         if self.connection is not None:
             self.connection.close()
         self.connection = None
-
-
-def run_threads(n, work):
-    """work(0) to work(n - 1) at once; raises what the first one raised."""
-    errors = []
-
-    def guarded(i):
-        try:
-            work(i)
-        except BaseException as e:
-            errors.append(e)
-
-    threads = [threading.Thread(target=guarded, args=(i,)) for i in range(n)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    if errors:
-        raise errors[0]
 
 
 def closed_loop(port, ledger, clients=8, requests=None, seconds=None, most=12, seed=0):
