@@ -64,10 +64,10 @@ RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level
 
 /* Fill with rr_options_init, then change what you need.  Strings are read during rr_open only. */
 struct rr_options {
-    size_t struct_size;    /* set by rr_options_init; lets old callers meet newer libraries */
+    size_t struct_size;    /* set by rr_options_init; rr_open refuses that of another version */
     const char *model;     /* folder in Hugging Face layout, or a GGUF file; required */
     const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N"; for tests also "null" */
-    const char *dtype;     /* "auto" (default), "f32", "bf16", "int8" */
+    const char *dtype;     /* "auto" (default), "f32", "bf16", "int8"; GPUs also "f16", "fp8" */
     const char *isa;       /* NULL/"auto" (default), or a level to force, e.g. "avx2" */
     bool fallback;         /* true: an unusable GPU is a warning and the CPU serves */
     uint32_t threads;      /* compute threads; 0 (default): what affinity and CPU quota allow */
@@ -259,7 +259,7 @@ RR_PUBLIC void rr_text_free(struct rr_text text);
 
 struct rr_info {
     char model[256];        /* last part of the folder's name, or the repository's name */
-    char path[1024];        /* the folder */
+    char path[1024];        /* the folder, or the GGUF file */
     char architecture[64];  /* e.g. "XLMRobertaForSequenceClassification" */
     char device[32];        /* "cpu", "cuda:0"; several: "cuda:0,cuda:1", or "cuda:0,+7" */
     char device_name[128];  /* e.g. the CPU's brand string */

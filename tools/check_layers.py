@@ -35,7 +35,7 @@ LAYERS = {
                 "cache/", "cpu/features.h", "cpu/topology.h", "cpu/kern.h", "cpu/numa.h",
                 "cpu/peak.h", "cpu/pool.h", "cpu/pressure.h", "cpu/weights.h",
                 "backend/registry.h", "rerank.h", "rerank_types.h",
-                "rerank_backend.h"], ["xxhash.h"]),
+                "rerank_backend.h"], []),
     "hub": (["base/", "rerank_types.h"], ["jansson.h"]),
     "server": (["base/", "options.h", "options.def", "rerank.h", "rerank_types.h"], ["jansson.h"]),
     "cli": (["base/", "options.h", "options.def", "hub/hub.h", "server/serve.h", "server/keys.h",
@@ -46,7 +46,6 @@ LAYERS = {
 # Files whose libraries differ from those of their layer.
 LIBRARIES_OF = {
     r"src/base/json(_lift)?\.[ch]": ["jansson.h"],
-    r"src/base/text\.[ch]": ["utf8proc.h"],
     r"src/server/http_mhd\.c": ["jansson.h", "microhttpd.h"],
     r"src/hub/(http\.[ch]|fetch\.c|pull\.c)": ["curl/curl.h"],
     r"src/hub/digest\.c": ["gnutls/crypto.h"],
