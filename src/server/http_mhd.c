@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,8 +38,6 @@ struct rr_http {
     struct rr_conns *conns;
     struct rr_linger *linger;
     bool known_layout;
-    uint64_t id_seed;
-    _Atomic uint64_t id_next;
     _Atomic unsigned asleep;
     _Atomic unsigned wakers; /* threads inside rr_http_wake, which use the daemon */
 };
@@ -101,26 +98,12 @@ static const char *head_problem(const struct connection_exchange *c, const char 
     return rr_frame_lines(version, method + size);
 }
 
-/* Splitmix64: a bijection, so ids of one process never repeat. */
-static uint64_t mix(uint64_t z)
+static void set_id(struct rr_exchange *x, const char *given)
 {
-    z += UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
-
-static void set_id(struct rr_http *h, struct rr_exchange *x, const char *given)
-{
-    uint64_t n;
-
-    if (rr_frame_id(given)) {
+    if (rr_frame_id(given))
         memcpy(x->request_id, given, strlen(given) + 1);
-        return;
-    }
-    n = atomic_fetch_add_explicit(&h->id_next, 1, memory_order_relaxed);
-    snprintf(x->request_id, sizeof(x->request_id), "%016llx",
-             (unsigned long long)mix(h->id_seed + n));
+    else
+        rr_trace_new_id(x->request_id);
 }
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -230,7 +213,7 @@ static const char *check_head(struct connection_exchange *c, struct rr_frame *f,
     const char *why = head_problem(c, method, version, status);
 
     MHD_get_connection_values(c->connection, MHD_HEADER_KIND, see_header, f);
-    set_id(c->http, &c->x, f->request_id);
+    set_id(&c->x, f->request_id);
     if (!why) why = rr_frame_problem(f, version, status);
     if (!why && c->bad_target) {
         *status = c->bad_status;
@@ -458,8 +441,6 @@ int rr_http_open(struct rr_http **out, const struct rr_http_config *config,
     h->config = *config;
     h->app = *app;
     h->known_layout = known_layout();
-    if (getrandom(&h->id_seed, sizeof(h->id_seed), GRND_NONBLOCK) != sizeof(h->id_seed))
-        h->id_seed = rr_now_ns();
     rc = rr_doors_open(&h->doors, &doors, err);
     if (rc)
         rr_http_close(h);

@@ -85,7 +85,7 @@ static void put_children(struct rr_json_out *o, const struct record *r, uint64_t
     if (!sum) return;
     if (sum < r->total_ns) at += (r->total_ns - sum) / 2;
     for (i = 0; i < RR_COUNT(parts); i++) {
-        rr_trace_span_id(span);
+        rr_trace_new_id(span);
         put_span(o, r, span, r->trace.span, parts[i].name, 1, at, at + parts[i].ns);
         rr_out_end(o);
         at += parts[i].ns;

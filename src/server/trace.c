@@ -34,7 +34,7 @@ static uint64_t random_bits(void)
     return z ? z : 1; /* an id of zeros means "none" */
 }
 
-void rr_trace_span_id(char out[17])
+void rr_trace_new_id(char out[17])
 {
     snprintf(out, 17, "%016llx", (unsigned long long)random_bits());
 }
@@ -65,7 +65,7 @@ static bool valid(const char *h)
 
 void rr_trace_begin(struct rr_trace *t, const char *header)
 {
-    rr_trace_span_id(t->span);
+    rr_trace_new_id(t->span);
     if (!valid(header)) {
         snprintf(t->id, sizeof(t->id), "%016llx%016llx", (unsigned long long)random_bits(),
                  (unsigned long long)random_bits());

@@ -17,7 +17,7 @@ struct rr_trace {
  * header is NULL or anything about it is not as the recommendation says. */
 void rr_trace_begin(struct rr_trace *t, const char *header);
 
-/* A new id of 16 digits, for a span. */
-void rr_trace_span_id(char out[17]);
+/* 16 digits, new in this process: for a span, or a request that came without an id. */
+void rr_trace_new_id(char out[17]);
 
 #endif
