@@ -10,6 +10,7 @@
  *     rr_out_end(&o);                      ]
  *     rr_out_end(&o);                     }
  *
+ * In the middle of an object that somebody else opened, begin with { .buf = ..., .more = true }.
  * The buffer stays the caller's, may hold text already and may be appended to between two calls; it
  * alone remembers failure (buf.failed).  Nothing is allocated here and nothing need be freed.  The
  * key is that of a member of an object, NULL for an element of an array or the outermost value;
