@@ -74,14 +74,14 @@ static void add_bias(float *s, float scale, const float *bias, uint32_t n)
 static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint32_t row,
                        uint32_t rows, float *s, uint32_t padded, float *inv)
 {
-    struct tile_f32 t = { .acc = s, .lda = padded, .x = a->q + row * a->ldq, .ldx = a->ldq,
-                          .b = keys, .k = a->head_dim };
+    struct tile_f32 t = { .lda = padded, .ldx = a->ldq, .b = keys, .k = a->head_dim };
 
     for (uint32_t o = 0; o < padded; o += NR) {
         const float *after = t.b + (size_t)NR * a->head_dim;
 
-        tiles_f32(t, rows, after);
-        t.acc += NR;
+        t.acc = s + o;
+        t.x = a->q + row * a->ldq;
+        tiles_f32(&t, rows, after);
         t.b = after;
     }
     for (uint32_t i = 0; i < rows; i++, s += padded) {
@@ -104,12 +104,14 @@ static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint
                      uint32_t rows, const float *s, uint32_t padded, const float *inv)
 {
     float acc[QUERIES * NR] RR_ALIGNED(64);
-    struct tile_f32 t = { .acc = acc, .lda = NR, .x = s, .ldx = padded, .b = values, .k = a->n_kv };
+    struct tile_f32 t = { .lda = NR, .ldx = padded, .b = values, .k = a->n_kv };
 
     for (uint32_t d = 0; d < a->head_dim; d += NR) {
         const float *after = t.b + (size_t)NR * a->n_kv;
 
-        tiles_f32(t, rows, after);
+        t.acc = acc;
+        t.x = s;
+        tiles_f32(&t, rows, after);
         t.b = after;
         for (uint32_t i = 0; i < rows; i++)
             store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],

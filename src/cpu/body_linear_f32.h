@@ -92,21 +92,23 @@ RR_INLINE uint32_t tile_rows(uint32_t left)
     return left > 9 ? 6 : left > 6 ? (left + 1) / 2 : left;
 }
 
-/* Any number of rows; after is the block of weights that will be needed next. */
-static void tiles_f32(struct tile_f32 t, uint32_t rows, const float *after)
+/* Any number of rows; after is the block of weights that will be needed next.  Moves acc and x
+ * behind the rows: a copy of the arguments for each call would be read before its parts are
+ * stored. */
+static void tiles_f32(struct tile_f32 *t, uint32_t rows, const float *after)
 {
     static void (*const tile[])(const struct tile_f32 *t) = {
         tile_f32_1, tile_f32_2, tile_f32_3, tile_f32_4, tile_f32_5, tile_f32_6,
     };
 
-    t.next = (struct ahead){ (const char *)after, NR * sizeof(float) / ((rows + 5) / 6) };
+    t->next = (struct ahead){ (const char *)after, NR * sizeof(float) / ((rows + 5) / 6) };
     while (rows > 0) {
         uint32_t n = tile_rows(rows);
 
-        tile[n - 1](&t);
-        t.acc += n * t.lda;
-        t.x += n * t.ldx;
-        t.next.at += t.next.step * t.k;
+        tile[n - 1](t);
+        t->acc += n * t->lda;
+        t->x += n * t->ldx;
+        t->next.at += t->next.step * t->k;
         rows -= n;
     }
 }
@@ -170,14 +172,14 @@ static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows
     for (uint32_t k = 0; k < a->k; k += KC) {
         uint32_t depth = RR_MIN(a->k - k, (uint32_t)KC);
         const float *first = a->panels + (size_t)o * a->k + (size_t)k * NR;
-        struct tile_f32 t = { .acc = acc, .lda = NR, .add = k > 0, .x = a->x + row * a->ldx + k,
-                              .ldx = a->ldx, .b = first, .k = depth };
+        struct tile_f32 t = { .acc = acc, .lda = NR, .add = k > 0, .ldx = a->ldx, .b = first,
+                              .k = depth };
 
         for (uint32_t p = 1; p <= panels; p++) {
             const float *after = p < panels ? t.b + panel : first + (size_t)depth * NR;
 
-            tiles_f32(t, rows, after);
-            t.acc += rows * NR;
+            t.x = a->x + row * a->ldx + k;
+            tiles_f32(&t, rows, after); /* acc moves on to the next panel's sums */
             t.b = after;
         }
     }

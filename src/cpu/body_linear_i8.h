@@ -10,7 +10,8 @@
  *   dot(sum, x, w)           sum plus the products of the bytes in each lane, exactly
  * or, if the level has tiles of its own, defines tiles_i8 and I8_OWN_TILES.
  *
- * Same shape as the f32 product: see there.  Integer sums are exact, so their order is free. */
+ * Same shape as the f32 product: see there.  Integer sums are exact, so their order is free.  Rows
+ * and panels are padded to RR_I8_DEPTH bytes for the deepest instruction; the others stop at k. */
 #ifndef RR_CPU_BODY_LINEAR_I8_H
 #define RR_CPU_BODY_LINEAR_I8_H
 
@@ -21,8 +22,9 @@ _Static_assert(I8_WTOP == RR_I8_WFREE || I8_TOP * I8_WTOP <= INT16_MAX, "sums of
 
 #if !defined(I8_OWN_TILES)
 
-RR_INLINE void tile_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t groups,
-                       struct ahead next, const int mr)
+/* acc[mr][NR] = first[NR], in each row, plus mr rows of x times a panel. */
+RR_INLINE void tile_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
+                       const int8_t *b, uint32_t groups, struct ahead next, const int mr)
 {
     vi s[I8_MR][NV];
 
@@ -30,7 +32,7 @@ RR_INLINE void tile_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *
     for (int i = 0; i < mr; i++)
         RR_UNROLL
         for (int c = 0; c < NV; c++)
-            s[i][c] = vi_load(acc + i * NR + c * VW);
+            s[i][c] = vi_load(first + c * VW);
     for (uint32_t j = 0; j < groups; j += I8_STEP) {
         dot_w w[NV];
 
@@ -58,10 +60,11 @@ RR_INLINE void tile_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *
 }
 
 #define TILE(mr)                                                                                   \
-    static RR_NOINLINE void tile_i8_##mr(int32_t *acc, const int8_t *x, size_t ldx,                \
-                                         const int8_t *b, uint32_t groups, struct ahead next)      \
+    static RR_NOINLINE void tile_i8_##mr(int32_t *acc, const int32_t *first, const int8_t *x,      \
+                                         size_t ldx, const int8_t *b, uint32_t groups,             \
+                                         struct ahead next)                                        \
     {                                                                                              \
-        tile_i8(acc, x, ldx, b, groups, next, mr);                                                 \
+        tile_i8(acc, first, x, ldx, b, groups, next, mr);                                          \
     }
 #if I8_MR >= 6
 TILE(6)
@@ -71,38 +74,49 @@ TILE(2)
 TILE(1)
 #undef TILE
 
-/* acc[rows][NR] += rows of x times a panel. */
-static void tiles_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t depth,
-                     uint32_t rows)
+/* acc[rows][NR] = first, in each row, plus rows of x, k of each, times a panel. */
+static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
+                     const int8_t *b, uint32_t k, uint32_t rows)
 {
-    uint32_t groups = depth / 4;
-    struct ahead next = { (const char *)(b + (size_t)depth * NR),
+    uint32_t groups = (k + 4 * I8_STEP - 1) / (4 * I8_STEP) * I8_STEP;
+    struct ahead next = { (const char *)(b + (size_t)rr_i8_depth(k) * NR),
                           (size_t)4 * NR * I8_STEP * I8_MR / (rows + I8_MR - 1) };
     size_t tile = next.step * (groups / I8_STEP);
 
 #if I8_MR >= 6
     for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
-        tile_i8_6(acc, x, ldx, b, groups, next);
+        tile_i8_6(acc, first, x, ldx, b, groups, next);
 #endif
     for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
-        tile_i8_4(acc, x, ldx, b, groups, next);
+        tile_i8_4(acc, first, x, ldx, b, groups, next);
     for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
-        tile_i8_2(acc, x, ldx, b, groups, next);
-    if (rows) tile_i8_1(acc, x, ldx, b, groups, next);
+        tile_i8_2(acc, first, x, ldx, b, groups, next);
+    if (rows) tile_i8_1(acc, first, x, ldx, b, groups, next);
 }
 
 #endif
 
+/* Of VW columns: what their sums are multiplied by and added to. */
+struct columns_i8 {
+    v sum, scale, bias;
+};
+
+RR_INLINE struct columns_i8 columns_i8(const struct rr_linear_i8 *a, uint32_t o, uint32_t n)
+{
+    if (n < VW)
+        return (struct columns_i8){ v_load_n(a->w_sum + o, n), v_load_n(a->w_scale + o, n),
+                                    v_load_n(a->bias + o, n) };
+    return (struct columns_i8){ v_load(a->w_sum + o), v_load(a->w_scale + o),
+                                v_load(a->bias + o) };
+}
+
 /* VW sums of row i become values before activation: the contract's chain of roundings. */
-RR_INLINE v finish_sums(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t i, uint32_t o,
-                        uint32_t n)
+RR_INLINE v finish_sums(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t i,
+                        const struct columns_i8 *c)
 {
     v offset = v_set(a->x.offset[i]), scale = v_set(a->x.scale[i]);
-    v sum = n < VW ? v_load_n(a->w_sum + o, n) : v_load(a->w_sum + o);
-    v w = n < VW ? v_load_n(a->w_scale + o, n) : v_load(a->w_scale + o);
-    v bias = n < VW ? v_load_n(a->bias + o, n) : v_load(a->bias + o);
 
-    return v_fma(v_fma(v_from_i32(vi_load(acc)), scale, v_mul(offset, sum)), w, bias);
+    return v_fma(v_fma(v_from_i32(vi_load(acc)), scale, v_mul(offset, c->sum)), c->scale, c->bias);
 }
 
 /* What follows GELU is rounded to 8 bits again: it need not be exact. */
@@ -111,48 +125,57 @@ RR_INLINE v activate_i8(v a, enum rr_act act)
     return act == RR_ACT_GELU ? v_gelu_i8(a) : activate(a, act);
 }
 
-/* Rows of finished sums become rows of y, columns from o on. */
-RR_INLINE void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
-                         uint32_t rows, uint32_t o, enum rr_act act)
+/* Rows of finished sums become rows of y: n of the columns from o on, which is NR or, at the end,
+ * less. */
+RR_INLINE void finish_columns(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                              uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {
-    uint32_t end = RR_MIN(o + NR, a->n_end);
+    struct columns_i8 columns[NV];
 
+    RR_UNROLL
+    for (uint32_t c = 0; c < NR; c += VW)
+        columns[c / VW] = columns_i8(a, o + RR_MIN(c, n), c < n ? n - c : 0);
     for (uint32_t i = row; i < row + rows; i++, acc += NR) {
-        float *y = a->y + i * a->ldy;
-        const float *res = a->residual ? a->residual + i * a->ldr : NULL;
-        uint32_t c = o;
+        float *y = a->y + i * a->ldy + o;
+        const float *res = a->residual ? a->residual + i * a->ldr + o : NULL;
 
-        for (; c + VW <= end; c += VW) {
-            v s = activate_i8(finish_sums(a, acc + (c - o), i, c, VW), act);
+        RR_UNROLL
+        for (uint32_t c = 0; c < NR; c += VW) {
+            v s;
 
-            if (res) s = v_add(s, v_load(res + c));
-            v_store(y + c, s);
-        }
-        if (c < end) {
-            v s = activate_i8(finish_sums(a, acc + (c - o), i, c, end - c), act);
-
-            if (res) s = v_add(s, v_load_n(res + c, end - c));
-            v_store_n(y + c, s, end - c);
+            if (c >= n) break;
+            s = activate_i8(finish_sums(a, acc + c, i, &columns[c / VW]), act);
+            if (n - c < VW) {
+                if (res) s = v_add(s, v_load_n(res + c, n - c));
+                v_store_n(y + c, s, n - c);
+            } else {
+                if (res) s = v_add(s, v_load(res + c));
+                v_store(y + c, s);
+            }
         }
     }
 }
 
-/* What sums start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its weights' sum. */
-static void start_i8(const struct rr_linear_i8 *a, int32_t *acc, uint32_t rows, uint32_t o)
+RR_INLINE void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                         uint32_t rows, uint32_t o, enum rr_act act)
 {
-    memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
-    if (I8_ZERO == 0) return;
-    for (uint32_t c = 0; c < NR && o + c < a->n_end; c++) {
-        int32_t first = I8_ZERO * (int32_t)a->w_sum[o + c];
+    if (a->n_end - o >= NR)
+        finish_columns(a, acc, row, rows, o, NR, act);
+    else
+        finish_columns(a, acc, row, rows, o, a->n_end - o, act);
+}
 
-        for (uint32_t i = 0; i < rows; i++)
-            acc[i * NR + c] = first;
-    }
+/* What the sums of a panel start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its
+ * weights' sum. */
+static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
+{
+    for (uint32_t c = 0; c < NR; c++)
+        first[c] = I8_ZERO && o + c < a->n_end ? I8_ZERO * (int32_t)a->w_sum[o + c] : 0;
 }
 
 static void linear_i8(const struct rr_linear_i8 *a)
 {
-    int32_t acc[MB * NR] RR_ALIGNED(64);
+    int32_t acc[MB * NR] RR_ALIGNED(64), first[NR] RR_ALIGNED(64);
     uint32_t depth = rr_i8_depth(a->k);
 
     for (uint32_t row = 0; row < a->m; row += MB) {
@@ -160,8 +183,8 @@ static void linear_i8(const struct rr_linear_i8 *a)
         const int8_t *x = a->x.q + row * a->x.ld;
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
-            start_i8(a, acc, rows, o);
-            tiles_i8(acc, x, a->x.ld, a->panels + (size_t)o * depth, depth, rows);
+            start_i8(a, first, o);
+            tiles_i8(acc, first, x, a->x.ld, a->panels + (size_t)o * depth, a->k, rows);
             switch (a->act) {
             case RR_ACT_NONE: finish_i8(a, acc, row, rows, o, RR_ACT_NONE); break;
             case RR_ACT_GELU: finish_i8(a, acc, row, rows, o, RR_ACT_GELU); break;

@@ -26,28 +26,40 @@ RR_INLINE void quantize_one(const struct rr_rows_i8 *out, uint32_t row, const fl
                             const float *smooth, uint32_t k)
 {
     int8_t *q = out->q + row * out->ld;
-    v least = smooth_load(x, smooth, 0, k), most = least, poison = v_set(0.0f), a, b;
+    v least0 = smooth_load(x, smooth, 0, k), least1 = least0, most0 = least0, most1 = least0;
+    v poison0 = v_set(0.0f), poison1 = poison0, a, b; /* 0, or NaN for good */
+    uint32_t j = 0;
     float lo, range;
 
-    for (uint32_t j = 0; j < k; j += VW) {
+    for (; j + 2 * VW <= k; j += 2 * VW) { /* two, so that none waits for the one before */
+        v t = smooth_load(x, smooth, j, k), u = smooth_load(x, smooth, j + VW, k);
+
+        least0 = v_min(least0, t);
+        least1 = v_min(least1, u);
+        most0 = v_max(most0, t);
+        most1 = v_max(most1, u);
+        poison0 = v_fma(t, v_set(0.0f), poison0);
+        poison1 = v_fma(u, v_set(0.0f), poison1);
+    }
+    for (; j < k; j += VW) {
         v t = smooth_load(x, smooth, j, k);
 
-        least = v_min(least, t);
-        most = v_max(most, t);
-        poison = v_fma(t, v_set(0.0f), poison); /* 0, or NaN for good */
+        least0 = v_min(least0, t);
+        most0 = v_max(most0, t);
+        poison0 = v_fma(t, v_set(0.0f), poison0);
     }
-    lo = v_min_lane(least);
-    range = v_max_lane(most) - lo;
+    lo = v_min_lane(v_min(least0, least1));
+    range = v_max_lane(v_max(most0, most1)) - lo;
     a = v_set(lo);
     b = v_set(range > 1e-30f ? I8_TOP / range : 0.0f);
-    for (uint32_t j = 0; j < k; j += VW) {
+    for (j = 0; j < k; j += VW) {
         v t = v_round(v_mul(v_sub(smooth_load(x, smooth, j, k), a), b));
 
         v_store_bytes(q + j, I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t);
     }
     memset(q + k, 0, rr_i8_depth(k) - k);
     out->scale[row] = range > 1e-30f ? range / I8_TOP : 0.0f;
-    out->offset[row] = lo + v_sum(poison);
+    out->offset[row] = lo + v_sum(v_add(poison0, poison1));
 }
 
 static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float *x,

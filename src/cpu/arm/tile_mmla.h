@@ -120,12 +120,14 @@ static void tiles(tile_fn *const four[4], void *acc, const int8_t *x, size_t ldx
         }
 }
 
-static void tiles_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t depth,
-                     uint32_t rows)
+static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
+                     const int8_t *b, uint32_t k, uint32_t rows)
 {
     static tile_fn *const four[4] = { tile_i8_6, tile_i8_4, tile_i8_2, tile_i8_1 };
 
-    tiles(four, acc, x, ldx, b, depth / 8, rows);
+    for (uint32_t i = 0; i < rows; i++)
+        memcpy(acc + i * NR, first, NR * sizeof(*acc));
+    tiles(four, acc, x, ldx, b, (k + 7) / 8, rows);
 }
 
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,

@@ -130,10 +130,12 @@ static void tiles(bool bf16, void *acc, const void *x, size_t ldx, const void *b
     _tile_release(); /* so that a context switch need not save them */
 }
 
-static void tiles_i8(int32_t *acc, const int8_t *x, size_t ldx, const int8_t *b, uint32_t depth,
-                     uint32_t rows)
+static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
+                     const int8_t *b, uint32_t k, uint32_t rows)
 {
-    tiles(false, acc, x, ldx, b, depth / TILE_BYTES, TILE_BYTES, rows);
+    for (uint32_t i = 0; i < rows; i++)
+        memcpy(acc + i * NR, first, NR * sizeof(*acc));
+    tiles(false, acc, x, ldx, b, rr_i8_depth(k) / TILE_BYTES, TILE_BYTES, rows);
 }
 
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
