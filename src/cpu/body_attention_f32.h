@@ -16,7 +16,7 @@
 #if !defined(QUERIES)
 #define QUERIES 12 /* at most 16: rows of scores that the scratch has room for */
 #endif
-_Static_assert(NR % (2 * VW) == 0, "softmax_row takes two vectors at a time");
+_Static_assert(NR % (2 * VW) == 0, "softmax_rows takes two vectors at a time");
 
 /* V, [n_kv, head_dim], into panels [ceil(head_dim / NR)][n_kv][NR]. */
 static void pack_values(float *dst, const float *src, size_t ld, uint32_t n_kv, uint32_t head_dim)
@@ -35,20 +35,29 @@ static void pack_values(float *dst, const float *src, size_t ld, uint32_t n_kv, 
         }
 }
 
-/* s[0 .. padded): products, with anything past the n_kv keys; becomes e^(scale (s - max)), about 0
- * past the keys.  Returns 1 / sum. */
-static float softmax_row(float *s, uint32_t n_kv, uint32_t padded, float scale)
+/* s[0 .. padded): products, with anything past the n_kv keys, where FLT_MAX or its negative is
+ * left.  Returns the largest of scale s. */
+static float largest_score(float *s, uint32_t n_kv, uint32_t padded, float scale)
 {
-    v factor = v_set(scale * LOG2E), most = v_set(-FLT_MAX), sum0 = v_set(0.0f), sum1 = sum0;
+    v factor = v_set(scale), most0 = v_set(-FLT_MAX), most1 = most0;
 
     for (uint32_t j = n_kv; j < padded; j++)
         s[j] = scale < 0 ? FLT_MAX : -FLT_MAX;
-    for (uint32_t j = 0; j < padded; j += VW)
-        most = v_max(most, v_mul(v_load(s + j), factor));
-    most = v_set(-v_max_lane(most));
     for (uint32_t j = 0; j < padded; j += 2 * VW) { /* NR is a multiple of 2 VW */
-        v e0 = v_exp2_neg(v_fma(v_load(s + j), factor, most));
-        v e1 = v_exp2_neg(v_fma(v_load(s + j + VW), factor, most));
+        most0 = v_max(most0, v_mul(v_load(s + j), factor));
+        most1 = v_max(most1, v_mul(v_load(s + j + VW), factor));
+    }
+    return v_max_lane(v_max(most0, most1));
+}
+
+/* s becomes 2^(scale s - most), about 0 past the keys.  Returns 1 / sum. */
+static float exp_scores(float *s, uint32_t padded, float scale, float most)
+{
+    v factor = v_set(scale), shift = v_set(-most), sum0 = v_set(0.0f), sum1 = sum0;
+
+    for (uint32_t j = 0; j < padded; j += 2 * VW) {
+        v e0 = v_exp2_neg(v_fma(v_load(s + j), factor, shift));
+        v e1 = v_exp2_neg(v_fma(v_load(s + j + VW), factor, shift));
 
         v_store(s + j, e0);
         v_store(s + j + VW, e1);
@@ -56,6 +65,17 @@ static float softmax_row(float *s, uint32_t n_kv, uint32_t padded, float scale)
         sum1 = v_add(sum1, e1);
     }
     return 1.0f / v_sum(v_add(sum0, sum1));
+}
+
+/* e^(scale s) / sum in each row, but for the factor 1 / sum, which goes to inv[rows].  The largest
+ * of all rows first: then no row waits for the end of its own search. */
+static void softmax_rows(float *s, uint32_t rows, uint32_t n_kv, uint32_t padded, float scale,
+                         float *inv)
+{
+    for (uint32_t i = 0; i < rows; i++)
+        inv[i] = largest_score(s + i * padded, n_kv, padded, scale * LOG2E);
+    for (uint32_t i = 0; i < rows; i++)
+        inv[i] = exp_scores(s + i * padded, padded, scale * LOG2E, inv[i]);
 }
 
 /* s = scale s + bias, n of each. */
@@ -84,10 +104,9 @@ static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint
         tiles_f32(&t, rows, after);
         t.b = after;
     }
-    for (uint32_t i = 0; i < rows; i++, s += padded) {
-        if (a->bias) add_bias(s, a->scale, a->bias + (row + i) * a->ldb, a->n_kv);
-        inv[i] = softmax_row(s, a->n_kv, padded, a->bias ? 1.0f : a->scale);
-    }
+    for (uint32_t i = 0; a->bias && i < rows; i++)
+        add_bias(s + i * padded, a->scale, a->bias + (row + i) * a->ldb, a->n_kv);
+    softmax_rows(s, rows, a->n_kv, padded, a->bias ? 1.0f : a->scale, inv);
 }
 
 /* y = factor s, n <= NR of each. */

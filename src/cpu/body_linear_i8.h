@@ -110,13 +110,12 @@ RR_INLINE struct columns_i8 columns_i8(const struct rr_linear_i8 *a, uint32_t o,
                                 v_load(a->bias + o) };
 }
 
-/* VW sums of row i become values before activation: the contract's chain of roundings. */
-RR_INLINE v finish_sums(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t i,
-                        const struct columns_i8 *c)
+/* VW sums of a row become values before activation: the contract's chain of roundings. */
+RR_INLINE v finish_sums(const int32_t *acc, float offset, float scale, const struct columns_i8 *c)
 {
-    v offset = v_set(a->x.offset[i]), scale = v_set(a->x.scale[i]);
+    v sum = v_fma(v_from_i32(vi_load(acc)), v_set(scale), v_mul(v_set(offset), c->sum));
 
-    return v_fma(v_fma(v_from_i32(vi_load(acc)), scale, v_mul(offset, c->sum)), c->scale, c->bias);
+    return v_fma(sum, c->scale, c->bias);
 }
 
 /* What follows GELU is rounded to 8 bits again: it need not be exact. */
@@ -130,26 +129,29 @@ RR_INLINE v activate_i8(v a, enum rr_act act)
 RR_INLINE void finish_columns(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
                               uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {
+    const float *scale = a->x.scale + row, *offset = a->x.offset + row;
+    const size_t ldy = a->ldy, ldr = a->residual ? a->ldr : 0;
+    const float *res = a->residual ? a->residual + row * ldr + o : a->bias;
+    const bool add = a->residual;
+    float *y = a->y + row * ldy + o;
     struct columns_i8 columns[NV];
 
     RR_UNROLL
     for (uint32_t c = 0; c < NR; c += VW)
         columns[c / VW] = columns_i8(a, o + RR_MIN(c, n), c < n ? n - c : 0);
-    for (uint32_t i = row; i < row + rows; i++, acc += NR) {
-        float *y = a->y + i * a->ldy + o;
-        const float *res = a->residual ? a->residual + i * a->ldr + o : NULL;
+    for (uint32_t i = 0; i < rows; i++, acc += NR, y += ldy, res += ldr) {
 
         RR_UNROLL
         for (uint32_t c = 0; c < NR; c += VW) {
             v s;
 
             if (c >= n) break;
-            s = activate_i8(finish_sums(a, acc + c, i, &columns[c / VW]), act);
+            s = activate_i8(finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]), act);
             if (n - c < VW) {
-                if (res) s = v_add(s, v_load_n(res + c, n - c));
+                if (add) s = v_add(s, v_load_n(res + c, n - c));
                 v_store_n(y + c, s, n - c);
             } else {
-                if (res) s = v_add(s, v_load(res + c));
+                if (add) s = v_add(s, v_load(res + c));
                 v_store(y + c, s);
             }
         }

@@ -19,6 +19,12 @@
 #define RR_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Rows of n floats that are read twice, by a pass that looks and one that writes: several at once
+ * as long as they stay in the L1 cache, so that the first pass of one row, a chain with a long end,
+ * goes on beside the others. */
+#define ROWS_AT_ONCE 4
+static inline uint32_t rows_at_once(uint32_t n) { return n <= 1024 ? ROWS_AT_ONCE : 1; }
+
 static inline size_t dtype_size(enum rr_dtype dtype)
 {
     return dtype == RR_F32 ? 4 : dtype == RR_I8 ? 1 : 2;
@@ -192,22 +198,27 @@ RR_INLINE float row_sum(const float *x, uint32_t n, float shift, float *squares)
     return v_sum(s0);
 }
 
+struct moments { /* of a row */
+    float mean, delta, inv; /* delta: what rounding left over of the mean; inv: 1 / deviation */
+};
+
 /* Two passes with the correction of Chan, Golub and LeVeque (1983): the mean that rounding left
  * over, delta, is measured in the second pass and taken off mean and variance. */
-static void layernorm_row(float *y, const float *x, const float *gamma, const float *beta,
-                          uint32_t n, float eps)
+RR_INLINE struct moments moments_of(const float *x, uint32_t n, float eps)
 {
-    float mean = row_sum(x, n, 0.0f, NULL) / (float)n, squares, delta, var, inv;
+    float mean = row_sum(x, n, 0.0f, NULL) / (float)n, squares;
+    float delta = row_sum(x, n, mean, &squares) / (float)n;
+    float var = squares / (float)n - delta * delta;
+
+    return (struct moments){ mean, delta, 1.0f / sqrtf((var < 0.0f ? 0.0f : var) + eps) };
+}
+
+RR_INLINE void normalize_row(float *y, const float *x, const float *gamma, const float *beta,
+                             uint32_t n, const struct moments *of)
+{
+    v m = v_set(of->mean), d = v_set(of->delta), s = v_set(of->inv);
     uint32_t i = 0;
-    v m, d, s;
 
-    delta = row_sum(x, n, mean, &squares) / (float)n;
-    var = squares / (float)n - delta * delta;
-    inv = 1.0f / sqrtf((var < 0.0f ? 0.0f : var) + eps);
-
-    m = v_set(mean);
-    d = v_set(delta);
-    s = v_set(inv);
     for (; i + VW <= n; i += VW) {
         v a = v_mul(v_sub(v_sub(v_load(x + i), m), d), s);
 
@@ -224,8 +235,16 @@ static void layernorm_row(float *y, const float *x, const float *gamma, const fl
 static void layernorm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *gamma,
                           const float *beta, uint32_t m, uint32_t n, float eps)
 {
-    for (uint32_t i = 0; i < m; i++)
-        layernorm_row(y + i * ldy, x + i * ldx, gamma, beta, n, eps);
+    struct moments of[ROWS_AT_ONCE];
+    uint32_t step = rows_at_once(n);
+
+    for (uint32_t i = 0; i < m; i += step) {
+        uint32_t rows = RR_MIN(m - i, step);
+
+        for (uint32_t j = 0; j < rows; j++) of[j] = moments_of(x + (i + j) * ldx, n, eps);
+        for (uint32_t j = 0; j < rows; j++)
+            normalize_row(y + (i + j) * ldy, x + (i + j) * ldx, gamma, beta, n, &of[j]);
+    }
 }
 
 #endif

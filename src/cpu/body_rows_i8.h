@@ -6,33 +6,38 @@
 
 #include "cpu/body_rows.h"
 
-/* x[j ...] * smooth[j ...]; lanes past k repeat the row's first value, which changes no extreme. */
+/* x[j ...] * smooth[j ...], VW of them. */
+RR_INLINE v smooth_full(const float *x, const float *smooth, uint32_t j)
+{
+    return smooth ? v_mul(v_load(x + j), v_load(smooth + j)) : v_load(x + j);
+}
+
+/* The same where a row may end; lanes past k repeat its first value, which changes no extreme. */
 RR_INLINE v smooth_load(const float *x, const float *smooth, uint32_t j, uint32_t k)
 {
     float t[VW];
-    v a;
 
-    if (j + VW <= k) {
-        a = v_load(x + j);
-        return smooth ? v_mul(a, v_load(smooth + j)) : a;
-    }
+    if (j + VW <= k) return smooth_full(x, smooth, j);
     for (uint32_t l = 0; l < VW; l++)
         t[l] = j + l < k ? (smooth ? x[j + l] * smooth[j + l] : x[j + l])
                          : (smooth ? x[0] * smooth[0] : x[0]);
     return v_load(t);
 }
 
-RR_INLINE void quantize_one(const struct rr_rows_i8 *out, uint32_t row, const float *x,
-                            const float *smooth, uint32_t k)
+struct range_i8 { /* of a row */
+    float low, range;
+    float poison; /* 0, or NaN if the row has a NaN or infinity */
+};
+
+RR_INLINE struct range_i8 range_of(const float *x, const float *smooth, uint32_t k)
 {
-    int8_t *q = out->q + row * out->ld;
     v least0 = smooth_load(x, smooth, 0, k), least1 = least0, most0 = least0, most1 = least0;
-    v poison0 = v_set(0.0f), poison1 = poison0, a, b; /* 0, or NaN for good */
+    v poison0 = v_set(0.0f), poison1 = poison0;
     uint32_t j = 0;
-    float lo, range;
+    struct range_i8 r;
 
     for (; j + 2 * VW <= k; j += 2 * VW) { /* two, so that none waits for the one before */
-        v t = smooth_load(x, smooth, j, k), u = smooth_load(x, smooth, j + VW, k);
+        v t = smooth_full(x, smooth, j), u = smooth_full(x, smooth, j + VW);
 
         least0 = v_min(least0, t);
         least1 = v_min(least1, u);
@@ -48,41 +53,85 @@ RR_INLINE void quantize_one(const struct rr_rows_i8 *out, uint32_t row, const fl
         most0 = v_max(most0, t);
         poison0 = v_fma(t, v_set(0.0f), poison0);
     }
-    lo = v_min_lane(v_min(least0, least1));
-    range = v_max_lane(v_max(most0, most1)) - lo;
-    a = v_set(lo);
-    b = v_set(range > 1e-30f ? I8_TOP / range : 0.0f);
-    for (j = 0; j < k; j += VW) {
-        v t = v_round(v_mul(v_sub(smooth_load(x, smooth, j, k), a), b));
-
-        v_store_bytes(q + j, I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t);
-    }
-    memset(q + k, 0, rr_i8_depth(k) - k);
-    out->scale[row] = range > 1e-30f ? range / I8_TOP : 0.0f;
-    out->offset[row] = lo + v_sum(v_add(poison0, poison1));
+    r.low = v_min_lane(v_min(least0, least1));
+    r.range = v_max_lane(v_max(most0, most1)) - r.low;
+    r.poison = v_sum(v_add(poison0, poison1));
+    return r;
 }
 
-static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float *x,
-                         const float *smooth, uint32_t k)
+/* x = low + range / I8_TOP q, as the whole number that a byte holds. */
+RR_INLINE v level_of(v x, v low, v inv)
+{
+    v t = v_round(v_mul(v_sub(x, low), inv));
+
+    return I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t;
+}
+
+RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const float *x,
+                            const float *smooth, uint32_t k, const struct range_i8 *r)
+{
+    int8_t *q = out->q + row * out->ld;
+    v low = v_set(r->low), inv = v_set(r->range > 1e-30f ? I8_TOP / r->range : 0.0f);
+    uint32_t j = 0;
+
+    for (; j + 4 * VW <= k; j += 4 * VW) {
+        v t[4];
+
+        RR_UNROLL
+        for (uint32_t c = 0; c < 4; c++)
+            t[c] = level_of(smooth_full(x, smooth, j + c * VW), low, inv);
+        v_store_bytes4(q + j, t);
+    }
+    for (; j < k; j += VW)
+        v_store_bytes(q + j, level_of(smooth_load(x, smooth, j, k), low, inv));
+    memset(q + k, 0, rr_i8_depth(k) - k);
+    out->scale[row] = r->range > 1e-30f ? r->range / I8_TOP : 0.0f;
+    out->offset[row] = r->low + r->poison;
+}
+
+/* Rows from `row` on, m of them.  The ranges of a few first: then no row waits for the end of its
+ * own search. */
+RR_INLINE void quantize_some(const struct rr_rows_i8 *out, uint32_t row, const float *x, size_t ldx,
+                             const float *smooth, uint32_t m, uint32_t k)
+{
+    struct range_i8 r[ROWS_AT_ONCE];
+    uint32_t step = rows_at_once(k);
+
+    for (uint32_t i = 0; i < m; i += step) {
+        uint32_t n = RR_MIN(m - i, step);
+
+        for (uint32_t j = 0; j < n; j++)
+            r[j] = range_of(x + (i + j) * ldx, smooth, k);
+        for (uint32_t j = 0; j < n; j++)
+            store_levels(out, row + i + j, x + (i + j) * ldx, smooth, k, &r[j]);
+    }
+}
+
+static void quantize_rows(const struct rr_rows_i8 *out, uint32_t row, const float *x, size_t ldx,
+                          const float *smooth, uint32_t m, uint32_t k)
 {
     if (smooth)
-        quantize_one(out, row, x, smooth, k);
+        quantize_some(out, row, x, ldx, smooth, m, k);
     else
-        quantize_one(out, row, x, NULL, k);
+        quantize_some(out, row, x, ldx, NULL, m, k);
 }
 
 static void quantize_i8(const struct rr_rows_i8 *out, const float *x, size_t ldx,
                         const float *smooth, uint32_t m, uint32_t k)
 {
-    for (uint32_t i = 0; i < m; i++)
-        quantize_row(out, i, x + i * ldx, smooth, k);
+    quantize_rows(out, 0, x, ldx, smooth, m, k);
 }
 
 static void layernorm_i8(const struct rr_layernorm_i8 *a)
 {
-    for (uint32_t i = 0; i < a->m; i++) { /* the row is still in the L1 cache */
-        layernorm_row(a->y + i * a->ldy, a->x + i * a->ldx, a->gamma, a->beta, a->n, a->eps);
-        quantize_row(&a->out, i, a->y + i * a->ldy, a->smooth, a->n);
+    uint32_t step = rows_at_once(a->n);
+
+    for (uint32_t i = 0; i < a->m; i += step) { /* the rows are still in the L1 cache */
+        uint32_t n = RR_MIN(a->m - i, step);
+        float *y = a->y + i * a->ldy;
+
+        layernorm_f32(y, a->ldy, a->x + i * a->ldx, a->ldx, a->gamma, a->beta, n, a->n, a->eps);
+        quantize_rows(&a->out, i, y, a->ldy, a->smooth, n, a->n);
     }
 }
 

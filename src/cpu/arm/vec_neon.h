@@ -81,6 +81,15 @@ static inline void v_store_bytes(int8_t *p, v a)
     vst1_lane_s32((int32_t *)p, vreinterpret_s32_s8(b), 0);
 }
 
+/* The same of 4 VW numbers. */
+static inline void v_store_bytes4(int8_t *p, const v a[4])
+{
+    int16x8_t lo = vcombine_s16(vmovn_s32(vcvtq_s32_f32(a[0])), vmovn_s32(vcvtq_s32_f32(a[1])));
+    int16x8_t hi = vcombine_s16(vmovn_s32(vcvtq_s32_f32(a[2])), vmovn_s32(vcvtq_s32_f32(a[3])));
+
+    vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+}
+
 static inline float v_sum(v a)
 {
     float32x2_t s = vadd_f32(vget_low_f32(a), vget_high_f32(a));

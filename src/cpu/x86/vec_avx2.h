@@ -79,6 +79,18 @@ static inline void v_store_bytes(int8_t *p, v a)
     _mm_storel_epi64((__m128i *)p, b);
 }
 
+/* 4 VW whole numbers of 16 bits, each as its low byte.  Packing goes on within halves, so groups of
+ * four bytes come out as 0 2 4 6 1 3 5 7. */
+static inline void v_store_bytes4(int8_t *p, const v a[4])
+{
+    const __m256i low = _mm256_set1_epi16(0xFF), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i s = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
+    __m256i t = _mm256_packs_epi32(_mm256_cvtps_epi32(a[2]), _mm256_cvtps_epi32(a[3]));
+
+    s = _mm256_packus_epi16(_mm256_and_si256(s, low), _mm256_and_si256(t, low));
+    vi_store(p, _mm256_permutevar8x32_epi32(s, order));
+}
+
 static inline float v_sum(v a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -74,6 +74,12 @@ static inline void v_store_bytes(int8_t *p, v a)
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 
+static inline void v_store_bytes4(int8_t *p, const v a[4])
+{
+    for (int i = 0; i < 4; i++)
+        v_store_bytes(p + i * VW, a[i]);
+}
+
 #if defined(__AVX512BF16__) || defined(RR_EMULATE_AVX512)
 /* To nearest even; subnormals become 0. */
 static inline void v_store_bf16(uint16_t *p, v a)
