@@ -124,37 +124,40 @@ RR_INLINE v activate_i8(v a, enum rr_act act)
     return act == RR_ACT_GELU ? v_gelu_i8(a) : activate(a, act);
 }
 
+/* n values, at most VW, become y, with res added if there is one. */
+RR_INLINE void store_columns(float *y, v s, const float *res, uint32_t n)
+{
+    if (n < VW) {
+        if (res) s = v_add(s, v_load_n(res, n));
+        v_store_n(y, s, n);
+    } else {
+        if (res) s = v_add(s, v_load(res));
+        v_store(y, s);
+    }
+}
+
 /* Rows of finished sums become rows of y: n of the columns from o on, which is NR or, at the end,
- * less. */
+ * less.  Nothing is read through a inside the loop: stores of y would have it read anew. */
 RR_INLINE void finish_columns(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
                               uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {
     const float *scale = a->x.scale + row, *offset = a->x.offset + row;
-    const size_t ldy = a->ldy, ldr = a->residual ? a->ldr : 0;
-    const float *res = a->residual ? a->residual + row * ldr + o : a->bias;
-    const bool add = a->residual;
+    const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
+    const size_t ldy = a->ldy, ldr = a->ldr;
     float *y = a->y + row * ldy + o;
     struct columns_i8 columns[NV];
 
     RR_UNROLL
     for (uint32_t c = 0; c < NR; c += VW)
         columns[c / VW] = columns_i8(a, o + RR_MIN(c, n), c < n ? n - c : 0);
-    for (uint32_t i = 0; i < rows; i++, acc += NR, y += ldy, res += ldr) {
-
+    for (uint32_t i = 0; i < rows; i++, acc += NR, y += ldy) {
         RR_UNROLL
         for (uint32_t c = 0; c < NR; c += VW) {
-            v s;
+            v s = finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]);
 
-            if (c >= n) break;
-            s = activate_i8(finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]), act);
-            if (n - c < VW) {
-                if (add) s = v_add(s, v_load_n(res + c, n - c));
-                v_store_n(y + c, s, n - c);
-            } else {
-                if (add) s = v_add(s, v_load(res + c));
-                v_store(y + c, s);
-            }
+            if (c < n) store_columns(y + c, activate_i8(s, act), res ? res + c : NULL, n - c);
         }
+        if (res) res += ldr;
     }
 }
 

@@ -82,7 +82,7 @@ static double row_error(const struct rr_kern *kern, const struct rr_rows_i8 *r, 
 static void check_quantize(struct check *c)
 {
     for (uint32_t t = 0; t < c->cases / 2; t++) {
-        uint32_t k = t < 70 ? t + 1 : check_between(c, 1, 2000), m = check_between(c, 1, 3);
+        uint32_t k = t < 70 ? t + 1 : check_between(c, 1, 2000), m = check_between(c, 1, 9);
         size_t ldx = k + check_random(c, 3);
         float *x = check_alloc(((m - 1) * ldx + k) * sizeof(float), false), *smooth = NULL;
         struct rr_rows_i8 got = rows_alloc(m, k), want = rows_alloc(m, k), cut = rows_alloc(m, k);
@@ -111,8 +111,10 @@ static void check_quantize(struct check *c)
                    "m %u k %u: wrote outside", m, k);
 
         x[check_random(c, k)] = check_random(c, 2) ? NAN : INFINITY;
-        c->kern->quantize_i8(&got, x, ldx, smooth, 1, k);
+        c->kern->quantize_i8(&got, x, ldx, smooth, m, k);
         check_case(c, isnan(got.offset[0]), "k %u: a NaN or infinity got lost", k);
+        check_case(c, memcmp(got.offset + 1, want.offset + 1, (m - 1) * sizeof(float)) == 0,
+                   "m %u k %u: a NaN or infinity got into other rows", m, k);
         check_free();
     }
 }
@@ -120,7 +122,7 @@ static void check_quantize(struct check *c)
 static void check_layernorm_i8(struct check *c)
 {
     for (uint32_t t = 0; t < c->cases / 8; t++) {
-        uint32_t n = check_between(c, 1, 1100), m = check_between(c, 1, 4);
+        uint32_t n = check_between(c, 1, 1100), m = check_between(c, 1, 9);
         size_t ldx = n + check_random(c, 4), ldy = n + check_random(c, 4);
         float *x = check_alloc(m * ldx * sizeof(float), false);
         float *y = check_alloc(m * ldy * sizeof(float), false);
