@@ -61,7 +61,8 @@ def tokenizer_of(name, folder):
     return Tokenizer.from_file(path)
 
 
-def randomise(model, seed):
+def randomise(model, seed, spread=1.3):
+    """Seeded weights; matrices of [n, k] have a deviation of spread / sqrt(k)."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -73,7 +74,7 @@ def randomise(model, seed):
             elif "embed" in name:
                 p.copy_(x * 0.5)
             else:
-                p.copy_(x * 1.3 / math.sqrt(p.shape[1]))
+                p.copy_(x * spread / math.sqrt(p.shape[1]))
 
 
 def first(tokenizer, word):

@@ -23,20 +23,10 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 
-GOLDEN = os.path.join(os.path.dirname(__file__), "..", "tests", "golden", "models")
+from make_tiny import GOLDEN, randomise
+
+SPREAD = 1.6
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-
-
-def randomise(model, seed):
-    g = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            x = torch.randn(p.shape, generator=g)
-            if p.dim() == 1:
-                p.copy_(1 + 0.25 * x if "norm" in name.lower() and name.endswith("weight")
-                        else 0.15 * x)
-            else:
-                p.copy_(x * 0.5 if "embed" in name else x * 1.6 / math.sqrt(p.shape[1]))
 
 
 def copy_tokenizer(source, folder):
@@ -80,12 +70,12 @@ def make_modules(folder, body, source, modules):
     base = os.path.join(folder, "base")
     vocab = copy_tokenizer(source, base)
     network = body(vocab)
-    randomise(network, 11)
+    randomise(network, 11, SPREAD)
     network.save_pretrained(base)
     transformer = Transformer(base, transformer_task="feature-extraction")
     model = CrossEncoder(modules=[transformer, *modules], device="cpu")
     for i, module in enumerate(modules):
-        randomise(module, 20 + i)
+        randomise(module, 20 + i, SPREAD)
     model.max_seq_length = 512
     model.eval()
     model.save_pretrained(folder)
