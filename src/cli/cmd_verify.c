@@ -30,7 +30,7 @@
 #define REFERENCE_PATH 4096
 
 struct own {
-    const char *data, *top5, *tau, *tolerance;
+    const char *data, *against, *top5, *tau, *tolerance;
     bool json, gate, write, golden, choose;
     uint32_t limit, exact;
 };
@@ -44,6 +44,9 @@ static const struct rr_option own_options[] = {
     OWN("data", "", STR, data, "FILE",
         "JSONL: {\"query\", \"documents\": [...]}, and, where known, \"positive\": index of the "
         "relevant one, or \"labels\": a grade for each; empty: built-in lists."),
+    OWN("against", "", STR, against, "DIR",
+        "Folder or GGUF file whose scores in f32 are the reference, for example the one that "
+        "rerankd quantize read; empty: the model's own weights."),
     { "limit", "", "0", RR_OPTION_U32, offsetof(struct own, limit), 0, UINT32_MAX, "VERIFY", "N",
       "Use the first N lists only; 0: all." },
     OWN("gate", "false", BOOL, gate, "",
@@ -275,7 +278,13 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, co
     if (rc || v->own->golden) return rc;
     opt.dtype = "f32";
     opt.rescore_dtype = NULL;
-    return rr_open(&v->engines[0], &opt, err);
+    if (*v->own->against) {
+        opt.model = v->own->against;
+        opt.max_length = rr_engine_info(v->engines[1])->max_length; /* cut alike */
+    }
+    rc = rr_open(&v->engines[0], &opt, err);
+    if (rc && *v->own->against) rr_fail_prefix(err, "--against");
+    return rc;
 }
 
 static bool is_folder(const char *path)
@@ -336,6 +345,7 @@ static int run_golden(struct verify *v, double tolerance)
 static int report(struct verify *v, double top5, double tau)
 {
     const struct rr_info *info = rr_engine_info(v->engines[1]);
+    const struct rr_info *against = *v->own->against ? rr_engine_info(v->engines[0]) : NULL;
     struct rr_verify_report r;
     struct rr_error err = { 0 };
     char line[160];
@@ -344,9 +354,9 @@ static int report(struct verify *v, double top5, double tau)
     if (v->progress) fputs("\r\033[K", stderr);
     rr_verify_report(&v->sums, &r);
     if (v->own->json)
-        rr_verify_json(stdout, info, &r);
+        rr_verify_json(stdout, info, against, &r);
     else
-        rr_verify_text(stdout, info, &r);
+        rr_verify_text(stdout, info, against, &r);
     if (v->own->write) {
         int rc = is_folder(info->path)
                      ? rr_verify_write(info, &r, &err)
@@ -456,6 +466,20 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
     return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
 }
 
+/* --against is a reference for lists of one precision; the others have theirs. */
+static bool fits_against(const struct own *own)
+{
+    const char *other = own->golden   ? "--golden compares with scores in a file"
+                        : own->choose ? "--choose compares precisions of one model"
+                        : own->write  ? "--write stores a bound for re-scoring, which takes the "
+                                        "model's own weights"
+                                      : NULL;
+
+    if (!*own->against || !other) return true;
+    rr_cli_complain("verify", "%s: leave one of it and --against out", other);
+    return false;
+}
+
 static int run_verify(const struct rr_settings *settings, const void *fields, char **words,
                       int n_words)
 {
@@ -466,7 +490,8 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
 
     if (!rr_cli_number("verify", "gate-top5", v.own->top5, 0, 1, &gate[0]) ||
         !rr_cli_number("verify", "gate-tau", v.own->tau, -1, 1, &gate[1]) ||
-        !rr_cli_number("verify", "tolerance", v.own->tolerance, 0, 1e6, &tolerance))
+        !rr_cli_number("verify", "tolerance", v.own->tolerance, 0, 1e6, &tolerance) ||
+        !fits_against(v.own))
         return RR_EXIT_USAGE;
     rr_verify_init(&v.sums);
     if (v.own->choose) {
@@ -499,7 +524,8 @@ const struct rr_command rr_cmd_verify = {
     .summary = "compare a precision with f32 on your own queries and documents",
     .about = "Scores lists at --dtype and in f32 and prints how far logits, orders and, where the\n"
              "relevant documents are known, nDCG and MRR are apart. MODEL is a folder; without\n"
-             "it --model counts.",
+             "it --model counts. f32 means the same weights in f32: of a folder that is in int8\n"
+             "already these were rounded, and --against DIR compares with the original.",
     .sections = "MODEL DEVICE",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

@@ -69,11 +69,15 @@ double rr_verify_drift(const struct rr_verify_report *r);
 const char *rr_verify_gate(const struct rr_verify_report *r, double least_top5, double least_tau,
                            char *line, size_t cap);
 
-/* The report, one for people and one for programs. */
-void rr_verify_text(FILE *out, const struct rr_info *info, const struct rr_verify_report *r);
-void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_verify_report *r);
+/* The report, one for people and one for programs.  against: the model that was the reference, NULL
+ * where it was info's own weights in f32. */
+void rr_verify_text(FILE *out, const struct rr_info *info, const struct rr_info *against,
+                    const struct rr_verify_report *r);
+void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_info *against,
+                    const struct rr_verify_report *r);
 
-/* The JSON as verify.json in the model folder, where an engine that re-scores finds "drift". */
+/* The JSON as verify.json in the model folder, where an engine that re-scores finds "drift"; the
+ * reference was the model's own weights. */
 RR_NODISCARD int rr_verify_write(const struct rr_info *info, const struct rr_verify_report *r,
                                  struct rr_error *err);
 

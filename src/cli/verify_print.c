@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verify_print.c - the report of "rerankd verify": as text, as JSON, and as the model folder's
  * verify.json.  Layer: cli (L6).  Threads: one. */
+#include <string.h>
+
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json_out.h"
@@ -17,8 +19,10 @@ static void put_pair(struct rr_json_out *o, const char *key, const double values
     rr_out_end(o);
 }
 
-static void put_json(struct rr_buf *b, const struct rr_info *info, const struct rr_verify_report *r)
+static void put_json(struct rr_buf *b, const struct rr_info *info, const struct rr_info *against,
+                     const struct rr_verify_report *r)
 {
+    const struct rr_info *reference = against ? against : info;
     struct rr_json_out o = { .buf = b, .spaced = true };
 
     rr_out_object(&o, NULL);
@@ -37,6 +41,9 @@ static void put_json(struct rr_buf *b, const struct rr_info *info, const struct 
     rr_out_printf(&o, "top5_equal", "%.6f", r->top_equal[1]);
     rr_out_printf(&o, "top10_equal", "%.6f", r->top_equal[2]);
     rr_out_uint(&o, "top5_lists", r->top_lists[1]);
+    rr_out_string(&o, "reference", against ? against->path : "own weights");
+    rr_out_hex(&o, "reference_fingerprint", reference->fingerprint);
+    rr_out_string(&o, "reference_weights", reference->weights_dtype);
     if (r->labelled) {
         rr_out_uint(&o, "labelled", r->labelled);
         put_pair(&o, "ndcg10", r->ndcg);
@@ -52,12 +59,13 @@ static void put_json(struct rr_buf *b, const struct rr_info *info, const struct 
     rr_buf_putc(b, '\n');
 }
 
-void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_verify_report *r)
+void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_info *against,
+                    const struct rr_verify_report *r)
 {
     struct rr_buf b;
 
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    put_json(&b, info, r);
+    put_json(&b, info, against, r);
     rr_cli_print(out, &b);
 }
 
@@ -71,7 +79,7 @@ int rr_verify_write(const struct rr_info *info, const struct rr_verify_report *r
     if (!rr_path_join(path, sizeof(path), info->path, "verify.json"))
         return rr_fail(err, RR_EINVAL, "the model's path is too long");
     rr_buf_init(&b, RR_MEM_MISC, JSON_LIMIT);
-    put_json(&b, info, r);
+    put_json(&b, info, NULL, r);
     if (b.failed)
         rc = rr_fail(err, RR_ENOMEM, "out of memory");
     else
@@ -80,13 +88,29 @@ int rr_verify_write(const struct rr_info *info, const struct rr_verify_report *r
     return rc;
 }
 
-void rr_verify_text(FILE *out, const struct rr_info *info, const struct rr_verify_report *r)
+/* Which weights f32 stands for: those of a folder in int8 hide what their rounding did. */
+static void put_reference(FILE *out, const struct rr_info *info, const struct rr_info *against)
+{
+    if (against)
+        fprintf(out, "%-22s %s, weights in %s\n", "reference", against->path,
+                against->weights_dtype);
+    else
+        fprintf(out, "%-22s the model's own weights, in %s%s\n", "reference", info->weights_dtype,
+                strcmp(info->weights_dtype, "int8") == 0
+                    ? ", so that their rounding is not seen: --against DIR compares with the "
+                      "original"
+                    : "");
+}
+
+void rr_verify_text(FILE *out, const struct rr_info *info, const struct rr_info *against,
+                    const struct rr_verify_report *r)
 {
     static const char *const names[RR_VERIFY_TOPS] = { "best equal", "5 best equal",
                                                        "10 best equal" };
     int i;
 
     fprintf(out, "%s, %s (%s) against f32\n", info->model, info->dtype, info->isa);
+    put_reference(out, info, against);
     fprintf(out, "%-22s %zu, %zu pairs\n", "lists", r->lists, r->pairs);
     fprintf(out, "%-22s max %.4g, 99 %% below %.4g, mean %.4g\n", "logit difference", r->max_diff,
             r->p99_diff, r->mean_diff);

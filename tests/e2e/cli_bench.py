@@ -234,6 +234,34 @@ def test_verify_data():
             assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
 
 
+def test_verify_against():
+    """A folder in int8 beside its own weights looks perfect; beside the original it does not."""
+    with folder() as d:
+        int8, words = os.path.join(d, "int8"), ("--limit", "4", "--json")
+        assert run("quantize", model(), int8, "--calibration", "none").code == 0
+        own = json.loads(run("verify", int8, "--dtype", "f32", *words).out)
+        assert own["max_logit_difference"] == 0 and own["reference"] == "own weights", own
+        assert own["reference_weights"] == "int8", own
+        assert own["reference_fingerprint"] == own["fingerprint"], own
+        r = run("verify", int8, "--dtype", "f32", "--against", model(), *words)
+        report = json.loads(r.out)
+        assert r.code == 0 and report["max_logit_difference"] > 1e-4, r
+        assert report["reference"].endswith(os.path.basename(model())), report
+        assert report["reference_weights"] != "int8", report
+        assert report["fingerprint"] == own["fingerprint"] != report["reference_fingerprint"]
+        text = run("verify", int8, "--limit", "1").out
+        assert "own weights, in int8" in text and "--against DIR" in text, text
+        text = run("verify", model(), "--limit", "1").out
+        assert "own weights, in " in text and "--against" not in text, text
+        text = run("verify", int8, "--limit", "1", "--against", model()).out
+        assert model() + ", weights in " in text and "own weights" not in text, text
+        r = run("verify", model(), "--against", os.path.join(d, "none"))
+        assert r.code == 66 and "--against: " in r.err and one_line(r.err), r
+        for other in ("--golden", "--choose", "--write"):
+            r = run("verify", int8, "--against", model(), other)
+            assert r.code == 64 and other in r.err and one_line(r.err), r
+
+
 def test_verify_choose():
     with folder() as d:
         words = ["verify", model(), "--choose", "--json", "--limit", "2"]
