@@ -106,7 +106,12 @@ int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
 
         if (strncmp(model->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
             continue;
-        if (model->judge) rc = find_words(p, tok, prompts[i].yes, prompts[i].no, err);
+        if (model->judge && model->words.given) { /* a LogitScore has chosen them */
+            p->yes = model->words.yes;
+            p->no = model->words.no;
+        } else if (model->judge) {
+            rc = find_words(p, tok, prompts[i].yes, prompts[i].no, err);
+        }
         if (!rc) rc = rr_prompt_open(&p->prompt, tok, &prompts[i].form, err);
         if (!rc) p->fixed = rr_prompt_fixed(p->prompt);
         return rc;

@@ -374,11 +374,6 @@ static int open_job(struct rr_quant_job *j, struct rr_error *err)
     j->net = &j->s.lanes[0].nets[RR_PASS_MAIN];
     j->model = j->net->model;
     j->source = rr_model_program(j->model);
-    if (rr_model_info(j->model)->modules)
-        return rr_fail(err, RR_ENOTSUP,
-                       "%s: its head is a list of modules (modules.json), which are read only and "
-                       "not written: use the folder as it is, with --dtype int8 or bf16",
-                       opt.model);
     if (j->source->mixed)
         return rr_fail(err, RR_EINVAL, "%s is in int8 already: start from the original folder",
                        opt.model);

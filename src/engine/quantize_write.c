@@ -39,9 +39,12 @@ static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
 
 int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err)
 {
-    struct rr_export e = {
-        .source = j->q->engine->model, .out = j->q->out, .p = &j->p, .dtype = j->q->dtype
-    };
+    struct rr_export e = { .source = j->q->engine->model,
+                           .out = j->q->out,
+                           .p = &j->p,
+                           .checkpoint = rr_model_checkpoint(j->model),
+                           .modules = rr_model_info(j->model)->modules,
+                           .dtype = j->q->dtype };
     bool int8 = strcmp(j->q->dtype, "int8") == 0;
     struct rr_buf b;
     char *report;

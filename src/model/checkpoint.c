@@ -276,6 +276,16 @@ const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint
     return s ? rr_safetensors_find(s->st, name) : NULL;
 }
 
+bool rr_checkpoint_in_module(const struct rr_checkpoint *c, const char *name)
+{
+    for (size_t i = 0; i < c->n_modules; i++) {
+        const struct rr_safetensors_entry *e = rr_safetensors_find(c->modules[i].st, name);
+
+        if (e && e->name == name) return true;
+    }
+    return false;
+}
+
 const char *rr_checkpoint_made_for(const struct rr_checkpoint *c)
 {
     if (c->gguf) return ""; /* GGUF files do not say */
@@ -324,6 +334,11 @@ struct rr_text rr_checkpoint_config(const struct rr_checkpoint *c)
 bool rr_checkpoint_identity(const struct rr_checkpoint *c)
 {
     return c->gguf && rr_gguf_model_identity(c->gguf);
+}
+
+struct rr_words rr_checkpoint_words(const struct rr_checkpoint *c)
+{
+    return c->gguf ? rr_gguf_model_words(c->gguf) : (struct rr_words){ .yes = -1, .no = -1 };
 }
 
 int rr_checkpoint_tokenizer(const struct rr_checkpoint *c, struct rr_buf *out, struct rr_error *err)

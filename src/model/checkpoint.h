@@ -9,6 +9,7 @@
 
 #include "base/attr.h"
 #include "base/buf.h"
+#include "model/modules.h"
 #include "model/safetensors.h"
 #include "rerank_backend.h"
 
@@ -35,6 +36,10 @@ const char *rr_checkpoint_path(const struct rr_checkpoint *c);
 const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint *c,
                                                       const char *name);
 
+/* Whether a tensor of a program, which has the name from its file, is one of a module: modules use
+ * the same names, so the pointer counts. */
+bool rr_checkpoint_in_module(const struct rr_checkpoint *c, const char *name);
+
 /* As rr_safetensors_made_for, of the first file. */
 const char *rr_checkpoint_made_for(const struct rr_checkpoint *c);
 
@@ -44,6 +49,8 @@ uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c); /* of all files */
 struct rr_text rr_checkpoint_config(const struct rr_checkpoint *c);
 /* Of a GGUF file: its scores are logits, not their sigmoid. */
 bool rr_checkpoint_identity(const struct rr_checkpoint *c);
+/* Of a GGUF file: the tokens that it says make the score. */
+struct rr_words rr_checkpoint_words(const struct rr_checkpoint *c);
 /* Appends its tokenizer.json; nothing for a folder. */
 RR_NODISCARD int rr_checkpoint_tokenizer(const struct rr_checkpoint *c, struct rr_buf *out,
                                          struct rr_error *err);

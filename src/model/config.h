@@ -48,6 +48,7 @@ struct rr_model_config {
     enum rr_op_kind pool;         /* FIRST, MEAN or LAST: what the head reads */
     enum rr_act head_act;
     struct rr_modules modules; /* instead of the network's own head; not from config.json */
+    struct rr_words words;     /* of a causal network; not from config.json */
 
     struct { /* DeBERTa */
         bool on, content_position, position_content;

@@ -3,6 +3,7 @@
 #include "model/convert.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -89,7 +90,8 @@ static int choose_tensors(struct rr_convert *c, struct rr_error *err)
 
         for (size_t j = 0; j < c->n && e; j++)
             again = again || strcmp(c->tensors[j].name, src->name) == 0;
-        if (!e || again) continue; /* rows of a tensor have its name, too */
+        /* rows of a tensor have its name, too */
+        if (!e || again || rr_checkpoint_in_module(checkpoint, src->name)) continue;
         snprintf(t->name, sizeof(t->name), "%s", src->name);
         t->src = src;
         t->type = c->type;
@@ -257,8 +259,31 @@ static int write_side_files(const struct rr_convert *c, struct rr_error *err)
     return rc;
 }
 
+/* What a folder says with a modules.json, from a GGUF file. */
+static int write_words(const struct rr_convert *c, const struct rr_words *words,
+                       struct rr_error *err)
+{
+    static const char list[] =
+        "[{\"idx\":0,\"name\":\"0\",\"path\":\"\",\"type\":"
+        "\"sentence_transformers.base.modules.transformer.Transformer\"},"
+        "{\"idx\":1,\"name\":\"1\",\"path\":\"1_LogitScore\",\"type\":"
+        "\"sentence_transformers.cross_encoder.modules.logit_score.LogitScore\"}]\n";
+    char path[PATH_MAX], text[128], no[16] = "null";
+    int rc;
+
+    if (words->no >= 0) snprintf(no, sizeof(no), "%" PRId32, words->no);
+    snprintf(text, sizeof(text), "{\"true_token_id\":%" PRId32 ",\"false_token_id\":%s}\n",
+             words->yes, no);
+    if (!rr_path_join(path, sizeof(path), c->to, "1_LogitScore"))
+        return rr_fail(err, RR_EINVAL, "%.200s: the path is too long", c->to);
+    if (mkdir(path, 0777) && errno != EEXIST) return write_error(path, err);
+    rc = write_side_file(c, "modules.json", rr_text(list), err);
+    return rc ? rc : write_side_file(c, "1_LogitScore/config.json", rr_text(text), err);
+}
+
 static int write_folder(const struct rr_convert *c, struct rr_error *err)
 {
+    const struct rr_model_info *info = rr_model_info(c->model);
     int rc;
 
     if (c->type->decode)
@@ -268,7 +293,12 @@ static int write_folder(const struct rr_convert *c, struct rr_error *err)
             c->type->name);
     if (mkdir(c->to, 0777) && errno != EEXIST) return write_error(c->to, err);
     rc = write_shards(c, err);
-    return rc ? rc : write_side_files(c, err);
+    if (!rc) rc = write_side_files(c, err);
+    if (!rc && info->modules)
+        rc = rr_modules_copy(c->from, c->to, err);
+    else if (!rc && info->words.given)
+        rc = write_words(c, &info->words, err);
+    return rc;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
@@ -295,10 +325,10 @@ int rr_model_convert(const char *from, const char *to, const char *dtype, uint64
              : rr_path_join(path, sizeof(path), to, "config.json") && rr_file_exists(path))
         return rr_fail(err, RR_EINVAL, "%s is there already", to);
     rc = rr_model_open(&c.model, from, err);
-    if (!rc && rr_model_info(c.model)->modules)
+    if (!rc && gguf && rr_model_config(c.model)->modules.n)
         rc = rr_fail(err, RR_ENOTSUP,
-                     "%s: its head is a list of modules (modules.json), which are read only and "
-                     "not written: use the folder as it is",
+                     "%s: its head is a list of modules (modules.json), which GGUF has not: give "
+                     "--to a folder for safetensors",
                      from);
     if (!rc) rc = choose_tensors(&c, err);
     if (!rc) rc = gguf ? rr_convert_gguf(&c, err) : write_folder(&c, err);

@@ -183,6 +183,7 @@ static int check_network(const struct rr_convert *c, const struct rr_model_confi
 static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, struct rr_error *err)
 {
     const struct rr_model_config *config = rr_model_config(c->model);
+    const struct rr_words *words = &rr_model_info(c->model)->words;
     const char *arch = arch_of(config);
     struct rr_buf tok;
     int rc;
@@ -191,6 +192,8 @@ static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, stru
     rr_gguf_put_text(h, "general.type", rr_text("model"));
     rr_gguf_put_u32(h, "general.quantization_version", 2);
     if (rr_model_info(c->model)->identity) rr_gguf_put_bool(h, RR_GGUF_IDENTITY, true);
+    if (words->given) rr_gguf_put_u32(h, RR_GGUF_YES, (uint32_t)words->yes);
+    if (words->given && words->no >= 0) rr_gguf_put_u32(h, RR_GGUF_NO, (uint32_t)words->no);
     put_sizes(h, config, arch);
     rr_buf_init(&tok, RR_MEM_MODEL, HEAD_LIMIT);
     rc = rr_model_tokenizer(c->model, &tok, err);

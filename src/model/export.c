@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/json_out.h"
 #include "base/mem.h"
+#include "model/modules.h"
 #include "model/safetensors.h"
 
 #define MAX_COPY (256u << 20)  /* bytes of a file beside the weights */
@@ -141,7 +142,8 @@ static void put(struct writer *w, const struct rr_tensor *t, const char *suffix)
     (void)fwrite(t->data, types[t->dtype].bytes, (size_t)elements(t), w->file); /* ferror tells */
 }
 
-/* Tensors in the order of the program, but those of wider types first: all stay aligned. */
+/* Tensors in the order of the program, but those of wider types first: all stay aligned.  Those of
+ * modules stay in the files of the modules. */
 static void each(struct writer *w,
                  void (*fn)(struct writer *, const struct rr_tensor *, const char *))
 {
@@ -152,7 +154,7 @@ static void each(struct writer *w,
             const struct rr_tensor *t = &p->tensors[i];
             struct rr_tensor factors = { .name = t->name, .dtype = RR_F32, .rank = 1 };
 
-            if (t->derived) continue;
+            if (t->derived || rr_checkpoint_in_module(w->e->checkpoint, t->name)) continue;
             if (types[t->dtype].bytes == bytes) fn(w, t, "");
             if (t->dtype != RR_I8 || bytes != 4) continue;
             factors.shape[0] = t->shape[0];
@@ -192,7 +194,7 @@ static int join(char path[PATH_MAX], const char *dir, const char *name, struct r
     return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", dir, PATH_MAX);
 }
 
-static int copy_file(const char *from, const char *to, const char *name, struct rr_error *err)
+int rr_export_copy(const char *from, const char *to, const char *name, struct rr_error *err)
 {
     char path[PATH_MAX], *data;
     size_t len;
@@ -215,7 +217,8 @@ static int fill(const struct rr_export *e, const char *dir, struct rr_error *err
 
     rr_buf_init(&w.header, RR_MEM_MISC, MAX_HEADER);
     for (size_t i = 0; i < RR_COUNT(copied) && !rc; i++)
-        rc = copy_file(e->source, dir, copied[i], err);
+        rc = rr_export_copy(e->source, dir, copied[i], err);
+    if (!rc && e->modules) rc = rr_modules_copy(e->source, dir, err);
     if (!rc) rc = join(path, dir, "quantize.json", err);
     if (!rc) rc = rr_file_write(path, e->report, strlen(e->report), err);
     if (!rc) rc = join(path, dir, "model.safetensors", err);
@@ -230,6 +233,7 @@ static void remove_folder(const char *dir)
 {
     char path[PATH_MAX];
 
+    rr_modules_remove(dir);
     for (size_t i = 0; i < RR_COUNT(copied); i++)
         if (rr_path_join(path, sizeof(path), dir, copied[i])) unlink(path);
     for (size_t i = 0; i < RR_COUNT(written); i++)

@@ -5,18 +5,25 @@
 #define RR_MODEL_EXPORT_H
 
 #include "base/attr.h"
+#include "model/checkpoint.h"
 #include "rerank_backend.h"
 
 struct rr_export {
     const char *source;         /* folder: config.json, tokenizer files are copied from it */
     const char *out;            /* folder, must not exist or be empty; not in source */
     const struct rr_program *p; /* its tensors but derived ones; those in I8 with their factors */
+    const struct rr_checkpoint *checkpoint; /* that they came from */
+    bool modules; /* source has a modules.json that is used: its files are copied, too */
     const char *dtype;          /* the precision that the folder is made for: "int8", ... */
     const char *report;         /* content of quantize.json, JSON text */
 };
 
 /* RR_EINVAL if out is or lies in source, or is there already with something in it. */
 RR_NODISCARD int rr_export_check(const struct rr_export *e, struct rr_error *err);
+
+/* from/name becomes to/name; nothing happens when it is not there. */
+RR_NODISCARD int rr_export_copy(const char *from, const char *to, const char *name,
+                                struct rr_error *err);
 
 /* Writes a folder beside out and renames it at the end, so that out is there whole or not at all.
  * On failure nothing is left behind. */

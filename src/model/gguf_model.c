@@ -32,6 +32,7 @@ struct rr_gguf_model {
     const char *architecture; /* as config.json names it */
     struct rr_text arch;      /* as the file names it, e.g. "bert" */
     uint32_t pad_id;
+    struct rr_words words;
     const struct rr_gguf_names *list;
     struct rr_safetensors_entry *entries;
     char (*names)[NAME_BYTES];
@@ -361,6 +362,17 @@ static int put_modernbert(struct rr_gguf_model *m, struct rr_error *err)
     return rc;
 }
 
+static int read_words(struct rr_gguf_model *m, struct rr_error *err)
+{
+    uint32_t last = tensor(m, "token_embd.weight")->shape[0] - 1, yes = UINT32_MAX, no = UINT32_MAX;
+    int rc = rr_gguf_u32(m->g, RR_GGUF_YES, false, 0, last, &yes, err);
+
+    if (!rc) rc = rr_gguf_u32(m->g, RR_GGUF_NO, false, 0, last, &no, err);
+    m->words = (struct rr_words){ yes != UINT32_MAX, yes == UINT32_MAX ? -1 : (int32_t)yes,
+                                  no == UINT32_MAX ? -1 : (int32_t)no };
+    return rc;
+}
+
 static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
 {
     struct rr_text scaling = { "none", 4 };
@@ -380,6 +392,7 @@ static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
         rc = put_u32(m, "head_dim", "attention.key_length", 0, err);
     if (!rc) rc = put_f32(m, "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, err);
     if (!rc) rc = put_f32(m, "rope_theta", "rope.freq_base", false, 10000.0f, err);
+    if (!rc) rc = read_words(m, err); /* vocab_size has found the table */
     rr_out_string(&m->json, "hidden_act",
                   rr_text_is(m->arch, "gemma") ? "gelu_pytorch_tanh" : "silu");
     return rc;
@@ -482,6 +495,11 @@ bool rr_gguf_model_identity(const struct rr_gguf_model *m)
 
     (void)!rr_gguf_bool(m->g, RR_GGUF_IDENTITY, &identity, NULL); /* another kind says nothing */
     return identity;
+}
+
+struct rr_words rr_gguf_model_words(const struct rr_gguf_model *m)
+{
+    return m->words;
 }
 
 struct rr_text rr_gguf_model_config(const struct rr_gguf_model *m)

@@ -34,6 +34,10 @@ struct rr_gguf_names {  /* of a family of networks; both lists end with a row wi
 /* In files of rerankd convert, a bool: scores are logits, not their sigmoid. */
 #define RR_GGUF_IDENTITY "rerankd.identity"
 
+/* In files of rerankd convert, u32: the tokens of struct rr_words. */
+#define RR_GGUF_YES "rerankd.true_token_id"
+#define RR_GGUF_NO "rerankd.false_token_id"
+
 /* stacked: queries, keys and values are one tensor, where a family has both forms.  NULL: a family
  * that GGUF files of rerankers do not have. */
 const struct rr_gguf_names *rr_gguf_names(enum rr_family family, bool stacked);
@@ -61,6 +65,7 @@ RR_NODISCARD int rr_gguf_model_parse(struct rr_gguf_model **out, struct rr_text 
 void rr_gguf_model_close(struct rr_gguf_model *m); /* NULL is allowed */
 
 bool rr_gguf_model_identity(const struct rr_gguf_model *m);         /* RR_GGUF_IDENTITY is true */
+struct rr_words rr_gguf_model_words(const struct rr_gguf_model *m); /* RR_GGUF_YES, RR_GGUF_NO */
 struct rr_text rr_gguf_model_config(const struct rr_gguf_model *m); /* of a config.json */
 const struct rr_safetensors_entry *rr_gguf_model_find(const struct rr_gguf_model *m,
                                                       const char *name);

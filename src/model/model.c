@@ -144,6 +144,15 @@ static int read_modules(struct rr_model *m, const char *folder, struct rr_error 
     return rc;
 }
 
+/* The tokens that make a causal network's score, where its folder or file says them. */
+static int read_words(struct rr_model *m, const char *folder, struct rr_error *err)
+{
+    if (!rr_checkpoint_config(m->checkpoint).data)
+        return rr_modules_words(&m->config.words, folder, m->config.vocab, err);
+    m->config.words = rr_checkpoint_words(m->checkpoint);
+    return RR_OK;
+}
+
 static const char *dtype_name(unsigned seen)
 {
     switch (seen) {
@@ -198,12 +207,18 @@ static void fill_info(struct rr_model *m)
     i->types = c->types;
     i->max_length = c->max_length;
     i->parameters = m->weights.parameters;
-    i->modules = c->modules.n > 0;
+    i->words = c->words;
+    i->modules = c->modules.n > 0 || (c->words.given && !rr_checkpoint_config(m->checkpoint).data);
     i->judge = m->weights.judge.row != NULL;
     i->file_bytes = rr_checkpoint_bytes(m->checkpoint);
     i->fingerprint = rr_checkpoint_fingerprint(m->checkpoint, i->fingerprint);
-    if (i->modules) /* all of it was zeroed once, so that its bytes say what it is */
+    if (c->modules.n) /* all of it was zeroed once, so that its bytes say what it is */
         i->fingerprint = XXH3_64bits_withSeed(&c->modules, sizeof(c->modules), i->fingerprint);
+    if (c->words.given) {
+        const int32_t ids[2] = { c->words.yes, c->words.no };
+
+        i->fingerprint = XXH3_64bits_withSeed(ids, sizeof(ids), i->fingerprint);
+    }
     m->program.fingerprint = i->fingerprint; /* of the weights: what follows is text */
     if (i->query_prompt[0])
         i->fingerprint =
@@ -232,6 +247,7 @@ int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *er
     m->weights.builder = &m->builder;
     arch = rr_arch_find(m->config.architecture, strlen(m->config.architecture));
     if (arch->ending == RR_END_MODULES) rc = read_modules(m, folder, err);
+    if (arch->ending == RR_END_WORD) rc = read_words(m, folder, err);
     if (!rc) rc = arch->build(&m->weights, &m->config, &output, err);
     if (!rc) rc = rr_builder_done(&m->builder, output, &m->program, err);
     if (!rc) rc = read_sentence(m, folder, err);

@@ -9,6 +9,7 @@
 
 #include "base/attr.h"
 #include "base/buf.h"
+#include "model/modules.h"
 #include "rerank_backend.h"
 
 struct rr_model;
@@ -27,7 +28,8 @@ struct rr_model_info {
     bool identity;        /* scores are logits, not their sigmoid, says the model's folder */
     uint32_t preferred_length; /* tokens per pair that it says; 0: nothing */
     bool judge;           /* the logit is a word's: rr_model_judge must be called before load */
-    bool modules;         /* the head is in files of its own, as modules.json says */
+    struct rr_words words; /* for rr_model_judge, where the model says them */
+    bool modules;          /* modules.json says what the head is: its files belong to the folder */
     char query_prompt[1024]; /* comes before each query, says the folder; "": nothing */
 };
 

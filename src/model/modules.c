@@ -2,16 +2,20 @@
 /* modules.c - see modules.h.  Layer: model (L4). */
 #include "model/modules.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "model/config.h"
+#include "model/export.h"
 #include "model/layers.h"
 
 #define MAX_FILE (1u << 20) /* bytes */
@@ -240,10 +244,10 @@ static int read_module(struct reader *r, size_t i, const json_t *entry)
     return rc;
 }
 
-static int read_list(struct reader *r, const json_t *list)
+/* A list begins with the network itself, in the model's own folder. */
+static int check_begin(const struct reader *r, const json_t *list)
 {
     struct rr_text type = { "", 0 }, path = { "", 0 };
-    size_t i;
     int rc;
 
     if (!json_is_array(list) || json_array_size(list) == 0)
@@ -256,7 +260,15 @@ static int read_list(struct reader *r, const json_t *list)
         return rr_fail(r->err, RR_ENOTSUP,
                        "%s: begins with \"%.80s\" in \"%.60s\", expected a Transformer in \"\"",
                        r->where, type.data, path.data);
-    for (i = 1; i < json_array_size(list) && !rc; i++)
+    return RR_OK;
+}
+
+static int read_list(struct reader *r, const json_t *list)
+{
+    int rc = check_begin(r, list);
+
+    if (rc) return rc;
+    for (size_t i = 1; i < json_array_size(list) && !rc; i++)
         rc = read_module(r, i, json_array_get(list, i));
     if (rc || r->scores) return rc;
     return rr_fail(r->err, RR_ENOTSUP,
@@ -284,6 +296,143 @@ int rr_modules_read(struct rr_modules *out, const char *folder, uint32_t hidden,
     if (!rc) rc = read_list(&r, list);
     json_decref(list);
     return rc;
+}
+
+/* ---- a causal network's tokens -------------------------------------------------------------- */
+
+/* *id stays as it is where there is none. */
+static int read_token(const struct reader *r, const json_t *root, const char *where,
+                      const char *key, uint32_t vocab, int32_t *id)
+{
+    uint32_t v = UINT32_MAX;
+    int rc = rr_json_u32(root, where, key, 0, vocab - 1, &v, r->err);
+
+    if (!rc && v != UINT32_MAX) *id = (int32_t)v; /* vocabularies are far smaller */
+    return rc;
+}
+
+static int read_logit_score(const struct reader *r, const json_t *root, const char *where,
+                            uint32_t vocab, struct rr_words *out)
+{
+    int rc = read_token(r, root, where, "true_token_id", vocab, &out->yes);
+
+    if (!rc) rc = read_token(r, root, where, "false_token_id", vocab, &out->no);
+    if (!rc) rc = check_text(r, root, where, "module_input_name", "causal_logits", "causal_logits");
+    if (rc) return rc;
+    if (out->yes < 0)
+        return rr_fail(r->err, RR_EFORMAT,
+                       "%s: true_token_id is missing, expected a token's id, 0 to %" PRIu32, where,
+                       vocab - 1);
+    if (out->yes == out->no)
+        return rr_fail(r->err, RR_EFORMAT,
+                       "%s: false_token_id is %" PRId32 ", as true_token_id is, expected another "
+                       "token or null: every score would be the same",
+                       where, out->no);
+    out->given = true;
+    return RR_OK;
+}
+
+static int read_word_module(struct reader *r, size_t i, const json_t *entry, uint32_t vocab,
+                            struct rr_words *out)
+{
+    struct rr_text type = { "", 0 }, path = { "", 0 };
+    char folder[PATH_MAX], where[PATH_MAX];
+    json_t *root;
+    int rc = rr_json_text(entry, r->where, "type", &type, r->err);
+
+    if (!rc) rc = rr_json_text(entry, r->where, "path", &path, r->err);
+    if (rc || strcmp(last_part(type.data), "Dropout") == 0) return rc;
+    if (out->given || strcmp(last_part(type.data), "LogitScore"))
+        return rr_fail(r->err, RR_ENOTSUP,
+                       "%s: [%zu].type is \"%.80s\", expected one LogitScore behind a causal "
+                       "network: an embedding model is no reranker",
+                       r->where, i, type.data);
+    rc = check_path(r, i, path);
+    if (rc) return rc;
+    if (!rr_path_join(folder, sizeof(folder), r->folder, path.data))
+        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->folder,
+                       PATH_MAX);
+    rc = load(&root, where, folder, "config.json", r->err);
+    if (!rc) rc = read_logit_score(r, root, where, vocab, out);
+    json_decref(root);
+    return rc;
+}
+
+int rr_modules_words(struct rr_words *out, const char *folder, uint32_t vocab, struct rr_error *err)
+{
+    struct reader r = { .folder = folder, .err = err };
+    json_t *list;
+    int rc;
+
+    *out = (struct rr_words){ .yes = -1, .no = -1 };
+    if (!rr_modules_listed(folder)) return RR_OK;
+    rc = load(&list, r.where, folder, "modules.json", err);
+    if (!rc) rc = check_begin(&r, list);
+    for (size_t i = 1; !rc && i < json_array_size(list); i++)
+        rc = read_word_module(&r, i, json_array_get(list, i), vocab, out);
+    if (!rc && !out->given)
+        rc = rr_fail(err, RR_ENOTSUP,
+                     "%s: no module makes scores, expected a LogitScore behind a causal network",
+                     r.where);
+    json_decref(list);
+    return rc;
+}
+
+/* ---- copies --------------------------------------------------------------------------------- */
+
+static const char *const module_files[] = { "config.json", "model.safetensors" };
+
+static int copy_module(const struct reader *r, size_t i, const json_t *entry, const char *to)
+{
+    struct rr_text path = { "", 0 };
+    char source[PATH_MAX], out[PATH_MAX];
+    int rc = rr_json_text(entry, r->where, "path", &path, r->err);
+
+    if (!rc) rc = check_path(r, i, path);
+    if (rc) return rc;
+    if (!rr_path_join(source, sizeof(source), r->folder, path.data) ||
+        !rr_path_join(out, sizeof(out), to, path.data))
+        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", to, PATH_MAX);
+    if (mkdir(out, 0777) && errno != EEXIST)
+        return rr_fail(r->err, RR_EIO, "%s: cannot create a folder: %s", out, strerror(errno));
+    for (size_t k = 0; k < RR_COUNT(module_files) && !rc; k++)
+        rc = rr_export_copy(source, out, module_files[k], r->err);
+    return rc;
+}
+
+int rr_modules_copy(const char *from, const char *to, struct rr_error *err)
+{
+    struct reader r = { .folder = from, .err = err };
+    json_t *list;
+    int rc = load(&list, r.where, from, "modules.json", err);
+
+    if (!rc) rc = rr_export_copy(from, to, "modules.json", err);
+    for (size_t i = 1; !rc && i < json_array_size(list); i++)
+        rc = copy_module(&r, i, json_array_get(list, i), to);
+    json_decref(list);
+    return rc;
+}
+
+void rr_modules_remove(const char *folder)
+{
+    struct rr_error ignored = { 0 };
+    struct reader r = { .folder = folder, .err = &ignored };
+    char sub[PATH_MAX], file[PATH_MAX];
+    json_t *list;
+
+    if (load(&list, r.where, folder, "modules.json", &ignored)) return;
+    for (size_t i = 1; i < json_array_size(list); i++) {
+        struct rr_text path = { "", 0 };
+
+        if (rr_json_text(json_array_get(list, i), r.where, "path", &path, &ignored) ||
+            check_path(&r, i, path) || !rr_path_join(sub, sizeof(sub), folder, path.data))
+            continue;
+        for (size_t k = 0; k < RR_COUNT(module_files); k++)
+            if (rr_path_join(file, sizeof(file), sub, module_files[k])) unlink(file);
+        rmdir(sub);
+    }
+    unlink(r.where);
+    json_decref(list);
 }
 
 /* ---- the network ---------------------------------------------------------------------------- */

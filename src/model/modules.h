@@ -28,6 +28,12 @@ struct rr_modules {
     bool skips_prompt;    /* pooled without the tokens of the prompt */
 };
 
+/* The tokens whose logits make the score of a causal network, where the model says them. */
+struct rr_words {
+    bool given;
+    int32_t yes, no; /* no is -1: the logit of yes alone */
+};
+
 /* Whether folder has a modules.json. */
 bool rr_modules_listed(const char *folder);
 /* From folder/modules.json and the config.json of each module; hidden: width of the network's
@@ -36,6 +42,15 @@ bool rr_modules_listed(const char *folder);
  * read. */
 RR_NODISCARD int rr_modules_read(struct rr_modules *out, const char *folder, uint32_t hidden,
                                  struct rr_error *err);
+
+/* The same for a causal network: a LogitScore whose tokens are below vocab.  Without a modules.json
+ * nothing is given.  RR_ENOTSUP: another head, as that of an embedding model. */
+RR_NODISCARD int rr_modules_words(struct rr_words *out, const char *folder, uint32_t vocab,
+                                  struct rr_error *err);
+
+/* Copies modules.json and, of each module's folder, config.json and model.safetensors. */
+RR_NODISCARD int rr_modules_copy(const char *from, const char *to, struct rr_error *err);
+void rr_modules_remove(const char *folder); /* what a copy left there, as far as it came */
 
 struct rr_weights;
 struct rr_registers;

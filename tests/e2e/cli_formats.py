@@ -201,16 +201,13 @@ def test_activation():
 
 
 def test_modules():
-    """A head of modules is scored; what would have to write it says that it does not."""
+    """A head of modules is scored, and what is wrong in one is named."""
     with folder() as d:
         m = model("tiny-modules")
         r = run("score", "--model", m, "--reference", os.path.join(m, "reference.jsonl"))
         assert r.code == 0, r
-        for words in (["convert", "--model", m, "--to", os.path.join(d, "x.gguf")],
-                      ["convert", "--model", m, "--to", os.path.join(d, "x")],
-                      ["quantize", m, os.path.join(d, "y")]):
-            r = run(*words)
-            assert r.code == 78 and "modules.json" in r.err and one_line(r.err), r
+        r = run("convert", "--model", m, "--to", os.path.join(d, "x.gguf"))
+        assert r.code == 78 and "modules.json" in r.err and one_line(r.err), r
         assert os.listdir(d) == [], os.listdir(d)
         bare = os.path.join(d, "m")
         shutil.copytree(m, bare)
@@ -225,6 +222,79 @@ def test_modules():
             {"path": "", "type": "a.Transformer"}, {"path": "../m", "type": "a.Dense"}]))
         r = run("score", "--model", bare, "--query", "q", stdin="t\n")
         assert r.code == 78 and '[1].path is "../m"' in r.err and one_line(r.err), r
+
+
+def files_of(path):
+    out = {}
+    for where, _, names in os.walk(path):
+        for name in names:
+            with open(os.path.join(where, name), "rb") as f:
+                out[os.path.relpath(os.path.join(where, name), path)] = f.read()
+    return out
+
+
+def test_modules_written():
+    """convert and quantize write the transformer anew; the modules come along as they are."""
+    for name in ("tiny-modules", "tiny-modules-mean"):
+        with folder() as d:
+            source, want = files_of(model(name)), scores(model(name))
+            made = {x: os.path.join(d, x) for x in ("f32", "bf16", "q32", "q8", "again")}
+            runs = [("convert", "--model", model(name), "--to", made["f32"]),
+                    ("convert", "--model", model(name), "--to", made["bf16"], "--to-dtype", "bf16"),
+                    ("quantize", model(name), made["q32"], "--dtype", "f32"),
+                    ("quantize", model(name), made["q8"], "--limit", "4"),
+                    ("convert", "--model", made["q8"], "--to", made["again"])]
+            for words in runs:
+                r = run(*words)
+                assert r.code == 0, (words, r)
+            for x, path in made.items():
+                files = files_of(path)
+                for file, data in source.items():
+                    if os.path.dirname(file) or file == "modules.json":
+                        assert files.get(file) == data, (x, file)
+            assert scores(made["f32"]) == scores(made["q32"]) == want
+            bf16, q8 = scores(made["bf16"]), scores(made["q8"], "--dtype", "f32")
+            assert bf16 != want and q8 != want and q8 == scores(made["again"])
+            for got in (bf16, q8):
+                worst = max(abs(a["logit"] - b["logit"]) for a, b in zip(got, want))
+                assert 1e-5 < worst < 0.2, (name, worst)
+
+
+def test_logit_score():
+    """A LogitScore chooses the tokens of a causal network, through every way of writing it."""
+    def tokens(path, **ids):
+        os.makedirs(os.path.join(path, "1_LogitScore"), exist_ok=True)
+        write(os.path.join(path, "1_LogitScore", "config.json"), json.dumps(ids))
+        write(os.path.join(path, "modules.json"), json.dumps([
+            {"path": "", "type": "a.Transformer"}, {"path": "1_LogitScore", "type": "a.LogitScore"}]))
+
+    def logits(path, *words):
+        return [x["logit"] for x in scores(path, *words)]
+
+    with folder() as d:
+        m, gguf, back, f32 = (os.path.join(d, x) for x in ("m", "m.gguf", "back", "f32"))
+        shutil.copytree(model("tiny-qwen2"), m)
+        plain = logits(m)
+        tokens(m, true_token_id=40, false_token_id=50)
+        a = logits(m)
+        tokens(m, true_token_id=50, false_token_id=40)
+        b = logits(m)
+        assert all(abs(x + y) < 1e-5 for x, y in zip(a, b)) and a != b and plain not in (a, b)
+        tokens(m, true_token_id=50)
+        alone = logits(m)
+        tokens(m, true_token_id=40)
+        assert all(abs(x - (y - z)) < 1e-4 for x, y, z in zip(b, alone, logits(m)))
+        tokens(m, true_token_id=50, false_token_id=40)
+        for words in (("convert", "--model", m, "--to", gguf),
+                      ("convert", "--model", gguf, "--to", back),
+                      ("quantize", m, f32, "--dtype", "f32")):
+            r = run(*words)
+            assert r.code == 0, (words, r)
+        for path in (gguf, back, f32):
+            assert logits(path) == b, path
+        tokens(m, true_token_id=10 ** 6)
+        r = run("score", "--model", m, "--query", "q", stdin="t\n")
+        assert r.code == 78 and "1_LogitScore/config.json: true_token_id: found 1000000" in r.err, r
 
 
 def test_default_prompt():

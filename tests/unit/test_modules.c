@@ -128,6 +128,78 @@ static void test_rows(void **state)
     }
 }
 
+/* A LogitScore behind a causal network with a vocabulary of 100 tokens. */
+#define LOGIT "[" TRANSFORMER MODULE("1_Pooling", "LogitScore") "]"
+static const struct {
+    const char *modules, *config; /* NULL: no such file */
+    int code;
+    const char *message;
+    int32_t yes, no;
+} word_rows[] = {
+    { NULL, NULL, RR_OK, "nothing is said", -1, -1 },
+    { LOGIT, "{\"true_token_id\":7,\"false_token_id\":0}", RR_OK, "", 7, 0 },
+    { LOGIT, "{\"true_token_id\":99,\"false_token_id\":null}", RR_OK, "", 99, -1 },
+    { LOGIT, "{\"true_token_id\":0,\"module_input_name\":\"causal_logits\"}", RR_OK, "", 0, -1 },
+    { LOGIT, "{\"true_token_id\":100}", RR_EFORMAT,
+      "1_Pooling/config.json: true_token_id: found 100, expected 0 to 99", -1, -1 },
+    { LOGIT, "{\"true_token_id\":7,\"false_token_id\":4294967303}", RR_EFORMAT,
+      "false_token_id: found 4294967303, expected 0 to 99", -1, -1 }, /* 7 in 32 bits */
+    { LOGIT, "{\"true_token_id\":-1}", RR_EFORMAT, "true_token_id: found -1, expected 0 to 99", -1,
+      -1 }, /* Python would take the last one */
+    { LOGIT, "{\"true_token_id\":7,\"false_token_id\":-2}", RR_EFORMAT,
+      "false_token_id: found -2, expected 0 to 99", -1, -1 },
+    { LOGIT, "{\"true_token_id\":7,\"false_token_id\":7}", RR_EFORMAT,
+      "false_token_id is 7, as true_token_id is, expected another", -1, -1 },
+    { LOGIT, "{\"false_token_id\":7}", RR_EFORMAT,
+      "true_token_id is missing, expected a token's id, 0 to 99", -1, -1 },
+    { LOGIT, "{\"true_token_id\":null}", RR_EFORMAT, "true_token_id is missing", -1, -1 },
+    { LOGIT, "{\"true_token_id\":\"yes\"}", RR_EFORMAT,
+      "1_Pooling/config.json: true_token_id: found a string, expected an integer", -1, -1 },
+    { LOGIT, "{\"true_token_id\":7,\"false_token_id\":\"0\"}", RR_EFORMAT,
+      "false_token_id: found a string, expected an integer", -1, -1 },
+    { LOGIT, "{\"true_token_id\":7.0}", RR_EFORMAT, "true_token_id: found", -1, -1 },
+    { LOGIT, "{\"true_token_id\":true}", RR_EFORMAT, "true_token_id: found", -1, -1 },
+    { LOGIT, "{\"true_token_id\":[7]}", RR_EFORMAT, "true_token_id: found an array", -1, -1 },
+    { LOGIT, "{\"true_token_id\":7,\"module_input_name\":\"x\"}", RR_ENOTSUP,
+      "module_input_name is \"x\", supported is \"causal_logits\"", -1, -1 },
+    { LOGIT, NULL, RR_ENOENT, "1_Pooling/config.json", -1, -1 },
+    { LOGIT, "[]", RR_EFORMAT, "1_Pooling/config.json", -1, -1 },
+    { "[" TRANSFORMER "]", NULL, RR_ENOTSUP, "no module makes scores, expected a LogitScore", -1,
+      -1 },
+    { "[" TRANSFORMER POOL "]", "{}", RR_ENOTSUP, /* Qwen3-Embedding */
+      "[1].type is \"a.b.Pooling\", expected one LogitScore", -1, -1 },
+    { "[" TRANSFORMER MODULE("1_Pooling", "LogitScore") MODULE("1_Pooling", "LogitScore") "]",
+      "{\"true_token_id\":7}", RR_ENOTSUP, "[2].type", -1, -1 },
+    { "[" TRANSFORMER MODULE("..", "LogitScore") "]", NULL, RR_EFORMAT, "[1].path is \"..\"", -1,
+      -1 },
+    { "{}", NULL, RR_EFORMAT, "the file is an object, expected a list", -1, -1 },
+};
+
+static void test_words(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(word_rows); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct rr_words w;
+        struct rr_error err = { 0 };
+        int rc;
+
+        if (word_rows[i].modules)
+            fixture_write(&f, "modules.json", word_rows[i].modules, strlen(word_rows[i].modules));
+        put(&f, "1_Pooling", word_rows[i].config);
+        rc = rr_modules_words(&w, f.path, 100, &err);
+        if (rc != word_rows[i].code || (rc && !strstr(err.msg, word_rows[i].message)))
+            fail_msg("row %zu: %d, \"%s\", expected %d, \"%s\"", i, rc, err.msg, word_rows[i].code,
+                     word_rows[i].message);
+        if (!rc) {
+            assert_int_equal(w.given, word_rows[i].modules != NULL);
+            assert_int_equal(w.yes, word_rows[i].yes);
+            assert_int_equal(w.no, word_rows[i].no);
+        }
+        clear(&f);
+    }
+}
+
 /* Long lists end at a limit. */
 static void test_many(void **state)
 {
@@ -200,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_words),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_fingerprint),
     };
