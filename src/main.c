@@ -290,7 +290,16 @@ static int show_models(void)
         "of a request in\none context and compares embeddings of single tokens, so that a score "
         "is no function of its pair;\nclassifiers of several labels, such as those of NLI; "
         "PyTorch `.bin` and ONNX files (the message has the\nway out). GGUF has no networks for "
-        "Electra, DeBERTa and GTE's NewModel.\n");
+        "Electra, DeBERTa and GTE's NewModel.\n\n"
+        "Of llama.cpp's `convert_hf_to_gguf.py`, files of XLM-RoBERTa, RoBERTa, ModernBERT, Qwen3, "
+        "Qwen2 and\nGemma are read, whole, and of the last three without `--fuse-qkv`. It leaves "
+        "out BERT's pooler, so its\nfiles of BERT cannot give the reference's scores and are "
+        "refused, as are those of DistilBERT: use the\nfolder with safetensors, or `rerankd "
+        "convert`.\n\n"
+        "`rerankd quantize`, and `rerankd convert` to a folder, write a transformer with "
+        "`modules.json` anew and\ncopy the modules as they are; GGUF cannot hold such a head. A "
+        "LogitScore there chooses the tokens of a\ncausal network; the wording is that of its kind "
+        "of network.\n");
     return finish(RR_EXIT_OK);
 }
 

@@ -125,6 +125,7 @@ int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
     *out = NULL;
     rc = scan(&lift, max_depth ? max_depth : RR_JSON_DEPTH, err);
     if (dup == RR_JSON_DUP_REJECT) flags |= JSON_REJECT_DUPLICATES;
+    if (dup == RR_JSON_REALS) flags |= JSON_DECODE_INT_AS_REAL;
     alloc_failed = false;
     if (!rc && rr_lift_worth(&lift)) *out = parse_lifted(&lift, flags);
     rr_lift_free(&lift);

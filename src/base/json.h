@@ -13,7 +13,11 @@
 
 #define RR_JSON_DEPTH 64 /* nesting; stops "[[[[..." long before any stack is in danger */
 
-enum rr_json_duplicates { RR_JSON_DUP_LAST, RR_JSON_DUP_REJECT };
+enum rr_json_duplicates {
+    RR_JSON_DUP_LAST,
+    RR_JSON_DUP_REJECT,
+    RR_JSON_REALS /* as DUP_LAST; integers are reals, so that none has too many digits */
+};
 
 /* Parses one JSON value and nothing after it.  NUL in strings (\u0000) is allowed, invalid UTF-8
  * and lone surrogates are RR_EFORMAT.  max_depth 0: RR_JSON_DEPTH.  Nesting deeper than that is

@@ -115,9 +115,16 @@ static int find_encoder(struct rr_gguf_model *m, struct rr_error *err)
                        m->path);
     if (!tensor(m, "cls.weight"))
         return rr_fail(err, RR_ENOTSUP,
-                       "%s: tensor cls.weight is missing: llama.cpp's converter leaves out the "
-                       "pooler of BERT, without which scores are wrong; convert the original "
-                       "folder with rerankd convert",
+                       "%s: tensor cls.weight is missing, expected the pooler, a matrix of hidden "
+                       "by hidden: llama.cpp's converter leaves out the pooler of BERT, without "
+                       "which scores are wrong; convert the original folder, with safetensors, "
+                       "with rerankd convert",
+                       m->path);
+    if (!tensor(m, "token_types.weight"))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: tensor token_types.weight is missing, expected a row for each type of "
+                       "token: DistilBERT has none, and its head is another than BERT's, so that "
+                       "scores would be wrong",
                        m->path);
     return read_pad_id(m, err);
 }
@@ -138,15 +145,34 @@ static int find_modernbert(struct rr_gguf_model *m, struct rr_error *err)
     return read_pad_id(m, err);
 }
 
+/* One of several parts has not all tensors. */
+static int check_whole(const struct rr_gguf_model *m, struct rr_error *err)
+{
+    uint32_t parts = 0;
+    int rc = rr_gguf_u32(m->g, "split.count", false, 0, UINT32_MAX, &parts, err);
+
+    if (rc || parts <= 1) return rc;
+    return rr_fail(err, RR_ENOTSUP,
+                   "%s: split.count is %" PRIu32 ", expected a model in one file: join the parts "
+                   "with llama-gguf-split --merge",
+                   m->path, parts);
+}
+
 static int find_network(struct rr_gguf_model *m, struct rr_error *err)
 {
     bool head = tensor(m, "cls.output.weight") != NULL;
     int rc = rr_gguf_text(m->g, "general.architecture", true, &m->arch, err);
 
+    if (!rc) rc = check_whole(m, err);
     if (rc) return rc;
     if (rr_text_is(m->arch, "bert")) return find_encoder(m, err);
     if (rr_text_is(m->arch, "modern-bert")) return find_modernbert(m, err);
     m->family = RR_FAMILY_DECODER;
+    if (tensor(m, "blk.0.attn_qkv.weight"))
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: tensor blk.0.attn_qkv.weight, expected attn_q, attn_k and attn_v: "
+                       "convert the folder without --fuse-qkv, or with rerankd convert",
+                       m->path);
     if (rr_text_is(m->arch, "qwen3"))
         m->architecture = head ? "Qwen3ForSequenceClassification" : "Qwen3ForCausalLM";
     else if (rr_text_is(m->arch, "qwen2"))
@@ -340,7 +366,7 @@ static int put_modernbert(struct rr_gguf_model *m, struct rr_error *err)
 {
     struct rr_text act = { "gelu", 4 };
     uint32_t pool = RR_GGUF_POOL_MEAN;
-    float theta = 10000.0f;
+    float theta = 10000.0f, eps = 1e-5f;
     char key[96];
     int rc = rr_gguf_f32(m->g, key_of(m, key, "rope.freq_base"), false, &theta, err);
 
@@ -348,8 +374,11 @@ static int put_modernbert(struct rr_gguf_model *m, struct rr_error *err)
     if (!rc) rc = put_u32(m, "local_attention", "attention.sliding_window", 0, err);
     if (!rc)
         rc = put_u32(m, "global_attn_every_n_layers", "attention.sliding_window_pattern", 3, err);
-    /* llama.cpp's converter looks for it under another name than transformers 5 writes */
-    if (!rc) rc = put_f32(m, "norm_eps", "attention.layer_norm_epsilon", false, 1e-5f, err);
+    /* llama.cpp's converter takes norm_eps, as transformers 5 calls it, for an RMSNorm's */
+    if (!rc)
+        rc =
+            rr_gguf_f32(m->g, key_of(m, key, "attention.layer_norm_rms_epsilon"), false, &eps, err);
+    if (!rc) rc = put_f32(m, "norm_eps", "attention.layer_norm_epsilon", false, eps, err);
     if (!rc) rc = put_f32(m, "global_rope_theta", "rope.freq_base", false, theta, err);
     if (!rc) rc = put_f32(m, "local_rope_theta", "rope.freq_base_swa", false, theta, err);
     if (!rc) rc = rr_gguf_text(m->g, key_of(m, key, "hidden_activation"), false, &act, err);

@@ -276,7 +276,8 @@ static void put_wordpiece_text(struct writer *w, struct rr_text text, uint32_t t
     }
 }
 
-/* A vocabulary with capitals is one of a network that tells them apart; nothing else says so. */
+/* A vocabulary with capitals is one of a network that tells them apart; files of older converters
+ * have nothing else that says so. */
 static bool has_capitals(const struct writer *w)
 {
     size_t at = 0;
@@ -293,18 +294,25 @@ static bool has_capitals(const struct writer *w)
 
 static int put_wordpiece(struct writer *w)
 {
+    static const char accents[] = "tokenizer.ggml.normalizer.strip_accents";
+    bool lower = !has_capitals(w), strip = false;
     size_t at = 0;
     int rc = need(w, w->cls, "cls_token_id");
 
     if (!rc) rc = need(w, w->sep, "seperator_token_id");
     if (!rc) rc = need(w, w->unk, "unknown_token_id");
+    if (!rc) rc = rr_gguf_bool(w->g, "tokenizer.ggml.normalizer.lowercase", &lower, w->err);
+    if (!rc) rc = rr_gguf_bool(w->g, accents, &strip, w->err);
     if (rc) return rc;
     put_all_added(w);
     rr_buf_printf(w->out,
                   "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,"
-                  "\"handle_chinese_chars\":true,\"strip_accents\":null,\"lowercase\":%s},"
+                  "\"handle_chinese_chars\":true,\"strip_accents\":%s,\"lowercase\":%s},"
                   "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},",
-                  has_capitals(w) ? "false" : "true");
+                  !rr_gguf_find(w->g, accents) ? "null"
+                  : strip                      ? "true"
+                                               : "false",
+                  lower ? "true" : "false");
     put_template(w, false, true);
     put(w, "\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true},"
            "\"model\":{\"type\":\"WordPiece\",\"unk_token\":");

@@ -105,7 +105,8 @@ int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name, str
     return open_text(out, json, name, NULL, err);
 }
 
-/* model_max_length of tokenizer_config.json; transformers writes 1e30 for "none". */
+/* model_max_length of tokenizer_config.json; transformers writes 1e30 for "none", with all its 31
+ * digits, which no integer of ours holds. */
 static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_error *err)
 {
     char path[4096];
@@ -119,7 +120,7 @@ static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_err
         return RR_OK;
     rc = rr_file_read_regular(&text, &len, path, 16u << 20, RR_MEM_TOKENIZER, err);
     if (rc) return rc;
-    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_DUP_LAST, err);
+    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_REALS, err);
     if (rc) {
         rr_fail_prefix(err, "%s", path);
     } else {

@@ -96,9 +96,13 @@ def test_other_formats():
 
 def test_file_of_llamacpp():
     """What llama.cpp's own converter writes, against transformers; and where --golden looks."""
-    path = os.path.join(ROOT, "tests", "golden", "gguf", "llama.cpp-qwen3-reranker.gguf")
-    r = run("verify", "--golden", "--model", path, "--dtype", "f32")
-    assert r.code == 0 and "ok" in r.out, r
+    for name in ("gemma", "xlmr", "roberta", "modernbert", "qwen3-reranker"):
+        path = os.path.join(ROOT, "tests", "golden", "gguf", "llama.cpp-%s.gguf" % name)
+        r = run("verify", "--golden", "--model", path, "--dtype", "f32")
+        assert r.code == 0 and "ok" in r.out, r
+    r = run("score", "--model", path.replace("qwen3-reranker", "bert"), "--query", "q", stdin="t\n")
+    assert r.code == 78 and "tensor cls.weight is missing, expected the pooler" in r.err, r
+    assert "with rerankd convert" in r.err and one_line(r.err), r
     with folder() as d:
         copy = shutil.copy(path, os.path.join(d, "m.gguf"))
         r = run("verify", "--golden", "--model", copy)
@@ -112,6 +116,21 @@ def test_file_of_llamacpp():
                       reference.replace('"logits": [-4', '"logits": [-3'))
         r = run("verify", "--golden", "--model", copy, "--dtype", "f32")
         assert r.code != 0 and "too far from the reference" in r.out + r.err, (other, r)
+
+
+def test_no_max_length():
+    """transformers writes 1e30 with all its digits for a tokenizer without a limit."""
+    with folder() as d:
+        m = os.path.join(d, "m")
+        shutil.copytree(model(), m)
+        path = os.path.join(m, "tokenizer_config.json")
+        with open(path, encoding="utf-8") as f:
+            config = json.load(f)
+        write(path, json.dumps(dict(config, model_max_length=int(1e30))))
+        assert scores(m) == scores(model())
+        write(path, json.dumps(dict(config, model_max_length=9)))
+        r = json.loads(run("doctor", "--model", m, "--json").out)["model"]
+        assert r["max_length"] == 9, r
 
 
 def test_hostile_folders():

@@ -700,6 +700,8 @@ static void test_networks(void **state)
     } rows[] = {
         { "tiny-bert", "cls.output.weight", "cls.outpux.weight", RR_ENOTSUP, "embedding model" },
         { "tiny-bert", "cls.weight", "clx.weight", RR_ENOTSUP, "leaves out the pooler" },
+        { "tiny-bert", "token_types.weight", "token_typex.weight", RR_ENOTSUP,
+          "token_types.weight is missing, expected a row for each type of token: DistilBERT" },
         { "tiny-bert", "bert.block_count", "bert.blocx_count", RR_EFORMAT,
           "bert.block_count is missing" },
         { "tiny-bert", "token_embd.weight", "token_embx.weight", RR_EFORMAT,
@@ -767,6 +769,82 @@ static void test_every_network(void **state)
     }
 }
 
+/* A part of a model that was split, which has not all of it. */
+static void test_split(void **state)
+{
+    static const char arch[] = "general.architecture";
+    struct rr_gguf_model *m;
+    struct rr_error err = { 0 };
+
+    (void)state;
+    for (uint32_t parts = 0; parts <= 2; parts++) {
+        begin(3, 0, 2);
+        put_string(arch);
+        put(RR_GGUF_TEXT, 4);
+        put_string("qwen3x");
+        key_u32("split.count", parts);
+        data(32);
+        assert_int_equal(
+            rr_gguf_model_parse(&m, (struct rr_text){ file.data, file.len }, "f.gguf", &err),
+            RR_ENOTSUP);
+        assert_non_null(strstr(err.msg, parts < 2 ? "general.architecture is \"qwen3x\""
+                                                  : "f.gguf: split.count is 2, expected a model in "
+                                                    "one file: join the parts with llama-gguf"));
+    }
+    rr_buf_free(&file);
+}
+
+/* What a WordPiece file says of case and accents, and what its pieces say where it does not. */
+static void test_wordpiece_case(void **state)
+{
+    static const char *const tokens[] = { "[UNK]", "[CLS]", "[SEP]", "\xE2\x96\x81" "a", "B" };
+    static const struct {
+        int lower, strip; /* -1: no such key */
+        const char *want;
+        const char *why;
+    } rows[] = {
+        { -1, -1, "\"strip_accents\":null,\"lowercase\":false", "there is a capital" },
+        { 1, -1, "\"strip_accents\":null,\"lowercase\":true", "the key counts more" },
+        { 0, 1, "\"strip_accents\":true,\"lowercase\":false", "both said" },
+        { 1, 0, "\"strip_accents\":false,\"lowercase\":true", "false is not nothing" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(rows); i++) {
+        struct rr_gguf *g;
+        struct rr_error err;
+        struct rr_buf text;
+
+        begin(3, 0, (uint64_t)5 + (rows[i].lower >= 0) + (rows[i].strip >= 0));
+        put_string("tokenizer.ggml.model");
+        put(RR_GGUF_TEXT, 4);
+        put_string("bert");
+        put_string("tokenizer.ggml.tokens");
+        put(RR_GGUF_ARRAY, 4);
+        put(RR_GGUF_TEXT, 4);
+        put(RR_COUNT(tokens), 8);
+        for (size_t k = 0; k < RR_COUNT(tokens); k++) put_string(tokens[k]);
+        key_u32("tokenizer.ggml.unknown_token_id", 0);
+        key_u32("tokenizer.ggml.bos_token_id", 1); /* no cls_token_id in the converter's files */
+        key_u32("tokenizer.ggml.seperator_token_id", 2);
+        for (int k = 0; k < 2; k++) {
+            if ((k ? rows[i].strip : rows[i].lower) < 0) continue;
+            put_string(k ? "tokenizer.ggml.normalizer.strip_accents"
+                         : "tokenizer.ggml.normalizer.lowercase");
+            put(RR_GGUF_BOOL, 4);
+            put((uint64_t)(k ? rows[i].strip : rows[i].lower), 1);
+        }
+        if (parse(&g, &err)) fail_msg("%s", err.msg);
+        rr_buf_init(&text, RR_MEM_MISC, 1 << 20);
+        if (rr_gguf_tokenizer(g, "f.gguf", &text, &err)) fail_msg("%s", err.msg);
+        if (!memmem(text.data, text.len, rows[i].want, strlen(rows[i].want)))
+            fail_msg("%s: no %s", rows[i].why, rows[i].want);
+        rr_buf_free(&text);
+        rr_gguf_close(g);
+    }
+    rr_buf_free(&file);
+}
+
 static void test_convert_refused(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -810,6 +888,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_tokenizer),
         cmocka_unit_test(test_scored_tokenizer), cmocka_unit_test(test_networks),
         cmocka_unit_test(test_convert_refused),  cmocka_unit_test(test_every_network),
+        cmocka_unit_test(test_split),            cmocka_unit_test(test_wordpiece_case),
         cmocka_unit_test(test_memory),
     };
 
