@@ -797,7 +797,7 @@ static void test_split(void **state)
 /* What a WordPiece file says of case and accents, and what its pieces say where it does not. */
 static void test_wordpiece_case(void **state)
 {
-    static const char *const tokens[] = { "[UNK]", "[CLS]", "[SEP]", "\xE2\x96\x81" "a", "B" };
+    static const char *const tokens[] = { "[UNK]", "[CLS]", "[SEP]", "▁a", "B" };
     static const struct {
         int lower, strip; /* -1: no such key */
         const char *want;
