@@ -5,20 +5,31 @@ drawn from a random.Random handed in, so a (seed, step) pair fixes a batch.
 """
 import random
 import re
+from collections import namedtuple
 
 import manual
 from words import LIMIT, WORD, fold, stem
 
-# (query language, document language): share.  Across languages there is most to learn.
-MIX = {("fr", "fr"): 12, ("en", "en"): 11, ("it", "it"): 8, ("de", "de"): 6, ("pt", "pt"): 7,
-       ("es", "es"): 7,
-       ("fr", "en"): 8, ("en", "fr"): 8, ("de", "en"): 6, ("en", "de"): 5, ("it", "en"): 5,
-       ("en", "it"): 4, ("es", "en"): 4, ("en", "es"): 3, ("pt", "en"): 4, ("en", "pt"): 3,
-       ("it", "fr"): 2, ("fr", "it"): 1, ("de", "fr"): 1, ("es", "fr"): 1}
-
-# Of the lists of a pair of languages at most so many ask the manual: in Spanish five texts of six
-# are its sections, but what is evaluated are packages.
-MANUAL = 0.4
+# shares: of (query language, document language).
+# manual: of the lists of a pair of languages at most so many ask the manual: in Spanish five texts
+# of six are its sections, but what is evaluated are packages.
+# invented: of the lists with whole documents of one language so many have invented words.
+Mix = namedtuple("Mix", "shares manual invented")
+MIXES = {
+    # Across languages there is most to learn.
+    "across": Mix({("fr", "fr"): 12, ("en", "en"): 11, ("it", "it"): 8, ("de", "de"): 6,
+                   ("pt", "pt"): 7, ("es", "es"): 7,
+                   ("fr", "en"): 8, ("en", "fr"): 8, ("de", "en"): 6, ("en", "de"): 5,
+                   ("it", "en"): 5, ("en", "it"): 4, ("es", "en"): 4, ("en", "es"): 3,
+                   ("pt", "en"): 4, ("en", "pt"): 3, ("it", "fr"): 2, ("fr", "it"): 1,
+                   ("de", "fr"): 1, ("es", "fr"): 1}, 0.4, 0.0),
+    # To end with: rare words, of which the small embeddings know little, have to match as they are.
+    "within": Mix({("fr", "fr"): 16, ("en", "en"): 10, ("it", "it"): 10, ("de", "de"): 8,
+                   ("pt", "pt"): 14, ("es", "es"): 12,
+                   ("fr", "en"): 4, ("en", "fr"): 4, ("de", "en"): 4, ("en", "de"): 2,
+                   ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 3, ("en", "es"): 1,
+                   ("pt", "en"): 3, ("en", "pt"): 1, ("it", "fr"): 2}, 0.15, 0.3),
+}
 
 TEMPLATES = {
     "fr": ["Comment {v} {} ?", "Qu'est-ce que {} ?", "Quel logiciel pour {} ?", "je cherche {}",
@@ -123,12 +134,12 @@ def fresh_word(rng):
 
 
 class Maker:
-    def __init__(self, entries, neighbours, idf):
+    def __init__(self, entries, neighbours, idf, mix="across"):
         """neighbours: per language and entry, ids of the entries BM25 finds; idf: per stem"""
-        self.entries, self.near, self.idf = entries, neighbours, idf
-        self.having = {p: ([], []) for p in MIX}  # packages and sections of the manual
+        self.entries, self.near, self.idf, self.mix = entries, neighbours, idf, MIXES[mix]
+        self.having = {p: ([], []) for p in self.mix.shares}  # packages and sections of the manual
         for i, e in enumerate(entries):
-            for pair in MIX:
+            for pair in self.having:
                 if pair[0] in e.text and pair[1] in e.text:
                     self.having[pair][manual.is_section(e)].append(i)
         self.by_lang = {}
@@ -139,7 +150,7 @@ class Maker:
     def entry(self, rng, pair):
         """Number of an entry that has text in both languages"""
         packages, sections = self.having[pair]
-        share = min(MANUAL, len(sections) / (len(packages) + len(sections)))
+        share = min(self.mix.manual, len(sections) / (len(packages) + len(sections)))
         return rng.choice(sections if rng.random() < share else packages)
 
     def keywords(self, rng, text):
@@ -227,16 +238,18 @@ class Maker:
 
     def candidates(self, rng, negatives, hard, plain):
         """A list like the evaluation's: whole descriptions up to LIMIT characters"""
-        lang, doc_lang = pair = pick(rng, MIX)
+        lang, doc_lang = pair = pick(rng, self.mix.shares)
         i = self.entry(rng, pair)
         query, target = self.query(rng, self.entries[i], lang, doc_lang, plain)
         docs = [target[:LIMIT]] + [long[:LIMIT] for _, long in
                                    self.negatives(rng, i, doc_lang, negatives, hard)]
+        if self.mix.invented and lang == doc_lang and rng.random() < self.mix.invented:
+            query, docs = self.swap_words(rng, query, docs)
         return query, docs, lang == doc_lang
 
     def passages(self, rng, negatives, hard, limit, plain):
         """A list of short passages, freer than the evaluation's"""
-        lang, doc_lang = pair = pick(rng, MIX)
+        lang, doc_lang = pair = pick(rng, self.mix.shares)
         i = self.entry(rng, pair)
         entry, same = self.entries[i], lang == doc_lang
         query, target = self.query(rng, entry, lang, doc_lang, plain)

@@ -165,7 +165,7 @@ class Manual(unittest.TestCase):
         maker = queries.Maker(entries, {}, {})
         rng = random.Random(1)
         asked = [maker.entry(rng, ("es", "en")) for _ in range(2000)]
-        self.assertAlmostEqual(sum(i < 9 for i in asked) / 2000, queries.MANUAL, delta=0.04)
+        self.assertAlmostEqual(sum(i < 9 for i in asked) / 2000, queries.MIXES["across"].manual, delta=0.04)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def log(*args):
     print(time.strftime("%H:%M:%S"), *args, flush=True)
 
 
-def prepare(work, matching=True):
+def prepare(work, matching=True, mix="across"):
     """Everything derived from the archive, cached in the work directory; matching: the
     dictionary, too, which only the first part of a run needs"""
     entries = corpus.load_entries(work)
@@ -55,7 +55,7 @@ def prepare(work, matching=True):
     translation = data.cached(os.path.join(work, "dictionary.json"),
                               lambda: data.dictionary(parts["train"], idf)) if matching else {}
     near = {lang: data.neighbours(parts["train"], work, lang) for lang in corpus.LANGS}
-    maker = queries.Maker(parts["train"], near, idf)
+    maker = queries.Maker(parts["train"], near, idf, mix)
     return parts, tok, maker, data.Coder(tok, idf, translation), translation
 
 
@@ -248,7 +248,7 @@ class Run:
 
     def __init__(self, worker, a):
         self.a, self.worker = a, worker
-        parts, self.tok, self.maker, self.coder, translation = prepare(a.work, not a.start)
+        parts, self.tok, self.maker, self.coder, translation = prepare(a.work, not a.start, a.mix)
         self.first, self.x0, self.best, self.spent = 0, 0.0, 0.0, 0.0
         if a.start:
             self.model = XLMRobertaForSequenceClassification.from_pretrained(a.start,
@@ -363,6 +363,8 @@ def main():
     ap.add_argument("--out", default="models/starter")
     ap.add_argument("--work", default="starter-work", help="downloads, caches, resume state")
     ap.add_argument("--start", help="model to go on from: the first third of the run is left out")
+    ap.add_argument("--mix", choices=sorted(queries.MIXES), default="across",
+                    help="what lists ask more: across languages, or within one (to end with)")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--steps", type=int, default=5000)
     ap.add_argument("--minutes", type=float, help="time budget: finish by then, decay included")
