@@ -211,11 +211,24 @@ static int read_layer(struct reader *r, const json_t *root, const char *where, c
     return rc;
 }
 
+/* config.json of the module in that folder. */
+static int load_module(json_t **root, char where[PATH_MAX], const struct reader *r,
+                       struct rr_text path)
+{
+    char folder[PATH_MAX];
+
+    *root = NULL;
+    if (!rr_path_join(folder, sizeof(folder), r->folder, path.data))
+        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->folder,
+                       PATH_MAX);
+    return load(root, where, folder, "config.json", r->err);
+}
+
 /* Behind the network. */
 static int read_module(struct reader *r, size_t i, const json_t *entry)
 {
     struct rr_text type = { "", 0 }, path = { "", 0 };
-    char folder[PATH_MAX], where[PATH_MAX];
+    char where[PATH_MAX];
     const char *name;
     json_t *root;
     int rc = rr_json_text(entry, r->where, "type", &type, r->err);
@@ -233,10 +246,7 @@ static int read_module(struct reader *r, size_t i, const json_t *entry)
                        "%s: [%zu].type is \"%.80s\", supported are Pooling, Dense, LayerNorm and "
                        "Dropout",
                        r->where, i, type.data);
-    if (!rr_path_join(folder, sizeof(folder), r->folder, path.data))
-        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->folder,
-                       PATH_MAX);
-    rc = load(&root, where, folder, "config.json", r->err);
+    rc = load_module(&root, where, r, path);
     if (!rc)
         rc = strcmp(name, "Pooling") == 0 ? read_pooling(r, root, where)
                                           : read_layer(r, root, where, name, path);
@@ -336,7 +346,7 @@ static int read_word_module(struct reader *r, size_t i, const json_t *entry, uin
                             struct rr_words *out)
 {
     struct rr_text type = { "", 0 }, path = { "", 0 };
-    char folder[PATH_MAX], where[PATH_MAX];
+    char where[PATH_MAX];
     json_t *root;
     int rc = rr_json_text(entry, r->where, "type", &type, r->err);
 
@@ -349,10 +359,7 @@ static int read_word_module(struct reader *r, size_t i, const json_t *entry, uin
                        r->where, i, type.data);
     rc = check_path(r, i, path);
     if (rc) return rc;
-    if (!rr_path_join(folder, sizeof(folder), r->folder, path.data))
-        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->folder,
-                       PATH_MAX);
-    rc = load(&root, where, folder, "config.json", r->err);
+    rc = load_module(&root, where, r, path);
     if (!rc) rc = read_logit_score(r, root, where, vocab, out);
     json_decref(root);
     return rc;

@@ -50,6 +50,19 @@ static void key_u32(const char *key, uint32_t v)
     put(v, 4);
 }
 
+/* Two keys: the kind of tokenizer and its pieces. */
+static void key_pieces(const char *kind, const char *const *pieces, size_t n)
+{
+    put_string("tokenizer.ggml.model");
+    put(RR_GGUF_TEXT, 4);
+    put_string(kind);
+    put_string("tokenizer.ggml.tokens");
+    put(RR_GGUF_ARRAY, 4);
+    put(RR_GGUF_TEXT, 4);
+    put(n, 8);
+    for (size_t i = 0; i < n; i++) put_string(pieces[i]);
+}
+
 static void tensor(const char *name, uint64_t n0, uint64_t n1, uint32_t type, uint64_t offset)
 {
     put_string(name);
@@ -649,14 +662,7 @@ static void test_scored_tokenizer(void **state)
 
     (void)state;
     begin(3, 0, 6);
-    put_string("tokenizer.ggml.model");
-    put(RR_GGUF_TEXT, 4);
-    put_string("llama");
-    put_string("tokenizer.ggml.tokens");
-    put(RR_GGUF_ARRAY, 4);
-    put(RR_GGUF_TEXT, 4);
-    put(RR_COUNT(pieces), 8);
-    for (size_t i = 0; i < RR_COUNT(pieces); i++) put_string(pieces[i]);
+    key_pieces("llama", pieces, RR_COUNT(pieces));
     put_string("tokenizer.ggml.scores");
     put(RR_GGUF_ARRAY, 4);
     put(RR_GGUF_F32, 4);
@@ -816,14 +822,7 @@ static void test_wordpiece_case(void **state)
         struct rr_buf text;
 
         begin(3, 0, (uint64_t)5 + (rows[i].lower >= 0) + (rows[i].strip >= 0));
-        put_string("tokenizer.ggml.model");
-        put(RR_GGUF_TEXT, 4);
-        put_string("bert");
-        put_string("tokenizer.ggml.tokens");
-        put(RR_GGUF_ARRAY, 4);
-        put(RR_GGUF_TEXT, 4);
-        put(RR_COUNT(tokens), 8);
-        for (size_t k = 0; k < RR_COUNT(tokens); k++) put_string(tokens[k]);
+        key_pieces("bert", tokens, RR_COUNT(tokens));
         key_u32("tokenizer.ggml.unknown_token_id", 0);
         key_u32("tokenizer.ggml.bos_token_id", 1); /* no cls_token_id in the converter's files */
         key_u32("tokenizer.ggml.seperator_token_id", 2);
