@@ -270,14 +270,18 @@ static void attend_rows(struct head *h, const struct rr_cpu_share *share, uint32
     }
 }
 
-/* In bf16 where linear layers are narrow, too, and the level can; like those, what sees one row per
+/* Narrow where linear layers are, too, and the level can; like those, what sees one row per
  * sequence stays in f32. */
 static rr_attention_f32_fn *choose_kernel(const struct rr_loaded *l, const struct rr_cpu_step *s)
 {
     const struct rr_kern *kern = l->device->kern;
-    bool narrow = l->device->packing != RR_CPU_PACK_F32 && s->rows == RR_ROWS_TOKENS;
+    enum rr_cpu_packing packing = l->device->packing;
+    rr_attention_f32_fn *narrow = packing == RR_CPU_PACK_I8 && kern->attention_i16
+                                      ? kern->attention_i16
+                                      : kern->attention_bf16;
+    bool may = packing != RR_CPU_PACK_F32 && s->rows == RR_ROWS_TOKENS;
 
-    return narrow && kern->attention_bf16 ? kern->attention_bf16 : kern->attention_f32;
+    return may && narrow ? narrow : kern->attention_f32;
 }
 
 void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,

@@ -31,6 +31,7 @@ struct data { /* what both levels compute from */
 struct results {
     float linear[4][M * N]; /* of each activation */
     float attention[KV * HEADS * DIM], attention_bf16[KV * HEADS * DIM];
+    float attention_i16[KV * HEADS * DIM];
     float norm[M * K], rms[M * K];
     float rows[2][K];
     float glu[4][M * K]; /* of each activation that gates */
@@ -206,6 +207,7 @@ static bool compute(const struct rr_kern *kern, const struct rr_kern *like, cons
     compute_linear(kern, d, room, r);
     compute_attention(kern->attention_f32, d, room, r->attention);
     if (like->attention_bf16) compute_attention(kern->attention_bf16, d, room, r->attention_bf16);
+    if (like->attention_i16) compute_attention(kern->attention_i16, d, room, r->attention_i16);
     compute_rows(kern, d, r);
     compute_int8(kern, like, d, room, r);
     compute_int8_norm(kern, d, room, r);
@@ -233,6 +235,8 @@ static const char *differing(const struct results *a, const struct results *b)
     if (!close_to(a->attention, b->attention, RR_COUNT(a->attention))) return "attention";
     if (!within(a->attention_bf16, b->attention_bf16, RR_COUNT(a->attention_bf16), TIE_TOLERANCE))
         return "attention bf16";
+    if (!within(a->attention_i16, b->attention_i16, RR_COUNT(a->attention_i16), TIE_TOLERANCE))
+        return "attention i16";
     if (!close_to(a->norm, b->norm, RR_COUNT(a->norm))) return "layernorm";
     if (!close_to(a->rms, b->rms, RR_COUNT(a->rms))) return "rmsnorm";
     if (!close_to(a->glu[0], b->glu[0], RR_COUNT(a->glu) * M * K)) return "glu";

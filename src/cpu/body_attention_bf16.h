@@ -3,49 +3,16 @@
  * Layer: cpu (L1).  Included by one level file, after body_attention_f32.h and
  * body_linear_bf16.h, where BF16_X is RR_BF16: tiles_bf16 and v_store_bf16 are there.
  *
- * As in f32: K and V become packed panels, then BF16_QUERIES queries at a time have a full row of
- * scores each.  Scores stay as the tiles leave them, panel by panel, so nothing is copied: those of
- * a query are NR at a time, rows x NR apart.  The weights of the softmax are rounded to bf16 where
- * they are computed, in rows. */
+ * As body_attention_pairs.h says; the weights of the softmax are rounded to bf16 where they are
+ * computed, in rows. */
 #ifndef RR_CPU_BODY_ATTENTION_BF16_H
 #define RR_CPU_BODY_ATTENTION_BF16_H
 
-#include "cpu/body_attention_f32.h"
+#include "cpu/body_attention_pairs.h"
 #include "cpu/body_linear_bf16.h"
 
-#if !defined(BF16_QUERIES)
-#define BF16_QUERIES 12 /* at most 32, see rr_attention_f32_scratch */
-#endif
-
-struct room_bf16 {    /* parts of the scratch, each 64-byte aligned */
-    uint16_t *keys;   /* [padded / NR][pairs][NR][2] */
-    uint16_t *values; /* [ceil(head_dim / NR)][even / 2][NR][2] */
-    float *s;         /* [padded / NR][BF16_QUERIES][NR] scores */
-    uint16_t *p;      /* [BF16_QUERIES, ldp] weights */
-    uint16_t *x;      /* [max(NR, BF16_QUERIES), ldx] rounded rows */
-    size_t ldp, ldx;
-    uint32_t padded, even, pairs; /* keys in whole panels, in whole pairs; pairs of head_dim */
-};
-
-static struct room_bf16 lay_out(const struct rr_attention_f32 *a)
-{
-    struct room_bf16 r = { .padded = (a->n_kv + NR - 1) / NR * NR,
-                           .even = (a->n_kv + 1) / 2 * 2,
-                           .pairs = (a->head_dim + 1) / 2 };
-    size_t width = (a->head_dim + NR - 1) / NR * NR;
-
-    r.ldp = (size_t)r.padded + 32;
-    r.ldx = ((size_t)r.pairs + 15) / 16 * 32;
-    r.keys = (uint16_t *)a->scratch;
-    r.values = r.keys + (size_t)r.padded * r.pairs * 2;
-    r.s = (float *)(r.values + width * r.even);
-    r.p = (uint16_t *)(r.s + (size_t)BF16_QUERIES * r.padded);
-    r.x = r.p + BF16_QUERIES * r.ldp;
-    return r;
-}
-
 /* Pairs of bf16 are moved as the floats that they have the size of. */
-static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r)
+static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r)
 {
     size_t last = (size_t)(r->padded - NR) * r->pairs * 2;
 
@@ -58,7 +25,7 @@ static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_b
     }
 }
 
-static void pack_values_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r)
+static void pack_values_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r)
 {
     uint32_t *dst = (uint32_t *)r->values;
 
@@ -101,7 +68,7 @@ static float softmax_bf16(uint16_t *p, float *s, size_t step, uint32_t n_kv, uin
 }
 
 /* Scores of rows queries against all keys, softmax: r->p, inv[rows]. */
-static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r,
+static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r,
                             uint32_t row, uint32_t rows, float *inv)
 {
     size_t step = (size_t)rows * NR;
@@ -123,10 +90,10 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
 }
 
 /* y = inv p V for rows queries. */
-static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_bf16 *r, uint32_t row,
-                          uint32_t rows, const float *inv)
+static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r,
+                          uint32_t row, uint32_t rows, const float *inv)
 {
-    float acc[BF16_QUERIES * NR] RR_ALIGNED(64);
+    float acc[PAIR_QUERIES * NR] RR_ALIGNED(64);
 
     for (uint32_t d = 0; d < a->head_dim; d += NR) {
         memset(acc, 0, rows * NR * sizeof(*acc));
@@ -139,13 +106,13 @@ static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_bf
 
 static void attention_bf16(const struct rr_attention_f32 *a)
 {
-    struct room_bf16 r = lay_out(a);
-    float inv[BF16_QUERIES];
+    struct room_pairs r = lay_out(a);
+    float inv[PAIR_QUERIES];
 
     pack_keys_bf16(a, &r);
     pack_values_bf16(a, &r);
-    for (uint32_t row = 0; row < a->n_q; row += BF16_QUERIES) {
-        uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)BF16_QUERIES);
+    for (uint32_t row = 0; row < a->n_q; row += PAIR_QUERIES) {
+        uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)PAIR_QUERIES);
 
         score_rows_bf16(a, &r, row, rows, inv);
         mix_rows_bf16(a, &r, row, rows, inv);

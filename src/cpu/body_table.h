@@ -17,6 +17,13 @@
 #define ATTENTION_BF16 NULL
 #endif
 
+#if defined(I16_DOT)
+#include "cpu/body_attention_i16.h"
+#define ATTENTION_I16 attention_i16
+#else
+#define ATTENTION_I16 NULL
+#endif
+
 #define LEVEL(symbol, level_name, level_needs)                                                     \
     extern const struct rr_kern symbol;                                                            \
     const struct rr_kern symbol = {                                                                \
@@ -44,6 +51,7 @@
         .round_bf16 = round_bf16,                                                                  \
         .linear_bf16 = linear_bf16,                                                                \
         .attention_bf16 = ATTENTION_BF16,                                                          \
+        .attention_i16 = ATTENTION_I16,                                                            \
     }
 
 #endif

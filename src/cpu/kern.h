@@ -10,6 +10,7 @@
 #ifndef RR_CPU_KERN_H
 #define RR_CPU_KERN_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -202,6 +203,33 @@ typedef void rr_linear_bf16_fn(const struct rr_linear_bf16 *a);
 /* attention_f32 (rr_attention_f32_fn) of q, k, v and e^(score - max) rounded to bf16; scores, their
  * softmax with its sum, and y are f32. */
 
+/* ---- attention, i16 ----------------------------------------------------------------------------
+ * attention_f32 of whole numbers of 16 bits, whose products are summed up exactly in 32:
+ *     q[i] in rr_i16_top steps to max |q[i]|, k in as many to the largest |k| of all keys,
+ *     v in RR_I16_VALUES to the largest |v|, e^(score - max) in rr_i16_unit
+ * each x as rint(x * (steps / max)); scores, their softmax with its sum, and y are f32.  A row with
+ * NaN or infinity, or keys or values with one, give NaN.  Of more than RR_I16_KEYS keys it is
+ * attention_f32: too many of small weight would be rounded to 0. */
+#define RR_I16_KEYS 1024
+#define RR_I16_VALUES 8191
+
+/* The most that head_dim products of two may have, to be added up in 31 bits. */
+static inline float rr_i16_top(uint32_t head_dim)
+{
+    double top = floor(sqrt((double)INT32_MAX / head_dim));
+
+    return top < INT16_MAX ? (float)top : INT16_MAX;
+}
+
+/* Steps of the largest of n weights, 1, when they add up to sum: together at most 2^18, whatever
+ * each is rounded to. */
+static inline float rr_i16_unit(float sum, uint32_t n)
+{
+    float unit = (float)((INT32_MAX >> 13) - n) / sum;
+
+    return unit < INT16_MAX ? unit : INT16_MAX;
+}
+
 /* ---- the table ----------------------------------------------------------------------------- */
 
 struct rr_kern {
@@ -232,6 +260,8 @@ struct rr_kern {
     rr_round_bf16_fn *round_bf16;
     rr_linear_bf16_fn *linear_bf16;
     rr_attention_f32_fn *attention_bf16; /* NULL where no instruction multiplies bf16 */
+
+    rr_attention_f32_fn *attention_i16; /* NULL where another one is as fast */
 };
 
 /* Levels that are compiled in, worst first; the first is always "ref". */

@@ -118,53 +118,83 @@ static uint16_t to_bf16(float v)
     return (uint16_t)(bits >> 16);
 }
 
-/* v, or what bf16 keeps of it. */
-static float kept(bool bf16, float v)
+enum kept { KEPT_F32, KEPT_BF16, KEPT_I16 };
+
+struct steps { /* how rows are kept: kern.h; of i16 only */
+    float inv, size;
+};
+
+static struct steps steps_of(enum kept kept, const float *x, size_t ldx, uint32_t m, uint32_t n,
+                             float top)
 {
-    return bf16 ? from_bf16(to_bf16(v)) : v;
+    float most = 0, poison = 0;
+
+    if (kept != KEPT_I16) return (struct steps){ 1, 1 };
+    for (uint32_t i = 0; i < m; i++)
+        for (uint32_t j = 0; j < n; j++) {
+            if (fabsf(x[i * ldx + j]) > most) most = fabsf(x[i * ldx + j]);
+            poison += 0 * x[i * ldx + j];
+        }
+    if (!(most > 1e-30f)) return (struct steps){ 0, poison };
+    return (struct steps){ top / most, most / top + poison };
 }
 
-static void attention(const struct rr_attention_f32 *a, bool bf16)
+static float keep(enum kept kept, float v, float inv)
 {
-    float *p = a->scratch; /* [n_kv] */
+    return kept == KEPT_I16 ? rintf(v * inv) : kept == KEPT_BF16 ? from_bf16(to_bf16(v)) : v;
+}
+
+static void attention(const struct rr_attention_f32 *a, enum kept kept)
+{
+    float *p = a->scratch, top = rr_i16_top(a->head_dim); /* [n_kv] */
+    struct steps k = steps_of(kept, a->k, a->ldk, a->n_kv, a->head_dim, top);
+    struct steps values = steps_of(kept, a->v, a->ldv, a->n_kv, a->head_dim, RR_I16_VALUES);
 
     for (uint32_t i = 0; i < a->n_q; i++) {
         const float *q = a->q + i * a->ldq;
-        float max = -INFINITY;
+        struct steps row = steps_of(kept, q, 0, 1, a->head_dim, top);
+        float max = -INFINITY, scale = row.size * k.size * a->scale, unit = 1;
         double sum = 0;
 
         for (uint32_t j = 0; j < a->n_kv; j++) {
             double dot = 0;
 
             for (uint32_t d = 0; d < a->head_dim; d++)
-                dot += (double)kept(bf16, q[d]) * kept(bf16, a->k[j * a->ldk + d]);
-            p[j] = (float)(dot * a->scale);
+                dot += (double)keep(kept, q[d], row.inv) *
+                       keep(kept, a->k[j * a->ldk + d], k.inv);
+            p[j] = (float)(dot * scale);
             if (a->bias) p[j] += a->bias[i * a->ldb + j];
             if (p[j] > max) max = p[j];
         }
         for (uint32_t j = 0; j < a->n_kv; j++) {
             p[j] = expf(p[j] - max);
             sum += p[j];
-            p[j] = kept(bf16, p[j]);
         }
+        if (kept == KEPT_I16) unit = rr_i16_unit((float)sum, a->n_kv);
         for (uint32_t d = 0; d < a->head_dim; d++) {
             double v = 0;
 
             for (uint32_t j = 0; j < a->n_kv; j++)
-                v += (double)p[j] * kept(bf16, a->v[j * a->ldv + d]);
-            a->y[i * a->ldy + d] = (float)(v / sum);
+                v += (double)keep(kept, p[j], unit) *
+                     keep(kept, a->v[j * a->ldv + d], values.inv);
+            a->y[i * a->ldy + d] = (float)(v * values.size / (unit * sum));
         }
     }
 }
 
 static void attention_f32(const struct rr_attention_f32 *a)
 {
-    attention(a, false);
+    attention(a, KEPT_F32);
 }
 
 static void attention_bf16(const struct rr_attention_f32 *a)
 {
-    attention(a, true);
+    attention(a, KEPT_BF16);
+}
+
+static void attention_i16(const struct rr_attention_f32 *a)
+{
+    attention(a, a->n_kv > RR_I16_KEYS ? KEPT_F32 : KEPT_I16);
 }
 
 static void layernorm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *gamma,
@@ -343,4 +373,5 @@ const struct rr_kern rr_kern_ref = {
     .round_bf16 = round_bf16,
     .linear_bf16 = linear_bf16,
     .attention_bf16 = attention_bf16,
+    .attention_i16 = attention_i16,
 };

@@ -379,14 +379,20 @@ static void wrong_attention_bf16(const struct rr_attention_f32 *a)
     a->y[(a->n_q - 1) * a->ldy] += 0.002f;
 }
 
+static void wrong_attention_i16(const struct rr_attention_f32 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->attention_i16(a);
+    a->y[(a->n_q - 1) * a->ldy] += 0.002f;
+}
+
 static void test_isa(void **state)
 {
     uint32_t n;
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
     struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
-                   narrow = good, rotary = good;
+                   narrow = good, whole = good, rotary = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
-                                             &norm_i8, &bf16, &attention, &narrow,
+                                             &norm_i8, &bf16, &attention, &narrow, &whole,
                                              &rotary, &absent };
     static const struct {
         const char *name;
@@ -395,8 +401,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 8, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 8, "", "the same by name" },
+        { NULL, RR_OK, 1, 9, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 9, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -406,10 +412,11 @@ static void test_isa(void **state)
         { "bf16", RR_EDEVICE, -1, 0, "linear bf16 differs", "through its rounded rows" },
         { "attention", RR_EDEVICE, -1, 0, "attention differs", "one value, by a thousandth" },
         { "narrow", RR_EDEVICE, -1, 0, "attention bf16 differs", "one value, by two thousandths" },
+        { "whole", RR_EDEVICE, -1, 0, "attention i16 differs", "one value, by two thousandths" },
         { "rotary", RR_EDEVICE, -1, 0, "rotary differs", "cosines for sines" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert, i8, norm_i8, bf16, attention, narrow, rotary", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -429,6 +436,8 @@ static void test_isa(void **state)
     attention.attention_f32 = wrong_attention;
     narrow.name = "narrow";
     narrow.attention_bf16 = wrong_attention_bf16;
+    whole.name = "whole";
+    whole.attention_i16 = wrong_attention_i16;
     rotary.name = "rotary";
     rotary.rotary_f32 = wrong_rotary;
     absent.name = "absent";

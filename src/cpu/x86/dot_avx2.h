@@ -8,8 +8,6 @@
 #ifndef RR_CPU_X86_DOT_AVX2_H
 #define RR_CPU_X86_DOT_AVX2_H
 
-#include <string.h>
-
 #include "cpu/x86/vec_avx2.h"
 
 #define I8_MR 4
@@ -28,17 +26,9 @@ typedef struct {
     const __m256i *second;
 } dot_w;
 
-static inline __m256i four_bytes(const int8_t *p)
-{
-    int32_t four;
-
-    memcpy(&four, p, 4);
-    return _mm256_set1_epi32(four);
-}
-
 static inline dot_x dot_x_load(const int8_t *p)
 {
-    return (dot_x){ four_bytes(p), four_bytes(p + 4) };
+    return (dot_x){ vi_set(p), vi_set(p + 4) };
 }
 
 static inline dot_w dot_w_load(const int8_t *p)
@@ -53,6 +43,12 @@ static inline vi dot(vi sum, dot_x x, dot_w w)
     __asm__("vpmaddubsw %2, %1, %0" : "=x"(u) : "x"(x.second), "m"(*w.second));
     t = _mm256_madd_epi16(_mm256_add_epi16(t, u), _mm256_set1_epi16(1));
     return _mm256_add_epi32(sum, t);
+}
+
+#define I16_DOT
+static inline vi dot_i16(vi sum, vi x, vi w)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
 }
 
 #endif

@@ -5,20 +5,10 @@
 #ifndef RR_CPU_X86_DOT_AVX512_H
 #define RR_CPU_X86_DOT_AVX512_H
 
-#include <string.h>
-
 #include "cpu/x86/vec_avx512.h"
 
 #define I8_TOP 254
 #define I8_ZERO 0
-
-static inline vi vi_set(const void *p) /* 4 bytes in every lane */
-{
-    int32_t four;
-
-    memcpy(&four, p, 4);
-    return _mm512_set1_epi32(four);
-}
 
 #if defined(I8_VNNI)
 
@@ -59,6 +49,18 @@ static inline vi dot(vi sum, dot_x x, dot_w w)
     return _mm512_add_epi32(sum, _mm512_madd_epi16(t, _mm512_set1_epi16(1)));
 }
 
+#endif
+
+#if !defined(BF16_DOT) && !defined(BF16_OWN_TILES)
+#define I16_DOT
+static inline vi dot_i16(vi sum, vi x, vi w)
+{
+#if defined(I8_VNNI)
+    return _mm512_dpwssd_epi32(sum, x, w);
+#else
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(x, w));
+#endif
+}
 #endif
 
 #if defined(BF16_DOT)

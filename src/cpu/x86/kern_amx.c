@@ -19,7 +19,7 @@
 #define NR 64
 #define KC 512
 #define MB 96
-#define BF16_QUERIES 32 /* two tiles of rows */
+#define PAIR_QUERIES 32 /* two tiles of rows */
 
 #include "cpu/x86/tile_amx.h"
 

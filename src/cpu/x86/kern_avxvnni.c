@@ -6,8 +6,6 @@
 
 #if defined(__x86_64__)
 
-#include <string.h>
-
 #include "cpu/features.h"
 #include "cpu/x86/vec_avx2.h"
 
@@ -31,16 +29,12 @@
 typedef __m256i dot_x;
 typedef __m256i dot_w;
 
-static inline dot_x dot_x_load(const int8_t *p)
-{
-    int32_t four;
-
-    memcpy(&four, p, 4);
-    return _mm256_set1_epi32(four);
-}
-
+static inline dot_x dot_x_load(const int8_t *p) { return vi_set(p); }
 static inline dot_w dot_w_load(const int8_t *p) { return vi_load(p); }
 static inline vi dot(vi sum, dot_x x, dot_w w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+
+#define I16_DOT
+static inline vi dot_i16(vi sum, vi x, vi w) { return _mm256_dpwssd_avx_epi32(sum, x, w); }
 
 #include "cpu/body_table.h"
 

@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #define VW 8 /* lanes */
 typedef __m256 v;
@@ -67,6 +68,16 @@ static inline v v_second_bf16(vi p)
 
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
+static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
+
+static inline vi vi_set(const void *p) /* 4 bytes in every lane */
+{
+    int32_t four;
+
+    memcpy(&four, p, 4);
+    return _mm256_set1_epi32(four);
+}
+
 static inline v v_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
 
 /* VW whole numbers, each as the low byte of its integer. */
@@ -91,6 +102,22 @@ static inline void v_store_bytes4(int8_t *p, const v a[4])
     vi_store(p, _mm256_permutevar8x32_epi32(s, order));
 }
 
+/* 2 VW whole numbers as 16 bits each. */
+static inline void v_store_i16(uint16_t *p, v a, v b)
+{
+    __m256i i = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+
+    vi_store(p, _mm256_permute4x64_epi64(i, 0xD8));
+}
+
+/* The same of two, pair by pair. */
+static inline vi vi_pairs(v a, v b)
+{
+    __m256i second = _mm256_slli_epi32(_mm256_cvtps_epi32(b), 16);
+
+    return _mm256_blend_epi16(_mm256_cvtps_epi32(a), second, 0xAA);
+}
+
 static inline float v_sum(v a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -113,6 +140,18 @@ static inline float v_min_lane(v a)
 
     s = _mm_min_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline vi vi_bits(v a) { return _mm256_castps_si256(a); }
+static inline vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
+
+/* The float whose bits are the largest. */
+static inline float vi_max_lane(vi a)
+{
+    __m128i s = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xB1))));
 }
 
 /* r[i] lane j <-> r[j] lane i */

@@ -15,6 +15,7 @@
 #define AS_BITS(a) ((__m256i)(a))
 #endif
 #include <stdint.h>
+#include <string.h>
 
 #define VW 16 /* lanes */
 typedef __m512 v;
@@ -66,6 +67,16 @@ static inline v v_second_bf16(vi p)
 
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline void vi_store(void *p, vi a) { _mm512_storeu_si512(p, a); }
+static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
+
+static inline vi vi_set(const void *p) /* 4 bytes in every lane */
+{
+    int32_t four;
+
+    memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+}
+
 static inline v v_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 
 /* VW whole numbers, each as the low byte of its integer. */
@@ -78,6 +89,21 @@ static inline void v_store_bytes4(int8_t *p, const v a[4])
 {
     for (int i = 0; i < 4; i++)
         v_store_bytes(p + i * VW, a[i]);
+}
+
+/* 2 VW whole numbers as 16 bits each. */
+static inline void v_store_i16(uint16_t *p, v a, v b)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a)));
+    _mm256_storeu_si256((__m256i *)(p + VW), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(b)));
+}
+
+/* The same of two, pair by pair. */
+static inline vi vi_pairs(v a, v b)
+{
+    __m512i first = _mm512_and_si512(_mm512_cvtps_epi32(a), _mm512_set1_epi32(0xFFFF));
+
+    return _mm512_or_si512(first, _mm512_slli_epi32(_mm512_cvtps_epi32(b), 16));
 }
 
 #if defined(__AVX512BF16__) || defined(RR_EMULATE_AVX512)
@@ -114,6 +140,21 @@ static inline float v_min_lane(v a)
     a = _mm512_min_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
     a = _mm512_min_ps(a, _mm512_shuffle_ps(a, a, 0xB1));
     return _mm512_cvtss_f32(a);
+}
+
+static inline vi vi_bits(v a) { return _mm512_castps_si512(a); }
+static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+
+/* The float whose bits are the largest. */
+static inline float vi_max_lane(vi a)
+{
+    int32_t bits[VW];
+    float most;
+
+    vi_store(bits, a);
+    for (int i = 1; i < VW; i++) bits[0] = bits[i] > bits[0] ? bits[i] : bits[0];
+    memcpy(&most, bits, 4);
+    return most;
 }
 
 /* r[i] lane j <-> r[j] lane i */

@@ -253,5 +253,7 @@ void check_bench(const struct rr_kern *k, const char *function)
         bench_attention(k->attention_f32, "attention_f32", f32);
     if (k->attention_bf16 && (!function || strstr("attention_bf16", function)))
         bench_attention(k->attention_bf16, "attention_bf16", bf16);
+    if (k->attention_i16 && (!function || strstr("attention_i16", function)))
+        bench_attention(k->attention_i16, "attention_i16", f32);
     if (!function || strstr("rows", function)) bench_rows(k);
 }

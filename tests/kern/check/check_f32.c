@@ -4,7 +4,7 @@
  * Tolerances, with u = 2^-23 (what one rounding can cost, twice over):
  *   linear_f32     u (8 + sqrt k) (|bias| + sum |x w|), and 3e-7 max(1, |v|) for GELU and tanh
  *   attention_f32  as a product of two linear steps: see attention_tolerance
- *   attention_bf16 that, and what bf16 makes of weights near a tie: see bf16_tolerance
+ *   attention_bf16, attention_i16  that, and what becomes of weights near a tie: see tie_tolerance
  *   layernorm_f32  2e-6 (|gamma (x - mean) / std| + |beta|) + 2e-7
  *   pack_f32, convert, add_convert  none: bits */
 #include <float.h>
@@ -287,22 +287,32 @@ static double attention_tolerance(const struct rr_attention_f32 *a, uint32_t i)
 }
 
 /* Sums of products of bf16 differ as those of f32 do, but a weight of the softmax so near to a tie
- * that it is rounded the other way is off by 2^-8 of itself: a few of them, of the largest size. */
-static double bf16_tolerance(const struct rr_attention_f32 *a, uint32_t i)
+ * that it is rounded the other way is off by 2^-8 of itself: a few of them, of the largest size.
+ * Of i16, whose products are exact, it is off by a step: two of them, of the largest size. */
+static double tie_tolerance(const struct rr_attention_f32 *a, const char *type)
 {
     double value = 0;
 
     for (uint32_t j = 0; j < a->n_kv; j++)
         for (uint32_t d = 0; d < a->head_dim; d++)
             value = fmax(value, fabs(a->v[j * a->ldv + d]));
-    return attention_tolerance(a, i) + 0x1p-8 * value * 2 / sqrt(a->n_kv);
+    return strcmp(type, "bf16") == 0  ? 0x1p-8 * value * 2 / sqrt(a->n_kv)
+           : strcmp(type, "i16") == 0 ? 0x1p-14 * value
+                                      : 0;
 }
 
-static void attention_one(struct check *c, bool bf16, uint32_t n_q, uint32_t n_kv, uint32_t dim,
-                          float size)
+static rr_attention_f32_fn *attention_of(const struct rr_kern *k, const char *type)
 {
-    rr_attention_f32_fn *level = bf16 ? c->kern->attention_bf16 : c->kern->attention_f32;
-    rr_attention_f32_fn *ref = bf16 ? c->ref->attention_bf16 : c->ref->attention_f32;
+    return strcmp(type, "bf16") == 0  ? k->attention_bf16
+           : strcmp(type, "i16") == 0 ? k->attention_i16
+                                      : k->attention_f32;
+}
+
+static void attention_one(struct check *c, const char *type, uint32_t n_q, uint32_t n_kv,
+                          uint32_t dim, float size)
+{
+    rr_attention_f32_fn *level = attention_of(c->kern, type);
+    rr_attention_f32_fn *ref = attention_of(c->ref, type);
     size_t ld = dim * 3 + check_random(c, 4), ldy = dim + check_random(c, 4);
     size_t scratch = rr_attention_f32_scratch(n_kv, dim), rows = RR_MAX(n_q, n_kv);
     float *in = check_alloc(rows * ld * sizeof(float), false);
@@ -350,7 +360,7 @@ static void attention_one(struct check *c, bool bf16, uint32_t n_q, uint32_t n_k
     b.y = want;
     ref(&b);
     for (uint32_t i = 0; i < n_q; i++) {
-        double tolerance = (bf16 ? bf16_tolerance : attention_tolerance)(&a, i);
+        double tolerance = attention_tolerance(&a, i) + tie_tolerance(&a, type) + 1e-30;
 
         for (uint32_t d = 0; d < dim; d++) {
             double e = fabs((double)got[i * ldy + d] - want[i * ldy + d]) / tolerance;
@@ -368,34 +378,74 @@ static void attention_one(struct check *c, bool bf16, uint32_t n_q, uint32_t n_k
     check_free();
 }
 
-static void attention_cases(struct check *c, bool bf16)
+static void attention_cases(struct check *c, const char *type)
 {
-    attention_one(c, bf16, 1, 1, 64, 1.0f);
-    attention_one(c, bf16, 13, c->cases > 100 ? 600 : 130, 64, 1.0f);
-    attention_one(c, bf16, 33, 65, 64, 1.0f); /* more queries than any level takes at once */
+    attention_one(c, type, 1, 1, 64, 1.0f);
+    attention_one(c, type, 13, c->cases > 100 ? 600 : 130, 64, 1.0f);
+    attention_one(c, type, 33, 65, 64, 1.0f); /* more queries than any level takes at once */
     for (uint32_t t = 0; t < c->cases / 8; t++) {
         uint32_t dim = CHECK_PICK(c, 4, 5, 16, 20, 24, 32, 64, 80, 128);
         uint32_t n_kv = check_random(c, 4) ? check_between(c, 1, 140) : check_between(c, 1, 600);
         float size = (float[]){ 0.01f, 1.0f, 5.0f, 30.0f, 300.0f }[check_random(c, 5)];
 
-        attention_one(c, bf16, check_between(c, 1, 20), c->cases > 100 ? n_kv : n_kv / 8 + 1, dim,
+        attention_one(c, type, check_between(c, 1, 20), c->cases > 100 ? n_kv : n_kv / 8 + 1, dim,
                       size);
     }
 }
 
 static void check_attention(struct check *c)
 {
-    attention_cases(c, false);
+    attention_cases(c, "f32");
 }
 
 static void check_attention_bf16(struct check *c)
 {
-    attention_cases(c, true);
+    attention_cases(c, "bf16");
 }
 
 static bool has_attention_bf16(const struct rr_kern *k)
 {
     return k->attention_bf16;
+}
+
+/* Whole numbers have no NaN, so a row that has one, or whose keys or values have, must be told. */
+static void poisoned(struct check *c, uint32_t part, float poison)
+{
+    enum { N = 21, DIM = 40 };
+    float *in = check_alloc(3 * N * DIM * sizeof(float), false);
+    float *y = check_alloc(N * DIM * sizeof(float), false);
+    struct rr_attention_f32 a = { .y = y, .q = in, .k = in + DIM, .v = in + 2 * DIM, .ldy = DIM,
+                                  .ldq = 3 * DIM, .ldk = 3 * DIM, .ldv = 3 * DIM, .n_q = N,
+                                  .n_kv = N, .head_dim = DIM, .scale = 0.1f };
+    uint32_t row = check_random(c, N), wrong = 0;
+
+    a.scratch = check_alloc(rr_attention_f32_scratch(N, DIM) * sizeof(float), true);
+    check_fill(c, in, (size_t)3 * N * DIM, 1.0f);
+    in[(3 * row + part) * DIM + check_random(c, DIM)] = poison;
+    c->kern->attention_i16(&a);
+    for (uint32_t i = 0; i < N * DIM; i++)
+        wrong += !isnan(y[i]) == (part > 0 || i / DIM == row);
+    check_case(c, wrong == 0, "%g in part %u: %u values are not what they should be",
+               (double)poison, part, wrong);
+    check_free();
+}
+
+static void check_attention_i16(struct check *c)
+{
+    attention_cases(c, "i16");
+    attention_one(c, "i16", 3, RR_I16_KEYS, 32, 1.0f);
+    attention_one(c, "i16", 3, RR_I16_KEYS + 1, 32, 1.0f);
+    attention_one(c, "i16", 5, 40, 128, 0.0f);
+    for (uint32_t part = 0; part < 3; part++) {
+        poisoned(c, part, NAN);
+        poisoned(c, part, INFINITY);
+        poisoned(c, part, -INFINITY);
+    }
+}
+
+static bool has_attention_i16(const struct rr_kern *k)
+{
+    return k->attention_i16;
 }
 
 /* ---- LayerNorm ----------------------------------------------------------------------------- */
@@ -458,6 +508,7 @@ const struct check_entry check_f32_entries[] = {
     { "gelu_f32", check_gelu, NULL },
     { "attention_f32", check_attention, NULL },
     { "attention_bf16", check_attention_bf16, has_attention_bf16 },
+    { "attention_i16", check_attention_i16, has_attention_i16 },
     { "layernorm_f32", check_layernorm, NULL },
     { NULL, NULL, NULL },
 };

@@ -109,6 +109,13 @@ EMU __m512 _mm512_castsi512_ps(__m512i a)
     memcpy(&r, &a, sizeof(r));
     return r;
 }
+EMU __m512i _mm512_castps_si512(__m512 a)
+{
+    __m512i r;
+
+    memcpy(&r, &a, sizeof(r));
+    return r;
+}
 EMU float _mm512_cvtss_f32(__m512 a) { return a.f[0]; }
 
 /* ---- integers ------------------------------------------------------------------------------ */
@@ -130,6 +137,12 @@ EMU void _mm512_storeu_si512(void *p, __m512i a) { memcpy(p, &a, sizeof(a)); }
 EMU void _mm_storeu_si128(__m128i *p, __m128i a) { memcpy(p, &a, sizeof(a)); }
 EMU __m512i _mm512_set1_epi32(int a) { EACH_INT(i, 16, a); }
 EMU __m512i _mm512_and_si512(__m512i a, __m512i b) { EACH_INT(i, 16, a.i[n] & b.i[n]); }
+EMU __m512i _mm512_or_si512(__m512i a, __m512i b) { EACH_INT(i, 16, a.i[n] | b.i[n]); }
+EMU __m512i _mm512_max_epi32(__m512i a, __m512i b)
+{
+    EACH_INT(i, 16, a.i[n] > b.i[n] ? a.i[n] : b.i[n]);
+}
+EMU __m512i _mm512_setzero_si512(void) { EACH_INT(i, 16, 0); }
 EMU __m512i _mm512_add_epi32(__m512i a, __m512i b)
 {
     EACH_INT(i, 16, (int32_t)((uint32_t)a.i[n] + (uint32_t)b.i[n]));
@@ -149,7 +162,12 @@ EMU __m512i _mm512_maddubs_epi16(__m512i a, __m512i b) /* saturates */
 }
 EMU __m512i _mm512_madd_epi16(__m512i a, __m512i b)
 {
-    EACH_INT(i, 16, a.h[2 * n] * b.h[2 * n] + a.h[2 * n + 1] * b.h[2 * n + 1]);
+    EACH_INT(i, 16, (int32_t)((uint32_t)(a.h[2 * n] * b.h[2 * n]) +
+                              (uint32_t)(a.h[2 * n + 1] * b.h[2 * n + 1])));
+}
+EMU __m512i _mm512_dpwssd_epi32(__m512i s, __m512i a, __m512i b)
+{
+    return _mm512_add_epi32(s, _mm512_madd_epi16(a, b));
 }
 EMU __m512i _mm512_dpbusd_epi32(__m512i s, __m512i a, __m512i b)
 {
@@ -168,6 +186,15 @@ EMU __m128i _mm512_cvtepi32_epi8(__m512i a)
 
     for (int n = 0; n < 16; n++)
         r.b[n] = (int8_t)(uint8_t)a.i[n];
+    return r;
+}
+
+EMU __m256i _mm512_cvtepi32_epi16(__m512i a)
+{
+    __m256i r;
+
+    for (int n = 0; n < 16; n++)
+        r.h[n] = (uint16_t)a.i[n];
     return r;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* emul_avxvnni.h - VPDPBUSD on 256 bits in plain C, under the intrinsic's name (Intel SDM). */
+/* emul_avxvnni.h - VPDPBUSD and VPDPWSSD on 256 bits in plain C and AVX2, under the intrinsics'
+ * names (Intel SDM). */
 #ifndef RR_EMUL_AVXVNNI_H
 #define RR_EMUL_AVXVNNI_H
 
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #define _mm256_dpbusd_avx_epi32 emu_dpbusd
+#define _mm256_dpwssd_avx_epi32 emu_dpwssd
 
 static inline __m256i emu_dpbusd(__m256i s, __m256i a, __m256i b)
 {
@@ -22,6 +24,11 @@ static inline __m256i emu_dpbusd(__m256i s, __m256i a, __m256i b)
         sum[n / 4] += u[n] * w[n];
     memcpy(&s, sum, 32);
     return s;
+}
+
+static inline __m256i emu_dpwssd(__m256i s, __m256i a, __m256i b)
+{
+    return _mm256_add_epi32(s, _mm256_madd_epi16(a, b));
 }
 
 #endif
