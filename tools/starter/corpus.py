@@ -41,11 +41,13 @@ def write_apt_config(root):
         f.write('Dir::State "%s";\nDir::State::lists "%s/lists";\n' % (root, root))
         f.write('Dir::Cache "%s/cache";\n' % root)
         f.write("Acquire::Languages {%s};\n" % langs)
+        f.write('Acquire::IndexTargets::deb::Components { MetaKey '
+                '"$(COMPONENT)/dep11/Components-$(NATIVE_ARCHITECTURE).yml"; };\n')
     return path
 
 
 def fetch_indices(root):
-    """{"Packages" or language: text of that index of bookworm main}"""
+    """{"Packages", "Components" or language: text of that index of bookworm main}"""
     env = dict(os.environ, APT_CONFIG=write_apt_config(root))
     subprocess.run(["apt-get", "-q", "update"], env=env, check=True, stdout=subprocess.DEVNULL)
     rows = subprocess.run(
@@ -55,8 +57,8 @@ def fetch_indices(root):
     out = {}
     for row in filter(None, rows):
         kind, lang, path = row.split("|")
-        key = "Packages" if kind == "Packages" else lang.split("_")[0]
-        if kind in ("Packages", "Translations") and os.path.exists(path):
+        key = lang.split("_")[0] if kind == "Translations" else kind
+        if kind in ("Packages", "Components", "Translations") and os.path.exists(path):
             # apt-helper undoes whatever compression apt keeps the list in.
             raw = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", path],
                                  check=True, capture_output=True).stdout
@@ -106,10 +108,13 @@ def read_entries(cache):
     return [Entry(n, s, {k: tuple(v) for k, v in t.items()}) for n, s, t in rows]
 
 
+def sources(packages):
+    """{package: its source package}"""
+    return {f["Package"]: f.get("Source", f["Package"]).split(" ")[0] for f in stanzas(packages)}
+
+
 def build_entries(indices, cache):
-    source = {}
-    for f in stanzas(indices["Packages"]):
-        source[f["Package"]] = f.get("Source", f["Package"]).split(" ")[0]
+    source = sources(indices["Packages"])
     by_md5 = {}
     for lang in LANGS:
         for f in stanzas(indices.get(lang, "")):

@@ -1,32 +1,40 @@
 """What training needs besides the text: near entries, stem weights, token arrays."""
 import json
 import os
+import zlib
 from collections import Counter
 
 import numpy as np
 import scipy.sparse as sp
 
+import manual
 from words import BM25, LIMIT, WORD, stem
 
 
-def neighbours(entries, work, lang, k=48):
+def neighbours(entries, work, lang, k, pools):
     """For each entry with text in the language the k entries of other source packages whose long
     descriptions BM25 finds with its short one, best first: [entries, k], -1 in other rows.
 
-    The same search as the evaluation's, so that training sees the candidates it will be asked
-    to put in order; the pool is ten times as large, so they are nearer still.
+    The same search as the evaluation's, so that training sees the candidates it will be asked to
+    put in order.  A package's are packages, a section's sections, and all are of the same one of
+    `pools` random parts: with 10, as many texts as the evaluation searches; with 1 the candidates
+    are nearer.
     """
-    cache = os.path.join(work, "near-%s.npy" % lang)
+    cache = os.path.join(work, "near-%s-%d.npy" % (lang, pools))
     if os.path.exists(cache):
         return np.load(cache)
-    rows = np.array([i for i, e in enumerate(entries) if lang in e.text])
-    bm25 = BM25([entries[i].text[lang][1][:LIMIT] for i in rows])
+    parts = {}
+    for i, e in enumerate(entries):
+        if lang in e.text:
+            parts.setdefault((manual.is_section(e), zlib.crc32(e.name.encode()) % pools), []).append(i)
     out = np.full((len(entries), k), -1, np.int32)
-    shorts = [entries[i].text[lang][0] for i in rows]
-    for i, (ids, _) in zip(rows, bm25.top(shorts, 2 * k)):
-        # Packages of one source describe the same thing: never a negative.
-        keep = [rows[j] for j in ids if entries[rows[j]].source != entries[i].source][:k]
-        out[i] = np.resize(keep or [rows[(np.searchsorted(rows, i) + 1) % len(rows)]], k)
+    for rows in parts.values():
+        bm25 = BM25([entries[i].text[lang][1][:LIMIT] for i in rows])
+        shorts = [entries[i].text[lang][0] for i in rows]
+        for at, (i, (ids, _)) in enumerate(zip(rows, bm25.top(shorts, 2 * k))):
+            # Packages of one source describe the same thing: never a negative.
+            keep = [rows[j] for j in ids if entries[rows[j]].source != entries[i].source][:k]
+            out[i] = np.resize(keep or [rows[(at + 1) % len(rows)]], k)
     np.save(cache, out)
     return out
 

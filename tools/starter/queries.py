@@ -5,6 +5,7 @@ drawn from a random.Random handed in, so a (seed, step) pair fixes a batch.
 """
 import random
 import re
+import string
 from collections import namedtuple
 
 import manual
@@ -14,7 +15,8 @@ from words import LIMIT, WORD, fold, stem
 # manual: of the lists of a pair of languages at most so many ask the manual: in Spanish five texts
 # of six are its sections, but what is evaluated are packages.
 # invented: of the lists with whole documents of one language so many have invented words.
-Mix = namedtuple("Mix", "shares manual invented")
+# whole: in the second part of a run the share of lists of whole documents.
+Mix = namedtuple("Mix", "shares manual invented whole")
 MIXES = {
     # Across languages there is most to learn.
     "across": Mix({("fr", "fr"): 12, ("en", "en"): 11, ("it", "it"): 8, ("de", "de"): 6,
@@ -22,13 +24,13 @@ MIXES = {
                    ("fr", "en"): 8, ("en", "fr"): 8, ("de", "en"): 6, ("en", "de"): 5,
                    ("it", "en"): 5, ("en", "it"): 4, ("es", "en"): 4, ("en", "es"): 3,
                    ("pt", "en"): 4, ("en", "pt"): 3, ("it", "fr"): 2, ("fr", "it"): 1,
-                   ("de", "fr"): 1, ("es", "fr"): 1}, 0.4, 0.0),
+                   ("de", "fr"): 1, ("es", "fr"): 1}, 0.4, 0.0, 0.5),
     # To end with: rare words, of which the small embeddings know little, have to match as they are.
     "within": Mix({("fr", "fr"): 16, ("en", "en"): 10, ("it", "it"): 10, ("de", "de"): 8,
                    ("pt", "pt"): 14, ("es", "es"): 12,
                    ("fr", "en"): 4, ("en", "fr"): 4, ("de", "en"): 4, ("en", "de"): 2,
                    ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 3, ("en", "es"): 1,
-                   ("pt", "en"): 3, ("en", "pt"): 1, ("it", "fr"): 2}, 0.15, 0.3),
+                   ("pt", "en"): 3, ("en", "pt"): 1, ("it", "fr"): 2}, 0.15, 0.3, 0.75),
 }
 
 TEMPLATES = {
@@ -130,22 +132,27 @@ def ask(rng, text, lang):
 
 
 def fresh_word(rng):
-    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
+    """An invented word: syllables or, as in acronyms and the names of files, any letters"""
+    if rng.random() < 0.65:
+        return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
+    letters = "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(3, 6)))
+    return rng.choice((str.upper, str.lower, str.capitalize))(letters) + rng.choice(("", "", "", "2"))
 
 
 class Maker:
     def __init__(self, entries, neighbours, idf, mix="across"):
-        """neighbours: per language and entry, ids of the entries BM25 finds; idf: per stem"""
+        """neighbours: per language one or more arrays of ids of the entries that BM25 finds for
+        each entry; idf: per stem"""
         self.entries, self.near, self.idf, self.mix = entries, neighbours, idf, MIXES[mix]
         self.having = {p: ([], []) for p in self.mix.shares}  # packages and sections of the manual
         for i, e in enumerate(entries):
             for pair in self.having:
                 if pair[0] in e.text and pair[1] in e.text:
                     self.having[pair][manual.is_section(e)].append(i)
-        self.by_lang = {}
+        self.alike = {}  # by language and whether they are sections
         for i, e in enumerate(entries):
             for lang in e.text:
-                self.by_lang.setdefault(lang, []).append(i)
+                self.alike.setdefault((lang, manual.is_section(e)), []).append(i)
 
     def entry(self, rng, pair):
         """Number of an entry that has text in both languages"""
@@ -210,10 +217,11 @@ class Maker:
     def negatives(self, rng, i, lang, count, hard):
         """(short, long) of other packages in the language: BM25's, its best more often, or any"""
         out, tries = [], 0
-        near = self.near[lang][i]
+        near = rng.choice(self.near[lang])[i]
+        alike = self.alike[lang, manual.is_section(self.entries[i])]
         while len(out) < count:
             tries += 1
-            j = rng.choice(self.by_lang[lang])
+            j = rng.choice(alike)
             if tries < 3 * count and rng.random() < hard:
                 j = near[int(len(near) * rng.random() ** 1.5)]
             if self.entries[j].source != self.entries[i].source and j not in out:

@@ -7,11 +7,14 @@ import os
 import random
 import tempfile
 import unittest
+import zlib
 
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
+import apps
 import corpus
+import data
 import encoder
 import lists
 import manual
@@ -166,6 +169,62 @@ class Manual(unittest.TestCase):
         rng = random.Random(1)
         asked = [maker.entry(rng, ("es", "en")) for _ in range(2000)]
         self.assertAlmostEqual(sum(i < 9 for i in asked) / 2000, queries.MIXES["across"].manual, delta=0.04)
+
+
+COMPONENTS = """---
+File: DEP-11
+---
+ID: org.example.Reader
+Package: reader-gui
+Name: {C: Reader}
+Summary: {C: Reads documents, es: Lee documentos, fr: Lit}
+Description:
+  C: "<p>Reader shows &quot;documents&quot; of all kinds.</p><ul><li>fast and small as it is</li></ul>"
+  es: "<p>Reader muestra documentos de todo tipo, tambi\u00e9n los que son muy largos.</p>"
+  fr: "<p>Reader affiche des documents de toute sorte, aussi ceux qui sont tr\u00e8s longs.</p>"
+---
+ID: org.example.Short
+Package: short
+Summary: {C: Too short a text}
+Description: {C: <p>Short.</p>}
+"""
+
+
+class Apps(unittest.TestCase):
+    def test_components(self):
+        reader, = apps.read(COMPONENTS, {"reader-gui": "reader"})
+        self.assertEqual((reader.name, reader.source), ("apps/org.example.Reader", "reader"))
+        self.assertEqual(sorted(reader.text), ["en", "es"], "a short text of four letters says nothing")
+        self.assertEqual(reader.text["en"], ("Reads documents", 'Reader shows "documents" of all kinds. '
+                                             "- fast and small as it is"))
+        self.assertFalse(manual.is_section(reader))
+
+
+class Neighbours(unittest.TestCase):
+    """Wrong documents are of the right one's kind and part, never of its source"""
+
+    def find(self, pools):
+        packages = [corpus.Entry("p%d" % i, "s%d" % (i // 2), {"en": ("a tool", "tool number %d" % i)})
+                    for i in range(60)]
+        sections = [corpus.Entry("m%d" % i, manual.MARK + "m%d" % i, {"en": ("a tool", "tool text %d" % i)})
+                    for i in range(60)]
+        entries = packages + sections + [corpus.Entry("f", "f", {"fr": ("un outil", "outil")})]
+        with tempfile.TemporaryDirectory() as work:
+            near = data.neighbours(entries, work, "en", 8, pools)
+        self.assertTrue((near[-1] == -1).all())
+        for i, row in enumerate(near[:-1]):
+            self.assertTrue(((row < 60) == (i < 60)).all())
+            self.assertNotIn(entries[i].source, [entries[j].source for j in row])
+        return near[:-1]
+
+    def test_kinds(self):
+        self.find(1)
+
+    def test_parts(self):
+        near = self.find(3)
+        part = [zlib.crc32(b"%s%d" % (b"p" if i < 60 else b"m", i % 60)) % 3 for i in range(120)]
+        for i, row in enumerate(near):
+            self.assertEqual({part[j] for j in row}, {part[i]})
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
+import apps
 import corpus
 import data
 import encoder
@@ -33,6 +34,7 @@ import vocab
 from lists import SETS, candidate_lists, metrics
 
 VOCAB, LAYERS, FFN = 16000, 4, 448
+NEAR = (48, 1), (20, 10)  # (candidates kept, parts the texts are in) of the searches for wrong ones
 
 
 def log(*args):
@@ -46,7 +48,7 @@ def prepare(work, matching=True, mix="across"):
     parts = {"train": [], "dev": [], "test": []}
     for e in entries:
         parts[corpus.split_of(e.source)].append(e)
-    parts["train"] += manual.load_entries(work)
+    parts["train"] += apps.load_entries(work) + manual.load_entries(work)
     log("entries:", {k: len(v) for k, v in parts.items()})
     if not os.path.exists(os.path.join(work, "tokenizer.json")):
         vocab.build(vocab.training_lines(parts["train"], random.Random(1)), VOCAB, work)
@@ -54,7 +56,8 @@ def prepare(work, matching=True, mix="across"):
     idf = data.cached(os.path.join(work, "stems.json"), lambda: data.stem_idf(parts["train"]))
     translation = data.cached(os.path.join(work, "dictionary.json"),
                               lambda: data.dictionary(parts["train"], idf)) if matching else {}
-    near = {lang: data.neighbours(parts["train"], work, lang) for lang in corpus.LANGS}
+    near = {lang: [data.neighbours(parts["train"], work, lang, *size) for size in NEAR]
+            for lang in corpus.LANGS}
     maker = queries.Maker(parts["train"], near, idf, mix)
     return parts, tok, maker, data.Coder(tok, idf, translation), translation
 
@@ -145,22 +148,22 @@ def schedule(step, x, a):
     return max(0.0, min(1.0, (step + 1) / a.warmup, (1 - x) / a.decay))
 
 
-def stage(x, rng):
-    """(lists, negatives, share of hard ones, words per document or 0: whole, tokens per pair,
+def stage(x, rng, whole):
+    """whole: share of lists of whole documents in the second part -> (lists, negatives, share of hard ones, words per document or 0: whole, tokens per pair,
     share of short descriptions asked as they stand).  First short and easy texts; then lists like
     the evaluation's in turn with shorter, freer ones."""
     if x < 0.6 * LISTS:
         return 24, 5, 0.25 + 0.8 * x, 24, 56, 0.0
     if x < LISTS:
         return 20, 5, 0.6, 36, 80, 0.2
-    if rng.random() < 0.5:
+    if rng.random() < whole:
         return 8, 7, 0.9, 0, 128, 0.7
     return 12, 7, 0.8, 40, 80, 0.35
 
 
 def make_batch(step, x, a, worker, maker, coder, rng):
     """This worker's share of the lists of a step, and what part of the whole it is"""
-    lists, negatives, hard, words, tokens, plain = stage(x, rng)
+    lists, negatives, hard, words, tokens, plain = stage(x, rng, maker.mix.whole)
     numbers = range(worker, lists, a.workers)
     made = queries.batch(maker, a.seed, step, numbers, negatives, hard, words, plain)
     coded = coder.encode([t for q, docs, _, _ in made for t in [q] + docs], stems=x < LISTS)
@@ -314,7 +317,7 @@ class Run:
             group["lr"] = a.lr * schedule(step - self.begin_step, x, a)
         probes = self.probes if x < LISTS else None
         logits, aux = forward(self.net, probes, pairs, self.coder.weight, rng,
-                              max(1, 4 // a.workers), same)
+                              max(1, 8 // a.workers), same)
         rank = rank_loss(logits, gold)
         self.opt.zero_grad(set_to_none=True)
         ((rank + a.aux * (1 - 1.5 * x) * aux) * share).backward()
