@@ -380,6 +380,11 @@ enum rr_gpu_throttle {
     RR_GPU_HARDWARE = 4,
     RR_GPU_SETTING = 8
 };
+#define RR_GPU_THROTTLES 4 /* so many there are */
+
+/* A reason as /metrics and /info name it: "power" of bit 0 (RR_GPU_POWER), "thermal" of bit 1 and
+ * so on; NULL: there is no such bit. */
+RR_PUBLIC const char *rr_gpu_throttle_name(uint32_t bit);
 
 struct rr_gpu { /* now, whoever uses it; from NVML where the machine has it */
     char name[128], isa[32];

@@ -33,8 +33,6 @@ static void label(FILE *out, bool fr, const char *english)
     fprintf(out, "  %s%*s", text, LABEL_COLUMNS - 2 - rr_cli_columns(text, strlen(text)), "");
 }
 
-static const char *const throttles[] = { "power", "thermal", "hardware", "setting" };
-
 static void print_gpus(FILE *out, const struct rr_findings *f)
 {
     char a[32], b[32];
@@ -49,8 +47,8 @@ static void print_gpus(FILE *out, const struct rr_findings *f)
         if (g->utilization >= 0) fprintf(out, ", %.0f %%", 100 * (double)g->utilization);
         if (g->celsius >= 0) fprintf(out, ", %.0f °C", (double)g->celsius);
         if (g->watts >= 0) fprintf(out, ", %.0f W", (double)g->watts);
-        for (k = 0; k < RR_COUNT(throttles); k++)
-            if (g->throttled >> k & 1) fprintf(out, ", throttled: %s", throttles[k]);
+        for (k = 0; k < RR_GPU_THROTTLES; k++)
+            if (g->throttled >> k & 1) fprintf(out, ", throttled: %s", rr_gpu_throttle_name(k));
         fputc('\n', out);
     }
 }
@@ -179,8 +177,8 @@ static void json_gpus(struct rr_json_out *o, const struct rr_findings *f)
         if (g->celsius >= 0) rr_out_double(o, "celsius", (double)g->celsius);
         if (g->watts >= 0) rr_out_double(o, "watts", (double)g->watts);
         rr_out_array(o, "throttled");
-        for (k = 0; k < RR_COUNT(throttles); k++)
-            if (g->throttled >> k & 1) rr_out_string(o, NULL, throttles[k]);
+        for (k = 0; k < RR_GPU_THROTTLES; k++)
+            if (g->throttled >> k & 1) rr_out_string(o, NULL, rr_gpu_throttle_name(k));
         rr_out_end(o);
         rr_out_end(o);
     }

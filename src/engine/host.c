@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* host.c - the parts of rerank.h that need no engine: host, log, names.  Layer: engine (L5). */
+/* host.c - the parts of rerank.h that need no engine: host, log.  Layer: engine (L5). */
 #include <stdio.h>
 #include <string.h>
 
@@ -101,22 +101,4 @@ void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level)
 {
     user_log = fn;
     rr_log_set(fn ? to_user : NULL, user, (int)max_level);
-}
-
-/* ---- names --------------------------------------------------------------------------------- */
-
-const char *rr_version(void)
-{
-    return RR_VERSION;
-}
-
-const char *rr_status_name(int code)
-{
-    static const char *const names[] = {
-        "RR_OK",      "RR_EINVAL", "RR_EFORMAT",   "RR_ENOTSUP",  "RR_ENOENT",
-        "RR_EIO",     "RR_ENOMEM", "RR_ETOOBIG",   "RR_EBUSY",    "RR_ETIMEDOUT",
-        "RR_ECANCELED", "RR_ECLOSED", "RR_EDEVICE", "RR_ENONFINITE", "RR_EINTERNAL",
-    };
-
-    return code >= 0 && code <= RR_EINTERNAL ? names[code] : "unknown status";
 }

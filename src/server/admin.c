@@ -60,9 +60,8 @@ static void put_device(const struct rr_info *info, struct rr_json_out *o)
 /* Only where a GPU serves; what it does not tell is left out. */
 static void put_gpu(struct rr_engine *engine, struct rr_json_out *o)
 {
-    static const char *const reasons[] = { "power", "thermal", "hardware", "setting" };
     struct rr_gpu g;
-    size_t i;
+    uint32_t i;
 
     if (!engine || !rr_engine_gpu(engine, &g)) return;
     rr_out_object(o, "gpu");
@@ -73,8 +72,8 @@ static void put_gpu(struct rr_engine *engine, struct rr_json_out *o)
     if (g.watts >= 0) rr_out_printf(o, "watts", "%.1f", (double)g.watts);
     rr_out_uint(o, "repeated_pairs", g.repeated);
     rr_out_array(o, "throttled");
-    for (i = 0; i < RR_COUNT(reasons); i++)
-        if (g.throttled >> i & 1) rr_out_string(o, NULL, reasons[i]);
+    for (i = 0; i < RR_GPU_THROTTLES; i++)
+        if (g.throttled >> i & 1) rr_out_string(o, NULL, rr_gpu_throttle_name(i));
     rr_out_end(o);
     rr_out_end(o);
 }

@@ -38,15 +38,14 @@ static const char *const conn_ends[] = { "full",        "per_ip",    "network", 
 static const char *const leaves[] = { "reading", "waiting", "writing" };
 static const char *const sources[] = { "model", "cache_local", "cache_shared", "deduplicated",
                                        "coalesced" };
-/* in the order of the bits of enum rr_gpu_throttle */
-static const char *const throttles[] = { "power", "thermal", "hardware", "setting" };
 static const char *const tiers[] = { "local", "shared" };
 static const char *const lookups[] = { "hit", "miss", "error" };
 static const char *const reloads[] = { "ok", "failed" };
 static const char *const traces[] = { "sent", "lost" };
 static const char *const kinds[] = { "real" };
 static const char *const levels[] = { "error", "warning", "info", "debug" };
-static const char *memory_names[RR_MEM_TAGS]; /* filled by open, always with the same names */
+/* filled by fill_names, always with the same names */
+static const char *memory_names[RR_MEM_TAGS], *throttles[RR_GPU_THROTTLES];
 
 static const double seconds[] = { .001, .0025, .005, .01, .025, .05, .075, .1, .15, .2,
                                   .3,   .5,    .75,  1,   1.5,  2.5, 5,    10, 30 };
@@ -90,11 +89,17 @@ static const struct rr_metric table[RR_METERS] = {
 #undef RR_METRIC
 };
 
-int rr_meters_open(struct rr_metrics **out, struct rr_error *err)
+static void fill_names(void)
 {
-    int i;
+    uint32_t i;
 
     for (i = 0; i < RR_MEM_TAGS; i++) memory_names[i] = rr_mem_tag_name((enum rr_mem_tag)i);
+    for (i = 0; i < RR_GPU_THROTTLES; i++) throttles[i] = rr_gpu_throttle_name(i);
+}
+
+int rr_meters_open(struct rr_metrics **out, struct rr_error *err)
+{
+    fill_names();
     return rr_metrics_open(out, table, RR_METERS, err);
 }
 
@@ -240,7 +245,7 @@ void rr_meters_gpu(struct rr_metrics *m, const struct rr_gpu *gpu)
     rr_metrics_set(m, RR_M_GPU_TEMPERATURE, 0, (int64_t)RR_MAX(g->celsius, 0));
     rr_metrics_set(m, RR_M_GPU_POWER, 0, (int64_t)(RR_MAX(g->watts, 0) * 1e3f));
     rr_metrics_set(m, RR_M_GPU_REPEATED, 0, (int64_t)g->repeated);
-    for (i = 0; i < RR_COUNT(throttles); i++)
+    for (i = 0; i < RR_GPU_THROTTLES; i++)
         rr_metrics_set(m, RR_M_GPU_THROTTLED, i, g->throttled >> i & 1);
 }
 
@@ -290,7 +295,7 @@ void rr_meters_markdown(struct rr_buf *out)
     static const char *const types[] = { "counter", "gauge", "histogram" };
     uint32_t i, k;
 
-    for (i = 0; i < RR_MEM_TAGS; i++) memory_names[i] = rr_mem_tag_name((enum rr_mem_tag)i);
+    fill_names();
     rr_buf_puts(out, "# Metrics of rerankd\n\n"
                      "Made by `rerankd --markdown=metrics` from `src/server/metrics.def`; do not "
                      "edit.\n\n`GET /metrics` gives them as Prometheus text. No label has values "

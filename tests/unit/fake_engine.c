@@ -502,16 +502,6 @@ void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level)
     rr_log_set(fn ? to_user : NULL, user, (int)max_level);
 }
 
-const char *rr_version(void)
-{
-    return RR_VERSION;
-}
-
-const char *rr_status_name(int code)
-{
-    return code ? "RR_ERROR" : "RR_OK";
-}
-
 void rr_engine_health(struct rr_engine *e, struct rr_health *out)
 {
     (void)e;

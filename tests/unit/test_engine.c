@@ -667,6 +667,17 @@ static void test_info(void **state)
     rr_close(e);
 }
 
+static void test_names(void **state)
+{
+    (void)state;
+    assert_string_equal(rr_status_name(RR_OK), "RR_OK");
+    assert_string_equal(rr_status_name(RR_EINTERNAL), "RR_EINTERNAL");
+    assert_string_equal(rr_status_name(RR_EINTERNAL + 1), "unknown status");
+    assert_string_equal(rr_gpu_throttle_name(0), "power");
+    assert_string_equal(rr_gpu_throttle_name(RR_GPU_THROTTLES - 1), "setting");
+    assert_null(rr_gpu_throttle_name(RR_GPU_THROTTLES));
+}
+
 static void test_tokenize(void **state)
 {
     struct rr_engine *e = open_engine(1, 0);
@@ -737,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_open_errors),
         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_decode),
     };
