@@ -181,7 +181,8 @@ static struct rr_team *team_open(uint32_t threads)
     return team;
 }
 
-static struct rr_engine *open_in(struct rr_team *team, const char *device, const char *model)
+static struct rr_engine *open_with(struct rr_team *team, const char *device, const char *model,
+                                   uint32_t max_length)
 {
     struct rr_options opt = engine_options(device);
     struct rr_engine *e;
@@ -189,8 +190,20 @@ static struct rr_engine *open_in(struct rr_team *team, const char *device, const
 
     opt.model = model;
     opt.queue_tokens = (size_t)1 << 24;
+    opt.max_length = opt.batch_tokens = max_length;
     if (rr_open_in(&e, team, &opt, &err)) fail_msg("%s", err.msg);
     return e;
+}
+
+static struct rr_engine *open_in(struct rr_team *team, const char *device, const char *model)
+{
+    return open_with(team, device, model, 0);
+}
+
+/* Batches of one document: many short turns. */
+static struct rr_engine *open_slow(struct rr_team *team)
+{
+    return open_with(team, "null:per_token_ns=5000", TINY_MODEL, 640);
 }
 
 enum { EACH = 60, SIZE = 10 }; /* requests of a tenant at a model, documents of some */
@@ -238,9 +251,12 @@ static void count_answers(struct crowd *crowds, size_t n, size_t upto, double *a
             answered[crowds[i].tenant] += crowds[i].requests[k].ended <= times[upto - 1];
 }
 
-/* upto: while none of the tenants has run out of requests.  A batch of another engine keeps the
- * device until all of them are there. */
-static void check_fair(struct rr_team *team, struct crowd *crowds, size_t n, size_t tenants,
+#define FAIR 0.95 /* Jain's index */
+
+/* Jain's index of the answers that each tenant had.  upto: while none of them has run out of
+ * requests.  A batch of another engine keeps the device until all of them are there; below 0: it
+ * did not. */
+static double fairness(struct rr_team *team, struct crowd *crowds, size_t n, size_t tenants,
                        size_t upto)
 {
     /* One document each: requests of several end nearly together, whatever each one's share is. */
@@ -264,29 +280,46 @@ static void check_fair(struct rr_team *team, struct crowd *crowds, size_t n, siz
             request_drop(&crowds[i].requests[k]);
         }
     count_answers(crowds, n, upto, answered, tenants);
-    if (late) print_message("a slow machine: says nothing\n");
-    /* Time is what is shared: on a busy machine a batch may take longer than its tokens should. */
-    if (!late && jain(answered, tenants) < 0.9) {
-        for (i = 0; i < tenants; i++) print_message("tenant %zu: %.0f\n", i, answered[i]);
-        fail_msg("Jain's index is %f", jain(answered, tenants));
-    }
     documents_free(&docs);
+    if (late) return -1;
+    if (jain(answered, tenants) < FAIR)
+        for (i = 0; i < tenants; i++) print_message("tenant %zu: %.0f\n", i, answered[i]);
+    return jain(answered, tenants);
 }
 
-/* Slow enough that all requests are there before much is done. */
-#define SLOW "null:per_token_ns=5000"
+/* Time is what is shared, and answers are what can be counted: on a busy machine a batch may take
+ * much longer than its tokens should, and its model then gets fewer of them.  Over a hundred short
+ * batches that evens out (0.99 and more at three times as many busy threads as processors), but
+ * for a pause of the whole machine, which comes once; taking turns by models alone gives 0.9 and
+ * 0.55 in the two tests below, each time.  So the best of three attempts tells them apart. */
+static void check_fair(struct rr_team *team, struct crowd *crowds, size_t n, size_t tenants,
+                       size_t upto)
+{
+    double index, best = -1;
+    int i;
+
+    for (i = 0; i < 3 && best < FAIR; i++) {
+        index = fairness(team, crowds, n, tenants, upto);
+        best = RR_MAX(best, index);
+        if (index < FAIR) print_message("Jain's index is %f, attempt %d\n", index, i + 1);
+    }
+    if (best < 0)
+        print_message("a slow machine: says nothing\n");
+    else if (best < FAIR)
+        fail_msg("Jain's index is %f at best", best);
+}
 
 static void test_tenant_at_two_models(void **state)
 {
     static struct crowd crowds[3];
     struct rr_team *team = team_open(1);
-    struct rr_engine *a = open_in(team, SLOW, TINY_MODEL), *b = open_in(team, SLOW, TINY_MODEL);
+    struct rr_engine *a = open_slow(team), *b = open_slow(team);
 
     (void)state;
     crowds[0] = (struct crowd){ .engine = a, .tenant = 0 };
     crowds[1] = (struct crowd){ .engine = b, .tenant = 0 };
     crowds[2] = (struct crowd){ .engine = a, .tenant = 1 };
-    check_fair(team, crowds, 3, 2, 100); /* by models alone it would be 75 to 25 */
+    check_fair(team, crowds, 3, 2, 100); /* by models alone: 67 to 33 */
     rr_close(a);
     rr_close(b);
     rr_team_close(team);
@@ -296,7 +329,7 @@ static void test_tenant_alone_at_a_model(void **state)
 {
     static struct crowd crowds[6];
     struct rr_team *team = team_open(1);
-    struct rr_engine *a = open_in(team, SLOW, TINY_MODEL), *b = open_in(team, SLOW, TINY_MODEL);
+    struct rr_engine *a = open_slow(team), *b = open_slow(team);
     size_t i;
 
     (void)state;
