@@ -64,7 +64,7 @@ RR_PUBLIC void rr_set_log(rr_log_fn *fn, void *user, enum rr_log_level max_level
 
 /* Fill with rr_options_init, then change what you need.  Strings are read during rr_open only. */
 struct rr_options {
-    size_t struct_size;    /* set by rr_options_init; rr_open refuses that of another version */
+    size_t struct_size;    /* set by rr_options_init; rr_open refuses that of another header */
     const char *model;     /* folder in Hugging Face layout, or a GGUF file; required */
     const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N"; for tests also "null" */
     const char *dtype;     /* "auto" (default), "f32", "bf16", "int8"; GPUs also "f16", "fp8" */
@@ -103,8 +103,16 @@ struct rr_options {
     const char *devices;
 };
 
+/* rr_options_init for a struct of size bytes, as large as the caller's header makes it: no byte
+ * behind them is written, whatever the library's own size is.  For bindings; C and C++ use the
+ * function below. */
+RR_PUBLIC void rr_options_init_sized(struct rr_options *opt, size_t size);
+
 /* Sets every field of opt to its default, and struct_size. */
-RR_PUBLIC void rr_options_init(struct rr_options *opt);
+static inline void rr_options_init(struct rr_options *opt)
+{
+    rr_options_init_sized(opt, sizeof(*opt));
+}
 
 /* Opens model, tokenizer and device and warms them up.  On success *out is the caller's, to be
  * given to rr_close.  On failure *out is NULL and err says file, field, found and expected. */

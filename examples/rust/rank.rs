@@ -7,9 +7,9 @@
 use std::ffi::{c_char, c_int, CStr, CString};
 use std::ptr;
 
-// The first fields of rr_options are all that is set here; the library writes the rest, so the
-// struct must be at least as large as in rerank.h.  bindgen makes all of this from the header.
-const OPTIONS_BYTES: usize = 256;
+// The first fields of rr_options are all that is set here; the library writes the rest, and refuses
+// a size that is not that of rerank.h.  bindgen makes all of this from the header.
+const OPTIONS_BYTES: usize = 160;
 
 #[repr(C, align(8))]
 struct Options {
@@ -76,7 +76,7 @@ struct CResult {
 
 #[link(name = "rerank")]
 extern "C" {
-    fn rr_options_init(options: *mut Options);
+    fn rr_options_init_sized(options: *mut Options, size: usize);
     fn rr_open(out: *mut *mut u8, options: *const Options, err: *mut Error) -> c_int;
     fn rr_close(engine: *mut u8);
     fn rr_score(
@@ -102,7 +102,7 @@ impl Engine {
         let mut err: Error = unsafe { std::mem::zeroed() };
         let mut engine = ptr::null_mut();
 
-        unsafe { rr_options_init(&mut options) };
+        unsafe { rr_options_init_sized(&mut options, OPTIONS_BYTES) };
         options.model = name.as_ptr();
         match unsafe { rr_open(&mut engine, &options, &mut err) } {
             0 => Ok(Engine(engine)),

@@ -53,7 +53,7 @@ def _load() -> c.CDLL:
                           % (path, e)) from e
     engine, err = c.c_void_p, c.POINTER(s.rr_error)
     for name, result, arguments in [
-            ("rr_options_init", None, [c.POINTER(s.rr_options)]),
+            ("rr_options_init_sized", None, [c.POINTER(s.rr_options), c.c_size_t]),
             ("rr_open", c.c_int, [c.POINTER(c.c_void_p), c.POINTER(s.rr_options), err]),
             ("rr_close", None, [engine]),
             ("rr_submit", c.c_int, [engine, c.POINTER(s.rr_request), s.rr_done_fn, c.c_void_p,
@@ -147,13 +147,8 @@ class Engine:
                  max_length: Optional[int] = None, threads: Optional[int] = None,
                  cache_bytes: int = 0, rescore_dtype: Optional[str] = None) -> None:
         lib, err, handle = library(), s.rr_error(), c.c_void_p()
-        # A library of another version may write more than this package knows: there is room for it.
-        options = s.rr_options.from_buffer(bytearray(4096))
-        lib.rr_options_init(c.byref(options))
-        if options.struct_size != c.sizeof(s.rr_options):
-            raise ImportError("librerank %s does not fit this package: rr_options has %d bytes, "
-                              "expected %d" % (version(), options.struct_size,
-                                               c.sizeof(s.rr_options)))
+        options = s.rr_options()
+        lib.rr_options_init_sized(c.byref(options), c.sizeof(options))
         options.model = os.fsencode(model)
         for name, value in (("device", device), ("dtype", dtype), ("rescore_dtype", rescore_dtype)):
             if value is not None:

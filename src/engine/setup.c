@@ -21,10 +21,10 @@ enum { NULL_MAX_LENGTH = 8192 }; /* what the null network takes */
 
 enum { BATCH_STEP = 64 }; /* tokens; nearer to the largest batch that fits is not worth it */
 
-void rr_options_init(struct rr_options *opt)
+void rr_options_init_sized(struct rr_options *opt, size_t size)
 {
-    *opt = (struct rr_options){
-        .struct_size = sizeof(*opt),
+    const struct rr_options all = {
+        .struct_size = size,
         .device = "auto",
         .dtype = "auto",
         .isa = "auto",
@@ -33,6 +33,9 @@ void rr_options_init(struct rr_options *opt)
         .queue_requests = 4096,
         .queue_bytes = (size_t)256 << 20,
     };
+
+    memset(opt, 0, size);
+    memcpy(opt, &all, RR_MIN(size, sizeof(all)));
 }
 
 void rr_setup_close(struct rr_setup *s)
@@ -505,8 +508,10 @@ int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_te
     memset(s, 0, sizeof(*s));
     s->team = team;
     if (opt->struct_size != sizeof(*opt))
-        return rr_fail(err, RR_EINVAL, "options of %zu bytes, expected %zu: call rr_options_init",
-                       opt->struct_size, sizeof(*opt));
+        return rr_fail(err, RR_EINVAL,
+                       "options of %zu bytes, expected %zu: call rr_options_init, and build with "
+                       "the header of librerank %s",
+                       opt->struct_size, sizeof(*opt), rr_version());
     s->lanes = rr_calloc(RR_MEM_MISC, RR_MAX_DEVICES, sizeof(*s->lanes));
     if (!s->lanes) return rr_fail(err, RR_ENOMEM, "out of memory for the engine");
     rc = open_files(s, opt, err);

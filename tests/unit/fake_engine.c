@@ -260,9 +260,9 @@ static void *run(void *arg)
 
 /* ---- rerank.h ----------------------------------------------------------------------------- */
 
-void rr_options_init(struct rr_options *opt)
+void rr_options_init_sized(struct rr_options *opt, size_t size)
 {
-    *opt = (struct rr_options){ .struct_size = sizeof(*opt), .device = "auto", .dtype = "auto",
+    *opt = (struct rr_options){ .struct_size = size, .device = "auto", .dtype = "auto",
                                 .fallback = true, .queue_tokens = 262144,
                                 .queue_requests = 4096 };
 }

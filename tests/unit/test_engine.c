@@ -621,6 +621,38 @@ static void test_open_errors(void **state)
     }
 }
 
+/* A program that was built with a header of another version: nothing behind its struct is written,
+ * and it is told why it cannot go on. */
+static void test_options_of_other_sizes(void **state)
+{
+    static const size_t sizes[] = { sizeof(size_t), offsetof(struct rr_options, devices),
+                                    sizeof(struct rr_options) + 64 };
+    size_t i, k;
+
+    (void)state;
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        union {
+            struct rr_options opt;
+            unsigned char bytes[sizeof(struct rr_options) + 128];
+        } u;
+        struct rr_engine *e;
+        struct rr_error err;
+
+        memset(&u, 0xa5, sizeof(u));
+        rr_options_init_sized(&u.opt, sizes[i]);
+        assert_int_equal(u.opt.struct_size, sizes[i]);
+        for (k = sizes[i]; k < sizeof(u); k++) assert_int_equal(u.bytes[k], 0xa5);
+        for (k = sizeof(u.opt); k < sizes[i]; k++) assert_int_equal(u.bytes[k], 0);
+        if (sizes[i] > sizeof(size_t)) {
+            assert_string_equal(u.opt.dtype, "auto");
+            assert_int_equal(u.opt.queue_requests, 4096);
+            u.opt.model = MODEL;
+        }
+        assert_int_equal(rr_open(&e, &u.opt, &err), RR_EINVAL);
+        assert_non_null(strstr(err.msg, "header of librerank"));
+    }
+}
+
 /* An unusable GPU with fallback: the CPU serves and says so. */
 static void test_fallback(void **state)
 {
@@ -746,6 +778,7 @@ int main(void)
         cmocka_unit_test(test_memory_faults),
         cmocka_unit_test(test_open_faults),
         cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_options_of_other_sizes),
         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_names),
