@@ -2,6 +2,7 @@
 /* cmd_rank.c - "rerankd rank": ranks lists of any number, in bounded memory, and can go on after an
  * interruption.  Layer: cli (L6).  Threads: one. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -95,6 +96,7 @@ static int submit_next(struct rank *r, struct rr_pump *pump, bool *got, struct r
     list = rr_arena_alloc(&job->arena, 1, sizeof(*list));
     if (!list) return rr_fail(err, RR_ENOMEM, "out of memory for the texts");
     rc = rr_lists_next(&r->lists, false, &job->arena, list, got, err);
+    if (!rc && *got) rc = rr_ranking_check(&r->ranking, list, err);
     if (rc || !*got) return rc;
     job->user = list;
     job->request.query = list->query;
@@ -123,6 +125,23 @@ static int rank_all(struct rank *r, struct rr_engine *engine, struct rr_error *e
     return rc;
 }
 
+/* With --resume a file that is there is gone on with, which must not be what is read. */
+static int check_output(const struct own *own, const char *word, struct rr_error *err)
+{
+    const char *const read[] = { strcmp(word, "-") == 0 ? "/dev/stdin" : word, own->queries,
+                                 own->corpus };
+    struct stat in, out;
+    size_t i;
+
+    if (!*own->output || stat(own->output, &out) || !S_ISREG(out.st_mode)) return RR_OK;
+    for (i = 0; i < RR_COUNT(read); i++)
+        if (*read[i] && stat(read[i], &in) == 0 && in.st_dev == out.st_dev &&
+            in.st_ino == out.st_ino)
+            return rr_fail(err, RR_EINVAL, "--output %s is what is read: name another file",
+                           own->output);
+    return RR_OK;
+}
+
 static int open_all(struct rank *r, const char *word, struct rr_error *err)
 {
     const struct own *own = r->own;
@@ -135,8 +154,10 @@ static int open_all(struct rank *r, const char *word, struct rr_error *err)
     r->ranking.trec = own->format[0] == 'a' ? trec : own->format[0] == 't';
     r->ranking.top = own->top;
     r->ranking.tag = own->tag;
+    if (!rc) rc = check_output(own, word, err);
     if (!rc) rc = rr_ranking_open(&r->ranking, *own->output ? own->output : NULL, own->resume, err);
-    return rc ? rc : skip_done(r, err);
+    if (!rc) rc = skip_done(r, err);
+    return rc ? rc : rr_ranking_begin(&r->ranking, err);
 }
 
 static int rank(struct rank *r, const struct rr_settings *settings, struct rr_error *err)

@@ -12,11 +12,11 @@
 #include "cli/score.h"
 #include "cli/texts.h"
 
-struct rr_rank_list { /* a query and what is ranked for it; all in the arena given to next */
-    uint64_t line;     /* where it begins, from 1 */
-    struct rr_text id; /* of the query; its line's number where the input has none */
-    struct rr_text query;        /* text */
-    size_t n;                    /* documents */
+struct rr_rank_list {     /* a query and what is ranked for it; all in the arena given to next */
+    uint64_t line;        /* where it begins, from 1 */
+    struct rr_text id;    /* of the query; its line's number where the input has none */
+    struct rr_text query; /* text */
+    size_t n;             /* documents */
     const struct rr_text *ids;   /* [n]; NULL: they have none */
     const struct rr_text *texts; /* [n] */
 };
@@ -55,19 +55,26 @@ struct rr_ranking { /* fields are private but for these */
     const char *path; /* NULL: standard output */
     struct rr_buf line;
     struct rr_source done; /* what an earlier run has written */
+    uint64_t whole, lines; /* bytes of it that hold whole lists, whole lines */
     bool resuming;
     char *last; /* query of the line of done that was read last */
 };
 
-/* path NULL: standard output.  A file that is there is refused unless resume is set: then what is
- * incomplete at its end is cut off, and rr_ranking_done tells which lists are in it. */
+/* path NULL: standard output.  A file that is there is refused unless resume is set: then
+ * rr_ranking_done tells which lists are in it.  Nothing is changed yet. */
 RR_NODISCARD int rr_ranking_open(struct rr_ranking *r, const char *path, bool resume,
                                  struct rr_error *err);
+/* Once all that is done is known to be this run's: cuts off what is incomplete at the file's end.
+ * rr_ranking_add may follow. */
+RR_NODISCARD int rr_ranking_begin(struct rr_ranking *r, struct rr_error *err);
 RR_NODISCARD int rr_ranking_close(struct rr_ranking *r, struct rr_error *err);
 
 /* The query of the next list that the file has already; *id is NULL when there are no more, else
- * valid until the next call. */
+ * valid until the next call.  RR_EFORMAT: the line is none of a ranking of this form and tag. */
 RR_NODISCARD int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err);
+/* Whether the list's results can be written, before they are computed. */
+RR_NODISCARD int rr_ranking_check(const struct rr_ranking *r, const struct rr_rank_list *list,
+                                  struct rr_error *err);
 RR_NODISCARD int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
                                 const struct rr_result *result, struct rr_error *err);
 

@@ -4,7 +4,8 @@
  *
  * A run that was killed leaves a prefix of its output.  In JSONL a list is a line, so every line
  * with its end is whole.  In TREC form a list is several lines and nothing tells which is its last,
- * so the last query is cut off and ranked again. */
+ * so the last query is cut off and ranked again.  Nothing is cut off before the rest is known to be
+ * the output of the same input: the file could be any other one, named by mistake. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/rank.h"
+#include "cli/trec.h"
 
 #define LINE_LIMIT ((size_t)1 << 30)
 
@@ -30,75 +32,60 @@ static int io_error(const struct rr_ranking *r, const char *what, struct rr_erro
 
 /* ---- what is there -------------------------------------------------------------------------- */
 
-/* The first word of a line, NULL-terminated and the caller's; NULL when there is none. */
-static char *first_word(struct rr_text line)
-{
-    size_t n = 0;
-
-    while (n < line.len && line.data[n] != ' ' && line.data[n] != '\t') n++;
-    return rr_strndup(RR_MEM_MISC, line.data, n);
-}
-
-/* Where a TREC file's last query begins, or a JSONL file's last unfinished line. */
-static int find_end(struct rr_ranking *r, uint64_t *end, struct rr_error *err)
+/* Where a TREC file's last query begins, or a JSONL file's last unfinished line; and where the last
+ * line with an end ends. */
+static int find_ends(struct rr_ranking *r, struct rr_error *err)
 {
     struct rr_file file;
     size_t at, next;
     struct rr_text last = { NULL, 0 };
     int rc = rr_file_map(&file, r->path, err);
 
-    *end = 0;
     if (rc) return rc;
     for (at = 0; at < file.len; at = next) {
         const char *newline = memchr(file.data + at, '\n', file.len - at);
         struct rr_text word = { file.data + at, 0 };
 
-        if (!newline) {
-            if (!r->trec) *end = at;
-            break;
-        }
+        if (!newline) break;
         next = (size_t)(newline - file.data) + 1;
+        r->lines = next;
         if (!r->trec) {
-            *end = next;
+            r->whole = next;
             continue;
         }
         while (word.data[word.len] != ' ' && word.data[word.len] != '\n') word.len++;
-        if (!last.data || !rr_text_eq(word, last)) *end = at;
+        if (!last.data || !rr_text_eq(word, last)) r->whole = at;
         last = word;
     }
     rr_file_unmap(&file);
     return RR_OK;
 }
 
-static int resume(struct rr_ranking *r, struct rr_error *err)
+int rr_ranking_open(struct rr_ranking *r, const char *path, bool resume, struct rr_error *err)
 {
-    uint64_t end;
-    int rc = find_end(r, &end, err);
-
-    if (rc) return rc;
-    if (truncate(r->path, (off_t)end)) return io_error(r, "cannot be cut", err);
-    rc = rr_source_open(&r->done, r->path, RR_FORMAT_LINES, err);
-    r->resuming = true;
-    return rc;
-}
-
-int rr_ranking_open(struct rr_ranking *r, const char *path, bool resume_it, struct rr_error *err)
-{
-    int rc = RR_OK;
+    int rc;
 
     r->path = path;
     r->done.fd = -1;
     rr_buf_init(&r->line, RR_MEM_MISC, LINE_LIMIT);
-    if (!path) {
+    if (!path || !rr_file_exists(path)) return RR_OK;
+    if (!resume)
+        return rr_fail(err, RR_EINVAL,
+                       "%s is there already: remove it, or say --resume to go on with it", path);
+    rc = find_ends(r, err);
+    if (!rc) rc = rr_source_open(&r->done, path, RR_FORMAT_LINES, err);
+    r->resuming = true;
+    return rc;
+}
+
+int rr_ranking_begin(struct rr_ranking *r, struct rr_error *err)
+{
+    if (!r->path) {
         r->file = stdout;
         return RR_OK;
     }
-    if (rr_file_exists(path) && !resume_it)
-        return rr_fail(err, RR_EINVAL,
-                       "%s is there already: remove it, or say --resume to go on with it", path);
-    if (rr_file_exists(path)) rc = resume(r, err);
-    if (rc) return rc;
-    r->file = fopen(path, "ae");
+    if (r->resuming && truncate(r->path, (off_t)r->whole)) return io_error(r, "cannot be cut", err);
+    r->file = fopen(r->path, "ae");
     return r->file ? RR_OK : io_error(r, "cannot be written", err);
 }
 
@@ -114,56 +101,134 @@ int rr_ranking_close(struct rr_ranking *r, struct rr_error *err)
     return rc;
 }
 
-static int read_id(struct rr_ranking *r, struct rr_text line, char **id, struct rr_error *err)
+static int not_ours(const struct rr_ranking *r, const char *found, const char *expected,
+                    struct rr_error *err)
+{
+    return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": found %.60s, expected %.60s", r->path,
+                   r->done.lines, found, expected);
+}
+
+static int read_trec_id(const struct rr_ranking *r, struct rr_text line, char **id,
+                        struct rr_error *err)
+{
+    struct rr_run_line row;
+    bool got;
+    int rc = rr_trec_run_line(&row, line, r->path, r->done.lines, &got, err);
+
+    if (rc) return rc;
+    if (!got || !rr_text_is(row.tag, r->tag)) return not_ours(r, "another tag", r->tag, err);
+    *id = rr_strndup(RR_MEM_MISC, row.query.data, row.query.len);
+    return RR_OK;
+}
+
+static int read_json_id(const struct rr_ranking *r, struct rr_text line, char **id,
+                        struct rr_error *err)
 {
     json_t *v;
-    int rc;
+    const char *text;
+    int rc = rr_json_parse(&v, line, 0, RR_JSON_DUP_LAST, err);
 
-    if (r->trec) {
-        *id = first_word(line);
-    } else {
-        rc = rr_json_parse(&v, line, 0, RR_JSON_DUP_LAST, err);
-        if (!rc && !json_is_string(json_object_get(v, "id"))) {
-            json_decref(v);
-            rc = rr_fail(err, RR_EFORMAT, "found no string \"id\"");
-        }
-        if (rc) {
-            rr_fail_prefix(err, "%s: line %" PRIu64 ": not an output of rank", r->path,
-                           r->done.lines);
-            return RR_EFORMAT;
-        }
-        *id = rr_strdup(RR_MEM_MISC, json_string_value(json_object_get(v, "id")));
-        json_decref(v);
+    if (rc) {
+        rr_fail_prefix(err, "%s: line %" PRIu64, r->path, r->done.lines);
+        return RR_EFORMAT;
+    }
+    text = json_string_value(json_object_get(v, "id"));
+    if (text)
+        *id = rr_strdup(RR_MEM_MISC, text);
+    else
+        rc = not_ours(r, "no \"id\"", "a result with one", err);
+    json_decref(v);
+    return rc;
+}
+
+/* The query of the next line; the caller's. */
+static int read_id(struct rr_ranking *r, char **id, struct rr_error *err)
+{
+    struct rr_text line;
+    bool got;
+    int rc = rr_source_line(&r->done, &line, &got, err);
+
+    *id = NULL;
+    if (rc) return rc;
+    rc = r->trec ? read_trec_id(r, line, id, err) : read_json_id(r, line, id, err);
+    if (rc) {
+        rr_fail_prefix(err, "not an output of this run");
+        return rc;
     }
     return *id ? RR_OK : rr_fail(err, RR_ENOMEM, "%s: out of memory", r->path);
 }
 
+/* What will be cut off: lines like the others, and the start of one. */
+static int check_tail(struct rr_ranking *r, struct rr_error *err)
+{
+    static const char json[] = "{\"id\":\"", trec[] = " Q0 ";
+    struct rr_text line, want = rr_text(r->trec ? trec : json);
+    bool got;
+    int rc = RR_OK;
+
+    while (!rc && r->done.bytes < r->lines) {
+        char *id;
+
+        rc = read_id(r, &id, err);
+        rr_free(id);
+    }
+    if (!rc) rc = rr_source_line(&r->done, &line, &got, err);
+    if (rc || !got) return rc;
+    while (r->trec && line.len && *line.data != ' ') line.data++, line.len--;
+    if (memcmp(line.data, want.data, RR_MIN(line.len, want.len)) == 0) return RR_OK;
+    rc = not_ours(r, "something else", "the start of a result", err);
+    rr_fail_prefix(err, "not an output of this run");
+    return rc;
+}
+
 int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err)
 {
-    struct rr_text line;
-    bool got;
     int rc;
 
-    for (*id = NULL; r->resuming;) {
-        char *next = NULL;
+    *id = NULL;
+    if (!r->resuming) return RR_OK;
+    while (r->done.bytes < r->whole) {
+        char *next;
 
-        rc = rr_source_line(&r->done, &line, &got, err);
-        if (!rc && got) rc = read_id(r, line, &next, err);
+        rc = read_id(r, &next, err);
         if (rc) return rc;
-        r->resuming = got;
-        if (r->trec && next && r->last && strcmp(next, r->last) == 0) {
+        if (r->trec && r->last && strcmp(next, r->last) == 0) {
             rr_free(next); /* a further line of the same query */
             continue;
         }
         rr_free(r->last);
         r->last = next;
         *id = next;
-        break;
+        return RR_OK;
     }
-    return RR_OK;
+    return check_tail(r, err);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
+
+static bool is_word(struct rr_text id)
+{
+    size_t i;
+
+    for (i = 0; i < id.len; i++)
+        if ((unsigned char)id.data[i] <= ' ') return false;
+    return id.len > 0;
+}
+
+int rr_ranking_check(const struct rr_ranking *r, const struct rr_rank_list *list,
+                     struct rr_error *err)
+{
+    const struct rr_text *bad = is_word(list->id) ? NULL : &list->id;
+    size_t i;
+
+    for (i = 0; list->ids && i < list->n && !bad; i++)
+        if (!is_word(list->ids[i])) bad = &list->ids[i];
+    if (!r->trec || !bad) return RR_OK;
+    return rr_fail(err, RR_EFORMAT,
+                   "line %" PRIu64 ": the id \"%.*s\" cannot be written in TREC form, expected one "
+                   "word without spaces; --format jsonl takes any",
+                   list->line, (int)RR_MIN(bad->len, 80), bad->data);
+}
 
 static void put_id(struct rr_buf *b, const struct rr_rank_list *list, uint32_t document)
 {

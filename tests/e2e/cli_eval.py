@@ -220,6 +220,38 @@ def test_rank_resume():
         assert r.code == 64 and "output of another input" in r.err and one_line(r.err), r
 
 
+def test_rank_resume_with_a_wrong_file():
+    """A file that is no output of this run is refused, and stays as it is."""
+    with folder() as d:
+        first = beir(d, 3)
+        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
+        plain = write(os.path.join(d, "lists"), jsonl(lists(3)))
+        with open(first, encoding="utf-8") as f:
+            run_of_bm25 = f.read()
+        for words, text, code, message in [
+                ([first, *texts], "my notes\nand more of them\n", 65, "line 1: found 2 words"),
+                ([first, *texts], "my notes\nmy ideas\n", 65, "line 1: found 2 words"),
+                ([first, *texts], "q0 Q0 0-1 1 2 rerankd\nand so on", 65, "start of a result"),
+                ([first, *texts], run_of_bm25, 65, "found another tag, expected rerankd"),
+                ([plain], "my notes\nwithout an end", 65, "not an output of this run"),
+                ([plain], "my notes without an end", 65, "start of a result"),
+                ([plain], "{\"id\":\"x\"}\n{\"id\":", 64, "output of another input"),
+                ([plain], "{\"query\":\"x\"}\n{", 65, "found no \"id\"")]:
+            out = write(os.path.join(d, "out"), text)
+            r = rank(*words, "--output", out, "--resume")
+            assert r.code == code and message in r.err and one_line(r.err), (text, r)
+            with open(out, encoding="utf-8") as f:
+                assert f.read() == text
+        for words in ([first, *texts], [plain]):
+            for path in [x for x in words if x.startswith(d)]:
+                with open(path, "rb") as f:
+                    before = f.read()
+                r = rank(*words, "--output", path, "--resume")
+                assert r.code == 64 and "is what is read" in r.err and one_line(r.err), r
+                with open(path, "rb") as f:
+                    assert f.read() == before
+
+
 def test_rank_errors():
     with folder() as d:
         first = beir(d, 2)
@@ -237,6 +269,10 @@ def test_rank_errors():
                 (["--tag", "a b"], "", 64, "expected one word"),
                 ([], good + "{\"query\": \"q\"}\n", 65, "line 2: expected an object"),
                 ([], good + "x\n", 65, "line 2"),
+                (["--format", "trec"], good + jsonl([{**lists(1)[0], "id": "a b"}]), 65,
+                 "line 2: the id \"a b\" cannot be written in TREC form"),
+                (["--format", "trec"], jsonl([{"query": "q", "documents": ["a", "b"],
+                                               "ids": ["x", ""]}]), 65, "the id \"\" cannot"),
                 ([], jsonl([{"query": "q", "documents": ["a"], "ids": []}]), 65, "\"ids\""),
                 ([first, "--queries", twice, "--corpus", twice], "", 65,
                  "twice: line 2: this id was there before"),
