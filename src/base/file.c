@@ -40,6 +40,19 @@ static int stat_regular(struct stat *st, int fd, const char *path, struct rr_err
                    kind_name(st->st_mode));
 }
 
+/* What a clone of a repository without git-lfs has in place of a large file. */
+static int refuse_pointer(const char *data, size_t len, const char *path, struct rr_error *err)
+{
+    static const char start[] = "version https://git-lfs.github.com/spec/";
+
+    if (len >= 1024 || len < sizeof(start) || memcmp(data, start, sizeof(start) - 1) != 0)
+        return RR_OK;
+    return rr_fail(err, RR_EFORMAT,
+                   "%s: found a pointer of Git LFS, expected the file itself: install git-lfs and "
+                   "run \"git lfs pull\" in its folder, or fetch the file by other means",
+                   path);
+}
+
 int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err)
 {
     struct stat st, again;
@@ -61,6 +74,8 @@ int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err)
         goto done;
     }
     if (p != MAP_FAILED) *out = (struct rr_file){ p, (size_t)st.st_size };
+    rc = refuse_pointer(out->data, out->len, path, err);
+    if (rc) rr_file_unmap(out);
 done:
     close(fd); /* the map keeps the file */
     return rc;

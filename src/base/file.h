@@ -15,7 +15,7 @@ struct rr_file { /* a read-only map of a regular file */
 };
 
 /* Maps path read-only.  Not a regular file, unreadable, or changed under our eyes: an error that
- * names the path. */
+ * names the path.  So is a pointer of Git LFS in the file's place. */
 RR_NODISCARD int rr_file_map(struct rr_file *out, const char *path, struct rr_error *err);
 void rr_file_unmap(struct rr_file *f); /* an empty one is allowed */
 

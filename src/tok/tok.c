@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tok.c - opening and closing a tokenizer, and the small questions about it.  Layer: tok (L1). */
+#include <errno.h>
+#include <unistd.h>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -133,6 +136,23 @@ static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_err
     return rc;
 }
 
+/* Of a folder without a tokenizer.json: what else it has of a tokenizer. */
+static int fail_without_json(const char *folder, struct rr_error *err)
+{
+    static const char *const others[] = { "vocab.txt", "sentencepiece.bpe.model", "spiece.model",
+                                          "tokenizer.model", "vocab.json" };
+    char path[4096];
+
+    for (size_t i = 0; i < RR_COUNT(others); i++)
+        if (rr_path_join(path, sizeof(path), folder, others[i]) && rr_file_exists(path))
+            return rr_fail(err, RR_ENOTSUP,
+                           "%s: has %s but no tokenizer.json; convert it: load the tokenizer with "
+                           "transformers' AutoTokenizer and call save_pretrained(folder)",
+                           folder, others[i]);
+    return rr_fail(err, RR_ENOENT,
+                   "%s: no tokenizer.json; copy it here from where the model came from", folder);
+}
+
 int rr_tok_open(struct rr_tok **out, const char *folder, const char *cache_dir,
                 struct rr_error *err)
 {
@@ -143,6 +163,7 @@ int rr_tok_open(struct rr_tok **out, const char *folder, const char *cache_dir,
     *out = NULL;
     if (!rr_path_join(path, sizeof(path), folder, "tokenizer.json"))
         return rr_fail(err, RR_EINVAL, "%.200s: the path is too long", folder);
+    if (access(path, F_OK) && errno == ENOENT) return fail_without_json(folder, err);
     rc = rr_file_map(&file, path, err);
     if (rc) return rc;
     rc = open_text(out, (struct rr_text){ file.data, file.len }, path, cache_dir, err);
