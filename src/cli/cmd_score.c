@@ -225,7 +225,9 @@ static int score_all(struct run *r, int input_rc, struct rr_error *input_err)
     return exit_code_of(rc);
 }
 
-static int open_engine(const struct rr_settings *settings, struct rr_engine **engine)
+/* reference: the file to be scored, for its windows; NULL: others are. */
+static int open_engine(const struct rr_settings *settings, const char *reference,
+                       struct rr_engine **engine)
 {
     struct rr_options opt;
     struct rr_error err = { 0 };
@@ -239,6 +241,7 @@ static int open_engine(const struct rr_settings *settings, struct rr_engine **en
     opt.queue_tokens = SIZE_MAX / 2; /* blocks are the limit here */
     opt.queue_requests = RR_MAX(opt.queue_requests, (size_t)MAX_BLOCK);
     rc = rr_open(engine, &opt, &err);
+    if (!rc && reference) rc = rr_reference_fit(engine, &opt, reference, &err);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("score", "%s", err.msg);
     return rr_exit_code(rc);
@@ -262,7 +265,7 @@ static int score_source(struct run *r, const struct rr_settings *settings)
         return rc ? exit_code_of(rc) : RR_EXIT_DATA;
     }
     if (r->records[0].query.data != r->own->query) r->results.sorted = false; /* pairs */
-    code = open_engine(settings, &r->engine);
+    code = open_engine(settings, NULL, &r->engine);
     if (code) return code;
     rr_progress_init(&r->progress, r->own->progress, r->results.french);
     code = score_all(r, rc, &err);
@@ -326,7 +329,7 @@ static int run_reference(const struct rr_settings *settings, const struct own *o
         rr_cli_complain("score", "%s: no such file", own->reference);
         return RR_EXIT_NOINPUT;
     }
-    code = open_engine(settings, &engine);
+    code = open_engine(settings, own->reference, &engine);
     if (code) return code;
     code = rr_score_reference("score", engine, own->reference, tolerance, own->json);
     rr_close(engine);

@@ -263,30 +263,6 @@ static int verify_sample(struct verify *v, struct rr_error *err)
 
 /* ---- command -------------------------------------------------------------------------------- */
 
-static int open_engines(struct verify *v, const struct rr_settings *settings, const char *model,
-                        struct rr_error *err)
-{
-    struct rr_options opt;
-    int rc;
-
-    rr_settings_engine(settings, &opt);
-    opt.cache_bytes = 0;
-    opt.shared_cache = NULL;
-    if (model) opt.model = model;
-    if (v->own->exact) opt.rescore_dtype = "f32";
-    rc = rr_open(&v->engines[1], &opt, err);
-    if (rc || v->own->golden) return rc;
-    opt.dtype = "f32";
-    opt.rescore_dtype = NULL;
-    if (*v->own->against) {
-        opt.model = v->own->against;
-        opt.max_length = rr_engine_info(v->engines[1])->max_length; /* cut alike */
-    }
-    rc = rr_open(&v->engines[0], &opt, err);
-    if (rc && *v->own->against) rr_fail_prefix(err, "--against");
-    return rc;
-}
-
 static bool is_folder(const char *path)
 {
     struct stat st;
@@ -304,6 +280,33 @@ static bool reference_of(char path[REFERENCE_PATH], const char *model)
     if (len > 5 && strcmp(model + len - 5, ".gguf") == 0) len -= 5;
     n = snprintf(path, REFERENCE_PATH, "%.*s.reference.jsonl", (int)len, model);
     return n > 0 && n < REFERENCE_PATH;
+}
+
+static int open_engines(struct verify *v, const struct rr_settings *settings, const char *model,
+                        struct rr_error *err)
+{
+    char reference[REFERENCE_PATH];
+    struct rr_options opt;
+    int rc;
+
+    rr_settings_engine(settings, &opt);
+    opt.cache_bytes = 0;
+    opt.shared_cache = NULL;
+    if (model) opt.model = model;
+    if (v->own->exact) opt.rescore_dtype = "f32";
+    rc = rr_open(&v->engines[1], &opt, err);
+    if (!rc && v->own->golden && reference_of(reference, opt.model))
+        rc = rr_reference_fit(&v->engines[1], &opt, reference, err);
+    if (rc || v->own->golden) return rc;
+    opt.dtype = "f32";
+    opt.rescore_dtype = NULL;
+    if (*v->own->against) {
+        opt.model = v->own->against;
+        opt.max_length = rr_engine_info(v->engines[1])->max_length; /* cut alike */
+    }
+    rc = rr_open(&v->engines[0], &opt, err);
+    if (rc && *v->own->against) rr_fail_prefix(err, "--against");
+    return rc;
 }
 
 /* The model's reference.jsonl; else what is known of it by its name on the hub. */

@@ -103,6 +103,11 @@ struct rr_reference_report {
     double logit, score; /* largest differences */
 };
 
+/* Opens the engine anew, with opt, if the lines of a reference.jsonl were made with a longer window
+ * than its own; each line is scored with that which it names.  *engine is NULL after a failure. */
+RR_NODISCARD int rr_reference_fit(struct rr_engine **engine, struct rr_options *opt,
+                                  const char *path, struct rr_error *err);
+
 /* Scores every line of a reference.jsonl. */
 RR_NODISCARD int rr_reference_compare(struct rr_engine *engine, const char *path,
                                       struct rr_reference_report *out, struct rr_error *err);

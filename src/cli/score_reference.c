@@ -27,6 +27,7 @@ struct comparison {
     uint64_t line; /* from 1 */
     uint64_t n_requests, n_pairs;
     struct worst logit, score;
+    uint32_t longest; /* "max_length" of all lines */
 };
 
 static void note(struct worst *w, double ours, double theirs, uint64_t line, uint64_t document)
@@ -108,13 +109,27 @@ static int compare_line(struct comparison *c, const json_t *v, struct rr_error *
     return rc;
 }
 
-static int compare_text(struct comparison *c, char *text, size_t len, struct rr_error *err)
+static int note_longest(struct comparison *c, const json_t *v, struct rr_error *err)
+{
+    uint32_t max_length = 0;
+    int rc = rr_json_u32(v, c->path, "max_length", 0, 131072, &max_length, err);
+
+    c->longest = RR_MAX(c->longest, max_length);
+    return rc;
+}
+
+/* Calls fn with each line of the file that is not blank. */
+static int each_line(struct comparison *c,
+                     int (*fn)(struct comparison *, const json_t *, struct rr_error *),
+                     struct rr_error *err)
 {
     struct rr_text line;
+    char *text = NULL;
     json_t *v;
-    size_t at;
-    int rc = RR_OK;
+    size_t at, len = 0;
+    int rc = rr_file_read(&text, &len, c->path, MAX_FILE_BYTES, RR_MEM_MISC, err);
 
+    c->line = 0;
     for (at = 0; at < len && !rc; at += line.len + 1) {
         const char *end = memchr(text + at, '\n', len - at);
 
@@ -124,11 +139,12 @@ static int compare_text(struct comparison *c, char *text, size_t len, struct rr_
         rc = rr_json_parse(&v, line, 0, RR_JSON_DUP_LAST, err);
         if (rc) {
             rr_fail_prefix(err, "%s: line %llu", c->path, (unsigned long long)c->line);
-            return rc;
+            break;
         }
-        rc = compare_line(c, v, err);
+        rc = fn(c, v, err);
         json_decref(v);
     }
+    rr_free(text);
     return rc;
 }
 
@@ -171,14 +187,26 @@ static void print_report(const struct comparison *c, double tolerance, bool ok, 
 
 static int compare_file(struct comparison *c, struct rr_error *err)
 {
-    char *text = NULL;
-    size_t len = 0;
-    int rc = rr_file_read(&text, &len, c->path, MAX_FILE_BYTES, RR_MEM_MISC, err);
+    int rc = each_line(c, compare_line, err);
 
-    if (rc) return rc;
-    rc = compare_text(c, text, len, err);
-    rr_free(text);
     if (!rc && c->n_pairs == 0) rc = rr_fail(err, RR_EFORMAT, "%s: holds no pairs", c->path);
+    return rc;
+}
+
+int rr_reference_fit(struct rr_engine **engine, struct rr_options *opt, const char *path,
+                     struct rr_error *err)
+{
+    struct comparison c = { .path = path };
+    struct rr_error ignored;
+    int rc;
+
+    /* What is wrong with the file is said when its lines are scored. */
+    if (each_line(&c, note_longest, &ignored) || c.longest <= rr_engine_info(*engine)->max_length)
+        return RR_OK;
+    rr_close(*engine);
+    opt->max_length = c.longest;
+    rc = rr_open(engine, opt, err);
+    if (rc) rr_fail_prefix(err, "%s", path);
     return rc;
 }
 

@@ -717,6 +717,26 @@ def test_pull_checks_scores():
         assert pull(hub, home, "--reference", home + "/none").code == 66
 
 
+def test_reference_with_a_longer_window():
+    """Lines that were made with more tokens than rerankd takes of itself, 512, are no mistake."""
+    files = {n: content(os.path.join(model("tiny-qwen3"), n)) for n in
+             ("config.json", "tokenizer.json", "model.safetensors", "reference.jsonl")}
+    assert b'"max_length": 1024' in files["reference.jsonl"]
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", files, {"model.safetensors"})
+        r = pull(hub, home)
+        assert r.code == 0 and "checked: 92 pairs" in r.err and r.out == snapshot(home) + "\n", r
+        reference = snapshot(home) + "/reference.jsonl"
+        for words in (("verify", "--golden"), ("score", "--reference", reference)):
+            r = run(*words, "--model", snapshot(home), "--json")
+            assert r.code == 0 and '"pairs":92' in r.out and '"ok":true' in r.out, r
+        rows = [json.loads(line) for line in files["reference.jsonl"].splitlines()]
+        rows[0]["max_length"] = 100000
+        wrong = write(os.path.join(home, "wrong.jsonl"), "\n".join(map(json.dumps, rows)))
+        r = pull(hub, home, "--reference", wrong)
+        assert r.code == 64 and "wrong.jsonl: max_length is 100000, this model allows" in r.err, r
+
+
 def test_pull_known_scores():
     """Without a reference.jsonl, what the program knows of a model by its name is checked."""
     tiny = {n: content(os.path.join(model("tiny-bert"), n)) for n in
