@@ -143,10 +143,11 @@ static void free_texts(struct texts *t)
 static int builtin_path(char *path, size_t cap, const struct rr_settings *settings,
                         struct rr_error *err)
 {
+    struct rr_model_spec none = { .path = "" }; /* no model: the starter's folder */
     struct rr_settings starter = *settings;
     struct rr_options opt;
 
-    starter.model = ""; /* no model: the starter's folder */
+    starter.models = &none;
     rr_settings_engine(&starter, &opt);
     if (!rr_path_join(path, cap, opt.model, "calibration.jsonl"))
         return rr_fail(err, RR_EINVAL, "the starter model's path is too long");

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 
-from cli_support import ROOT, folder, model, one_line, run, write
+from cli_support import ROOT, environment, folder, model, one_line, run, write
 
 TINY = ["tiny-bert", "tiny-xlmr", "tiny-modernbert-mean", "tiny-gemma"]  # test_gguf.c has more
 
@@ -76,6 +76,14 @@ def test_convert_int8():
             assert again != want and max(abs(a - b) for a, b in zip(again, want)) < 0.5, again
             r = run("convert", "--model", f32, "--to", d + "/x", "--to-dtype", "int8")
             assert r.code == 64 and "expected f32, f16, bf16 or q8_0" in r.err, r
+
+
+def test_quantize_built_in_lists():
+    """They come with rerankd, whatever model the settings name."""
+    with folder() as d:
+        env = environment(RERANKD_MODEL=model("tiny-bert"))
+        r = run("quantize", model(), d + "/int8", "--limit", "4", env=env)
+        assert r.code == 0 and "9 of 9 layers" in r.out, r
 
 
 def test_other_formats():
