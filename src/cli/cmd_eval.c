@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_eval.c - "rerankd eval": how good rankings are, on labelled data.
  * Layer: cli (L6).  Threads: one. */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -327,6 +329,26 @@ static void write_query(FILE *out, const struct eval *e, const struct rr_eval_sy
     }
 }
 
+static int cannot_write(const char *path, struct rr_error *err)
+{
+    char text[128];
+
+    return rr_fail(err, RR_EIO, "%s: cannot be written: %s", path,
+                   strerror_r(errno, text, sizeof(text)));
+}
+
+/* Whether path can be written, asked before hours of work for it; it stays as it is. */
+static int check_output(const char *path, struct rr_error *err)
+{
+    char folder[PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+
+    if (!*path) return RR_OK;
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    return access(rr_file_exists(path) ? path : folder, W_OK) ? cannot_write(path, err) : RR_OK;
+}
+
 static int write_run(const struct eval *e, const struct rr_eval_system *s, struct rr_error *err)
 {
     uint32_t *order = rr_alloc(RR_MEM_MISC, e->data.n_candidates, sizeof(*order));
@@ -334,13 +356,12 @@ static int write_run(const struct eval *e, const struct rr_eval_system *s, struc
     size_t i;
     int rc = order ? RR_OK : rr_fail(err, RR_ENOMEM, "out of memory for the output");
 
-    if (!rc && !out) rc = rr_fail(err, RR_EIO, "%s: cannot be written", e->own->output);
+    if (!rc && !out) rc = cannot_write(e->own->output, err);
     for (i = 0; i < e->data.n_queries && !rc; i++) {
         rc = rr_eval_order(order, &e->data, &e->data.queries[i], s->scores, err);
         if (!rc) write_query(out, e, s, &e->data.queries[i], order);
     }
-    if (out && (ferror(out) | fclose(out)) && !rc)
-        rc = rr_fail(err, RR_EIO, "%s: cannot be written", e->own->output);
+    if (out && (ferror(out) | fclose(out)) && !rc) rc = cannot_write(e->own->output, err);
     rr_free(order);
     return rc;
 }
@@ -358,14 +379,14 @@ static int report(struct eval *e, struct rr_error *err)
     for (i = 0; i < e->n_systems && !rc; i++) {
         if (i != r.subject) rc = compare(e, &r, i, err);
     }
-    if (!rc && *e->own->output) rc = write_run(e, &e->systems[r.subject], err);
-    if (!rc && *e->own->svg) rc = rr_eval_write_svg(e->own->svg, &r, err);
     if (rc) return rc;
     if (e->own->json)
         rr_eval_print_json(stdout, &r, e->own->per_query);
     else
         rr_eval_print_table(stdout, &r);
-    return RR_OK;
+    if (*e->own->output) rc = write_run(e, &e->systems[r.subject], err);
+    if (!rc && *e->own->svg) rc = rr_eval_write_svg(e->own->svg, &r, err);
+    return rc;
 }
 
 static int exit_code_of(int rc)
@@ -387,7 +408,9 @@ static int run_eval(const struct rr_settings *settings, const void *fields, char
     rc = read_data(e, n_words ? words[0] : NULL, &err);
     code = rc == RR_EINVAL ? RR_EXIT_USAGE : exit_code_of(rc);
     if (!rc) {
-        rc = score_all(e, settings, &err);
+        rc = check_output(e->own->output, &err);
+        if (!rc) rc = check_output(e->own->svg, &err);
+        if (!rc) rc = score_all(e, settings, &err);
         if (!rc) rc = report(e, &err);
         code = exit_code_of(rc);
     }

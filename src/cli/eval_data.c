@@ -253,6 +253,19 @@ static size_t range(const struct pairs *pairs, uint32_t query, size_t *from)
 
 /* ---- candidates ----------------------------------------------------------------------------- */
 
+/* Before anything is scored: one that is missing would end hours of work with nothing. */
+static int check_texts(const struct rr_eval_data *d, const struct rr_eval_query *q,
+                       struct rr_error *err)
+{
+    size_t i;
+    int rc = RR_OK;
+
+    for (i = 0; i < q->n && !rc; i++)
+        rc = rr_texts_check(d->corpus, d->docs[d->candidates[q->first + i].doc].id, err);
+    if (rc) rr_fail_prefix(err, "query %.*s", (int)RR_MIN(q->id.len, 80), q->id.data);
+    return rc;
+}
+
 static int add_candidate(struct reader *r, uint32_t query, uint32_t doc, float first,
                          struct rr_error *err)
 {
@@ -349,6 +362,7 @@ static int add_queries(struct reader *r, struct rr_error *err)
         d->n_left_out += q.n == 0;
         if (rc || q.n == 0) continue;
         rc = cut(d, &q, r->sources->depth, err);
+        if (!rc && d->corpus && r->sources->pool != RR_POOL_ALL) rc = check_texts(d, &q, err);
         if (!rc) rc = add_gains(r, &q, (uint32_t)number, err);
         if (!rc && r->texts) rc = rr_texts_find(r->texts, q.id, false, &d->arena, &q.text, err);
         added = rc ? NULL : rr_eval_add_query(d);

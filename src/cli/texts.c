@@ -319,16 +319,31 @@ size_t rr_texts_count(const struct rr_texts *t)
     return t->n;
 }
 
+/* The slot of id, which is taken. */
+static int find_taken(const struct rr_texts *t, struct rr_text id, struct slot **slot,
+                      struct rr_error *err)
+{
+    int rc = find_slot(t, id, slot, err);
+
+    if (rc || (*slot)->at) return rc;
+    return rr_fail(err, RR_ENOENT, "%s: has no text with the id \"%.*s\"", t->name,
+                   (int)RR_MIN(id.len, SHOWN_ID), id.data);
+}
+
+int rr_texts_check(const struct rr_texts *t, struct rr_text id, struct rr_error *err)
+{
+    struct slot *slot;
+
+    return find_taken(t, id, &slot, err);
+}
+
 int rr_texts_find(const struct rr_texts *t, struct rr_text id, bool with_title,
                   struct rr_arena *arena, struct rr_text *text, struct rr_error *err)
 {
     struct rr_text again;
     struct slot *slot;
-    int rc = find_slot(t, id, &slot, err);
+    int rc = find_taken(t, id, &slot, err);
 
     if (rc) return rc;
-    if (!slot->at)
-        return rr_fail(err, RR_ENOENT, "%s: has no text with the id \"%.*s\"", t->name,
-                       (int)RR_MIN(id.len, SHOWN_ID), id.data);
     return read_record(t, (size_t)slot->at - 1, with_title, arena, &again, text, err);
 }

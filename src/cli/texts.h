@@ -30,6 +30,9 @@ size_t rr_texts_count(const struct rr_texts *t);
 RR_NODISCARD int rr_texts_find(const struct rr_texts *t, struct rr_text id, bool with_title,
                                struct rr_arena *arena, struct rr_text *text, struct rr_error *err);
 
+/* RR_OK if there is a text of id, else the error of rr_texts_find. */
+RR_NODISCARD int rr_texts_check(const struct rr_texts *t, struct rr_text id, struct rr_error *err);
+
 /* The id at *cursor, 0 at first; a view into the file or the arena.  *got is false at the end. */
 RR_NODISCARD int rr_texts_next_id(const struct rr_texts *t, size_t *cursor, struct rr_arena *arena,
                                   struct rr_text *id, bool *got, struct rr_error *err);

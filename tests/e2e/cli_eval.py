@@ -162,6 +162,24 @@ def test_eval_errors():
             assert r.code == code and message in r.err and one_line(r.err), (words, r)
 
 
+def test_eval_before_hours_of_work():
+    """What would make the end fail shows before the model is opened; a full disk costs no numbers."""
+    with folder() as d:
+        first = beir(d, 2)
+        gone = write(os.path.join(d, "gone"), "q0 Q0 0-1 1 2 t\nq1 Q0 9-9 1 2 t\n")
+        for words, code, message in [
+                (["--run", gone], 66, "query q1: %s/corpus.jsonl: has no text with the id \"9-9\"" % d),
+                (["--run", first, "--output", d + "/no/run"], 71, "/no/run: cannot be written: No such"),
+                (["--run", first, "--svg", d + "/no/svg"], 71, "/no/svg: cannot be written: No such"),
+                (["--run", first, "--output", d + "/run", "--svg", d + "/svg"], 66, "no such folder")]:
+            r = run("eval", "--model", d + "/nothing", d, *words)
+            assert r.code == code and message in r.err and one_line(r.err) and r.out == "", (words, r)
+        assert not os.path.exists(d + "/run") and not os.path.exists(d + "/svg")
+        r = evaluate(d, "--run", first, "--output", "/dev/full")
+        assert r.code == 71 and "/dev/full: cannot be written: No space" in r.err, r
+        assert "nDCG@10" in r.out, r
+
+
 # ---- rank ----------------------------------------------------------------------------------
 
 
