@@ -13,6 +13,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "model/newdir.h"
 
 #define CHUNK ((uint64_t)1 << 16) /* elements converted at once; a multiple of every block */
 #define MAX_SIDE_FILE ((size_t)512 << 20)
@@ -281,9 +282,10 @@ static int write_words(const struct rr_convert *c, const struct rr_words *words,
     return rc ? rc : write_side_file(c, "1_LogitScore/config.json", rr_text(text), err);
 }
 
-static int write_folder(const struct rr_convert *c, struct rr_error *err)
+static int write_folder(struct rr_convert *c, struct rr_error *err)
 {
     const struct rr_model_info *info = rr_model_info(c->model);
+    struct rr_newdir dir;
     int rc;
 
     if (c->type->decode)
@@ -291,14 +293,16 @@ static int write_folder(const struct rr_convert *c, struct rr_error *err)
             err, RR_ENOTSUP,
             "%s is for GGUF files: give a name that ends with .gguf, or f32, f16 or bf16",
             c->type->name);
-    if (mkdir(c->to, 0777) && errno != EEXIST) return write_error(c->to, err);
+    rc = rr_newdir_open(&dir, c->to, err);
+    if (rc) return rc;
+    c->to = dir.path;
     rc = write_shards(c, err);
     if (!rc) rc = write_side_files(c, err);
     if (!rc && info->modules)
         rc = rr_modules_copy(c->from, c->to, err);
     else if (!rc && info->words.given)
         rc = write_words(c, &info->words, err);
-    return rc;
+    return rr_newdir_close(&dir, rc, err);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
@@ -311,7 +315,6 @@ int rr_model_convert(const char *from, const char *to, const char *dtype, uint64
     };
     size_t len = strlen(to);
     bool gguf = len > 5 && strcmp(to + len - 5, ".gguf") == 0;
-    char path[PATH_MAX];
     int rc;
 
     if (strcmp(dtype, "int8") == 0)
@@ -321,10 +324,9 @@ int rr_model_convert(const char *from, const char *to, const char *dtype, uint64
     if (!c.type)
         return rr_fail(err, RR_EINVAL, "dtype is \"%.40s\", expected f32, f16, bf16 or q8_0",
                        dtype);
-    if (gguf ? rr_file_exists(to)
-             : rr_path_join(path, sizeof(path), to, "config.json") && rr_file_exists(path))
-        return rr_fail(err, RR_EINVAL, "%s is there already", to);
-    rc = rr_model_open(&c.model, from, err);
+    if (gguf && rr_file_exists(to)) return rr_fail(err, RR_EINVAL, "%s is there already", to);
+    rc = gguf ? RR_OK : rr_newdir_check(to, err);
+    if (!rc) rc = rr_model_open(&c.model, from, err);
     if (!rc && gguf && rr_model_config(c.model)->modules.n)
         rc = rr_fail(err, RR_ENOTSUP,
                      "%s: its head is a list of modules (modules.json), which GGUF has not: give "

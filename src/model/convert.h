@@ -13,8 +13,8 @@
 #include "model/model.h"
 
 /* from: a folder or a GGUF file.  to: a name that ends with .gguf, or a folder that is made, for
- * safetensors; either must not be there yet.  dtype: "f32", "f16", "bf16" or, in GGUF, "q8_0".
- * shard_bytes: of a safetensors file, 0: one file whatever its size. */
+ * safetensors; either must not be there yet, and is whole when it is.  dtype: "f32", "f16", "bf16"
+ * or, in GGUF, "q8_0".  shard_bytes: of a safetensors file, 0: one file whatever its size. */
 RR_NODISCARD int rr_model_convert(const char *from, const char *to, const char *dtype,
                                   uint64_t shard_bytes, struct rr_error *err);
 

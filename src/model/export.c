@@ -2,7 +2,6 @@
 /* export.c - see export.h. */
 #include "model/export.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +16,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "model/modules.h"
+#include "model/newdir.h"
 #include "model/safetensors.h"
 
 #define MAX_COPY (256u << 20)  /* bytes of a file beside the weights */
@@ -39,49 +39,13 @@ static const char *const copied[] = {
     "LICENSE",
 };
 
-static const char *const written[] = { "model.safetensors", "quantize.json" };
-
 /* ---- where ---------------------------------------------------------------------------------- */
-
-/* The folder that out is to lie in. */
-static int parent_of(char parent[PATH_MAX], const char *out, struct rr_error *err)
-{
-    char path[PATH_MAX];
-    size_t len = strlen(out);
-    char *slash;
-
-    if (len == 0 || len >= sizeof(path))
-        return rr_fail(err, RR_EINVAL, "the output folder's name has %zu bytes, expected 1 to %d",
-                       len, PATH_MAX - 1);
-    memcpy(path, out, len + 1);
-    while (len > 1 && path[len - 1] == '/') path[--len] = 0;
-    slash = strrchr(path, '/');
-    if (!slash)
-        memcpy(path, ".", 2);
-    else
-        slash[slash == path] = 0;
-    if (!realpath(path, parent))
-        return rr_fail(err, RR_ENOENT, "%s: cannot write there: %s", path, strerror(errno));
-    return RR_OK;
-}
-
-static bool is_empty(const char *path)
-{
-    DIR *d = opendir(path);
-    struct dirent *e;
-    bool empty = d != NULL;
-
-    while (d && (e = readdir(d)))
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) empty = false;
-    if (d) closedir(d);
-    return empty;
-}
 
 int rr_export_check(const struct rr_export *e, struct rr_error *err)
 {
     char source[PATH_MAX], parent[PATH_MAX], out[PATH_MAX];
     size_t len;
-    int rc = parent_of(parent, e->out, err);
+    int rc = rr_newdir_parent(parent, e->out, err);
 
     if (rc) return rc;
     if (!realpath(e->source, source))
@@ -93,10 +57,7 @@ int rr_export_check(const struct rr_export *e, struct rr_error *err)
                        "%s is the model's own folder or lies in it: name another "
                        "one, the source is never changed",
                        e->out);
-    if (rr_file_exists(e->out) && !is_empty(e->out))
-        return rr_fail(err, RR_EINVAL, "%s is there already: remove it or name another folder",
-                       e->out);
-    return RR_OK;
+    return rr_newdir_check(e->out, err);
 }
 
 /* ---- safetensors ---------------------------------------------------------------------------- */
@@ -229,31 +190,11 @@ static int fill(const struct rr_export *e, const char *dir, struct rr_error *err
     return rc;
 }
 
-static void remove_folder(const char *dir)
-{
-    char path[PATH_MAX];
-
-    rr_modules_remove(dir);
-    for (size_t i = 0; i < RR_COUNT(copied); i++)
-        if (rr_path_join(path, sizeof(path), dir, copied[i])) unlink(path);
-    for (size_t i = 0; i < RR_COUNT(written); i++)
-        if (rr_path_join(path, sizeof(path), dir, written[i])) unlink(path);
-    rmdir(dir);
-}
-
 int rr_export_write(const struct rr_export *e, struct rr_error *err)
 {
-    char parent[PATH_MAX], dir[PATH_MAX];
+    struct rr_newdir dir;
     int rc = rr_export_check(e, err);
 
-    if (!rc) rc = parent_of(parent, e->out, err);
-    if (!rc) rc = join(dir, parent, ".rerankd-quantize-XXXXXX", err);
-    if (rc) return rc;
-    if (!mkdtemp(dir))
-        return rr_fail(err, RR_EIO, "%s: cannot create a folder: %s", parent, strerror(errno));
-    rc = fill(e, dir, err);
-    if (!rc && (chmod(dir, 0755) || rename(dir, e->out)))
-        rc = rr_fail(err, RR_EIO, "%s: cannot create: %s", e->out, strerror(errno));
-    if (rc) remove_folder(dir);
-    return rc;
+    if (!rc) rc = rr_newdir_open(&dir, e->out, err);
+    return rc ? rc : rr_newdir_close(&dir, fill(e, dir.path, err), err);
 }

@@ -420,28 +420,6 @@ int rr_modules_copy(const char *from, const char *to, struct rr_error *err)
     return rc;
 }
 
-void rr_modules_remove(const char *folder)
-{
-    struct rr_error ignored = { 0 };
-    struct reader r = { .folder = folder, .err = &ignored };
-    char sub[PATH_MAX], file[PATH_MAX];
-    json_t *list;
-
-    if (load(&list, r.where, folder, "modules.json", &ignored)) return;
-    for (size_t i = 1; i < json_array_size(list); i++) {
-        struct rr_text path = { "", 0 };
-
-        if (rr_json_text(json_array_get(list, i), r.where, "path", &path, &ignored) ||
-            check_path(&r, i, path) || !rr_path_join(sub, sizeof(sub), folder, path.data))
-            continue;
-        for (size_t k = 0; k < RR_COUNT(module_files); k++)
-            if (rr_path_join(file, sizeof(file), sub, module_files[k])) unlink(file);
-        rmdir(sub);
-    }
-    unlink(r.where);
-    json_decref(list);
-}
-
 /* ---- the network ---------------------------------------------------------------------------- */
 
 struct dense {

@@ -50,7 +50,6 @@ RR_NODISCARD int rr_modules_words(struct rr_words *out, const char *folder, uint
 
 /* Copies modules.json and, of each module's folder, config.json and model.safetensors. */
 RR_NODISCARD int rr_modules_copy(const char *from, const char *to, struct rr_error *err);
-void rr_modules_remove(const char *folder); /* what a copy left there, as far as it came */
 
 struct rr_weights;
 struct rr_registers;

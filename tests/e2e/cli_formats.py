@@ -4,8 +4,10 @@ import json
 import math
 import os
 import shutil
+import subprocess
 
-from cli_support import ROOT, environment, folder, model, one_line, run, write
+from cli_support import (RERANKD, ROOT, TIMEOUT, Skip, environment, folder, model, one_line, run,
+                         write)
 
 TINY = ["tiny-bert", "tiny-xlmr", "tiny-modernbert-mean", "tiny-gemma"]  # test_gguf.c has more
 
@@ -57,6 +59,26 @@ def test_convert_folder():
                 ([], 64, "--to PATH is missing")]:
             r = run("convert", "--model", model("tiny-deberta"), *words)
             assert r.code == code and message in r.err and one_line(r.err), (words, r)
+
+
+def test_convert_full_disk():
+    """Nothing half-written is left, whatever file the disk is full at."""
+    code = ("mount -t tmpfs -o size=%dk disk \"$1\" || exit 99; \"$0\" convert --model \"$2\" --to "
+            "\"$1/m\" --shard-size %s; code=$?; ls -A \"$1\"; exit $code")
+    weights = os.path.getsize(os.path.join(model(), "model.safetensors")) // 1024
+    with folder() as d:
+        for kilobytes, shards in [(weights // 2, 0), (weights // 2, "1M"), (weights + 200, 0)]:
+            p = subprocess.run(["unshare", "-rm", "sh", "-c", code % (kilobytes, shards), RERANKD, d,
+                                model()], env=environment(), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
+            if p.returncode in (1, 99):
+                raise Skip("no name spaces here: %s" % p.stderr.decode()[:80])
+            assert p.returncode == 71 and b"No space left on device" in p.stderr, p
+            assert p.stdout == b"", p
+        write(d + "/mine", "x")
+        r = run("convert", "--model", model(), "--to", d)
+        assert r.code == 64 and "is there already: remove it or name another" in r.err, r
+        assert os.listdir(d) == ["mine"]
 
 
 def test_convert_int8():

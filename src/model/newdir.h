@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* newdir.h - a folder that appears whole or not at all: it is filled beside its place, under
+ * another name.  Layer: model (L4).  Threads: one for each. */
+#ifndef RR_MODEL_NEWDIR_H
+#define RR_MODEL_NEWDIR_H
+
+#include <limits.h>
+
+#include "base/attr.h"
+#include "rerank_types.h"
+
+struct rr_newdir {
+    const char *out;     /* the caller's, kept */
+    char path[PATH_MAX]; /* what is to be filled */
+};
+
+/* The folder that out is to lie in, as realpath has it. */
+RR_NODISCARD int rr_newdir_parent(char parent[PATH_MAX], const char *out, struct rr_error *err);
+
+/* RR_EINVAL: something is there already.  An empty folder is nothing. */
+RR_NODISCARD int rr_newdir_check(const char *out, struct rr_error *err);
+
+/* After rr_newdir_check.  To be closed if it was opened. */
+RR_NODISCARD int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_error *err);
+
+/* filled RR_OK: the folder gets its name.  Else, or if that fails, it is removed with all that is
+ * in it.  The code of either. */
+RR_NODISCARD int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err);
+
+#endif
