@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -34,6 +35,8 @@ int rr_newdir_parent(char parent[PATH_MAX], const char *out, struct rr_error *er
         slash[slash == path] = 0;
     if (!realpath(path, parent))
         return rr_fail(err, RR_ENOENT, "%s: cannot write there: %s", path, strerror(errno));
+    if (access(parent, W_OK | X_OK))
+        return rr_fail(err, RR_EIO, "%s: cannot write there: %s", parent, strerror(errno));
     return RR_OK;
 }
 
@@ -51,7 +54,10 @@ static bool is_empty(const char *path)
 
 int rr_newdir_check(const char *out, struct rr_error *err)
 {
-    if (!rr_file_exists(out) || is_empty(out)) return RR_OK;
+    char parent[PATH_MAX];
+    int rc = rr_newdir_parent(parent, out, err);
+
+    if (rc || !rr_file_exists(out) || is_empty(out)) return rc;
     return rr_fail(err, RR_EINVAL, "%s is there already: remove it or name another folder", out);
 }
 

@@ -14,10 +14,11 @@ struct rr_newdir {
     char path[PATH_MAX]; /* what is to be filled */
 };
 
-/* The folder that out is to lie in, as realpath has it. */
+/* The folder that out is to lie in, as realpath has it; it can be written. */
 RR_NODISCARD int rr_newdir_parent(char parent[PATH_MAX], const char *out, struct rr_error *err);
 
-/* RR_EINVAL: something is there already.  An empty folder is nothing. */
+/* Whether out could be made, before long work for it.  RR_EINVAL: something is there already; an
+ * empty folder is nothing. */
 RR_NODISCARD int rr_newdir_check(const char *out, struct rr_error *err);
 
 /* After rr_newdir_check.  To be closed if it was opened. */

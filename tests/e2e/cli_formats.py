@@ -81,6 +81,21 @@ def test_convert_full_disk():
         assert os.listdir(d) == ["mine"]
 
 
+def test_read_only_folder():
+    """Where nothing can be written shows before the work, which may take hours."""
+    code = "mount -t tmpfs -o ro disk \"$1\" || exit 99; shift; exec \"$0\" \"$@\""
+    with folder() as d:
+        for words in (["quantize", model(), d + "/m"], ["convert", "--model", model(), "--to", d + "/m"]):
+            p = subprocess.run(["unshare", "-rm", "sh", "-c", code, RERANKD, d, *words],
+                               env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               timeout=TIMEOUT, check=False)
+            if p.returncode in (1, 99):
+                raise Skip("no name spaces here: %s" % p.stderr.decode()[:80])
+            assert p.returncode == 71 and p.stderr == (
+                b"rerankd %s: %s: cannot write there: Read-only file system\n"
+                % (words[0].encode(), os.path.realpath(d).encode())), p
+
+
 def test_convert_int8():
     """A folder of rerankd quantize is multiplied out: what --dtype f32 computes of it, to the bit."""
     for name in ("tiny-xlmr", "tiny-modernbert-cls"):
