@@ -429,7 +429,8 @@ struct rr_quantize {
     const struct rr_options *engine; /* model, threads, isa, max_length, cache_dir are used */
     const char *out;                 /* folder to write: not there yet, not in the model's */
     const char *dtype;               /* "int8", "bf16", "f16", "f32" */
-    const char *keep; /* int8: weights whose names fit this pattern (* and ?) stay in bf16; NULL */
+    const char *keep; /* int8: weights whose names fit this pattern (* and ?) stay in bf16, some
+                         must; NULL */
     bool cache;       /* also leave the packed weights for this machine in out */
     bool tables_f16;  /* embedding tables in f16, whatever they are in the model's folder */
     /* int8: lists that show what the inputs of the layers look like; 0: rounded without. */

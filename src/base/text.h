@@ -22,6 +22,14 @@ static inline bool rr_text_is(struct rr_text a, const char *s)
     return rr_text_eq(a, rr_text(s));
 }
 
+/* Without the byte order mark that some editors put first. */
+static inline struct rr_text rr_text_unmarked(struct rr_text t)
+{
+    size_t n = t.len >= 3 && memcmp(t.data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+
+    return (struct rr_text){ t.data + n, t.len - n };
+}
+
 /* True for only white space (Unicode White_Space) or nothing. */
 bool rr_text_blank(struct rr_text t);
 

@@ -134,6 +134,23 @@ static int score_both(struct verify *v, const struct rr_request *req, const floa
     return rc;
 }
 
+/* "positive": the index of the relevant document, or an array of such. */
+static int read_positive(const struct verify *v, const json_t *positive, float *grades, size_t n,
+                         struct rr_error *err)
+{
+    size_t i, m = json_is_array(positive) ? json_array_size(positive) : 1;
+
+    for (i = 0; i < m; i++) {
+        const json_t *at = json_is_array(positive) ? json_array_get(positive, i) : positive;
+
+        if (!json_is_integer(at) || json_integer_value(at) < 0 ||
+            (size_t)json_integer_value(at) >= n)
+            return bad_line(v, err, "\"positive\" is no index of a document, nor an array of some");
+        grades[json_integer_value(at)] = 1;
+    }
+    return RR_OK;
+}
+
 /* What the list says about relevance, into grades[n]; *known: it says something. */
 static int read_grades(const struct verify *v, const json_t *list, float *grades, size_t n,
                        bool *known, struct rr_error *err)
@@ -142,7 +159,7 @@ static int read_grades(const struct verify *v, const json_t *list, float *grades
     const json_t *labels = json_object_get(list, "labels");
     size_t i;
 
-    *known = true;
+    *known = labels || (positive && !json_is_null(positive));
     for (i = 0; i < n; i++) grades[i] = 0;
     if (labels) {
         if (json_array_size(labels) != n)
@@ -155,11 +172,8 @@ static int read_grades(const struct verify *v, const json_t *list, float *grades
                 return bad_line(v, err, "a label is not a number from 0 to 100");
             grades[i] = (float)grade;
         }
-    } else if (json_is_integer(positive) && json_integer_value(positive) >= 0 &&
-               (size_t)json_integer_value(positive) < n) {
-        grades[json_integer_value(positive)] = 1;
-    } else {
-        *known = false;
+    } else if (*known) {
+        return read_positive(v, positive, grades, n, err);
     }
     return RR_OK;
 }
@@ -207,9 +221,9 @@ static bool enough(const struct verify *v)
     return v->own->limit && v->sums.n_lists >= v->own->limit;
 }
 
-static int verify_lines(struct verify *v, const char *data, size_t len, struct rr_error *err)
+static int verify_lines(struct verify *v, struct rr_text all, struct rr_error *err)
 {
-    const char *end = data + len;
+    const char *data = all.data, *end = data + all.len;
 
     while (data < end && !enough(v)) {
         const char *newline = memchr(data, '\n', (size_t)(end - data));
@@ -238,7 +252,7 @@ static int verify_file(struct verify *v, const char *path, struct rr_error *err)
 
     if (rc) return rc;
     v->path = path;
-    rc = verify_lines(v, data, len, err);
+    rc = verify_lines(v, rr_text_unmarked((struct rr_text){ data, len }), err);
     rr_free(data);
     return rc;
 }

@@ -67,10 +67,10 @@ static bool read_list(struct rr_list *out, const json_t *root, const char **why)
     return true;
 }
 
-static int read_lines(struct rr_lists *l, const char *path, const char *data, size_t len,
-                      size_t limit, struct rr_error *err)
+static int read_lines(struct rr_lists *l, const char *path, struct rr_text all, size_t limit,
+                      struct rr_error *err)
 {
-    const char *end = data + len, *why;
+    const char *data = all.data, *end = data + all.len, *why;
     uint64_t number = 0;
 
     while (data < end && (limit == 0 || l->n < limit)) {
@@ -103,7 +103,7 @@ int rr_lists_read(struct rr_lists *out, const char *path, size_t limit, struct r
 
     memset(out, 0, sizeof(*out));
     if (rc) return rc;
-    rc = read_lines(out, path, data, len, limit, err);
+    rc = read_lines(out, path, rr_text_unmarked((struct rr_text){ data, len }), limit, err);
     rr_free(data);
     if (rc) rr_lists_free(out);
     return rc;

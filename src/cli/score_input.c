@@ -102,10 +102,7 @@ int rr_source_line(struct rr_source *s, struct rr_text *line, bool *got, struct 
     s->bytes += line->len + (end ? 1 : 0);
     s->lines++;
     if (line->len > 0 && line->data[line->len - 1] == '\r') line->len--;
-    if (s->lines == 1 && line->len >= 3 && memcmp(line->data, "\xEF\xBB\xBF", 3) == 0) {
-        line->data += 3; /* the mark that some editors put first */
-        line->len -= 3;
-    }
+    if (s->lines == 1) *line = rr_text_unmarked(*line);
     *got = true;
     return RR_OK;
 }

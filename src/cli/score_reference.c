@@ -130,7 +130,8 @@ static int each_line(struct comparison *c,
     int rc = rr_file_read(&text, &len, c->path, MAX_FILE_BYTES, RR_MEM_MISC, err);
 
     c->line = 0;
-    for (at = 0; at < len && !rc; at += line.len + 1) {
+    at = len - rr_text_unmarked((struct rr_text){ text, len }).len;
+    for (; at < len && !rc; at += line.len + 1) {
         const char *end = memchr(text + at, '\n', len - at);
 
         line = (struct rr_text){ text + at, end ? (size_t)(end - text) - at : len - at };

@@ -293,7 +293,7 @@ int rr_texts_open(struct rr_texts **out, const char *path, struct rr_error *err)
     snprintf(t->name, sizeof(t->name), "%.250s", path);
     rc = rr_file_map(&t->file, path, err);
     if (rc) goto fail;
-    if (t->file.len >= 3 && memcmp(t->file.data, "\xEF\xBB\xBF", 3) == 0) t->start = 3;
+    t->start = t->file.len - rr_text_unmarked((struct rr_text){ t->file.data, t->file.len }).len;
     for (i = t->start; i < t->file.len && blank((struct rr_text){ t->file.data + i, 1 }); i++) {
     }
     t->json = i < t->file.len && t->file.data[i] == '{';

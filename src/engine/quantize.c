@@ -93,6 +93,18 @@ static bool is_kept(const struct rr_quant_job *j, const struct rr_quant_layer *l
     return false;
 }
 
+/* A pattern that fits nothing is a mistyped one: the layers that it was meant for would be rounded,
+ * and nobody would know. */
+static int check_keep(const struct rr_quant_job *j, struct rr_error *err)
+{
+    if (!j->q->keep || !*j->q->keep || strcmp(j->q->dtype, "int8")) return RR_OK;
+    for (uint32_t i = 0; i < j->n_layers; i++)
+        if (j->layers[i].as == RR_QUANT_BF16) return RR_OK;
+    return rr_fail(err, RR_EINVAL, "keep: no layer has a weight whose name fits \"%.80s\"%s%s",
+                   j->q->keep, j->n_layers ? "; one is " : "",
+                   j->n_layers ? j->source->tensors[j->layers[0].tensor[0]].name : "");
+}
+
 static int find_layers(struct rr_quant_job *j, struct rr_error *err)
 {
     const struct rr_program *p = j->source;
@@ -124,7 +136,7 @@ static int find_layers(struct rr_quant_job *j, struct rr_error *err)
         l->error = l->variance[0] = l->variance[1] = NAN;
         l->as = is_kept(j, l) ? RR_QUANT_BF16 : RR_QUANT_I8;
     }
-    return RR_OK;
+    return check_keep(j, err);
 }
 
 /* ---- calibration ---------------------------------------------------------------------------- */

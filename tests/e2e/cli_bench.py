@@ -213,11 +213,11 @@ def test_verify_gate():
 
 def test_verify_data():
     lists = [{"query": "q", "documents": ["a b", "b", "c d e"], "labels": [0, 2, 1]},
-             {"query": "r", "documents": ["d", "e"], "positive": 1},
-             {"query": "s", "documents": ["f"]}]
+             {"query": "r", "documents": ["d", "e"], "positive": [1, 0]},
+             {"query": "s", "documents": ["f"], "positive": None}]
     with folder() as d:
         path = os.path.join(d, "lists")
-        write(path, "\n".join(map(json.dumps, lists)))
+        write(path, "\ufeff" + "\r\n".join(map(json.dumps, lists)))  # as some editors write it
         words = ["verify", model(), "--dtype", "bf16", "--data", path]
         report = json.loads(run(*words, "--json").out)
         assert (report["lists"], report["pairs"], report["labelled"]) == (3, 6, 2), report
@@ -228,6 +228,9 @@ def test_verify_data():
                               ("\n{\"query\": \"q\", \"documents\": [1]}", "line 2: a document"),
                               (json.dumps({**lists[0], "labels": [1]}), "\"labels\" has not"),
                               (json.dumps({**lists[0], "labels": [1, -1, 0]}), "a label is not"),
+                              (json.dumps({**lists[1], "positive": "1"}), "\"positive\" is no"),
+                              (json.dumps({**lists[1], "positive": 2}), "\"positive\" is no"),
+                              (json.dumps({**lists[1], "positive": [0, -1]}), "\"positive\" is no"),
                               ("", "no lists")):
             write(path, text)
             r = run(*words)

@@ -123,6 +123,18 @@ def test_quantize_built_in_lists():
         assert r.code == 0 and "9 of 9 layers" in r.out, r
 
 
+def test_quantize_keep():
+    """Layers that are to stay in bf16; a pattern that fits none is a mistyped one."""
+    with folder() as d:
+        lists = write(d + "/lists", "\ufeff" + json.dumps({"query": "q", "documents": ["a", "b"]}))
+        words = ["quantize", model(), d + "/m", "--calibration", lists, "--keep-bf16"]
+        r = run(*words, "*layers.0.*")
+        assert r.code == 64 and one_line(r.err) and not os.path.exists(d + "/m"), r
+        assert "name fits \"*layers.0.*\"; one is roberta.encoder.layer.0." in r.err, r
+        r = run(*words, "*layer.0.*")
+        assert r.code == 0 and "5 of 9 layers" in r.out, r
+
+
 def test_other_formats():
     """Each names the file and the way out."""
     with folder() as d:
