@@ -44,12 +44,18 @@ static const char *const copied[] = {
 int rr_export_check(const struct rr_export *e, struct rr_error *err)
 {
     char source[PATH_MAX], parent[PATH_MAX], out[PATH_MAX];
+    struct stat st;
     size_t len;
     int rc = rr_newdir_parent(parent, e->out, err);
 
     if (rc) return rc;
-    if (!realpath(e->source, source))
+    if (!realpath(e->source, source) || stat(source, &st))
         return rr_fail(err, RR_ENOENT, "%s: %s", e->source, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) /* what is beside the weights would be missing */
+        return rr_fail(err, RR_ENOTSUP,
+                       "%s: found a file, expected a model folder; rerankd convert makes one of a "
+                       "GGUF file",
+                       e->source);
     len = strlen(source);
     if ((strncmp(parent, source, len) == 0 && (parent[len] == '/' || parent[len] == 0)) ||
         (realpath(e->out, out) && strcmp(out, source) == 0))

@@ -123,6 +123,15 @@ def test_quantize_built_in_lists():
         assert r.code == 0 and "9 of 9 layers" in r.out, r
 
 
+def test_quantize_file():
+    """A GGUF file has no folder that the tokenizer could be copied from."""
+    with folder() as d:
+        assert run("convert", "--model", model("tiny-bert"), "--to", d + "/m.gguf").code == 0
+        r = run("quantize", d + "/m.gguf", d + "/q", "--calibration", "none")
+        assert r.code == 78 and "rerankd convert makes one" in r.err and one_line(r.err), r
+        assert os.listdir(d) == ["m.gguf"]
+
+
 def test_quantize_keep():
     """Layers that are to stay in bf16; a pattern that fits none is a mistyped one."""
     with folder() as d:
