@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/eval.h"
+#include "cli/hub.h"
 #include "cli/pump.h"
 #include "cli/score.h"
 
@@ -60,6 +61,7 @@ static const struct rr_option own_options[] = {
 
 struct eval {
     const struct own *own;
+    const char *against; /* "": not given; else a folder, or a GGUF file */
     struct rr_eval_data data;
     struct rr_eval_system systems[RR_EVAL_SYSTEMS];
     size_t n_systems;
@@ -252,7 +254,7 @@ static int score_all(struct eval *e, const struct rr_settings *settings, struct 
     }
     if (own->rerank) rc = score_model(e, settings, "", "", err);
     if (!rc && (*own->against || *own->against_dtype))
-        rc = score_model(e, settings, own->against, own->against_dtype, err);
+        rc = score_model(e, settings, e->against, own->against_dtype, err);
     return rc;
 }
 
@@ -397,13 +399,19 @@ static int exit_code_of(int rc)
 static int run_eval(const struct rr_settings *settings, const void *fields, char **words,
                     int n_words)
 {
-    struct eval *e = rr_calloc(RR_MEM_MISC, 1, sizeof(*e));
+    static char dir[RR_HUB_PATH];
+    const struct own *own = fields;
+    const char *against = own->against;
     struct rr_error err = { 0 };
-    int rc, code;
+    int rc, code = rr_cli_hub_path(&rr_cmd_eval, settings, &against, dir);
+    struct eval *e;
     size_t i;
 
+    if (code) return code;
+    e = rr_calloc(RR_MEM_MISC, 1, sizeof(*e));
     if (!e) return RR_EXIT_OSERR;
-    e->own = fields;
+    e->own = own;
+    e->against = against;
     rr_eval_data_init(&e->data);
     rc = read_data(e, n_words ? words[0] : NULL, &err);
     code = rc == RR_EINVAL ? RR_EXIT_USAGE : exit_code_of(rc);

@@ -9,6 +9,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/hub.h"
 #include "cli/lists.h"
 #include "cli/verify.h"
 #include "rerank.h"
@@ -250,15 +251,15 @@ static void print_result(const struct run *r, const struct rr_quantize *q,
                v->lists, v->tau, 100 * v->top_equal[1], v->max_diff);
 }
 
-static int quantize(struct run *r, const struct rr_settings *settings, char **words,
-                    struct rr_error *err)
+static int quantize(struct run *r, const struct rr_settings *settings, const char *model,
+                    const char *out, struct rr_error *err)
 {
     struct rr_options opt;
     struct rr_quantize_report done;
     struct texts texts = { 0 };
     struct rr_quantize q = {
         .engine = &opt,
-        .out = words[1],
+        .out = out,
         .dtype = r->own->dtype,
         .keep = r->own->keep,
         .cache = r->own->cache,
@@ -271,7 +272,7 @@ static int quantize(struct run *r, const struct rr_settings *settings, char **wo
     int rc;
 
     rr_settings_engine(settings, &opt);
-    opt.model = words[0];
+    opt.model = model;
     rc = read_texts(&texts, r->own, settings, &q, err);
     if (!rc && q.gate && q.n_check == 0)
         rc = rr_fail(err, RR_EINVAL, "--gate auto needs lists: give --calibration or --check");
@@ -287,16 +288,20 @@ static int quantize(struct run *r, const struct rr_settings *settings, char **wo
 static int run_quantize(const struct rr_settings *settings, const void *fields, char **words,
                         int n_words)
 {
+    static char dir[RR_HUB_PATH];
     struct run r = { .own = fields };
+    const char *model = words[0];
     struct rr_error err = { 0 };
-    int rc, code = RR_EXIT_OK;
+    int rc, code;
 
     if (n_words != 2) {
         rr_cli_complain("quantize", "found %d folders, expected the model's and the new one's",
                         n_words);
         return RR_EXIT_USAGE;
     }
-    rc = quantize(&r, settings, words, &err);
+    code = rr_cli_hub_path(&rr_cmd_quantize, settings, &model, dir);
+    if (code) return code;
+    rc = quantize(&r, settings, model, words[1], &err);
     if (!rc && r.err.code) {
         err = r.err;
         rc = err.code;
@@ -314,7 +319,8 @@ const struct rr_command rr_cmd_quantize = {
     .args = "MODEL OUT",
     .summary = "write a model folder in int8, bf16, f16 or f32",
     .about =
-        "Reads the folder MODEL and writes the folder OUT, which appears whole or not at all.\n"
+        "Reads MODEL, a folder or ORG/NAME, and writes the folder OUT, which appears whole or\n"
+        "not at all.\n"
         "Serving OUT with --dtype auto computes in its precision. For int8, texts show what\n"
         "the layers' inputs look like; your own queries and documents are best.\n"
         "--threads, --isa and --max-length work as in rerankd serve.",

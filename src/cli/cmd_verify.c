@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/hub.h"
 #include "cli/known.h"
 #include "cli/sample.h"
 #include "cli/score.h"
@@ -73,6 +74,7 @@ static const struct rr_option own_options[] = {
 
 struct verify {
     const struct own *own;
+    const char *model, *against;  /* NULL, "": not given; else folders, or GGUF files */
     struct rr_engine *engines[2]; /* f32, and the precision in question */
     struct rr_verify sums;
     uint64_t ns[2]; /* that their scoring took */
@@ -296,8 +298,7 @@ static bool reference_of(char path[REFERENCE_PATH], const char *model)
     return n > 0 && n < REFERENCE_PATH;
 }
 
-static int open_engines(struct verify *v, const struct rr_settings *settings, const char *model,
-                        struct rr_error *err)
+static int open_engines(struct verify *v, const struct rr_settings *settings, struct rr_error *err)
 {
     char reference[REFERENCE_PATH];
     struct rr_options opt;
@@ -306,7 +307,7 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, co
     rr_settings_engine(settings, &opt);
     opt.cache_bytes = 0;
     opt.shared_cache = NULL;
-    if (model) opt.model = model;
+    if (v->model) opt.model = v->model;
     if (v->own->exact) opt.rescore_dtype = "f32";
     rc = rr_open(&v->engines[1], &opt, err);
     if (!rc && v->own->golden && reference_of(reference, opt.model))
@@ -315,7 +316,7 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, co
     opt.dtype = "f32";
     opt.rescore_dtype = NULL;
     if (*v->own->against) {
-        opt.model = v->own->against;
+        opt.model = v->against;
         opt.max_length = rr_engine_info(v->engines[1])->max_length; /* cut alike */
     }
     rc = rr_open(&v->engines[0], &opt, err);
@@ -451,8 +452,7 @@ static int choose(struct verify *v, struct rr_options *opt, const double gate[2]
 }
 
 /* An exit code. */
-static int run_choose(struct verify *v, const struct rr_settings *settings, const char *model,
-                      const double gate[2])
+static int run_choose(struct verify *v, const struct rr_settings *settings, const double gate[2])
 {
     struct rr_candidate rows[] = { { .dtype = "f32" }, { .dtype = "f16" }, { .dtype = "bf16" },
                                    { .dtype = "int8" }, { .dtype = "fp8" } };
@@ -465,7 +465,7 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
     rr_settings_engine(settings, &opt);
     opt.shared_cache = NULL;
     opt.rescore_dtype = NULL;
-    if (model) opt.model = model;
+    if (v->model) opt.model = v->model;
     if (!opt.cache_dir) {
         rr_cli_complain("verify", "--choose needs a folder to keep the choice: --cache-dir");
         return RR_EXIT_USAGE;
@@ -500,6 +500,7 @@ static bool fits_against(const struct own *own)
 static int run_verify(const struct rr_settings *settings, const void *fields, char **words,
                       int n_words)
 {
+    static char dirs[2][RR_HUB_PATH];
     struct verify v = { .own = fields, .progress = rr_cli_is_terminal(stderr) };
     struct rr_error err = { 0 };
     double gate[2], tolerance;
@@ -510,12 +511,17 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
         !rr_cli_number("verify", "tolerance", v.own->tolerance, 0, 1e6, &tolerance) ||
         !fits_against(v.own))
         return RR_EXIT_USAGE;
+    v.model = n_words ? words[0] : NULL;
+    v.against = v.own->against;
+    code = v.model ? rr_cli_hub_path(&rr_cmd_verify, settings, &v.model, dirs[0]) : RR_EXIT_OK;
+    if (!code) code = rr_cli_hub_path(&rr_cmd_verify, settings, &v.against, dirs[1]);
+    if (code) return code;
     rr_verify_init(&v.sums);
     if (v.own->choose) {
-        code = run_choose(&v, settings, n_words ? words[0] : NULL, gate);
+        code = run_choose(&v, settings, gate);
         goto end;
     }
-    rc = open_engines(&v, settings, n_words ? words[0] : NULL, &err);
+    rc = open_engines(&v, settings, &err);
     code = rr_exit_code(rc);
     if (!rc && !v.own->golden) {
         rc = verify_lists(&v, &err);
@@ -540,8 +546,8 @@ const struct rr_command rr_cmd_verify = {
     .args = "[MODEL]",
     .summary = "compare a precision with f32 on your own queries and documents",
     .about = "Scores lists at --dtype and in f32 and prints how far logits, orders and, where the\n"
-             "relevant documents are known, nDCG and MRR are apart. MODEL is a folder; without\n"
-             "it --model counts. f32 means the same weights in f32: of a folder that is in int8\n"
+             "relevant documents are known, nDCG and MRR are apart. MODEL is as in --model, which\n"
+             "counts without it. f32 means the same weights in f32: of a folder that is in int8\n"
              "already these were rounded, and --against DIR compares with the original.",
     .sections = "MODEL DEVICE",
     .own = own_options,

@@ -299,3 +299,13 @@ int rr_cli_hub_models(const struct rr_command *c, struct rr_settings *settings)
     for (i = 0; i < n && !code; i++) code = resolve(c, settings, &settings->models[i], dirs[i]);
     return code;
 }
+
+int rr_cli_hub_path(const struct rr_command *c, const struct rr_settings *settings,
+                    const char **path, char dir[RR_HUB_PATH])
+{
+    struct rr_model_spec m = { .path = *path };
+    int code = resolve(c, settings, &m, dir);
+
+    if (m.dir) *path = m.dir;
+    return code;
+}

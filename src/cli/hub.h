@@ -37,6 +37,11 @@ int rr_cli_hub_exit(const struct rr_cli_hub *h, int rc);
  * complains itself. */
 int rr_cli_hub_models(const struct rr_command *c, struct rr_settings *settings);
 
+/* The same for a model that another word names, such as verify's MODEL: *path becomes dir, kept by
+ * the caller, if it is ORG/NAME. */
+int rr_cli_hub_path(const struct rr_command *c, const struct rr_settings *settings,
+                    const char **path, char dir[RR_HUB_PATH]);
+
 /* "1.2 GB". */
 const char *rr_cli_size(uint64_t bytes, char out[24]);
 

@@ -796,6 +796,30 @@ def test_model_by_name():
         assert r.code == 66 and "model org/other is no folder here" in r.err, r
 
 
+def test_model_by_name_elsewhere():
+    """Where a command takes a model in another place than --model."""
+    bert = {n: content(os.path.join(model("tiny-bert"), n)) for n in
+            ("config.json", "tokenizer.json", "model.safetensors")}
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", tiny_model(), {"model.safetensors"})
+        hub.add("org/bert", bert, {"model.safetensors"})
+        lists = write(home + "/lists", json.dumps({"query": "q", "documents": ["a", "b"],
+                                                   "positive": 1}) + "\n")
+        r = run("verify", "org/name", "--against", "org/bert", "--data", lists,
+                env=env(hub, home))
+        assert r.code == 0 and "models--org--bert" in r.out, r
+        hub.requests.clear()
+        r = run("eval", "--model", model(), "--against", "org/bert", lists, env=env(hub, home))
+        assert r.code == 0 and "org/bert (f32)" in r.out, r
+        r = run("quantize", "org/name", home + "/q", "--calibration", "none", env=env(hub, home))
+        assert r.code == 0 and os.path.exists(home + "/q/tokenizer.json"), r
+        assert not hub.requests
+        for words in (["verify", "org/none"], ["eval", lists, "--against", "org/none"],
+                      ["quantize", "org/none", home + "/r"]):
+            r = run(*words, env=env(hub, home, HF_HUB_OFFLINE="1"))
+            assert r.code == 66 and "run rerankd pull org/none" in r.err and one_line(r.err), r
+
+
 def test_model_by_name_served():
     """In the sandbox, whose files are those of the snapshot and of the blobs; SIGHUP changes
     nothing about the model."""
