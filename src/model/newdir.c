@@ -4,11 +4,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,24 +63,63 @@ int rr_newdir_check(const char *out, struct rr_error *err)
     return rr_fail(err, RR_EINVAL, "%s is there already: remove it or name another folder", out);
 }
 
-int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_error *err)
-{
-    char parent[PATH_MAX];
-    int rc = rr_newdir_parent(parent, out, err);
-
-    d->out = out;
-    if (rc) return rc;
-    if (!rr_path_join(d->path, sizeof(d->path), parent, ".rerankd-XXXXXX"))
-        return rr_fail(err, RR_EINVAL, "%s: the path is longer than %d bytes", parent, PATH_MAX);
-    if (!mkdtemp(d->path))
-        return rr_fail(err, RR_EIO, "%s: cannot create a folder: %s", parent, strerror(errno));
-    return RR_OK;
-}
-
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
     (void)st, (void)flag, (void)ftw;
     return remove(path);
+}
+
+static void remove_all(const char *path)
+{
+    (void)nftw(path, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Opens and locks the folder: what somebody left there whose run was interrupted is not locked. */
+static int lock(struct rr_newdir *d, struct rr_error *err)
+{
+    struct stat st;
+
+    d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (d->fd < 0 || fstat(d->fd, &st))
+        return rr_fail(err, RR_EIO, "%s: cannot open: %s", d->path, strerror(errno));
+    if (st.st_uid != geteuid())
+        return rr_fail(err, RR_EIO, "%s: the folder is somebody else's: name another one than %s",
+                       d->path, d->out);
+    if (flock(d->fd, LOCK_EX | LOCK_NB))
+        return rr_fail(err, RR_EBUSY, "%s: another run is writing it", d->out);
+    return RR_OK;
+}
+
+static int make(struct rr_newdir *d, struct rr_error *err)
+{
+    int rc;
+
+    if (mkdir(d->path, 0700) == 0) return lock(d, err);
+    if (errno == EEXIST) {
+        rc = lock(d, err);
+        if (rc) return rc;
+        close(d->fd);
+        remove_all(d->path);
+        if (mkdir(d->path, 0700) == 0) return lock(d, err);
+    }
+    return rr_fail(err, RR_EIO, "%s: cannot create the folder: %s", d->path, strerror(errno));
+}
+
+int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_error *err)
+{
+    char parent[PATH_MAX], name[NAME_MAX + 1];
+    int rc = rr_newdir_parent(parent, out, err), len = (int)strlen(out), from;
+
+    *d = (struct rr_newdir){ .out = out, .fd = -1 };
+    if (rc) return rc;
+    while (len > 1 && out[len - 1] == '/') len--;
+    for (from = len; from > 0 && out[from - 1] != '/'; from--) continue;
+    if (snprintf(name, sizeof(name), ".%.*s.rerankd-part", len - from, out + from) > NAME_MAX ||
+        !rr_path_join(d->path, sizeof(d->path), parent, name))
+        return rr_fail(err, RR_EINVAL, "%.200s: the name is too long", out);
+    rc = make(d, err);
+    if (rc && d->fd >= 0) close(d->fd);
+    return rc;
 }
 
 int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err)
@@ -87,6 +128,7 @@ int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err)
 
     if (!rc && (chmod(d->path, 0755) || rename(d->path, d->out)))
         rc = rr_fail(err, RR_EIO, "%s: cannot create: %s", d->out, strerror(errno));
-    if (rc) (void)nftw(d->path, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS);
+    if (rc) remove_all(d->path);
+    close(d->fd);
     return rc;
 }

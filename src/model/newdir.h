@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* newdir.h - a folder that appears whole or not at all: it is filled beside its place, under
- * another name.  Layer: model (L4).  Threads: one for each. */
+ * another name, OUT's own, so that the next run clears away what a killed one has left.
+ * Layer: model (L4).  Threads: one for each. */
 #ifndef RR_MODEL_NEWDIR_H
 #define RR_MODEL_NEWDIR_H
 
@@ -11,7 +12,8 @@
 
 struct rr_newdir {
     const char *out;     /* the caller's, kept */
-    char path[PATH_MAX]; /* what is to be filled */
+    char path[PATH_MAX]; /* what is to be filled: .OUT.rerankd-part */
+    int fd;              /* its lock */
 };
 
 /* The folder that out is to lie in, as realpath has it; it can be written. */
@@ -21,7 +23,7 @@ RR_NODISCARD int rr_newdir_parent(char parent[PATH_MAX], const char *out, struct
  * empty folder is nothing. */
 RR_NODISCARD int rr_newdir_check(const char *out, struct rr_error *err);
 
-/* After rr_newdir_check.  To be closed if it was opened. */
+/* After rr_newdir_check.  To be closed if it was opened.  RR_EBUSY: another run is writing out. */
 RR_NODISCARD int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_error *err);
 
 /* filled RR_OK: the folder gets its name.  Else, or if that fails, it is removed with all that is

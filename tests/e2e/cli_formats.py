@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """cli_formats.py - tests of "rerankd convert" and of models in other formats; run by test_cli.py."""
+import fcntl
 import json
 import math
 import os
@@ -79,6 +80,26 @@ def test_convert_full_disk():
         r = run("convert", "--model", model(), "--to", d)
         assert r.code == 64 and "is there already: remove it or name another" in r.err, r
         assert os.listdir(d) == ["mine"]
+
+
+def test_killed_before():
+    """What a killed run has left is cleared away, unless that run is still at it."""
+    with folder() as d:
+        left = d + "/.m.rerankd-part"
+        for words in (["quantize", model("tiny-bert"), d + "/m", "--calibration", "none"],
+                      ["convert", "--model", model("tiny-bert"), "--to", d + "/m/"]):
+            os.makedirs(left + "/1_Dense")
+            write(left + "/1_Dense/model.safetensors", "x")
+            held = os.open(left, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            r = run(*words)
+            assert r.code == 69 and "another run is writing it" in r.err, r
+            assert os.listdir(d) == [".m.rerankd-part"]
+            os.close(held)
+            r = run(*words)
+            assert r.code == 0 and os.listdir(d) == ["m"], r
+            assert not os.path.exists(d + "/m/1_Dense")
+            shutil.rmtree(d + "/m")
 
 
 def test_read_only_folder():
