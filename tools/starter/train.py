@@ -149,9 +149,9 @@ def schedule(step, x, a):
 
 
 def stage(x, rng, whole):
-    """whole: share of lists of whole documents in the second part -> (lists, negatives, share of hard ones, words per document or 0: whole, tokens per pair,
+    """(lists, negatives, share of hard ones, words per document or 0: whole, tokens per pair,
     share of short descriptions asked as they stand).  First short and easy texts; then lists like
-    the evaluation's in turn with shorter, freer ones."""
+    the evaluation's, a share of `whole`, in turn with shorter, freer ones."""
     if x < 0.6 * LISTS:
         return 24, 5, 0.25 + 0.8 * x, 24, 56, 0.0
     if x < LISTS:
