@@ -3,7 +3,6 @@
 #include "model/convert.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 
 #define CHUNK ((uint64_t)1 << 16) /* elements converted at once; a multiple of every block */
 #define MAX_SIDE_FILE ((size_t)512 << 20)
+#define MAX_WORDS_FILE 4096
 
 /* ---- data ----------------------------------------------------------------------------------- */
 
@@ -178,13 +178,25 @@ static int write_side_file(const struct rr_convert *c, const char *name, struct 
     return rr_file_write(path, text.data, text.len, err);
 }
 
+/* b, JSON without its last line feed, is the file; it is freed. */
+static int write_json(const struct rr_convert *c, const char *name, struct rr_buf *b,
+                      struct rr_error *err)
+{
+    int rc;
+
+    rr_buf_putc(b, '\n');
+    rc = b->failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", c->to)
+                   : write_side_file(c, name, (struct rr_text){ b->data, b->len }, err);
+    rr_buf_free(b);
+    return rc;
+}
+
 static int write_index(const struct rr_convert *c, const size_t *shard_of, size_t n_shards,
                        struct rr_error *err)
 {
     struct rr_buf b;
     struct rr_json_out o = { .buf = &b };
     uint64_t total = 0;
-    int rc;
 
     rr_buf_init(&b, RR_MEM_MODEL, RR_CHECKPOINT_MAX_INDEX);
     for (size_t i = 0; i < c->n; i++) total += c->tensors[i].bytes;
@@ -198,12 +210,7 @@ static int write_index(const struct rr_convert *c, const size_t *shard_of, size_
                       shard_of[i] + 1, n_shards);
     rr_out_end(&o);
     rr_out_end(&o);
-    rr_buf_putc(&b, '\n');
-    rc = b.failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", c->to)
-                  : write_side_file(c, "model.safetensors.index.json",
-                                    (struct rr_text){ b.data, b.len }, err);
-    rr_buf_free(&b);
-    return rc;
+    return write_json(c, "model.safetensors.index.json", &b, err);
 }
 
 static int write_shards(const struct rr_convert *c, struct rr_error *err)
@@ -260,26 +267,45 @@ static int write_side_files(const struct rr_convert *c, struct rr_error *err)
     return rc;
 }
 
+static void put_module(struct rr_json_out *o, unsigned index, const char *path, const char *type)
+{
+    rr_out_object(o, NULL);
+    rr_out_uint(o, "idx", index);
+    rr_out_printf(o, "name", "\"%u\"", index);
+    rr_out_string(o, "path", path);
+    rr_out_string(o, "type", type);
+    rr_out_end(o);
+}
+
 /* What a folder says with a modules.json, from a GGUF file. */
 static int write_words(const struct rr_convert *c, const struct rr_words *words,
                        struct rr_error *err)
 {
-    static const char list[] =
-        "[{\"idx\":0,\"name\":\"0\",\"path\":\"\",\"type\":"
-        "\"sentence_transformers.base.modules.transformer.Transformer\"},"
-        "{\"idx\":1,\"name\":\"1\",\"path\":\"1_LogitScore\",\"type\":"
-        "\"sentence_transformers.cross_encoder.modules.logit_score.LogitScore\"}]\n";
-    char path[PATH_MAX], text[128], no[16] = "null";
+    struct rr_buf list, ids;
+    struct rr_json_out o = { .buf = &list }, config = { .buf = &ids };
+    char path[PATH_MAX];
     int rc;
 
-    if (words->no >= 0) snprintf(no, sizeof(no), "%" PRId32, words->no);
-    snprintf(text, sizeof(text), "{\"true_token_id\":%" PRId32 ",\"false_token_id\":%s}\n",
-             words->yes, no);
     if (!rr_path_join(path, sizeof(path), c->to, "1_LogitScore"))
         return rr_fail(err, RR_EINVAL, "%.200s: the path is too long", c->to);
     if (mkdir(path, 0777) && errno != EEXIST) return write_error(path, err);
-    rc = write_side_file(c, "modules.json", rr_text(list), err);
-    return rc ? rc : write_side_file(c, "1_LogitScore/config.json", rr_text(text), err);
+    rr_buf_init(&list, RR_MEM_MODEL, MAX_WORDS_FILE);
+    rr_out_array(&o, NULL);
+    put_module(&o, 0, "", "sentence_transformers.base.modules.transformer.Transformer");
+    put_module(&o, 1, "1_LogitScore",
+               "sentence_transformers.cross_encoder.modules.logit_score.LogitScore");
+    rr_out_end(&o);
+    rc = write_json(c, "modules.json", &list, err);
+    if (rc) return rc;
+    rr_buf_init(&ids, RR_MEM_MODEL, MAX_WORDS_FILE);
+    rr_out_object(&config, NULL);
+    rr_out_int(&config, "true_token_id", words->yes);
+    if (words->no >= 0)
+        rr_out_int(&config, "false_token_id", words->no);
+    else
+        rr_out_null(&config, "false_token_id");
+    rr_out_end(&config);
+    return write_json(c, "1_LogitScore/config.json", &ids, err);
 }
 
 static int write_folder(struct rr_convert *c, struct rr_error *err)

@@ -408,6 +408,17 @@ def test_logit_score():
             assert r.code == 0, (words, r)
         for path in (gguf, back, f32):
             assert logits(path) == b, path
+        for no in (None, 40):  # what a file says of its tokens, in the words of a folder
+            one, two = os.path.join(d, "%s.gguf" % no), os.path.join(d, "from-%s" % no)
+            tokens(m, true_token_id=50, false_token_id=no)
+            for words in (("--model", m, "--to", one), ("--model", one, "--to", two)):
+                assert run("convert", *words).code == 0
+            with open(os.path.join(two, "1_LogitScore", "config.json"), encoding="utf-8") as f:
+                assert json.load(f) == {"true_token_id": 50, "false_token_id": no}
+            with open(os.path.join(two, "modules.json"), encoding="utf-8") as f:
+                modules = json.load(f)
+            assert [(x["idx"], x["name"], x["path"], x["type"].rpartition(".")[2]) for x in modules
+                    ] == [(0, "0", "", "Transformer"), (1, "1", "1_LogitScore", "LogitScore")], modules
         tokens(m, true_token_id=10 ** 6)
         r = run("score", "--model", m, "--query", "q", stdin="t\n")
         assert r.code == 78 and "1_LogitScore/config.json: true_token_id: found 1000000" in r.err, r
