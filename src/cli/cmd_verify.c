@@ -279,6 +279,17 @@ static int verify_sample(struct verify *v, struct rr_error *err)
 
 /* ---- command -------------------------------------------------------------------------------- */
 
+/* Weights that are in int8 already are no measure of what int8 does: whoever is to decide by them
+ * must be given the original. */
+static int own_weights_tell(const struct rr_info *info, const char *option, struct rr_error *err)
+{
+    if (strcmp(info->weights_dtype, "int8")) return RR_OK;
+    return rr_fail(err, RR_EINVAL,
+                   "%s: its weights are in int8 already, and compared with themselves they look "
+                   "perfect: %s needs --against DIR, the folder that they were made from",
+                   info->path, option);
+}
+
 static bool is_folder(const char *path)
 {
     struct stat st;
@@ -313,6 +324,9 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, st
     if (!rc && v->own->golden && reference_of(reference, opt.model))
         rc = rr_reference_fit(&v->engines[1], &opt, reference, err);
     if (rc || v->own->golden) return rc;
+    if (v->own->gate && !*v->against)
+        rc = own_weights_tell(rr_engine_info(v->engines[1]), "--gate", err);
+    if (rc) return rc;
     opt.dtype = "f32";
     opt.rescore_dtype = NULL;
     if (*v->own->against) {
@@ -401,7 +415,8 @@ static int verify_lists(struct verify *v, struct rr_error *err)
     return *v->own->data ? verify_file(v, v->own->data, err) : verify_sample(v, err);
 }
 
-/* Fills a row; what the device refuses is no failure. */
+/* Fills a row with what engines[1], opened for it unless it is there, makes of the lists; what the
+ * device refuses is no failure. */
 static int try_precision(struct verify *v, struct rr_options *opt, const double gate[2],
                          struct rr_candidate *row, struct rr_error *err)
 {
@@ -410,7 +425,7 @@ static int try_precision(struct verify *v, struct rr_options *opt, const double 
     int rc;
 
     opt->dtype = row->dtype;
-    if (rr_open(&v->engines[1], opt, &refused)) {
+    if (!v->engines[1] && rr_open(&v->engines[1], opt, &refused)) {
         snprintf(row->why, sizeof(row->why), "%.*s", (int)sizeof(row->why) - 1, refused.msg);
         return RR_OK;
     }
@@ -429,21 +444,40 @@ static int try_precision(struct verify *v, struct rr_options *opt, const double 
     return RR_OK;
 }
 
-static int choose(struct verify *v, struct rr_options *opt, const double gate[2],
-                  struct rr_candidate *rows, size_t n, struct rr_error *err)
+/* Opens what the precisions are compared with: the model itself in f32, which is then rows[0], or
+ * the one of --against; the model in f32 is in engines[1] then.  *info: the model in f32. */
+static int open_choice(struct verify *v, struct rr_options *opt, struct rr_candidate *rows,
+                       struct rr_info *info, struct rr_error *err)
 {
-    size_t i;
+    bool other = *v->against;
+    struct rr_options reference;
     int rc;
 
     opt->dtype = "f32";
-    opt->cache_bytes = (size_t)64 << 20; /* its scores, for the second precision on */
-    rc = rr_open(&v->engines[0], opt, err);
-    if (rc) return rc;
-    opt->device = rr_engine_info(v->engines[0])->device; /* "auto" could be another one */
-    opt->fallback = false;
+    reference = *opt;
+    reference.cache_bytes = (size_t)64 << 20; /* its scores, for the second precision on */
     opt->cache_bytes = 0;
-    rows[0].ran = rows[0].holds = true;
-    for (i = 1; i < n && !rc; i++) {
+    rc = rr_open(&v->engines[other], other ? opt : &reference, err);
+    if (rc) return rc;
+    *info = *rr_engine_info(v->engines[other]);
+    opt->device = info->device; /* "auto" could be another one */
+    opt->fallback = false;
+    rows[0].ran = rows[0].holds = !other;
+    if (!other) return own_weights_tell(info, "--choose", err);
+    reference.model = v->against;
+    reference.max_length = info->max_length; /* cut alike */
+    rc = rr_open(&v->engines[0], &reference, err);
+    if (rc) rr_fail_prefix(err, "--against");
+    return rc;
+}
+
+static int choose(struct verify *v, struct rr_options *opt, const double gate[2],
+                  struct rr_candidate *rows, size_t n, struct rr_error *err)
+{
+    int rc = RR_OK;
+    size_t i;
+
+    for (i = rows[0].ran; i < n && !rc; i++) {
         rc = try_precision(v, opt, gate, &rows[i], err);
         if (!rc && rows[i].ran && !rows[0].per_second)
             rows[0].per_second = (double)rows[i].report.pairs * 1e9 / (double)v->ns[0];
@@ -451,15 +485,32 @@ static int choose(struct verify *v, struct rr_options *opt, const double gate[2]
     return rc;
 }
 
+/* Keeps the choice for the model, which is engines[0] unless that is the one of --against. */
+static int keep_choice(struct verify *v, struct rr_options *opt, const char *dtype, const char *why,
+                       struct rr_error *err)
+{
+    bool other = *v->against;
+    int rc = RR_OK;
+
+    opt->dtype = "f32";
+    if (other) rc = rr_open(&v->engines[1], opt, err);
+    return rc ? rc : rr_choose_dtype(v->engines[other], opt->cache_dir, dtype, why, err);
+}
+
 /* An exit code. */
 static int run_choose(struct verify *v, const struct rr_settings *settings, const double gate[2])
 {
-    struct rr_candidate rows[] = { { .dtype = "f32" }, { .dtype = "f16" }, { .dtype = "bf16" },
-                                   { .dtype = "int8" }, { .dtype = "fp8" } };
+    struct rr_candidate rows[] = { { .dtype = "f32" },
+                                   { .dtype = "f16" },
+                                   { .dtype = "bf16" },
+                                   { .dtype = "int8" },
+                                   { .dtype = "fp8" } };
+    const char *against = *v->against ? v->against : NULL;
+    size_t n = RR_COUNT(rows), best;
     struct rr_error err = { 0 };
     struct rr_options opt;
+    struct rr_info info;
     char why[256];
-    size_t best;
     int rc;
 
     rr_settings_engine(settings, &opt);
@@ -470,27 +521,32 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
         rr_cli_complain("verify", "--choose needs a folder to keep the choice: --cache-dir");
         return RR_EXIT_USAGE;
     }
-    rc = choose(v, &opt, gate, rows, RR_COUNT(rows), &err);
+    rc = open_choice(v, &opt, rows, &info, &err);
+    if (!rc) rc = choose(v, &opt, gate, rows, n, &err);
     if (v->progress) fputs("\r\033[K", stderr);
     if (!rc) {
-        best = rr_choose(rows, RR_COUNT(rows));
-        (v->own->json ? rr_choose_json : rr_choose_text)(stdout, rr_engine_info(v->engines[0]),
-                                                         rows, RR_COUNT(rows), best);
+        best = rr_choose(rows, n);
+        (v->own->json ? rr_choose_json : rr_choose_text)(stdout, &info, against, rows, n, best);
+        if (best == n) {
+            rr_cli_complain("verify",
+                            "no precision of %s is good enough beside %s: nothing was kept",
+                            info.path, against);
+            return RR_EXIT_FAILURE;
+        }
         rr_choose_why(rows, best, rr_unix_time(), why, sizeof(why));
-        rc = rr_choose_dtype(v->engines[0], opt.cache_dir, rows[best].dtype, why, &err);
+        rc = keep_choice(v, &opt, rows[best].dtype, why, &err);
     }
     if (rc) rr_cli_complain("verify", "%s", err.msg);
     return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
 }
 
-/* --against is a reference for lists of one precision; the others have theirs. */
+/* --against is a reference for lists; the others have theirs. */
 static bool fits_against(const struct own *own)
 {
-    const char *other = own->golden   ? "--golden compares with scores in a file"
-                        : own->choose ? "--choose compares precisions of one model"
-                        : own->write  ? "--write stores a bound for re-scoring, which takes the "
-                                        "model's own weights"
-                                      : NULL;
+    const char *other = own->golden  ? "--golden compares with scores in a file"
+                        : own->write ? "--write stores a bound for re-scoring, which takes the "
+                                       "model's own weights"
+                                     : NULL;
 
     if (!*own->against || !other) return true;
     rr_cli_complain("verify", "%s: leave one of it and --against out", other);
@@ -548,7 +604,8 @@ const struct rr_command rr_cmd_verify = {
     .about = "Scores lists at --dtype and in f32 and prints how far logits, orders and, where the\n"
              "relevant documents are known, nDCG and MRR are apart. MODEL is as in --model, which\n"
              "counts without it. f32 means the same weights in f32: of a folder that is in int8\n"
-             "already these were rounded, and --against DIR compares with the original.",
+             "already these were rounded, and --against DIR compares with the original, which\n"
+             "--gate and --choose ask for there.",
     .sections = "MODEL DEVICE",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

@@ -12,10 +12,12 @@
 
 size_t rr_choose(const struct rr_candidate *rows, size_t n)
 {
-    size_t best = 0, i;
+    size_t best = n, i;
 
-    for (i = 1; i < n; i++)
-        if (rows[i].ran && rows[i].holds && rows[i].per_second > rows[best].per_second) best = i;
+    for (i = 0; i < n; i++)
+        if (rows[i].ran && rows[i].holds &&
+            (best == n || rows[i].per_second > rows[best].per_second))
+            best = i;
     return best;
 }
 
@@ -39,12 +41,13 @@ void rr_choose_why(const struct rr_candidate *rows, size_t chosen, double unix_t
                  c->per_second / rows[0].per_second);
 }
 
-void rr_choose_text(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
-                    size_t n, size_t chosen)
+void rr_choose_text(FILE *out, const struct rr_info *info, const char *against,
+                    const struct rr_candidate *rows, size_t n, size_t chosen)
 {
     size_t i;
 
-    fprintf(out, "%s on %s (%s), against f32\n", info->model, info->device_name, info->isa);
+    fprintf(out, "%s on %s (%s), against %s%sf32\n", info->model, info->device_name, info->isa,
+            against ? against : "", against ? " in " : "");
     fprintf(out, "%-6s %10s  %12s  %8s  %10s  %s\n", "", "pairs/s", "5 best equal", "tau",
             "difference", "good enough");
     for (i = 0; i < n; i++) {
@@ -52,14 +55,17 @@ void rr_choose_text(FILE *out, const struct rr_info *info, const struct rr_candi
 
         if (!c->ran)
             fprintf(out, "%-6s %10s  %s\n", c->dtype, "-", c->why);
-        else if (i == 0)
+        else if (i == 0 && !against)
             fprintf(out, "%-6s %10.1f\n", c->dtype, c->per_second);
         else
             fprintf(out, "%-6s %10.1f  %10.2f %%  %8.4f  %10.4g  %s%s\n", c->dtype, c->per_second,
                     100 * c->report.top_equal[1], c->report.tau, c->report.max_diff,
                     c->holds ? "yes" : "no: ", c->holds ? "" : c->why);
     }
-    fprintf(out, "%s is the quickest that is good enough\n", rows[chosen].dtype);
+    if (chosen < n)
+        fprintf(out, "%s is the quickest that is good enough\n", rows[chosen].dtype);
+    else
+        fprintf(out, "none is good enough\n");
 }
 
 static void put_row(struct rr_json_out *o, const struct rr_candidate *c, bool reference)
@@ -78,8 +84,8 @@ static void put_row(struct rr_json_out *o, const struct rr_candidate *c, bool re
     rr_out_end(o);
 }
 
-void rr_choose_json(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
-                    size_t n, size_t chosen)
+void rr_choose_json(FILE *out, const struct rr_info *info, const char *against,
+                    const struct rr_candidate *rows, size_t n, size_t chosen)
 {
     struct rr_buf b;
     struct rr_json_out o = { .buf = &b };
@@ -90,9 +96,10 @@ void rr_choose_json(FILE *out, const struct rr_info *info, const struct rr_candi
     rr_out_string(&o, "model", info->model);
     rr_out_string(&o, "device", info->device_name);
     rr_out_string(&o, "isa", info->isa);
-    rr_out_string(&o, "chosen", rows[chosen].dtype);
+    rr_out_string(&o, "reference", against ? against : "own weights");
+    rr_out_string(&o, "chosen", chosen < n ? rows[chosen].dtype : NULL);
     rr_out_array(&o, "precisions");
-    for (i = 0; i < n; i++) put_row(&o, &rows[i], i == 0);
+    for (i = 0; i < n; i++) put_row(&o, &rows[i], i == 0 && !against);
     rr_out_end(&o);
     rr_out_end(&o);
     rr_buf_putc(&b, '\n');

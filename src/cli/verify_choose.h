@@ -15,17 +15,18 @@ struct rr_candidate {
     struct rr_verify_report report; /* against f32 */
 };
 
-/* The quickest of those that hold; the first of them when they are equal.  rows[0] is f32, which
- * always holds. */
+/* The quickest of those that hold; the first of them when they are equal; n: none does.  rows[0] is
+ * f32, which always holds when it is what the others are compared with. */
 size_t rr_choose(const struct rr_candidate *rows, size_t n);
 
 /* Why it was chosen, in a line, with the day of unix_time. */
 void rr_choose_why(const struct rr_candidate *rows, size_t chosen, double unix_time, char *out,
                    size_t cap);
 
-void rr_choose_text(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
-                    size_t n, size_t chosen);
-void rr_choose_json(FILE *out, const struct rr_info *info, const struct rr_candidate *rows,
-                    size_t n, size_t chosen);
+/* chosen: n for none.  against: what the rows are compared with, in f32; NULL: rows[0]. */
+void rr_choose_text(FILE *out, const struct rr_info *info, const char *against,
+                    const struct rr_candidate *rows, size_t n, size_t chosen);
+void rr_choose_json(FILE *out, const struct rr_info *info, const char *against,
+                    const struct rr_candidate *rows, size_t n, size_t chosen);
 
 #endif

@@ -260,9 +260,40 @@ def test_verify_against():
         assert model() + ", weights in " in text and "own weights" not in text, text
         r = run("verify", model(), "--against", os.path.join(d, "none"))
         assert r.code == 66 and "--against: " in r.err and one_line(r.err), r
-        for other in ("--golden", "--choose", "--write"):
+        for other in ("--golden", "--write"):
             r = run("verify", int8, "--against", model(), other)
             assert r.code == 64 and other in r.err and one_line(r.err), r
+        for judge in ("--gate", "--choose"):  # they would be content with anything
+            r = run("verify", int8, judge, "--cache-dir", d)
+            assert r.code == 64 and one_line(r.err) and r.out == "", r
+            assert judge + " needs --against DIR" in r.err, r
+        r = run("verify", int8, "--gate", "--gate-top5", "1", "--against", model(), "--limit", "4")
+        assert r.code == 1 and "the five best are equal in" in r.err and one_line(r.err), r
+
+
+def test_verify_choose_against():
+    """Beside the original even f32 of rounded weights has to show what it is worth."""
+    with folder() as d:
+        int8, cache = os.path.join(d, "int8"), os.path.join(d, "cache")
+        assert run("quantize", model(), int8, "--calibration", "none").code == 0
+        words = ["verify", int8, "--choose", "--against", model(), "--limit", "2", "--cache-dir", cache]
+        r = run(*words, "--gate-tau", "1", "--json")
+        report = json.loads(r.out)
+        assert r.code == 1 and report["chosen"] is None and report["reference"] == model(), r
+        assert "nothing was kept" in r.err and one_line(r.err) and not os.path.exists(cache), r
+        rows = {row["dtype"]: row for row in report["precisions"]}
+        assert not rows["f32"]["good_enough"] and rows["f32"]["max_logit_difference"] > 1e-4, rows
+        r = run(*words, "--gate-tau", "1")
+        assert "against %s in f32" % model() in r.out and "none is good enough" in r.out, r
+        r = run(*words, "--gate-tau", "-1", "--gate-top5", "0", "--json")
+        report = json.loads(r.out)
+        assert r.code == 0 and all(row["good_enough"] for row in report["precisions"] if row["ran"]), r
+        r = run("score", "--model", int8, "--query", "a", "--cache-dir", cache, "--log-level", "debug",
+                stdin="b\n")  # it is the folder's choice, not the original's
+        assert report["chosen"] + ": chosen by verify on " in r.err, (r, report)
+        r = run("score", "--model", model(), "--query", "a", "--cache-dir", cache,
+                "--log-level", "debug", stdin="b\n")
+        assert r.code == 0 and "chosen by verify" not in r.err, r
 
 
 def test_verify_choose():

@@ -260,6 +260,13 @@ static const struct {
         { .dtype = "int8", .ran = true, .holds = true, .per_second = 9 } },
       0,
       "no gain: the most exact" },
+    { { { .dtype = "f32", .ran = true, .holds = false, .per_second = 10 },
+        { .dtype = "f16", .ran = false },
+        { .dtype = "bf16", .ran = true, .holds = true, .per_second = 5 },
+        { .dtype = "int8", .ran = true, .holds = false, .per_second = 20 } },
+      2,
+      "f32 of rounded weights does not hold: slow is better" },
+    { { { .dtype = "f32", .ran = true, .holds = false, .per_second = 10 } }, 4, "none holds" },
 };
 
 static void test_choose(void **state)
