@@ -450,10 +450,14 @@ struct rr_quantize {
 struct rr_quantize_report {
     size_t n_layers, n_int8; /* linear layers on tokens, and those of them in int8 */
     bool passed;             /* judge was content with what was written, or there was no check */
+    double int8_share;       /* of these layers' multiplications; of an int8 folder, as below */
+    double time, time_bf16;  /* estimates for this machine: what they take, and would in bf16, in
+                              * units of what they would take in int8 */
 };
 
 /* Writes a model folder in another precision; out appears whole or not at all.  RR_ENOTSUP: gate
- * was asked for and no choice of layers satisfies judge; nothing is written then. */
+ * was asked for and judge is content with no choice that has a layer in int8; nothing is written
+ * then. */
 RR_PUBLIC_NODISCARD int rr_quantize(const struct rr_quantize *q, struct rr_quantize_report *report,
                                     struct rr_error *err);
 

@@ -9,18 +9,16 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/expect.h"
 #include "cli/hub.h"
 #include "cli/lists.h"
 #include "cli/verify.h"
 #include "rerank.h"
 
-#define GATE_TAU 0.985
-#define GATE_TOP5 0.99
-#define GATE_EXPECTED 0.995 /* then 200 other lists show 99 % in nine cases of ten */
 #define REDRAW_NS (200 * RR_MILLISECOND)
 
 struct own {
-    const char *dtype, *calibration, *check, *keep, *gate;
+    const char *dtype, *calibration, *check, *keep, *gate, *top5, *tau;
     bool cache, tables_f16, json;
     uint32_t limit;
 };
@@ -43,8 +41,12 @@ static const struct rr_option own_options[] = {
         "int8: layers with a weight of such a name stay in bf16, for example *layer.23.*"),
     OWN("gate", "none", STR, gate, "none|auto",
         "auto: layers go back to bf16 or f32, those first whose errors move scores most for the "
-        "time they take, until Kendall's tau is 0.985 and the five best are equal in 99 % of the "
-        "lists kept back, and can be expected to be in 99.5 % of others."),
+        "time they take, until the five best of other lists can be expected to stay the same in "
+        "as many of them as --gate-top5 says, by more than a standard error, and the lists kept "
+        "back do not speak against it."),
+    OWN("gate-top5", "0.99", STR, top5, "SHARE",
+        "Least share of other lists whose five best are to be the same as in f32."),
+    OWN("gate-tau", "0.985", STR, tau, "TAU", "Least Kendall's tau in the lists kept back."),
     OWN("cache", "false", BOOL, cache, "",
         "Also leave the weights in the new folder as this machine packs them, to be mapped."),
     OWN("tables-f16", "false", BOOL, tables_f16, "", "Store embedding tables in f16."),
@@ -53,10 +55,11 @@ static const struct rr_option own_options[] = {
 
 struct run {
     const struct own *own;
+    double top5, tau; /* asked for */
     const struct rr_list *check;
-    size_t n_check;
-    struct rr_verify_report report; /* of the last candidate */
-    double expected;                /* share of lists with equal five best: rr_verify_expected */
+    size_t n_check, n_kept_back;    /* the first of them, which were not calibrated with */
+    struct rr_verify_report report; /* of the last candidate, on the lists kept back */
+    struct rr_expected expected;    /* of other lists */
     bool checked;
     struct rr_error err; /* of judge */
     uint64_t drawn_ns;
@@ -93,44 +96,66 @@ static void show(void *user, const char *step, size_t done, size_t total)
 
 /* ---- judging -------------------------------------------------------------------------------- */
 
-static bool gate_met(const struct run *r)
+/* Lists kept back whose five best changed. */
+static size_t changed(const struct run *r)
 {
-    return r->report.tau >= GATE_TAU && r->report.top_equal[1] >= GATE_TOP5 &&
-           r->expected >= GATE_EXPECTED;
+    size_t n = r->report.top_lists[1];
+
+    return n - (size_t)(r->report.top_equal[1] * (double)n + 0.5);
+}
+
+/* What keeps the gate from being met; NULL: nothing.  What was counted decides only where chance
+ * would not have it: of 68 lists one that changes is 1.5 % already. */
+static const char *gate_why(const struct run *r)
+{
+    if (r->report.tau < r->tau) return "Kendall's tau is too small";
+    if (rr_expect_refuted(changed(r), r->report.top_lists[1], r->top5))
+        return "more lists changed than chance allows";
+    if (!(r->expected.share - r->expected.error >= r->top5))
+        return "it is not expected with a standard error to spare";
+    return NULL;
+}
+
+static int compare(struct run *r, const float *reference, const float *candidate)
+{
+    struct rr_verify sums;
+    int rc = rr_expect(&r->expected, reference, candidate, r->check, r->n_check, r->n_kept_back, 5,
+                       &r->err);
+
+    rr_verify_init(&sums);
+    for (size_t i = 0; i < r->n_kept_back && !rc; i++) {
+        size_t n = r->check[i].n_documents;
+
+        rc = rr_verify_add(&sums, reference, candidate, n, NULL, &r->err);
+        reference += n;
+        candidate += n;
+    }
+    if (!rc) rr_verify_report(&sums, &r->report);
+    rr_verify_free(&sums);
+    return rc;
 }
 
 static bool judge(void *user, const float *reference, const float *candidate, size_t n_int8)
 {
     struct run *r = user;
-    struct rr_verify sums;
-    bool passed;
 
-    rr_verify_init(&sums);
-    r->expected = rr_verify_expected(reference, candidate, r->check, r->n_check, 5);
-    for (size_t i = 0; i < r->n_check; i++) {
-        size_t n = r->check[i].n_documents;
-
-        if (rr_verify_add(&sums, reference, candidate, n, NULL, &r->err)) break; /* told later */
-        reference += n;
-        candidate += n;
-    }
-    rr_verify_report(&sums, &r->report);
-    rr_verify_free(&sums);
+    if (compare(r, reference, candidate)) return true; /* told later */
     r->checked = true;
-    passed = gate_met(r);
     clear_line(r);
     rr_cli_complain("quantize",
-                    "%zu layers in int8: Kendall's tau %.4f, five best equal %.2f %%, expected of "
-                    "other lists %.2f %%",
-                    n_int8, r->report.tau, 100 * r->report.top_equal[1], 100 * r->expected);
-    return passed || r->err.code;
+                    "%zu layers in int8: Kendall's tau %.4f, five best changed in %zu of %zu "
+                    "lists, expected of others: equal in %.2f %% +- %.2f",
+                    n_int8, r->report.tau, changed(r), r->report.top_lists[1],
+                    100 * r->expected.share, 100 * r->expected.error);
+    return !gate_why(r);
 }
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
 struct texts {
     struct rr_lists files[2];                /* calibration, check */
-    struct rr_list *calibration, *kept_back; /* the halves of the first one */
+    struct rr_list *calibration, *kept_back; /* the halves of the first one; behind the second
+                                              * the first once more */
 };
 
 static void free_texts(struct texts *t)
@@ -156,8 +181,9 @@ static int builtin_path(char *path, size_t cap, const struct rr_settings *settin
     return rr_fail(err, RR_ENOENT, "%s is not there: give --calibration FILE, or none", path);
 }
 
-/* Half of the lists of the first file are for checking. */
-static int split(struct texts *t, struct rr_quantize *q, struct rr_error *err)
+/* Half of the lists of the first file are for checking.  How near scores are to each other is known
+ * better from all of them, so that the gate has those of the other half, too. */
+static int split(struct texts *t, struct rr_quantize *q, size_t *n_kept_back, struct rr_error *err)
 {
     const struct rr_lists *all = &t->files[0];
     size_t n[2] = { 0, 0 };
@@ -172,15 +198,17 @@ static int split(struct texts *t, struct rr_quantize *q, struct rr_error *err)
         *(back ? &t->kept_back[n[1]] : &t->calibration[n[0]]) = all->lists[i];
         n[back]++;
     }
+    memcpy(t->kept_back + n[1], t->calibration, n[0] * sizeof(*t->calibration));
     q->calibration = t->calibration;
     q->n_calibration = n[0];
     q->check = t->kept_back;
-    q->n_check = n[1];
+    q->n_check = q->gate && n[1] ? all->n : n[1];
+    *n_kept_back = n[1];
     return RR_OK;
 }
 
 static int read_texts(struct texts *t, const struct own *own, const struct rr_settings *settings,
-                      struct rr_quantize *q, struct rr_error *err)
+                      struct rr_quantize *q, size_t *n_kept_back, struct rr_error *err)
 {
     const char *path = own->calibration;
     char builtin[4096];
@@ -195,11 +223,11 @@ static int read_texts(struct texts *t, const struct own *own, const struct rr_se
     if (!rc && !none) rc = rr_lists_read(&t->files[0], path, own->limit, err);
     if (!rc && *own->check) rc = rr_lists_read(&t->files[1], own->check, own->limit, err);
     if (rc) return rc;
-    if (!none && !*own->check) return split(t, q, err);
+    if (!none && !*own->check) return split(t, q, n_kept_back, err);
     q->calibration = t->files[0].lists;
     q->n_calibration = t->files[0].n;
     q->check = t->files[1].lists;
-    q->n_check = t->files[1].n;
+    q->n_check = *n_kept_back = t->files[1].n;
     return RR_OK;
 }
 
@@ -217,38 +245,73 @@ static void print_json(const struct run *r, const struct rr_quantize *q,
     rr_out_string(&o, "dtype", q->dtype);
     rr_out_uint(&o, "layers", done->n_layers);
     rr_out_uint(&o, "int8_layers", strcmp(q->dtype, "int8") == 0 ? done->n_int8 : 0);
+    if (done->time > 0) {
+        rr_out_printf(&o, "int8_share", "%.4f", done->int8_share);
+        rr_out_printf(&o, "estimated_time", "%.3f", done->time);
+        rr_out_printf(&o, "estimated_time_bf16", "%.3f", done->time_bf16);
+    }
     if (r->checked) {
         rr_out_uint(&o, "lists", v->lists);
         rr_out_printf(&o, "max_logit_difference", "%.6g", v->max_diff);
         rr_out_printf(&o, "mean_logit_difference", "%.6g", v->mean_diff);
         rr_out_printf(&o, "kendall_tau", "%.6f", v->tau);
         rr_out_printf(&o, "top5_equal", "%.6f", v->top_equal[1]);
-        rr_out_printf(&o, "top5_expected", "%.6f", r->expected);
-        rr_out_bool(&o, "gate_met", gate_met(r));
+        rr_out_printf(&o, "top5_expected", "%.6f", r->expected.share);
+        rr_out_printf(&o, "top5_expected_error", "%.6f", r->expected.error);
+        rr_out_uint(&o, "top5_expected_lists", r->expected.lists);
+        rr_out_bool(&o, "gate_met", !gate_why(r));
     }
     rr_out_end(&o);
     rr_buf_putc(&b, '\n');
     rr_cli_print(stdout, &b);
 }
 
+/* What other lists would show, whether that will do, and what else there is. */
+static void print_expected(const struct run *r)
+{
+    const char *why = gate_why(r);
+
+    if (r->expected.lists == 0) {
+        printf("no list has more than five documents: the five best prove nothing\n");
+        return;
+    }
+    printf("expected of other lists like these: five best equal in %.2f %% +- %.2f (a standard "
+           "error, from the scores of %zu lists)\n%.4g %% of the lists and tau %.4g are %s%s\n",
+           100 * r->expected.share, 100 * r->expected.error, r->expected.lists, 100 * r->top5,
+           r->tau, why ? "not met: " : "met", why ? why : "");
+    if (why)
+        printf("more: --gate auto leaves layers in bf16 that scores depend on, --dtype bf16 all; "
+               "served with --rescore-dtype f32, a request's exact_top_k has f32's order\n");
+}
+
 static void print_result(const struct run *r, const struct rr_quantize *q,
                          const struct rr_quantize_report *done)
 {
     const struct rr_verify_report *v = &r->report;
-    bool int8 = strcmp(q->dtype, "int8") == 0;
 
     if (r->own->json) {
         print_json(r, q, done);
         return;
     }
     printf("%s: %s", q->out, q->dtype);
-    if (int8)
-        printf(", %zu of %zu layers, the others in bf16 or f32", done->n_int8, done->n_layers);
+    if (done->time > 0)
+        printf(", %zu of %zu layers, %.0f %% of their multiplications, the others in bf16 or f32\n"
+               "estimated for this machine: the layers take %.2f times as long as all in int8, all "
+               "in bf16 %.2f times",
+               done->n_int8, done->n_layers, 100 * done->int8_share, done->time, done->time_bf16);
     printf("\n");
-    if (r->checked)
-        printf("against f32 on %zu lists: Kendall's tau %.4f, five best equal in %.2f %%, largest "
-               "logit difference %.4g\n",
-               v->lists, v->tau, 100 * v->top_equal[1], v->max_diff);
+    if (!r->checked) return;
+    printf("against f32 on %zu lists: Kendall's tau %.4f, five best equal in %.2f %% (changed in "
+           "%zu), largest logit difference %.4g\n",
+           v->lists, v->tau, 100 * v->top_equal[1], changed(r), v->max_diff);
+    print_expected(r);
+}
+
+static bool has_long_list(const struct rr_quantize *q)
+{
+    for (size_t i = 0; i < q->n_check; i++)
+        if (q->check[i].n_documents > 5) return true;
+    return false;
 }
 
 static int quantize(struct run *r, const struct rr_settings *settings, const char *model,
@@ -273,9 +336,11 @@ static int quantize(struct run *r, const struct rr_settings *settings, const cha
 
     rr_settings_engine(settings, &opt);
     opt.model = model;
-    rc = read_texts(&texts, r->own, settings, &q, err);
-    if (!rc && q.gate && q.n_check == 0)
-        rc = rr_fail(err, RR_EINVAL, "--gate auto needs lists: give --calibration or --check");
+    rc = read_texts(&texts, r->own, settings, &q, &r->n_kept_back, err);
+    if (!rc && q.gate && !has_long_list(&q))
+        rc = rr_fail(err, RR_EINVAL,
+                     "--gate auto needs lists of more than five documents, kept back from "
+                     "calibration: give more with --calibration, or --check");
     r->check = q.check;
     r->n_check = q.n_check;
     if (!rc) rc = rr_quantize(&q, &done, err);
@@ -299,6 +364,9 @@ static int run_quantize(const struct rr_settings *settings, const void *fields, 
                         n_words);
         return RR_EXIT_USAGE;
     }
+    if (!rr_cli_number("quantize", "gate-top5", r.own->top5, 0, 1, &r.top5) ||
+        !rr_cli_number("quantize", "gate-tau", r.own->tau, -1, 1, &r.tau))
+        return RR_EXIT_USAGE;
     code = rr_cli_hub_path(&rr_cmd_quantize, settings, &model, dir);
     if (code) return code;
     rc = quantize(&r, settings, model, words[1], &err);

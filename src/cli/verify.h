@@ -81,11 +81,4 @@ void rr_verify_json(FILE *out, const struct rr_info *info, const struct rr_info 
 RR_NODISCARD int rr_verify_write(const struct rr_info *info, const struct rr_verify_report *r,
                                  struct rr_error *err);
 
-/* The share of lists whose `top` best stay the same set, to be expected of errors as large as those
- * of candidate, were they independent and normal: [pairs] logits, list after list.  Each list
- * counts by how near its scores are to each other, not by whether these very errors changed it, so
- * that a hundred lists tell what would take thousands to count. */
-double rr_verify_expected(const float *reference, const float *candidate,
-                          const struct rr_list *lists, size_t n_lists, size_t top);
-
 #endif

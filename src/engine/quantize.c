@@ -408,6 +408,7 @@ static int to_int8(struct rr_quant_job *j, struct rr_quantize_report *r, struct 
     }
     if (!rc) rc = rr_quant_try(j, r, err);
     if (!rc && j->q->gate && !r->passed) rc = rr_quant_gate(j, r, err);
+    if (!rc) rr_quant_cost(j, r);
     return rc;
 }
 

@@ -54,9 +54,11 @@ RR_NODISCARD int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, 
 /* All layers as they are meant to be; r says whether the judge is content with them. */
 RR_NODISCARD int rr_quant_try(struct rr_quant_job *j, struct rr_quantize_report *r,
                               struct rr_error *err);
-/* Widens layers until it is.  RR_ENOTSUP: it never is. */
+/* Widens as few layers as make it so, after a try that was not.  RR_ENOTSUP: it never is. */
 RR_NODISCARD int rr_quant_gate(struct rr_quant_job *j, struct rr_quantize_report *r,
                                struct rr_error *err);
+/* What the layers cost as they are meant to be. */
+void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r);
 
 /* Writes the folder with j's tensors and a report of its layers. */
 RR_NODISCARD int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err);

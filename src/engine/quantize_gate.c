@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize_gate.c - see quantize.h: which layer in which precision.
  *
- * What a layer in int8 or bf16 adds to the logits is measured for each alone, as a variance.  The
- * gate starts from all in int8 and widens the layer whose step takes away the most variance for
- * what it costs, until the judge is content.  Variances of layers add up nearly, which is why
- * several steps are taken at once and the whole is measured after them. */
+ * What a layer in int8 or bf16 adds to the logits is measured for each alone, as a variance.  From
+ * all in int8 the steps that widen one layer are put in order, those first that take away the most
+ * variance for the time they cost, and as few of them are taken as make the judge content: found by
+ * halving, since what each would do to the whole is predicted less well than measured. */
 #include <math.h>
 #include <string.h>
 
@@ -13,8 +13,10 @@
 #include "cpu/weights.h"
 #include "engine/quantize.h"
 
-#define PROBE_PAIRS 240 /* about; that tell how much logits depend on a layer */
-#define STEP 0.75       /* of the variance that is left before the next look */
+/* What tells how much logits depend on a layer: a few documents of many lists tell more than all
+ * of a few lists. */
+#define PROBE_LISTS 40
+#define PROBE_DOCUMENTS 6
 
 /* ---- candidates ----------------------------------------------------------------------------- */
 
@@ -60,15 +62,15 @@ int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, enum rr_quant
     return RR_OK;
 }
 
-/* Logits of the first n_pairs of check with the tensors as they are now. */
-static int score(struct rr_quant_job *j, size_t n_pairs, struct rr_error *err)
+/* Logits of texts, to candidate, with the tensors as they are now. */
+static int score(struct rr_quant_job *j, const struct rr_texts *texts, struct rr_error *err)
 {
     int rc;
 
     j->p.mixed = true;
     rr_model_replace(j->model, &j->p);
     rc = rr_model_load(j->model, j->net->backend, j->int8, &j->s.lanes[0].limits, err);
-    if (!rc) rc = rr_texts_run(&j->check, &j->s, n_pairs, j->candidate, err);
+    if (!rc) rc = rr_texts_run(texts, &j->s, texts->n_pairs, j->candidate, err);
     rr_model_unload(j->model);
     rr_model_replace(j->model, NULL);
     return rc;
@@ -86,33 +88,49 @@ int rr_quant_try(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr
     }
     r->passed = true;
     if (rc || j->check.n_pairs == 0 || !j->q->judge) return rc;
-    rc = score(j, j->check.n_pairs, err);
+    rc = score(j, &j->check, err);
     if (!rc) r->passed = j->q->judge(j->q->user, j->reference, j->candidate, r->n_int8);
     return rc;
 }
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
-/* Lists to probe with; *n_pairs: in them. */
-static size_t probe_lists(const struct rr_quant_job *j, size_t *n_pairs)
+struct probe {
+    struct rr_list lists[PROBE_LISTS];
+    struct rr_text documents[PROBE_LISTS * PROBE_DOCUMENTS];
+    size_t n_lists;
+    /* Logits with every layer in f32, beside which the device's int8 may still round: attention. */
+    float reference[PROBE_LISTS * PROBE_DOCUMENTS];
+    struct rr_texts texts;
+};
+
+/* Of the first lists of check documents from all over the list. */
+static int open_probe(struct probe *p, const struct rr_quant_job *j, struct rr_error *err)
 {
     size_t n = 0;
 
-    *n_pairs = 0;
-    while (n < j->q->n_check && *n_pairs < PROBE_PAIRS) *n_pairs += j->q->check[n++].n_documents;
-    return n;
+    p->n_lists = RR_MIN(j->q->n_check, (size_t)PROBE_LISTS);
+    for (size_t i = 0; i < p->n_lists; i++) {
+        const struct rr_list *from = &j->q->check[i];
+        size_t take = RR_MIN(from->n_documents, (size_t)PROBE_DOCUMENTS);
+
+        p->lists[i] = (struct rr_list){ from->query, &p->documents[n], take };
+        for (size_t k = 0; k < take; k++)
+            p->documents[n++] = from->documents[k * from->n_documents / take];
+    }
+    return rr_texts_make(&p->texts, &j->s, p->lists, p->n_lists, err);
 }
 
 /* Variance of candidate - reference apart from what moves all documents of a list alike, which
  * changes no order. */
-static double variance(const struct rr_quant_job *j, size_t n_lists)
+static double variance(const struct probe *p, const float *candidate)
 {
-    const float *a = j->reference, *b = j->candidate;
+    const float *a = p->reference, *b = candidate;
     double sum = 0;
     size_t degrees = 0;
 
-    for (size_t i = 0; i < n_lists; i++) {
-        size_t n = j->q->check[i].n_documents;
+    for (size_t i = 0; i < p->n_lists; i++) {
+        size_t n = p->lists[i].n_documents;
         double d = 0, dd = 0;
 
         for (size_t k = 0; k < n; k++) {
@@ -148,13 +166,14 @@ static bool is_exact(const struct rr_quant_job *j, const struct rr_quant_layer *
     return true;
 }
 
-static int measure(struct rr_quant_job *j, struct rr_error *err)
+static int measure_layers(struct rr_quant_job *j, struct probe *p, struct rr_error *err)
 {
-    size_t n_pairs, n_lists = probe_lists(j, &n_pairs);
     int rc = RR_OK;
 
     for (uint32_t i = 0; i < j->n_layers && !rc; i++)
         rc = rr_quant_use(j, &j->layers[i], RR_QUANT_F32, err);
+    if (!rc) rc = score(j, &p->texts, err);
+    if (!rc) memcpy(p->reference, j->candidate, p->texts.n_pairs * sizeof(float));
     for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
         struct rr_quant_layer *l = &j->layers[i];
 
@@ -163,11 +182,22 @@ static int measure(struct rr_quant_job *j, struct rr_error *err)
             l->variance[as] = 0;
             if (as == RR_QUANT_BF16 && is_exact(j, l)) continue;
             rc = rr_quant_use(j, l, as, err);
-            if (!rc) rc = score(j, n_pairs, err);
-            if (!rc) l->variance[as] = variance(j, n_lists);
+            if (!rc) rc = score(j, &p->texts, err);
+            if (!rc) l->variance[as] = variance(p, j->candidate);
         }
         if (!rc) rc = rr_quant_use(j, l, RR_QUANT_F32, err);
     }
+    return rc;
+}
+
+static int measure(struct rr_quant_job *j, struct rr_error *err)
+{
+    struct probe *p = rr_calloc(RR_MEM_MISC, 1, sizeof(*p));
+    int rc = p ? open_probe(p, j, err) : rr_fail(err, RR_ENOMEM, "out of memory for a probe");
+
+    if (!rc) rc = measure_layers(j, p, err);
+    if (p) rr_texts_free(&p->texts);
+    rr_free(p);
     return rc;
 }
 
@@ -189,48 +219,95 @@ static double variance_of(const struct rr_quant_layer *l, enum rr_quant_as as)
     return as == RR_QUANT_F32 ? 0 : l->variance[as];
 }
 
-/* Widens the layer that pays most; false: all are in f32.  *left: variance of all, predicted. */
-static bool widen_one(struct rr_quant_job *j, double *left)
+struct step {
+    struct rr_quant_layer *layer; /* NULL: all are in f32 */
+    enum rr_quant_as from, to;
+};
+
+/* What pays most next. */
+static struct step next_step(const struct rr_quant_job *j)
 {
-    struct rr_quant_layer *best = NULL;
-    enum rr_quant_as to = RR_QUANT_F32;
+    struct step best = { 0 };
     double most = -INFINITY;
 
     for (uint32_t i = 0; i < j->n_layers; i++) {
         struct rr_quant_layer *l = &j->layers[i];
 
-        for (int as = (int)l->as + 1; as <= RR_QUANT_F32; as++) {
-            double gain = variance_of(l, l->as) - variance_of(l, (enum rr_quant_as)as);
-            double cost =
-                (price(j->kern, (enum rr_quant_as)as) - price(j->kern, l->as)) * l->n * l->k;
+        for (enum rr_quant_as as = l->as + 1; as <= RR_QUANT_F32; as++) {
+            double gain = variance_of(l, l->as) - variance_of(l, as);
+            double cost = (price(j->kern, as) - price(j->kern, l->as)) * l->n * l->k;
 
             if (gain / cost <= most) continue;
             most = gain / cost;
-            best = l;
-            to = (enum rr_quant_as)as;
+            best = (struct step){ l, l->as, as };
         }
     }
-    if (!best) return false;
-    *left -= variance_of(best, best->as) - variance_of(best, to);
-    best->as = to;
-    return true;
+    return best;
+}
+
+/* Takes all steps.  How many leave a layer in int8: those after them are of no use. */
+static size_t plan(struct rr_quant_job *j, struct step *path)
+{
+    size_t n = 0, n_int8 = 0;
+
+    for (uint32_t i = 0; i < j->n_layers; i++) n_int8 += j->layers[i].as == RR_QUANT_I8;
+    for (;;) {
+        struct step s = next_step(j);
+
+        n_int8 -= s.layer && s.from == RR_QUANT_I8;
+        if (!s.layer || n_int8 == 0) return n;
+        s.layer->as = s.to;
+        path[n++] = s;
+    }
+}
+
+/* The fewest of n steps that make the judge content, of which at first all are taken. */
+static int search(struct rr_quant_job *j, const struct step *path, size_t n,
+                  struct rr_quantize_report *r, struct rr_error *err)
+{
+    size_t taken = n, low = 0, high = n + 1; /* low do not, high do, n + 1 is not to be had */
+    int rc = RR_OK;
+
+    while (!rc && (high - low > 1 || (taken != high && high <= n))) {
+        size_t next = high - low > 1 ? low + (high - low) / 2 : high;
+
+        for (; taken < next; taken++) path[taken].layer->as = path[taken].to;
+        for (; taken > next; taken--) path[taken - 1].layer->as = path[taken - 1].from;
+        rc = rr_quant_try(j, r, err);
+        if (next == high) break; /* its second time: it is what is to be written */
+        *(r->passed ? &high : &low) = next;
+    }
+    if (rc || high <= n) return rc;
+    return rr_fail(err, RR_ENOTSUP,
+                   "the gate is not met with any layer in int8: nothing was written. Take dtype "
+                   "bf16, or int8 with a rescore-dtype, where exact_top_k has the best as f32 "
+                   "orders them");
 }
 
 int rr_quant_gate(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
 {
-    double left = 0;
-    int rc = measure(j, err);
+    struct step *path = rr_alloc(RR_MEM_MISC, 2 * (size_t)j->n_layers + 1, sizeof(*path));
+    int rc = path ? measure(j, err) : rr_fail(err, RR_ENOMEM, "out of memory for steps");
 
-    for (uint32_t i = 0; i < j->n_layers; i++) left += variance_of(&j->layers[i], j->layers[i].as);
-    while (!rc && !r->passed) {
-        double aim = STEP * left;
-        bool any = false;
-
-        while ((left > aim || !any) && widen_one(j, &left)) any = true;
-        if (!any)
-            return rr_fail(err, RR_ENOTSUP,
-                           "the gate is not met even with every layer in f32: nothing was written");
-        rc = rr_quant_try(j, r, err);
-    }
+    if (!rc) rc = search(j, path, plan(j, path), r, err);
+    rr_free(path);
     return rc;
+}
+
+void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r)
+{
+    double work = 0;
+
+    r->int8_share = r->time = 0;
+    for (uint32_t i = 0; i < j->n_layers; i++) {
+        const struct rr_quant_layer *l = &j->layers[i];
+        double w = (double)l->n * l->k;
+
+        work += w;
+        r->int8_share += l->as == RR_QUANT_I8 ? w : 0;
+        r->time += price(j->kern, l->as) * w;
+    }
+    r->int8_share /= RR_MAX(work, 1.0);
+    r->time /= RR_MAX(work, 1.0);
+    r->time_bf16 = price(j->kern, RR_QUANT_BF16);
 }

@@ -21,6 +21,7 @@ import cli_healthcheck
 import cli_mcp
 import cli_mistakes
 import cli_pull
+import cli_quantize
 import cli_score
 import cli_shadow
 import server_bad_input
@@ -40,7 +41,7 @@ import test_cli
 from cli_support import RERANKD, Skip
 
 MODULES = [("cli", m) for m in (test_cli, cli_score, cli_healthcheck, cli_doctor, cli_mcp,
-                              cli_bench, cli_eval, cli_formats, cli_pull, cli_mistakes,
+                              cli_bench, cli_eval, cli_formats, cli_pull, cli_quantize, cli_mistakes,
                               cli_shadow)] + [
     ("serve", m) for m in (
         server_dialects, server_clients, server_extras, server_bad_input, server_framing,

@@ -206,37 +206,6 @@ static void test_gate(void **state)
     }
 }
 
-/* Lists of two documents: a gap of 1 and errors of variance v keep Phi(1 / sqrt(2 v)) of them.  What
- * moves a whole list alike is no error. */
-static void test_expected(void **state)
-{
-    static const struct {
-        float reference[4], candidate[4];
-        double expected;
-        const char *why;
-    } cases[] = {
-        { { 1, 0, 1, 0 }, { 1, 0, 1, 0 }, 1, "no errors" },
-        { { 1, 0, 1, 0 }, { 8, 7, 0, -1 }, 1, "every list moved as a whole" },
-        { { 1, 0, 1, 0 }, { 1.5f, -0.5f, 0.5f, 0.5f }, 0.841344746, "variance 1/2: Phi(1)" },
-        { { 1, 0, 5, 0 }, { 1.5f, -0.5f, 4.5f, 0.5f }, 0.920672230, "a wide gap: Phi(1), Phi(5)" },
-        { { 2, 2, 5, 0 }, { 2.5f, 1.5f, 4.5f, 0.5f }, 0.749999857, "a tie is lost half the time" },
-        { { 2, 2, 1, 0 }, { 3, 3, 2, 0 }, 0.960675198, "equal documents; variance 1/4: Phi(sqrt 2)" },
-        { { 1, 0, 1, 0 }, { NAN, 0, 1, 0 }, 0, "nothing is known" },
-    };
-    const struct rr_list lists[2] = { { .n_documents = 2 }, { .n_documents = 2 } };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        double e = rr_verify_expected(cases[i].reference, cases[i].candidate, lists, 2, 1);
-
-        if (!(fabs(e - cases[i].expected) < 1e-6))
-            fail_msg("%s: %.9g, expected %.9g", cases[i].why, e, cases[i].expected);
-        e = rr_verify_expected(cases[i].reference, cases[i].candidate, lists, 2, 2);
-        near(e, cases[i].expected > 0); /* all documents are among the two best */
-    }
-    near(rr_verify_expected(NULL, NULL, NULL, 0, 5), 1);
-}
-
 static const struct {
     struct rr_candidate rows[4];
     size_t chosen;
@@ -284,7 +253,7 @@ static void test_choose(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal), cmocka_unit_test(test_expected),
+        cmocka_unit_test(test_equal),
         cmocka_unit_test(test_known),
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_sums),

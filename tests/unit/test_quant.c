@@ -333,8 +333,10 @@ static void test_calibrated(void **state)
 /* ---- the gate ------------------------------------------------------------------------------- */
 
 struct judge {
-    float part; /* of the first candidate's largest difference is good enough */
+    float part;  /* of the first candidate's largest difference is good enough */
+    size_t most; /* layers in int8 that are */
     float first, last;
+    size_t last_int8;
     int calls;
 };
 
@@ -342,24 +344,32 @@ static bool judge(void *user, const float *reference, const float *candidate, si
 {
     struct judge *g = user;
 
-    (void)n_int8;
     g->last = 0;
+    g->last_int8 = n_int8;
     for (size_t i = 0; i < RR_COUNT(docs); i++)
         g->last = fmaxf(g->last, fabsf(candidate[i] - reference[i]));
     if (g->calls++ == 0) g->first = g->last;
-    return g->last <= g->part * g->first;
+    return g->last <= g->part * g->first && n_int8 <= g->most;
 }
 
 static void test_gate(void **state)
 {
     static const struct {
         float part;
+        size_t most;
         int rc;
         const char *why;
     } cases[] = {
-        { 1.0f, RR_OK, "content at once" },
-        { 0.3f, RR_OK, "some layers are widened" },
-        { -1.0f, RR_ENOTSUP, "not even content with f32" },
+        { 1.0f, 99, RR_OK, "content at once" },
+        { 0.3f, 99, RR_OK, "some layers are widened" },
+        { -1.0f, 99, RR_ENOTSUP, "not even content with f32" },
+        { 99.0f, 8, RR_OK, "one step" },
+        { 99.0f, 6, RR_OK, "one of four that are" },
+        { 99.0f, 5, RR_OK, "found in different ways," },
+        { 99.0f, 4, RR_OK, "with what passed tried" },
+        { 99.0f, 3, RR_OK, "last or not" },
+        { 99.0f, 1, RR_OK, "all steps but the last" },
+        { 99.0f, 0, RR_ENOTSUP, "a folder without int8 is of no use" },
     };
     char source[256];
 
@@ -367,7 +377,7 @@ static void test_gate(void **state)
     if (!fixture_model("tiny-xlmr", source, sizeof(source))) exit(77);
     for (size_t i = 0; i < RR_COUNT(cases); i++) {
         struct fixture_folder parent = fixture_folder(), f;
-        struct judge g = { .part = cases[i].part };
+        struct judge g = { .part = cases[i].part, .most = cases[i].most };
         struct rr_quantize_report report;
         struct rr_options opt;
         struct rr_quantize q = { .engine = &opt, .out = f.path, .dtype = "int8", .gate = true,
@@ -385,9 +395,12 @@ static void test_gate(void **state)
             assert_int_equal(rmdir(parent.path), 0); /* nothing was written */
             continue;
         }
-        assert_true(report.passed);
+        assert_true(report.passed && report.n_int8 == g.last_int8 && g.calls <= 6);
         assert_true(i ? g.calls > 1 && report.n_int8 < report.n_layers
                       : g.calls == 1 && report.n_int8 == report.n_layers);
+        if (cases[i].most < 99) assert_int_equal(report.n_int8, cases[i].most);
+        assert_true(report.int8_share > 0 && report.time >= 1 && report.time < report.time_bf16);
+        assert_true((report.int8_share == 1) == (i == 0) && (report.time == 1) == (i == 0));
         score(f.path, "auto", found, made_for); /* what was written is what was judged */
         score(source, "f32", f32, made_for);
         for (int d = 0; d < 4; d++) assert_true(fabsf(found[d] - f32[d]) <= g.last);
