@@ -27,7 +27,6 @@
 
 #define MAX_FILE_BYTES ((size_t)1 << 30)
 #define MAX_DOCUMENTS 10000
-#define MAX_GRADE 100
 #define REFERENCE_PATH 4096
 
 struct own {
@@ -136,56 +135,13 @@ static int score_both(struct verify *v, const struct rr_request *req, const floa
     return rc;
 }
 
-/* "positive": the index of the relevant document, or an array of such. */
-static int read_positive(const struct verify *v, const json_t *positive, float *grades, size_t n,
-                         struct rr_error *err)
-{
-    size_t i, m = json_is_array(positive) ? json_array_size(positive) : 1;
-
-    for (i = 0; i < m; i++) {
-        const json_t *at = json_is_array(positive) ? json_array_get(positive, i) : positive;
-
-        if (!json_is_integer(at) || json_integer_value(at) < 0 ||
-            (size_t)json_integer_value(at) >= n)
-            return bad_line(v, err, "\"positive\" is no index of a document, nor an array of some");
-        grades[json_integer_value(at)] = 1;
-    }
-    return RR_OK;
-}
-
-/* What the list says about relevance, into grades[n]; *known: it says something. */
-static int read_grades(const struct verify *v, const json_t *list, float *grades, size_t n,
-                       bool *known, struct rr_error *err)
-{
-    const json_t *positive = json_object_get(list, "positive");
-    const json_t *labels = json_object_get(list, "labels");
-    size_t i;
-
-    *known = labels || (positive && !json_is_null(positive));
-    for (i = 0; i < n; i++) grades[i] = 0;
-    if (labels) {
-        if (json_array_size(labels) != n)
-            return bad_line(v, err, "\"labels\" has not as many members as \"documents\"");
-        for (i = 0; i < n; i++) {
-            const json_t *label = json_array_get(labels, i);
-            double grade = json_number_value(label);
-
-            if (!json_is_number(label) || grade < 0 || grade > MAX_GRADE)
-                return bad_line(v, err, "a label is not a number from 0 to 100");
-            grades[i] = (float)grade;
-        }
-    } else if (*known) {
-        return read_positive(v, positive, grades, n, err);
-    }
-    return RR_OK;
-}
-
 static int verify_list(struct verify *v, const json_t *list, struct rr_error *err)
 {
     const json_t *query = json_object_get(list, "query"),
                  *docs = json_object_get(list, "documents");
     size_t n = json_array_size(docs), i;
     struct rr_request req = { .no_cache = true };
+    struct rr_error why = { 0 };
     struct rr_text *texts;
     float *grades;
     bool known;
@@ -209,7 +165,7 @@ static int verify_list(struct verify *v, const json_t *list, struct rr_error *er
     req.query = (struct rr_text){ json_string_value(query), json_string_length(query) };
     req.documents = texts;
     req.n_documents = n;
-    if (!rc) rc = read_grades(v, list, grades, n, &known, err);
+    if (!rc && rr_verify_grades(list, grades, n, &known, &why)) rc = bad_line(v, err, why.msg);
     if (!rc) rc = score_both(v, &req, known ? grades : NULL, err);
     rr_free(grades);
     rr_free(texts);

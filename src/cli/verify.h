@@ -4,6 +4,7 @@
 #ifndef RR_CLI_VERIFY_H
 #define RR_CLI_VERIFY_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,6 +49,11 @@ double rr_kendall(const float *a, const float *b, size_t n);
 
 void rr_verify_init(struct rr_verify *v);
 void rr_verify_free(struct rr_verify *v);
+
+/* What a list says about relevance, "positive" or "labels", into grades[n]; *known: it says
+ * something.  An error names neither the file nor the line. */
+RR_NODISCARD int rr_verify_grades(const json_t *list, float *grades, size_t n, bool *known,
+                                  struct rr_error *err);
 
 /* One list: logits of n documents by the reference and by the candidate.  grades: how relevant each
  * document is, 0 not at all; NULL, or zeros only, when that is not known. */
