@@ -154,8 +154,8 @@ def table(sets, scores):
     sys.stdout.flush()
 
 
-def run(work, model, limit=300, write=True, chunk=50, workers=2):
-    entries = [e for e in corpus.load_entries(work) if corpus.split_of(e.source) == "test"]
+def run(work, model, limit=300, write=True, chunk=50, workers=2, part="test"):
+    entries = [e for e in corpus.load_entries(work) if corpus.split_of(e.source) == part]
     sets = {s: candidate_lists(entries, *s, limit, 3) for s in SETS}
     if write:
         write_heldout(os.path.join(HERE, "heldout.jsonl"), sets)
@@ -177,9 +177,11 @@ def main():
     ap.add_argument("--model", default="models/starter")
     ap.add_argument("--work", default="starter-work")
     ap.add_argument("--limit", type=int, default=300, help="queries per set")
+    ap.add_argument("--part", choices=("test", "dev"), default="test",
+                    help="dev: the development packages, to choose by; writes no files")
     ap.add_argument("--dry", action="store_true", help="write no files")
     a = ap.parse_args()
-    run(a.work, a.model, a.limit, not a.dry)
+    run(a.work, a.model, a.limit, not a.dry and a.part == "test", part=a.part)
 
 
 if __name__ == "__main__":

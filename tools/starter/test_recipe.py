@@ -18,6 +18,7 @@ import data
 import encoder
 import lists
 import manual
+import mean
 import queries
 
 
@@ -100,6 +101,17 @@ class Forward(unittest.TestCase):
         self.assertLessEqual(((x - y).abs().amax(1) / step).max().item(), 0.501)
         self.assertTrue(all(len(r.unique()) <= 255 for r in y))
         self.assertTrue(torch.equal(encoder.eight_bits(torch.full((1, 8), 2.5)), torch.full((1, 8), 2.5)))
+
+
+class Mean(unittest.TestCase):
+    def test_shares(self):
+        a, b = small_model(), small_model()
+        with torch.no_grad():
+            for p in b.parameters():
+                p.add_(1)
+        before = {k: p.clone() for k, p in a.named_parameters()}
+        for k, p in mean.mean(a, b, 0.25).named_parameters():
+            self.assertLess((p - before[k] - 0.25).abs().max().item(), 1e-6, k)
 
 
 class Lists(unittest.TestCase):
