@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OUT = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build"))
@@ -22,7 +23,7 @@ PC = """Name: rerank
 Description: the library of this build
 Version: 0
 Libs: -L%s -lrerank -Wl,-rpath,%s
-Cflags: -I%s
+Cflags: -I%s -DHEADER_CRC=%d
 """
 
 
@@ -51,8 +52,11 @@ def cxx(folder):
 
 
 def go(folder):
+    include = os.path.join(ROOT, "include")
+    with open(os.path.join(include, "rerank.h"), "rb") as f:
+        version = zlib.crc32(f.read())  # go's cache looks at flags, not at headers
     with open(os.path.join(folder, "rerank.pc"), "w", encoding="utf-8") as f:
-        f.write(PC % (OUT, OUT, os.path.join(ROOT, "include")))
+        f.write(PC % (OUT, OUT, include, version))
     env = {**os.environ, "PKG_CONFIG_PATH": folder, "GOCACHE": os.path.join(OUT, "go-cache"),
            "GOFLAGS": "-mod=mod", "GO111MODULE": "off", "CGO_LDFLAGS_ALLOW": ".*",
            "CGO_ENABLED": "1"}
