@@ -387,7 +387,8 @@ static void check_weights(struct check *c)
         if (limited && k > 500 && !outlier) {
             scale = rr_weights_quantize_row(plain, w, k, RR_I8_WFREE);
             simple = squared_error(w, plain, scale, k);
-            check_case(c, error <= simple * 10, "k %u: the limit costs %g, %g", k, error, simple);
+            /* At worst a set has four of the largest value: a step 508 / 129 times as wide. */
+            check_case(c, error <= simple * 16, "k %u: the limit costs %g, %g", k, error, simple);
         }
         w[check_random(c, k)] = NAN;
         check_case(c, isnan(rr_weights_quantize_row(q, w, k, wtop)), "k %u: a NaN got lost", k);
