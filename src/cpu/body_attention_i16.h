@@ -18,7 +18,7 @@
 
 /* ---- whole numbers ------------------------------------------------------------------------- */
 
-struct steps {  /* of rows of floats as whole numbers, at most top each */
+struct steps {  /* how floats are kept as whole numbers, at most top each */
     float inv;  /* steps per 1 */
     float size; /* of a step; NaN if there is a NaN or infinity */
 };
@@ -67,7 +67,7 @@ static void round_i16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint3
 
 /* ---- products ------------------------------------------------------------------------------ */
 
-/* acc[mr][lda]: NR sums in each row, over pairs of x and of a panel. */
+/* acc[mr][NR] = mr rows of x times a panel, pair by pair. */
 RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_t *b,
                         uint32_t pairs, const int mr)
 {
