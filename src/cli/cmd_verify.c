@@ -285,12 +285,12 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, st
     if (rc) return rc;
     opt.dtype = "f32";
     opt.rescore_dtype = NULL;
-    if (*v->own->against) {
+    if (*v->against) {
         opt.model = v->against;
         opt.max_length = rr_engine_info(v->engines[1])->max_length; /* cut alike */
     }
     rc = rr_open(&v->engines[0], &opt, err);
-    if (rc && *v->own->against) rr_fail_prefix(err, "--against");
+    if (rc && *v->against) rr_fail_prefix(err, "--against");
     return rc;
 }
 
@@ -333,7 +333,7 @@ static int run_golden(struct verify *v, double tolerance)
 static int report(struct verify *v, double top5, double tau)
 {
     const struct rr_info *info = rr_engine_info(v->engines[1]);
-    const struct rr_info *against = *v->own->against ? rr_engine_info(v->engines[0]) : NULL;
+    const struct rr_info *against = *v->against ? rr_engine_info(v->engines[0]) : NULL;
     struct rr_verify_report r;
     struct rr_error err = { 0 };
     char line[160];

@@ -148,13 +148,16 @@ static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 /* The float whose bits are the largest. */
 static inline float vi_max_lane(vi a)
 {
-    int32_t bits[VW];
-    float most;
+    v f = _mm512_castsi512_ps(a);
 
-    vi_store(bits, a);
-    for (int i = 1; i < VW; i++) bits[0] = bits[i] > bits[0] ? bits[i] : bits[0];
-    memcpy(&most, bits, 4);
-    return most;
+    a = vi_max(a, vi_bits(_mm512_shuffle_f32x4(f, f, 0x4E)));
+    f = _mm512_castsi512_ps(a);
+    a = vi_max(a, vi_bits(_mm512_shuffle_f32x4(f, f, 0xB1)));
+    f = _mm512_castsi512_ps(a);
+    a = vi_max(a, vi_bits(_mm512_shuffle_ps(f, f, 0x4E)));
+    f = _mm512_castsi512_ps(a);
+    a = vi_max(a, vi_bits(_mm512_shuffle_ps(f, f, 0xB1)));
+    return _mm512_cvtss_f32(_mm512_castsi512_ps(a));
 }
 
 /* r[i] lane j <-> r[j] lane i */
