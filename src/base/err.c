@@ -55,6 +55,14 @@ int rr_fail(struct rr_error *err, int code, const char *fmt, ...)
     return code;
 }
 
+int rr_fail_errno(struct rr_error *err, int code, const char *path, const char *what, int e)
+{
+    char text[128];
+
+    /* The GNU form: returns the text, which need not be in the buffer. */
+    return rr_fail(err, code, "%s: %s: %s", path, what, strerror_r(e, text, sizeof(text)));
+}
+
 int rr_fail_prefix(struct rr_error *err, const char *fmt, ...)
 {
     char msg[sizeof(err->msg)];

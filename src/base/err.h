@@ -10,6 +10,9 @@
  * boundary, and returns code: "return rr_fail(err, RR_EFORMAT, ...)". */
 int rr_fail(struct rr_error *err, int code, const char *fmt, ...) RR_PRINTF(3, 4);
 
+/* The same with "path: what: text of the errno e". */
+int rr_fail_errno(struct rr_error *err, int code, const char *path, const char *what, int e);
+
 /* Puts "prefix: " before the message already in err; for callers that know the file or field. */
 int rr_fail_prefix(struct rr_error *err, const char *fmt, ...) RR_PRINTF(2, 3);
 

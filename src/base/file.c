@@ -16,11 +16,9 @@
 
 static int fail_errno(struct rr_error *err, const char *path, const char *what, int e)
 {
-    char text[128];
     int code = e == ENOENT || e == ENOTDIR ? RR_ENOENT : e == ENOMEM ? RR_ENOMEM : RR_EIO;
 
-    /* The GNU form: returns the text, which need not be in the buffer. */
-    return rr_fail(err, code, "%s: %s: %s", path, what, strerror_r(e, text, sizeof(text)));
+    return rr_fail_errno(err, code, path, what, e);
 }
 
 static const char *kind_name(mode_t mode)

@@ -333,10 +333,7 @@ static void write_query(FILE *out, const struct eval *e, const struct rr_eval_sy
 
 static int cannot_write(const char *path, struct rr_error *err)
 {
-    char text[128];
-
-    return rr_fail(err, RR_EIO, "%s: cannot be written: %s", path,
-                   strerror_r(errno, text, sizeof(text)));
+    return rr_fail_errno(err, RR_EIO, path, "cannot be written", errno);
 }
 
 /* Whether path can be written, asked before hours of work for it; it stays as it is. */

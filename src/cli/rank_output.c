@@ -24,10 +24,7 @@
 
 static int io_error(const struct rr_ranking *r, const char *what, struct rr_error *err)
 {
-    char text[128];
-
-    return rr_fail(err, RR_EIO, "%s: %s: %s", r->path ? r->path : "standard output", what,
-                   strerror_r(errno, text, sizeof(text)));
+    return rr_fail_errno(err, RR_EIO, r->path ? r->path : "standard output", what, errno);
 }
 
 /* ---- what is there -------------------------------------------------------------------------- */

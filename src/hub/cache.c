@@ -19,13 +19,6 @@
 static const char cachedir_tag[] = "Signature: 8a477f597d28d172789f06886806bc55\n"
                                    "# This folder is a cache of model files.\n";
 
-static int fail_errno(struct rr_error *err, const char *path, const char *what, int e)
-{
-    char text[128];
-
-    return rr_fail(err, RR_EIO, "%s: %s: %s", path, what, strerror_r(e, text, sizeof(text)));
-}
-
 /* ---- paths ---------------------------------------------------------------------------------- */
 
 static void folder_name(const struct rr_hub_repo *repo, char *out, size_t cap)
@@ -74,7 +67,7 @@ static int make_folders(char *path, size_t from, struct rr_error *err)
         kept = *end;
         *end = 0;
         if (mkdir(path, 0777) && errno != EEXIST)
-            rc = fail_errno(err, path, "cannot make the folder", errno);
+            rc = rr_fail_errno(err, RR_EIO, path, "cannot make the folder", errno);
         else if ((size_t)(end - path) > from && (lstat(path, &st) || !S_ISDIR(st.st_mode)))
             rc = rr_fail(err, RR_EFORMAT,
                          "%s: found a link or a file, expected a folder; nothing outside the cache "
@@ -164,7 +157,7 @@ int rr_cache_lock(struct rr_hub *hub, const struct rr_hub_repo *repo, const char
         if (hub->progress) hub->progress(hub->user, &waiting);
         (void)nanosleep(&pause, NULL);
     }
-    return e ? fail_errno(err, path, "cannot lock", e) : RR_OK;
+    return e ? rr_fail_errno(err, RR_EIO, path, "cannot lock", e) : RR_OK;
 }
 
 /* ---- files ---------------------------------------------------------------------------------- */
@@ -209,7 +202,7 @@ int rr_cache_link(const struct rr_hub *hub, const struct rr_hub_repo *repo, cons
     if (symlink(target, temporary) == 0 && rename(temporary, path) == 0) return RR_OK;
     rc = errno;
     (void)unlink(temporary);
-    return fail_errno(err, path, "cannot make the link", rc);
+    return rr_fail_errno(err, RR_EIO, path, "cannot make the link", rc);
 }
 
 int rr_cache_ref(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,

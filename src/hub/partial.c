@@ -27,13 +27,11 @@ struct record { /* after the file's bytes; of this machine, so in its byte order
 
 static int fail_errno(const struct rr_partial *p, const char *what, int e, struct rr_error *err)
 {
-    char text[128];
-
     if (e == ENOSPC || e == EDQUOT)
         return rr_fail(err, RR_EIO,
                        "%s: the disk is full; make room and run this again, it goes on from here",
                        p->path);
-    return rr_fail(err, RR_EIO, "%s: %s: %s", p->path, what, strerror_r(e, text, sizeof(text)));
+    return rr_fail_errno(err, RR_EIO, p->path, what, e);
 }
 
 static int write_at(int fd, const void *data, size_t len, uint64_t at)

@@ -112,10 +112,7 @@ static int choose_tensors(struct rr_convert *c, struct rr_error *err)
 
 static int write_error(const char *path, struct rr_error *err)
 {
-    char text[128];
-
-    return rr_fail(err, RR_EIO, "%s: cannot be written: %s", path,
-                   strerror_r(errno ? errno : EIO, text, sizeof(text)));
+    return rr_fail_errno(err, RR_EIO, path, "cannot be written", errno ? errno : EIO);
 }
 
 /* tensors [from, to) as one file. */

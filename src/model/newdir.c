@@ -36,9 +36,9 @@ int rr_newdir_parent(char parent[PATH_MAX], const char *out, struct rr_error *er
     else
         slash[slash == path] = 0;
     if (!realpath(path, parent))
-        return rr_fail(err, RR_ENOENT, "%s: cannot write there: %s", path, strerror(errno));
+        return rr_fail_errno(err, RR_ENOENT, path, "cannot write there", errno);
     if (access(parent, W_OK | X_OK))
-        return rr_fail(err, RR_EIO, "%s: cannot write there: %s", parent, strerror(errno));
+        return rr_fail_errno(err, RR_EIO, parent, "cannot write there", errno);
     return RR_OK;
 }
 
@@ -81,7 +81,7 @@ static int lock(struct rr_newdir *d, struct rr_error *err)
 
     d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (d->fd < 0 || fstat(d->fd, &st))
-        return rr_fail(err, RR_EIO, "%s: cannot open: %s", d->path, strerror(errno));
+        return rr_fail_errno(err, RR_EIO, d->path, "cannot open", errno);
     if (st.st_uid != geteuid())
         return rr_fail(err, RR_EIO, "%s: the folder is somebody else's: name another one than %s",
                        d->path, d->out);
@@ -102,7 +102,7 @@ static int make(struct rr_newdir *d, struct rr_error *err)
         remove_all(d->path);
         if (mkdir(d->path, 0700) == 0) return lock(d, err);
     }
-    return rr_fail(err, RR_EIO, "%s: cannot create the folder: %s", d->path, strerror(errno));
+    return rr_fail_errno(err, RR_EIO, d->path, "cannot create the folder", errno);
 }
 
 int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_error *err)
@@ -127,7 +127,7 @@ int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err)
     int rc = filled;
 
     if (!rc && (chmod(d->path, 0755) || rename(d->path, d->out)))
-        rc = rr_fail(err, RR_EIO, "%s: cannot create: %s", d->out, strerror(errno));
+        rc = rr_fail_errno(err, RR_EIO, d->out, "cannot create", errno);
     if (rc) remove_all(d->path);
     close(d->fd);
     return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_err.c - base/err: messages are one line of valid UTF-8 that fits. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -94,9 +95,20 @@ static void test_prefix(void **state)
     assert_memory_equal(err.msg, "end: ppp", 8);
 }
 
+static void test_errno(void **state)
+{
+    struct rr_error err = { 0 };
+
+    (void)state;
+    assert_int_equal(rr_fail_errno(&err, RR_EIO, "some/file", "cannot write", ENOSPC), RR_EIO);
+    assert_int_equal(err.code, RR_EIO);
+    assert_string_equal(err.msg, "some/file: cannot write: No space left on device");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_errno),
         cmocka_unit_test(test_fail_fills),
         cmocka_unit_test(test_messages_are_clean),
         cmocka_unit_test(test_cut_at_character),
