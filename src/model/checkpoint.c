@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -284,6 +285,31 @@ bool rr_checkpoint_in_module(const struct rr_checkpoint *c, const char *name)
         if (e && e->name == name) return true;
     }
     return false;
+}
+
+/* One more than the number behind "layer." or "layers."; 0: the tensor is of no layer. */
+static uint32_t layers_with(const char *name)
+{
+    for (const char *p = strstr(name, "layer"); p; p = strstr(p, "layer")) {
+        p += strlen("layer");
+        if (*p == 's') p++;
+        if (p[0] == '.' && p[1] >= '0' && p[1] <= '9')
+            return 1 + (uint32_t)strtoul(p + 1, NULL, 10);
+    }
+    return 0;
+}
+
+uint32_t rr_checkpoint_layers(const struct rr_checkpoint *c)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < c->n_shards; i++) {
+        size_t n;
+        const struct rr_safetensors_entry *e = rr_safetensors_entries(c->shards[i].st, &n);
+
+        for (; n > 0; n--, e++) most = RR_MAX(most, layers_with(e->name));
+    }
+    return most;
 }
 
 const char *rr_checkpoint_made_for(const struct rr_checkpoint *c)

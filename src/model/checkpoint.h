@@ -40,6 +40,9 @@ const struct rr_safetensors_entry *rr_checkpoint_find(const struct rr_checkpoint
  * the same names, so the pointer counts. */
 bool rr_checkpoint_in_module(const struct rr_checkpoint *c, const char *name);
 
+/* How many layers the names of the tensors in a folder count ("layer.N.", "layers.N."); 0: none. */
+uint32_t rr_checkpoint_layers(const struct rr_checkpoint *c);
+
 /* As rr_safetensors_made_for, of the first file. */
 const char *rr_checkpoint_made_for(const struct rr_checkpoint *c);
 

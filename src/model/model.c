@@ -187,6 +187,18 @@ static int read_sentence(struct rr_model *m, const char *path, struct rr_error *
     return rc;
 }
 
+/* Scores of a network that was meant to be deeper look like any others. */
+static void warn_of_unused_layers(const struct rr_model *m)
+{
+    uint32_t found = rr_checkpoint_layers(m->checkpoint);
+
+    if (found > m->config.layers)
+        rr_log(RR_WARN,
+               "%s: has weights of %" PRIu32 " layers, but num_hidden_layers in config.json is "
+               "%" PRIu32 ": the others are not used",
+               rr_checkpoint_path(m->checkpoint), found, m->config.layers);
+}
+
 static void fill_info(struct rr_model *m)
 {
     struct rr_model_info *i = &m->info;
@@ -252,6 +264,7 @@ int rr_model_open(struct rr_model **out, const char *folder, struct rr_error *er
     if (!rc) rc = rr_builder_done(&m->builder, output, &m->program, err);
     if (!rc) rc = read_sentence(m, folder, err);
     if (rc) goto fail;
+    warn_of_unused_layers(m);
     fill_info(m);
     *out = m;
     return RR_OK;

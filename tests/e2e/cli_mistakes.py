@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """cli_mistakes.py - what newcomers get wrong, and what they are told: each message says what was found,
 what was expected and what to do; run by run.py."""
+import json
 import os
 import re
 import shutil
@@ -99,6 +100,28 @@ def test_mistake_model_folder():
                 "copy or fetch it again"),
                (78, serve("--model", os.path.join(model(), "model.safetensors")),
                 "model.safetensors: give the folder that it is in")])
+
+
+def test_mistake_layers_left_out():
+    """config.json has fewer layers than the weights: it works, and the log says so"""
+    for name in ("tiny-xlmr", "tiny-qwen3", "tiny-modernbert-cls"):
+        with folder() as d:
+            for f in os.listdir(model(name)):
+                shutil.copy(os.path.join(model(name), f), d)
+            words = ["score", "--model", d, "--query", QUERY]
+            r = run(*words, stdin=TEXTS[0].encode())
+            assert r.code == 0 and "not used" not in r.err, r
+            with open(d + "/config.json", encoding="utf-8") as f:
+                config = json.load(f)
+            found = config["num_hidden_layers"]
+            config["num_hidden_layers"] = 1
+            if "layer_types" in config:
+                config["layer_types"] = config["layer_types"][:1]
+            write(d + "/config.json", json.dumps(config))
+            r = run(*words, stdin=TEXTS[0].encode())
+            assert r.code == 0, r
+            assert ("has weights of %d layers, but num_hidden_layers in config.json is 1: the others are "
+                    "not used" % found) in r.err, r
 
 
 def test_mistake_hub_name():
