@@ -13,6 +13,7 @@ from collections import namedtuple
 
 LANGS = ["en", "fr", "it", "de", "pt", "es"]
 APT_LANG = {"pt": "pt_BR"}
+RELEASE = "bookworm"  # the machine's
 
 # source: source package (the unit of the train/held-out split)
 # text: {language: (short description, long description)}
@@ -30,7 +31,7 @@ def split_of(source):
     return "train"
 
 
-def write_apt_config(root):
+def write_apt_config(root, mirror=None, release=None):
     for sub in ("lists/partial", "cache/archives/partial"):
         os.makedirs(os.path.join(root, sub), exist_ok=True)
     langs = "".join('"%s";' % APT_LANG.get(l, l) for l in LANGS)
@@ -40,19 +41,33 @@ def write_apt_config(root):
         f.write('Dir::Etc::parts "/dev/null";\n')
         f.write('Dir::State "%s";\nDir::State::lists "%s/lists";\n' % (root, root))
         f.write('Dir::Cache "%s/cache";\n' % root)
+        if release:
+            sources = os.path.join(root, "sources.list")
+            f.write('Dir::Etc::sourcelist "%s";\nDir::Etc::sourceparts "/dev/null";\n' % sources)
+            with open(sources, "w") as out:
+                out.write("deb %s %s main\n" % (mirror, release))
         f.write("Acquire::Languages {%s};\n" % langs)
         f.write('Acquire::IndexTargets::deb::Components { MetaKey '
                 '"$(COMPONENT)/dep11/Components-$(NATIVE_ARCHITECTURE).yml"; };\n')
     return path
 
 
-def fetch_indices(root):
-    """{"Packages", "Components" or language: text of that index of bookworm main}"""
+def mirror_of(env):
+    """Where apt gets Debian 12"""
+    uris = subprocess.run(["apt-get", "update", "--print-uris"], env=env, check=True,
+                          capture_output=True, text=True).stdout
+    return re.search(r"^'(\S+)/dists/%s/InRelease'" % RELEASE, uris, re.M).group(1)
+
+
+def fetch_indices(root, release=RELEASE):
+    """{"Packages", "Components" or language: text of that index of the release's main component}"""
     env = dict(os.environ, APT_CONFIG=write_apt_config(root))
+    if release != RELEASE:
+        write_apt_config(root, mirror_of(env), release)
     subprocess.run(["apt-get", "-q", "update"], env=env, check=True, stdout=subprocess.DEVNULL)
     rows = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(CREATED_BY)|$(LANGUAGE)|$(FILENAME)",
-         "Codename: bookworm", "Component: main"],
+         "Codename: " + release, "Component: main"],
         env=env, check=True, capture_output=True, text=True).stdout.split("\n")
     out = {}
     for row in filter(None, rows):
@@ -98,7 +113,10 @@ def load_entries(work):
     """All packages that have a long description, sorted by name."""
     cache = os.path.join(work, "entries.jsonl")
     if not os.path.exists(cache):
-        build_entries(fetch_indices(os.path.join(work, "apt")), cache)
+        rows = packages(fetch_indices(os.path.join(work, "apt")))
+        with open(cache, "w", encoding="utf-8") as f:
+            for row in rows:
+                f.write(json.dumps(row, ensure_ascii=False) + "\n")
     return read_entries(cache)
 
 
@@ -113,7 +131,8 @@ def sources(packages):
     return {f["Package"]: f.get("Source", f["Package"]).split(" ")[0] for f in stanzas(packages)}
 
 
-def build_entries(indices, cache):
+def packages(indices):
+    """[Entry] of the packages in the indices, sorted by name"""
     source = sources(indices["Packages"])
     by_md5 = {}
     for lang in LANGS:
@@ -129,8 +148,5 @@ def build_entries(indices, cache):
         # The same long text under two names would be a false negative.
         if "en" in text and text["en"][1] not in seen:
             seen.add(text["en"][1])
-            rows.append((name, source.get(name, name), text))
-    rows.sort(key=lambda row: (row[0], row[2]["en"]))
-    with open(cache, "w", encoding="utf-8") as f:
-        for row in rows:
-            f.write(json.dumps(row, ensure_ascii=False) + "\n")
+            rows.append(Entry(name, source.get(name, name), text))
+    return sorted(rows, key=lambda e: (e.name, e.text["en"]))

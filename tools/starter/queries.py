@@ -33,6 +33,9 @@ MIXES = {
                    ("pt", "en"): 3, ("en", "pt"): 1, ("it", "fr"): 2}, 0.15, 0.3, 0.75),
 }
 
+# Languages with few texts: each is asked again and again, and would be learnt by heart.
+SCARCE = "es", "pt"
+
 TEMPLATES = {
     "fr": ["Comment {v} {} ?", "Qu'est-ce que {} ?", "Quel logiciel pour {} ?", "je cherche {}",
            "Où trouver {} ?", "À quoi sert {} ?", "comment faire pour {v} {}", "{} c'est quoi",
@@ -137,6 +140,14 @@ def fresh_word(rng):
         return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4)))
     letters = "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(3, 6)))
     return rng.choice((str.upper, str.lower, str.capitalize))(letters) + rng.choice(("", "", "", "2"))
+
+
+def worn(rng, text):
+    """The text with gaps: some sentences and words are missing"""
+    gaps, holes = rng.choice([0, 0.15, 0.3]), rng.choice([0, 0.05, 0.1])
+    parts = sentences(text) or [text]
+    kept = [p for p in parts if rng.random() >= gaps] or [rng.choice(parts)]
+    return " ".join(w for w in " ".join(kept).split() if rng.random() >= holes) or text
 
 
 class Maker:
@@ -248,9 +259,10 @@ class Maker:
         """A list like the evaluation's: whole descriptions up to LIMIT characters"""
         lang, doc_lang = pair = pick(rng, self.mix.shares)
         i = self.entry(rng, pair)
-        query, target = self.query(rng, self.entries[i], lang, doc_lang, plain)
-        docs = [target[:LIMIT]] + [long[:LIMIT] for _, long in
-                                   self.negatives(rng, i, doc_lang, negatives, hard)]
+        again = doc_lang in SCARCE and rng.random() < 0.6
+        query, target = self.query(rng, self.entries[i], lang, doc_lang, plain * (1 - 0.6 * again))
+        docs = [target] + [long for _, long in self.negatives(rng, i, doc_lang, negatives, hard)]
+        docs = [(worn(rng, d) if again else d)[:LIMIT] for d in docs]
         if self.mix.invented and lang == doc_lang and rng.random() < self.mix.invented:
             query, docs = self.swap_words(rng, query, docs)
         return query, docs, lang == doc_lang

@@ -5,8 +5,11 @@
 """
 import os
 import random
+import string
 import tempfile
+import types
 import unittest
+import unittest.mock
 import zlib
 
 import torch
@@ -20,6 +23,8 @@ import lists
 import manual
 import mean
 import queries
+import releases
+import train
 
 
 def small_model():
@@ -101,6 +106,45 @@ class Forward(unittest.TestCase):
         self.assertLessEqual(((x - y).abs().amax(1) / step).max().item(), 0.501)
         self.assertTrue(all(len(r.unique()) <= 255 for r in y))
         self.assertTrue(torch.equal(encoder.eight_bits(torch.full((1, 8), 2.5)), torch.full((1, 8), 2.5)))
+
+
+class Sample(unittest.TestCase):
+    def test_sum_is_right_on_average(self):
+        rng, size = random.Random(2), torch.rand(48, generator=torch.Generator().manual_seed(1)) ** 4
+        total = torch.zeros(48)
+        for _ in range(4000):
+            kept, weight = train.sample(size, 12, rng)
+            self.assertEqual(len(kept), 12)
+            total[kept] += weight * size[kept]
+        self.assertLess(((total / 4000).sum() / size.sum() - 1).abs().item(), 0.01)
+        large = size > size.median()
+        self.assertLess((total / 4000 / size - 1)[large].abs().max().item(), 0.15)
+
+    def test_what_is_far_larger_is_always_taken(self):
+        size = torch.full((20,), 0.01)
+        size[7] = 5
+        for seed in range(50):
+            kept, weight = train.sample(size, 4, random.Random(seed))
+            self.assertIn(7, kept.tolist())
+            self.assertEqual(weight[kept.tolist().index(7)].item(), 1)
+
+    def test_gradient_is_that_of_the_whole(self):
+        """With every pair taken the two passes give what one backward pass gives"""
+        model = small_model()
+        pairs = [(torch.tensor([0, 7 + i, 2, 2, 20 + i, 2]).numpy(), None,
+                  torch.tensor([0, 0, 0, 1, 1, 1]).numpy()) for i in range(8)]
+        gold, moved = torch.tensor([1, 0]), [0, 3] * 4
+        run = types.SimpleNamespace(net=encoder.Encoder(model), a=types.SimpleNamespace(workers=2))
+        with unittest.mock.patch.object(train, "sample", lambda size, count, rng: (torch.arange(8), torch.ones(8))):
+            logits, _ = train.Run.pull(run, pairs, moved, gold, 1.0, random.Random(1))
+        twice = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        once, _ = train.forward(run.net, None, pairs, moved, None, 2, None)
+        train.rank_loss(once, gold).backward()
+        self.assertLess((logits - once).abs().max().item(), 1e-5)
+        for name, p in model.named_parameters():
+            if p.grad is not None:
+                self.assertLess((p.grad - twice[name]).abs().max().item(), 1e-5, name)
 
 
 class Mean(unittest.TestCase):
@@ -210,6 +254,45 @@ class Apps(unittest.TestCase):
         self.assertEqual(reader.text["en"], ("Reads documents", 'Reader shows "documents" of all kinds. '
                                              "- fast and small as it is"))
         self.assertFalse(manual.is_section(reader))
+
+
+class Releases(unittest.TestCase):
+    def entry(self, name, source, short, long, **text):
+        return corpus.Entry(name, source, {"en": (short, long), **text})
+
+    def test_added(self):
+        held = next("tool%d" % i for i in range(100) if corpus.split_of("tool%d" % i) == "test")
+        kept = [s for s in ("shelf%s" % c for c in string.ascii_letters) if corpus.split_of(s) == "train"]
+        long = "This tool is held out and says so at such a length that sixty letters are there."
+        own = [self.entry("a", held, "a held-out tool", long),
+               self.entry("b", kept[0], "a shelf", "Shelves for books of all sizes.")]
+        spanish = ("estante", "Estantes para libros de todos los tamaños.")
+        more = [self.entry("a2", "tool100", "another one", "Other text."),  # may be its next version
+                self.entry("a3", kept[1], "renamed", long.upper().replace(" ", ", ") + " And more."),
+                self.entry("a4", kept[1], "renamed", "New text.", es=("a held-out tool", "x")),
+                self.entry("b", kept[0], "a shelf", "Shelves for books of all sizes."),
+                self.entry("b2", kept[2], "a shelf", "Shelves for books of all sizes.", es=spanish),
+                self.entry("c", kept[3], "a chair", "A chair with four legs."),
+                self.entry("c2", kept[4], "a chair", "A chair with four legs.")]
+        got = releases.added(own, more)
+        self.assertEqual([e.name for e in got], ["b2", "c"])
+        self.assertEqual(got[0].source, kept[0], "what has a package's text is of its source")
+
+    def test_family(self):
+        self.assertEqual(releases.family("gcc-12"), releases.family("gcc-14"))
+        self.assertEqual(releases.family("postgresql-15.1"), releases.family("postgresql-13"))
+        self.assertNotEqual(releases.family("glib2.0"), releases.family("gtk2.0"))
+
+
+class Worn(unittest.TestCase):
+    def test_words_are_the_texts_own(self):
+        rng, text = random.Random(1), "One sentence is here. Another sentence follows it; a third one ends it."
+        seen = {queries.worn(rng, text) for _ in range(300)}
+        self.assertIn(text, seen)
+        self.assertGreater(len(seen), 50)
+        for s in seen:
+            words = iter(text.split())
+            self.assertTrue(s and all(w in words for w in s.split()), s)
 
 
 class Neighbours(unittest.TestCase):

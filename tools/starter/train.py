@@ -30,6 +30,7 @@ import encoder
 import init
 import manual
 import queries
+import releases
 import vocab
 from lists import SETS, candidate_lists, metrics
 
@@ -48,7 +49,9 @@ def prepare(work, matching=True, mix="across"):
     parts = {"train": [], "dev": [], "test": []}
     for e in entries:
         parts[corpus.split_of(e.source)].append(e)
-    parts["train"] += apps.load_entries(work) + manual.load_entries(work)
+    applications = apps.load_entries(work)
+    parts["train"] += (applications + releases.load_entries(work, entries + applications)
+                       + manual.load_entries(work))
     log("entries:", {k: len(v) for k, v in parts.items()})
     if not os.path.exists(os.path.join(work, "tokenizer.json")):
         vocab.build(vocab.training_lines(parts["train"], random.Random(1)), VOCAB, work)
@@ -99,17 +102,20 @@ class Probes(torch.nn.Module):
             self.cover(hidden[-1][:, 0]).squeeze(-1), cover)
 
 
-def place_ids(ids, segment, rng):
-    """Positions 2.. as in XLM-R; for some pairs the document is moved further back,
-    so that late positions are trained although training texts are short."""
+def moves(pairs, rng):
+    """By how much the document of each pair is moved further back: some are, so that late
+    positions are trained although training texts are short."""
+    longest = max(len(p[0]) for p in pairs)
+    return [rng.randrange(0, 512 - longest) if rng.random() < 0.15 else 0 for _ in pairs]
+
+
+def place_ids(ids, segment, moved):
+    """Positions 2.. as in XLM-R, the document's moved"""
     pos = np.where(ids == 1, 1, np.arange(ids.shape[1])[None] + 2)
-    for row in range(len(ids)):
-        if rng.random() < 0.15:
-            pos[row] += (segment[row] == 1) * rng.randrange(0, 512 - ids.shape[1])
-    return pos
+    return pos + (segment == 1) * np.array(moved)[:, None]
 
 
-def forward(net, probes, pairs, weights, rng, parts, same):
+def forward(net, probes, pairs, moved, weights, parts, same):
     """logits of the pairs (run in `parts` chunks of similar length) and, unless probes is None,
     the probes' loss"""
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
@@ -117,7 +123,7 @@ def forward(net, probes, pairs, weights, rng, parts, same):
     for chunk in np.array_split(order, parts):
         ids, mask, segment, match, cover = data.collate([pairs[i] for i in chunk],
                                                         weights if probes else None)
-        hidden = net.hidden(t(ids), t(mask), t(place_ids(ids, segment, rng)))
+        hidden = net.hidden(t(ids), t(mask), t(place_ids(ids, segment, [moved[i] for i in chunk])))
         logits.append(net.logits(hidden[-1][:, 0]))
         if probes:
             # The dictionary is full of holes: across languages only found partners count.
@@ -157,8 +163,8 @@ def stage(x, rng, whole):
     if x < LISTS:
         return 20, 5, 0.6, 36, 80, 0.2
     if rng.random() < whole:
-        return 8, 7, 0.9, 0, 128, 0.7
-    return 12, 7, 0.8, 40, 80, 0.35
+        return 10, 11, 0.9, 0, 128, 0.7
+    return 14, 11, 0.8, 40, 80, 0.35
 
 
 def make_batch(step, x, a, worker, maker, coder, rng):
@@ -245,6 +251,20 @@ def add_up(parameters, extra):
     return flat[at:].tolist()
 
 
+def sample(size, count, rng):
+    """(numbers of `count` elements, their weights): the larger, the likelier; the weighted sum of
+    those taken is on average the sum of all"""
+    size = size.double() + 1e-12
+    chance = size * (count / size.sum())
+    while (over := chance > 1).any():  # taken for certain; the others share what is left
+        chance = torch.where(over, 1.0, chance)
+        free = chance < 1
+        chance[free] *= (count - (~free).sum()) / chance[free].sum()
+    edges = torch.floor(torch.cumsum(chance, 0) + rng.random())
+    kept = torch.nonzero(torch.diff(edges, prepend=torch.zeros(1)) > 0)[:, 0]
+    return kept, (1 / chance[kept]).float()
+
+
 class Run:
     """One worker's half of a training run: all have the same weights and take the same steps with
     the sum of their gradients; the first one also writes files."""
@@ -309,26 +329,42 @@ class Run:
         os.replace(self.state + ".tmp", self.state)
 
     def take(self, step, x):
-        """One step; (loss, share with the right one first, pairs)"""
+        """One step: loss, lists with the right one first, lists, pairs; of all workers"""
         a, rng = self.a, random.Random("step %d %d" % (self.a.seed, step))
         pairs, gold, same, share = make_batch(step, x, a, self.worker, self.maker, self.coder, rng)
         self.net.grid = x >= GRID
         for group in self.opt.param_groups:
             group["lr"] = a.lr * schedule(step - self.begin_step, x, a)
-        probes = self.probes if x < LISTS else None
-        logits, aux = forward(self.net, probes, pairs, self.coder.weight, rng,
-                              max(1, 8 // a.workers), same)
-        rank = rank_loss(logits, gold)
         self.opt.zero_grad(set_to_none=True)
-        ((rank + a.aux * (1 - 1.5 * x) * aux) * share).backward()
+        moved, used = moves(pairs, rng), list(self.model.parameters())
+        if x < LISTS:
+            logits, aux = forward(self.net, self.probes, pairs, moved, self.coder.weight,
+                                  max(1, 8 // a.workers), same)
+            rank = rank_loss(logits, gold)
+            ((rank + a.aux * (1 - 1.5 * x) * aux) * share).backward()
+            used += list(self.probes.parameters())
+        else:
+            logits, rank = self.pull(pairs, moved, gold, share, rng)
         hits = (logits.view(len(gold), -1).argmax(1) == gold).float().sum().item()
-        used = [p for g in self.opt.param_groups for p in g["params"]]
-        if not probes:
-            used = list(self.model.parameters())
         sums = add_up(used, [rank.item() * share, hits, len(gold), len(pairs)])
         torch.nn.utils.clip_grad_norm_(used, 1.0)
         self.opt.step()
         return sums
+
+    def pull(self, pairs, moved, gold, share, rng):
+        """Gradients of the ranking loss by a sample of the pairs, a quarter: most pull little, and
+        backwards costs twice what forwards does.  (logits of all pairs, loss)"""
+        parts = max(1, 4 // self.a.workers)
+        with torch.no_grad():
+            logits, _ = forward(self.net, None, pairs, moved, None, 2 * parts, None)
+        logits.requires_grad_()
+        rank = rank_loss(logits, gold)
+        pulls, = torch.autograd.grad(rank * share, logits)
+        kept, weight = sample(pulls.abs(), len(pairs) // 4, rng)
+        again, _ = forward(self.net, None, [pairs[i] for i in kept], [moved[i] for i in kept], None,
+                           parts, None)
+        again.backward(pulls[kept] * weight)
+        return logits.detach(), rank
 
     def go(self):
         a, shown, counted = self.a, np.zeros(5), 0
