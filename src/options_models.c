@@ -276,6 +276,13 @@ static const char *folder_of(const struct rr_model_spec *m)
     return m->path[0] ? m->path : rr_starter_dir();
 }
 
+/* Whoever wants an exact order means f32's. */
+static const char *rescore_dtype_of(const struct rr_settings *s, const struct rr_model_spec *m)
+{
+    if (m->rescore_dtype) return m->rescore_dtype;
+    return s->exact_top_k && strcmp(s->rescore_dtype, "none") == 0 ? "f32" : s->rescore_dtype;
+}
+
 void rr_settings_model(const struct rr_settings *s, size_t i, struct rr_options *opt)
 {
     const struct rr_model_spec *m = &s->models[i];
@@ -285,7 +292,7 @@ void rr_settings_model(const struct rr_settings *s, size_t i, struct rr_options 
     opt->device = m->device ? m->device : s->device;
     opt->devices = m->device ? NULL : s->devices;
     opt->dtype = m->dtype ? m->dtype : s->dtype;
-    opt->rescore_dtype = m->rescore_dtype ? m->rescore_dtype : s->rescore_dtype;
+    opt->rescore_dtype = rescore_dtype_of(s, m);
     opt->max_length = m->max_length ? m->max_length : s->max_length;
     opt->stall_ns = (uint64_t)(s->stall_timeout * 1e9);
     opt->isa = s->isa;

@@ -44,7 +44,8 @@ struct rr_extras {
     bool no_cache, allow_partial;
     enum rr_priority priority;
     uint64_t timeout_ns;     /* 0: not asked for */
-    size_t exact_top_k;      /* 0: not asked for */
+    bool has_exact;
+    size_t exact_top_k;
     struct rr_window window; /* size 0: not asked for */
 };
 

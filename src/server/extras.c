@@ -97,7 +97,7 @@ int rr_extras_parse(struct rr_fields *f, const json_t *obj, const char *where)
         rr_fields_bool(f, obj, where, "no_cache", &e->no_cache) ||
         rr_fields_bool(f, obj, where, "allow_partial", &e->allow_partial) ||
         rr_fields_int(f, obj, where, "timeout_ms", 1, MAX_TIMEOUT_MS, NULL, &timeout_ms) ||
-        rr_fields_int(f, obj, where, "exact_top_k", 0, INT32_MAX, NULL, &exact) ||
+        rr_fields_int(f, obj, where, "exact_top_k", 0, INT32_MAX, &e->has_exact, &exact) ||
         parse_priority(f, obj, where) || parse_window(f, obj, where))
         return -1;
     if (timeout_ms) e->timeout_ns = (uint64_t)timeout_ms * RR_MILLISECOND;

@@ -216,14 +216,14 @@ static void set_compute_headers(struct rr_job *job, const struct rr_access *a, u
 static void set_extra_headers(struct rr_job *job, const struct rr_reply *reply)
 {
     const struct rr_extras *e = &job->ask.extras;
+    bool exact = job->parts[0].request.exact_top_k > 0;
     struct rr_totals t;
 
-    if (!e->allow_partial && !e->exact_top_k && !e->explain && !reply->replaced) return;
+    if (!e->allow_partial && !exact && !e->explain && !reply->replaced) return;
     rr_extras_totals(reply, &t);
     if (e->allow_partial) rr_http_header(job->x, "x-rerank-missing", "%zu", t.missing);
-    if (e->exact_top_k) rr_http_header(job->x, "x-rerank-exact", "%s", t.exact ? "true" : "false");
-    if (e->exact_top_k || e->explain)
-        rr_http_header(job->x, "x-rerank-rescored", "%zu", t.rescored);
+    if (exact) rr_http_header(job->x, "x-rerank-exact", "%s", t.exact ? "true" : "false");
+    if (exact || e->explain) rr_http_header(job->x, "x-rerank-rescored", "%zu", t.rescored);
     if (e->explain) rr_http_header(job->x, "x-rerank-cached", "%zu", t.cached);
     if (reply->replaced) rr_http_header(job->x, "x-rerank-replaced", "%zu", reply->replaced);
 }

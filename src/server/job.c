@@ -91,6 +91,17 @@ void rr_job_gone(void *user, struct rr_watched *entry, enum rr_gone why)
     pthread_mutex_unlock(&job->lock);
 }
 
+/* The server's own where the request does not say, has an order at all and a model that can. */
+static size_t exact_top_k(const struct rr_job *job)
+{
+    const struct rr_ask *ask = &job->ask;
+    size_t k = job->server->settings->exact_top_k;
+
+    if (ask->extras.has_exact) return ask->extras.exact_top_k;
+    if (ask->n_groups == ask->n_pairs || !*rr_engine_info(job->engine)->rescore_dtype) return 0;
+    return ask->has_limit && ask->limit >= 0 ? RR_MIN(k, (size_t)ask->limit) : k;
+}
+
 static void fill_request(const struct rr_job *job, const struct rr_group *g, struct rr_request *r)
 {
     const struct rr_extras *e = &job->ask.extras;
@@ -107,7 +118,7 @@ static void fill_request(const struct rr_job *job, const struct rr_group *g, str
         .allow_partial = e->allow_partial,
         .priority = RR_MIN(e->priority, (enum rr_priority)job->x->max_priority),
         .tenant = job->x->tenant,
-        .exact_top_k = e->exact_top_k,
+        .exact_top_k = exact_top_k(job),
         .window = e->window,
     };
 }

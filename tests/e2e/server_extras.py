@@ -2,10 +2,11 @@
 """server_extras.py - what every form can be asked beyond its own options; tokens; the API's
 description; run by run.py."""
 import json
+import os
 import re
 
 from server_clients import CLIENTS, N, Q
-from server_support import QUERY, TEXTS, Server, long_body, shared
+from server_support import QUERY, TEXTS, Server, long_body, shared, starter
 
 LONG = "Le pain se fait avec de la farine. " * 200 + TEXTS[1]
 
@@ -54,6 +55,40 @@ def test_cut_of_one_instance():
     ends = [shared().post({**long, "truncation_direction": d}).json()[0]["score"]
             for d in ("left", "right")]
     assert ends[0] != ends[1], ends  # what answers the question is at the end
+
+
+def test_exact_top_k_of_the_server():
+    """--exact-top-k 3: what clients that know nothing of it get first is what f32 says, to the bit"""
+    with open(os.path.join(starter(), "calibration.jsonl"), encoding="utf-8") as f:
+        lists = [json.loads(x) for x in f][:12]
+    with Server("--threads", "1", model_folder=starter()) as full, \
+            Server("--threads", "1", "--dtype", "int8", "--exact-top-k", "3", model_folder=starter()) as s:
+        assert s.ask("GET", "/info").json()["rescore_dtype"] == "f32"
+        moved = 0
+        for x in lists:
+            body = {"query": x["query"], "documents": x["documents"]}
+            a, b = (server.post(body, "/v1/rerank") for server in (s, full))
+            first = [[(r["index"], r["relevance_score"]) for r in reply.json()["results"][:3]]
+                     for reply in (a, b)]
+            assert first[0] == first[1], (a, b)
+            assert a.headers["x-rerank-exact"] == "true", a
+            assert 3 <= int(a.headers["x-rerank-rescored"]) < len(x["documents"]), a
+            assert "exact" not in a.json() and "x-rerank-exact" not in b.headers, (a, b)
+            plain = s.post({**body, "exact_top_k": 0}, "/v1/rerank")
+            assert "x-rerank-exact" not in plain.headers, plain
+            moved += plain.json()["results"][:3] != b.json()["results"][:3]
+        assert moved, "int8 gives what f32 does: this test shows nothing"
+        body["no_cache"] = True
+        one = s.post({**body, "top_n": 1}, "/v1/rerank")
+        assert one.json()["results"][0]["index"] == first[0][0][0], one
+        assert int(one.headers["x-rerank-rescored"]) < len(body["documents"]) / 2, one
+        asked = s.post({**body, "exact_top_k": 5}, "/v1/rerank").json()
+        assert asked["exact"] is True and asked["rescored"] >= 5, asked
+        pairs = s.post({"inputs": [[x["query"], d] for d in x["documents"]]}, "/predict")
+        assert pairs.status == 200 and "x-rerank-exact" not in pairs.headers, pairs
+    with Server("--threads", "1", "--exact-top-k", "3", model_folder=starter()) as s:  # f32 needs no other
+        a = s.post(body, "/v1/rerank")
+        assert a.json()["results"] == b.json()["results"] and "x-rerank-exact" not in a.headers, a
 
 
 def test_extras_leave_no_trace():
