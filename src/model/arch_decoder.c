@@ -40,26 +40,44 @@ static int read_heads(struct rr_model_config *c, const json_t *root, const char 
     return RR_OK;
 }
 
+/* Each of two fields can let tokens see those behind them. */
+static int check_causal(const json_t *root, const char *where, struct rr_error *err)
+{
+    bool causal = true;
+    int rc = rr_json_bool(root, where, "is_causal", &causal, err);
+
+    if (!rc && !causal)
+        rc = rr_fail(err, RR_ENOTSUP,
+                     "%s: is_causal is false, supported is true: tokens that see those behind them "
+                     "give other scores",
+                     where);
+    return rc ? rc : rr_config_off(root, where, "use_bidirectional_attention", err);
+}
+
 int rr_arch_decoder_read(struct rr_model_config *c, const json_t *root, const char *where,
                          struct rr_error *err)
 {
     bool gemma = strstr(c->architecture, "Gemma") != NULL;
+    unsigned acts = 1u << RR_ACT_SILU | 1u << RR_ACT_GELU_TANH | (gemma ? 1u << RR_ACT_GELU : 0);
     int rc;
 
     c->norm_eps = 1e-6f;
     c->theta = 10000.0f;
     c->pool = RR_OP_LAST;
+    c->decoder.tied = true;
     rc = rr_config_sizes(c, root, where, "rms_norm_eps", err);
     if (!rc) rc = read_heads(c, root, where, err);
     if (!rc) rc = rr_rotary_read(&c->theta, root, where, NULL, "rope_theta", err);
     if (!rc)
         rc = rr_config_act(&c->act, root, where, "hidden_act", gemma ? "gelu_pytorch_tanh" : "silu",
-                           1u << RR_ACT_SILU | 1u << RR_ACT_GELU_TANH, err);
+                           acts, err);
     if (!rc) rc = rr_config_off(root, where, "use_sliding_window", err);
+    if (!rc) rc = check_causal(root, where, err);
+    if (!rc) rc = rr_json_bool(root, where, "tie_word_embeddings", &c->decoder.tied, err);
     c->decoder.qk_norm = strstr(c->architecture, "Qwen3") != NULL;
     c->decoder.judge = strstr(c->architecture, "ForCausalLM") != NULL;
     if (gemma) {
-        c->act = RR_ACT_GELU_TANH; /* the first files say "gelu" and mean this */
+        if (c->act == RR_ACT_GELU) c->act = RR_ACT_GELU_TANH; /* the first files mean this by it */
         c->decoder.gamma_plus_one = true;
         c->decoder.embed_scale = sqrtf((float)c->hidden);
     }
@@ -249,7 +267,12 @@ static int add_output(const struct build *s, struct ends *e, uint32_t *output, s
         row.weight = e->output;
     } else {
         rc = rr_weights_bind(s->w, "", "", output_rows, RR_COUNT(output_rows), e, err);
-        if (!rc && e->output == RR_NONE) e->output = e->word;
+        if (!rc && e->output == RR_NONE && !s->c->decoder.tied)
+            rc = rr_fail(err, RR_EFORMAT,
+                         "%s: tensor lm_head.weight is missing, expected since tie_word_embeddings "
+                         "is false",
+                         rr_checkpoint_path(s->w->checkpoint));
+        if (e->output == RR_NONE) e->output = e->word;
         if (!rc) s->w->judge.table = e->output;
         if (!rc) rc = rr_weights_make(s->w, "judge", 1, s->c->hidden, &row.weight, &zeros, err);
         if (!rc) s->w->judge.row = zeros;

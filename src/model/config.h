@@ -63,6 +63,7 @@ struct rr_model_config {
         bool gamma_plus_one; /* RMSNorm weights are stored minus 1 */
         float embed_scale;   /* 0: 1 */
         bool judge; /* no head of its own: the logit of one token, or of one less another */
+        bool tied;  /* without an output layer the table of words is it */
     } decoder;
 };
 

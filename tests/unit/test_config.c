@@ -169,8 +169,15 @@ static const struct {
       RR_EFORMAT, "heads of 33 columns, expected an even number", "" },
     { "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\",\"use_sliding_window\":true}",
       NULL, RR_ENOTSUP, "use_sliding_window is true", "" },
+    { "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\",\"is_causal\":false}",
+      NULL, RR_ENOTSUP, "is_causal is false, supported is true",
+      "the reference then sees all tokens" },
+    { "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\",\"is_causal\":true}", NULL,
+      RR_OK, "", "" },
     { "{\"architectures\":[\"GemmaForCausalLM\"],\"hidden_act\":\"gelu_pytorch_tanh\"}", NULL,
       RR_OK, "", "" },
+    { "{\"architectures\":[\"GemmaForCausalLM\"],\"use_bidirectional_attention\":true}", NULL,
+      RR_ENOTSUP, "use_bidirectional_attention is true, supported is false", "" },
     { "{\"architectures\":[\"NewForSequenceClassification\"],\"position_embedding_type\":\"rope\"}",
       NULL, RR_OK, "", "" },
     { "{\"architectures\":[\"NewForSequenceClassification\"]}", NULL, RR_ENOTSUP,
@@ -238,6 +245,24 @@ static void test_fields(void **state)
     assert_int_equal(c.types, 2); /* the reference's default */
 }
 
+/* Fields whose words mean something else than they say. */
+static void test_meanings(void **state)
+{
+    struct rr_model_config c;
+    struct rr_error err;
+
+    (void)state;
+    assert_int_equal(parse(&c, "{\"architectures\":[\"GemmaForCausalLM\"]}", NULL, &err), RR_OK);
+    assert_int_equal(c.act, RR_ACT_GELU_TANH); /* "gelu", as the first files have it */
+    assert_int_equal(
+        parse(&c, "{\"architectures\":[\"GemmaForCausalLM\"],\"hidden_act\":\"silu\"}", NULL, &err),
+        RR_OK);
+    assert_int_equal(c.act, RR_ACT_SILU);
+    assert_int_equal(
+        parse(&c, "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"gelu\"}", NULL, &err),
+        RR_ENOTSUP); /* exact, as it says, which we have not */
+}
+
 /* Texts that are not a JSON object at all. */
 static void test_malformed(void **state)
 {
@@ -279,6 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_meanings),
         cmocka_unit_test(test_malformed),
     };
 

@@ -285,6 +285,38 @@ static void test_damaged(void **state)
     }
 }
 
+/* A causal network whose output layer was lost must not be judged by its table of words. */
+static void test_lost_output_layer(void **state)
+{
+    static const struct {
+        const char *config;
+        int rc;
+    } rows[] = {
+        { "{\"tie_word_embeddings\":true}", RR_OK },
+        { "{\"tie_word_embeddings\":null}", RR_OK },
+        { "{\"tie_word_embeddings\":false}", RR_EFORMAT },
+    };
+    char path[512];
+    const char *from = fixture_model("tiny-qwen2", path, sizeof(path));
+
+    (void)state;
+    assert_non_null(from);
+    for (size_t i = 0; i < RR_COUNT(rows); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct fixture_weights w = fixture_weights(from);
+        struct rr_model *m = NULL;
+        struct rr_error err = { 0, "" };
+
+        patch_config(&f, from, rows[i].config);
+        fixture_save(&f, "model.safetensors", &w, 0, w.n, 0);
+        assert_int_equal(rr_model_open(&m, f.path, &err), rows[i].rc);
+        if (rows[i].rc && !strstr(err.msg, "lm_head.weight is missing")) fail_msg("%s", err.msg);
+        rr_model_close(m);
+        fixture_weights_free(&w);
+        fixture_remove(&f);
+    }
+}
+
 static void test_no_folder(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -516,10 +548,15 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny_models), cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_no_folder),   cmocka_unit_test(test_old_names),
-        cmocka_unit_test(test_misaligned),  cmocka_unit_test(test_dtypes),
-        cmocka_unit_test(test_fingerprint), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_tiny_models),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_lost_output_layer),
+        cmocka_unit_test(test_no_folder),
+        cmocka_unit_test(test_old_names),
+        cmocka_unit_test(test_misaligned),
+        cmocka_unit_test(test_dtypes),
+        cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_out_of_memory),
     };
 
     rr_json_init(); /* so that faults reach the JSON trees as well */
