@@ -80,6 +80,8 @@ int rr_arch_modernbert_read(struct rr_model_config *c, const json_t *root, const
     if (!rc) rc = rr_json_u32(root, where, "local_attention", 2, RR_CONFIG_MAX_ROWS, &window, err);
     if (!rc)
         rc = rr_rotary_read(&c->theta, root, where, "full_attention", "global_rope_theta", err);
+    if (json_is_null(json_object_get(root, "local_rope_theta"))) /* not a missing one */
+        c->local_theta = c->theta;
     if (!rc)
         rc = rr_rotary_read(&c->local_theta, root, where, "sliding_attention", "local_rope_theta",
                             err);

@@ -261,6 +261,17 @@ static void test_meanings(void **state)
     assert_int_equal(
         parse(&c, "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"gelu\"}", NULL, &err),
         RR_ENOTSUP); /* exact, as it says, which we have not */
+
+    assert_int_equal(
+        parse(&c, "{\"architectures\":[\"ModernBertForSequenceClassification\"]}", NULL, &err),
+        RR_OK);
+    assert_true(c.theta == 160000.0f && c.local_theta == 10000.0f);
+    assert_int_equal(parse(&c,
+                           "{\"architectures\":[\"ModernBertForSequenceClassification\"],"
+                           "\"global_rope_theta\":80000,\"local_rope_theta\":null}",
+                           NULL, &err),
+                     RR_OK);
+    assert_true(c.theta == 80000.0f && c.local_theta == 80000.0f); /* null: as global ones */
 }
 
 /* Texts that are not a JSON object at all. */
