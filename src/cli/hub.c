@@ -29,13 +29,40 @@ static bool is_true(const char *name)
     return false;
 }
 
-/* path + tail, with ~ as the home folder. */
+/* The value of the variable that *at, behind a $, names, with or without braces; *at is then behind
+ * it.  NULL: none, and *at stays. */
+static const char *variable(const char **at)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+    bool braces = **at == '{';
+    size_t len = braces ? strcspn(*at, "}") - 1 : strspn(*at, letters);
+    const char *value;
+    char name[128];
+
+    if (braces && !strchr(*at, '}')) return NULL;
+    if ((size_t)snprintf(name, sizeof(name), "%.*s", (int)RR_MIN(len, sizeof(name)),
+                         *at + braces) >= sizeof(name))
+        return NULL;
+    value = *name ? rr_env(name) : NULL;
+    if (value) *at += len + (braces ? 2 : 0);
+    return value;
+}
+
+/* path + tail, with ~ as the home folder and values of variables; what does not name one stays. */
 static bool expand(const char *path, const char *tail, char *out, size_t cap)
 {
     const char *home = rr_env("HOME");
     bool tilde = path[0] == '~' && (path[1] == '/' || !path[1]) && home;
-    size_t len = (size_t)snprintf(out, cap, "%s%s%s", tilde ? home : "", path + tilde, tail);
+    size_t len = (size_t)snprintf(out, cap, "%s", tilde ? home : "");
 
+    for (path += tilde; *path && len < cap;) {
+        const char *value = NULL, *rest = path + 1;
+
+        if (*path == '$') value = variable(&rest);
+        len += (size_t)snprintf(out + len, cap - len, value ? "%s" : "%.1s", value ? value : path);
+        path = rest;
+    }
+    if (len < cap) len += (size_t)snprintf(out + len, cap - len, "%s", tail);
     while (len > 1 && len < cap && out[len - 1] == '/') out[--len] = 0;
     return len < cap;
 }

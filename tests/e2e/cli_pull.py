@@ -148,9 +148,12 @@ def test_pull_where():
             settings[name] = os.path.join(home, name)
             r = run("pull", "org/name", env=environment(**settings))
             assert r.code == 0 and r.out.startswith(settings[name] + tail + "/models--"), (name, r)
-        settings.update(HF_HUB_CACHE="~/x/")
-        r = run("pull", "org/name", env=environment(**settings))
-        assert r.out.startswith(os.path.join(home, "HOME", "x", "models--")), r
+        for value, where in [("~/x/", "HOME/x"), ("$HOME/x", "HOME/x"),
+                             ("${HF_HOME}y/z", "HF_HOMEy/z"),
+                             (home + "/$NOBODY_HAS_THIS/$/${", "$NOBODY_HAS_THIS/$/${")]:
+            settings.update(HF_HUB_CACHE=value)
+            r = run("pull", "org/name", env=environment(**settings))
+            assert r.out.startswith(os.path.join(home, where, "models--")), (value, r)
         r = run("pull", "org/name", env=environment(HF_ENDPOINT=hub.url, HOME=""))
         assert r.code == 78 and "HF_HOME" in r.err, r
         for endpoint in ("hub", "ftp://hub", "http://u@hub", "http://hub?x"):
