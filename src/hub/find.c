@@ -15,6 +15,7 @@
 #include "hub/cache.h"
 
 #define MAX_INDEX ((size_t)64 << 20)
+#define MAX_LIST ((size_t)1 << 20) /* of modules; config.json */
 
 static const char *const needed[] = { "config.json", "tokenizer.json" };
 
@@ -116,18 +117,96 @@ static int check_links(const char *root, const char *dir, bool inner, struct rr_
     return rc;
 }
 
+static int find_root(const struct rr_hub *hub, char root[PATH_MAX], struct rr_error *err)
+{
+    if (!realpath(hub->cache, root)) return rr_fail(err, RR_ENOENT, "%s: not there", hub->cache);
+    if (strcmp(root, "/") == 0) root[0] = 0;
+    return RR_OK;
+}
+
 int rr_cache_check(const struct rr_hub *hub, const char *dir, struct rr_error *err)
 {
     char root[PATH_MAX];
     size_t i;
-    int rc;
+    int rc = find_root(hub, root, err);
 
-    if (!realpath(hub->cache, root)) return rr_fail(err, RR_ENOENT, "%s: not there", hub->cache);
-    if (strcmp(root, "/") == 0) root[0] = 0;
-    rc = check_links(root, dir, false, err);
+    if (!rc) rc = check_links(root, dir, false, err);
     for (i = 0; !rc && i < RR_COUNT(needed); i++) rc = check_entry(root, dir, needed[i], err);
     return rc ? rc : check_weights(root, dir, err);
 }
+
+/* ---- what makes the scores of a bare network ------------------------------------------------- */
+
+/* *out is NULL where the file is not readable as JSON: opening the model has the words for that. */
+static json_t *read_json(const char *dir, const char *name)
+{
+    char path[RR_HUB_PATH];
+    json_t *out = NULL;
+
+    if (!rr_path_join(path, sizeof(path), dir, name) ||
+        rr_json_read(&out, path, MAX_LIST, RR_JSON_DUP_LAST, NULL))
+        return NULL;
+    return out;
+}
+
+/* "BertModel", whose head is what modules.json lists; not "BertForSequenceClassification". */
+static bool is_bare(const char *dir)
+{
+    json_t *config = read_json(dir, "config.json");
+    const char *name =
+        json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    size_t len = name ? strlen(name) : 0;
+    bool bare = len > 5 && strcmp(name + len - 5, "Model") == 0;
+
+    json_decref(config);
+    return bare;
+}
+
+static int check_inner(const char *root, const char *dir, const char *inner, const char *name,
+                       struct rr_error *err)
+{
+    char path[RR_HUB_PATH];
+
+    if (!rr_path_join(path, sizeof(path), inner, name))
+        return rr_fail(err, RR_EINVAL, "%.200s...: path is too long", inner);
+    return check_entry(root, dir, path, err);
+}
+
+/* The files that a module of this kind has in its folder; those of others are not known. */
+static int check_module(const char *root, const char *dir, const json_t *entry,
+                        struct rr_error *err)
+{
+    const char *path = json_string_value(json_object_get(entry, "path"));
+    const char *type = json_string_value(json_object_get(entry, "type"));
+    const char *kind = type && strrchr(type, '.') ? strrchr(type, '.') + 1 : "";
+    bool weights = strcmp(kind, "Dense") == 0 || strcmp(kind, "LayerNorm") == 0;
+    int rc;
+
+    if (!path || !*path || (!weights && strcmp(kind, "Pooling") && strcmp(kind, "LogitScore")))
+        return RR_OK;
+    rc = check_inner(root, dir, path, "config.json", err);
+    return rc || !weights ? rc : check_inner(root, dir, path, "model.safetensors", err);
+}
+
+/* Other programs fetch the files that they read: transformers no modules, and a download that was
+ * interrupted some of them. */
+static int check_modules(const struct rr_hub *hub, const char *dir, struct rr_error *err)
+{
+    char root[PATH_MAX];
+    json_t *list;
+    size_t i;
+    int rc = find_root(hub, root, err);
+
+    if (!rc) rc = check_entry(root, dir, "modules.json", err);
+    if (rc) return rc == RR_ENOENT && !is_bare(dir) ? RR_OK : rc;
+    list = read_json(dir, "modules.json");
+    for (i = 0; !rc && i < json_array_size(list); i++)
+        rc = check_module(root, dir, json_array_get(list, i), err);
+    json_decref(list);
+    return rc;
+}
+
+/* ---- revisions ------------------------------------------------------------------------------- */
 
 /* The commit that the revision was when it was fetched. */
 static int read_ref(const struct rr_hub *hub, const struct rr_hub_repo *repo, char commit[41],
@@ -163,5 +242,6 @@ int rr_hub_find(const struct rr_hub *hub, const struct rr_hub_repo *repo, char d
     if (rc) return rc;
     snprintf(rest, sizeof(rest), "snapshots/%s", commit);
     rc = rr_cache_path(hub, repo, rest, dir, err);
-    return rc ? rc : rr_cache_check(hub, dir, err);
+    if (!rc) rc = rr_cache_check(hub, dir, err);
+    return rc ? rc : check_modules(hub, dir, err);
 }

@@ -74,6 +74,11 @@ def tiny_model():
     return {n: content(os.path.join(source, n)) for n in os.listdir(source) if n != "tokens.jsonl"}
 
 
+def with_folders(source):
+    return {os.path.relpath(os.path.join(path, n), source): content(os.path.join(path, n))
+            for path, _, names in os.walk(source) for n in names}
+
+
 # ---- what lands where ---------------------------------------------------------------------------
 
 def test_pull_layout():
@@ -107,11 +112,7 @@ def test_pull_layout():
 def test_pull_modules():
     """The folders of sentence-transformers' modules come along, and the model scores."""
     source = model("tiny-modules")
-    files = {}
-    for path, _, names in os.walk(source):
-        for n in names:
-            where = os.path.relpath(os.path.join(path, n), source)
-            files[where] = content(os.path.join(path, n))
+    files = with_folders(source)
     with hub_and_cache() as (hub, home):
         hub.add("org/name", dict(files, **{"onnx/config.json": b"x"}))
         r = pull(hub, home)
@@ -704,6 +705,26 @@ def test_pull_progress():
 
 
 # ---- scores -------------------------------------------------------------------------------------
+
+def test_modules_are_fetched():
+    """Of what other programs have fetched, the modules may be missing: transformers reads none."""
+    source = model("tiny-modules")
+    files = with_folders(source)
+    words = ("score", "--query", "x", "--model")
+    expected = run(*words, source, stdin="a\n").out
+    with hub_and_cache() as (hub, home):
+        hub.add("org/name", files)
+        assert pull(hub, home).code == 0
+        for name in ("modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"):
+            os.unlink(os.path.join(snapshot(home), name))
+            r = run(*words, "org/name", stdin="a\n", env=env(hub, home, HF_HUB_OFFLINE="1"))
+            assert r.code == 66 and "not complete in the cache" in r.err, (name, r)
+            r = run(*words, "org/name", stdin="a\n", env=env(hub, home))
+            assert r.code == 0 and r.out == expected != "", (name, r)
+        hub.requests.clear()
+        assert run(*words, "org/name", stdin="a\n", env=env(hub, home)).out == expected
+        assert not hub.requests
+
 
 def test_pull_checks_scores():
     files = tiny_model()
