@@ -362,6 +362,11 @@ bool rr_checkpoint_identity(const struct rr_checkpoint *c)
     return c->gguf && rr_gguf_model_identity(c->gguf);
 }
 
+uint32_t rr_checkpoint_max_length(const struct rr_checkpoint *c)
+{
+    return c->gguf ? rr_gguf_model_max_length(c->gguf) : 0;
+}
+
 struct rr_words rr_checkpoint_words(const struct rr_checkpoint *c)
 {
     return c->gguf ? rr_gguf_model_words(c->gguf) : (struct rr_words){ .yes = -1, .no = -1 };

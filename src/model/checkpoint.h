@@ -52,6 +52,8 @@ uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c); /* of all files */
 struct rr_text rr_checkpoint_config(const struct rr_checkpoint *c);
 /* Of a GGUF file: its scores are logits, not their sigmoid. */
 bool rr_checkpoint_identity(const struct rr_checkpoint *c);
+/* Of a GGUF file: tokens per pair that it asks for; 0: it does not say. */
+uint32_t rr_checkpoint_max_length(const struct rr_checkpoint *c);
 /* Of a GGUF file: the tokens that it says make the score. */
 struct rr_words rr_checkpoint_words(const struct rr_checkpoint *c);
 /* Appends its tokenizer.json; nothing for a folder. */

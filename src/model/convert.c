@@ -3,6 +3,7 @@
 #include "model/convert.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -245,6 +246,7 @@ static int write_side_files(const struct rr_convert *c, struct rr_error *err)
         "config_sentence_transformers.json",
     };
     struct rr_text config = rr_checkpoint_config(rr_model_checkpoint(c->model));
+    uint32_t most = rr_checkpoint_max_length(rr_model_checkpoint(c->model));
     struct rr_buf text;
     int rc = RR_OK;
 
@@ -257,6 +259,8 @@ static int write_side_files(const struct rr_convert *c, struct rr_error *err)
             rr_buf_put(&text, config.data, config.len);
         else if (i == 1)
             rc = rr_model_tokenizer(c->model, &text, err);
+        else if (most && strcmp(names[i], "sentence_bert_config.json") == 0)
+            rr_buf_printf(&text, "{\"max_seq_length\":%" PRIu32 "}\n", most);
         if (!rc && text.len)
             rc = write_side_file(c, names[i], (struct rr_text){ text.data, text.len }, err);
     }

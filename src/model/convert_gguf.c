@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "model/convert.h"
@@ -180,6 +181,29 @@ static int check_network(const struct rr_convert *c, const struct rr_model_confi
     return RR_OK;
 }
 
+/* Where long pairs are cut: the least of what sentence-transformers and the tokenizer say.  Nothing
+ * is written where the network itself ends there. */
+static int put_max_length(const struct rr_convert *c, struct rr_gguf_head *h, struct rr_error *err)
+{
+    const struct rr_model_info *info = rr_model_info(c->model);
+    uint32_t most = info->preferred_length ? info->preferred_length : UINT32_MAX;
+    json_t *root = NULL;
+    struct rr_buf text;
+    double said;
+    int rc;
+
+    rr_buf_init(&text, RR_MEM_MODEL, HEAD_LIMIT);
+    rc = rr_convert_read(c, "tokenizer_config.json", &text, err);
+    if (!rc && text.len)
+        rc = rr_json_parse(&root, (struct rr_text){ text.data, text.len }, 0, RR_JSON_REALS, err);
+    said = json_number_value(json_object_get(root, "model_max_length")); /* 0: none */
+    if (said >= 1 && said < most) most = (uint32_t)said;
+    if (!rc && most < info->max_length) rr_gguf_put_u32(h, RR_GGUF_MAX_LENGTH, most);
+    json_decref(root);
+    rr_buf_free(&text);
+    return rc;
+}
+
 static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, struct rr_error *err)
 {
     const struct rr_model_config *config = rr_model_config(c->model);
@@ -196,7 +220,8 @@ static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, stru
     if (words->given && words->no >= 0) rr_gguf_put_u32(h, RR_GGUF_NO, (uint32_t)words->no);
     put_sizes(h, config, arch);
     rr_buf_init(&tok, RR_MEM_MODEL, HEAD_LIMIT);
-    rc = rr_model_tokenizer(c->model, &tok, err);
+    rc = put_max_length(c, h, err);
+    if (!rc) rc = rr_model_tokenizer(c->model, &tok, err);
     if (!rc && tok.len == 0) rc = rr_convert_read(c, "tokenizer.json", &tok, err);
     if (!rc && tok.len == 0) rc = rr_fail(err, RR_ENOENT, "%s: has no tokenizer.json", c->from);
     if (!rc)

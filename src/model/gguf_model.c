@@ -31,7 +31,7 @@ struct rr_gguf_model {
     enum rr_family family;
     const char *architecture; /* as config.json names it */
     struct rr_text arch;      /* as the file names it, e.g. "bert" */
-    uint32_t pad_id;
+    uint32_t pad_id, max_length;
     struct rr_words words;
     const struct rr_gguf_names *list;
     struct rr_safetensors_entry *entries;
@@ -465,6 +465,7 @@ static int parse(struct rr_gguf_model *m, struct rr_error *err)
     int rc = rr_gguf_parse(&m->g, m->bytes, m->path, err);
 
     if (!rc) rc = find_network(m, err);
+    if (!rc) rc = rr_gguf_u32(m->g, RR_GGUF_MAX_LENGTH, false, 1, UINT32_MAX, &m->max_length, err);
     if (!rc) rc = write_config(m, err); /* before the tensors: it costs nothing */
     return rc ? rc : add_tensors(m, err);
 }
@@ -524,6 +525,11 @@ bool rr_gguf_model_identity(const struct rr_gguf_model *m)
 
     (void)!rr_gguf_bool(m->g, RR_GGUF_IDENTITY, &identity, NULL); /* another kind says nothing */
     return identity;
+}
+
+uint32_t rr_gguf_model_max_length(const struct rr_gguf_model *m)
+{
+    return m->max_length;
 }
 
 struct rr_words rr_gguf_model_words(const struct rr_gguf_model *m)

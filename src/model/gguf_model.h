@@ -38,6 +38,9 @@ struct rr_gguf_names {  /* of a family of networks; both lists end with a row wi
 #define RR_GGUF_YES "rerankd.true_token_id"
 #define RR_GGUF_NO "rerankd.false_token_id"
 
+/* In files of rerankd convert, u32: tokens per pair that the folder asked for. */
+#define RR_GGUF_MAX_LENGTH "rerankd.max_length"
+
 /* stacked: queries, keys and values are one tensor, where a family has both forms.  NULL: a family
  * that GGUF files of rerankers do not have. */
 const struct rr_gguf_names *rr_gguf_names(enum rr_family family, bool stacked);
@@ -66,6 +69,7 @@ void rr_gguf_model_close(struct rr_gguf_model *m); /* NULL is allowed */
 
 bool rr_gguf_model_identity(const struct rr_gguf_model *m);         /* RR_GGUF_IDENTITY is true */
 struct rr_words rr_gguf_model_words(const struct rr_gguf_model *m); /* RR_GGUF_YES, RR_GGUF_NO */
+uint32_t rr_gguf_model_max_length(const struct rr_gguf_model *m);   /* RR_GGUF_MAX_LENGTH or 0 */
 struct rr_text rr_gguf_model_config(const struct rr_gguf_model *m); /* of a config.json */
 const struct rr_safetensors_entry *rr_gguf_model_find(const struct rr_gguf_model *m,
                                                       const char *name);

@@ -163,16 +163,18 @@ static const char *dtype_name(unsigned seen)
     }
 }
 
-/* What sentence-transformers would do with the model; a GGUF file has one word of it. */
+/* What sentence-transformers would do with the model; a GGUF file has two words of it. */
 static int read_sentence(struct rr_model *m, const char *path, struct rr_error *err)
 {
     struct rr_sentence s = { 0 };
     int rc = RR_OK;
 
-    if (rr_checkpoint_config(m->checkpoint).data)
+    if (rr_checkpoint_config(m->checkpoint).data) {
         s.identity = rr_checkpoint_identity(m->checkpoint);
-    else
+        s.max_length = rr_checkpoint_max_length(m->checkpoint);
+    } else {
         rc = rr_sentence_read(&s, path, err);
+    }
     m->info.identity = s.identity;
     m->info.preferred_length = s.max_length;
     if (!rc && s.prompt[0] && m->config.modules.skips_prompt)

@@ -296,7 +296,8 @@ def test_hostile_folders():
 
 
 def test_activation():
-    """A CrossEncoder with Identity scores with logits, here and after a way through GGUF."""
+    """A CrossEncoder with Identity scores with logits and cuts pairs where it says, here and after
+    a way through GGUF."""
     with folder() as d:
         m, gguf, back, f32 = (os.path.join(d, x) for x in ("m", "m.gguf", "back", "f32"))
         shutil.copytree(model(), m)
@@ -312,8 +313,14 @@ def test_activation():
             got = scores(path)
             assert [x["logit"] for x in got] == [x["logit"] for x in want], path
             assert all(abs(x["score"] - x["logit"]) < 1e-6 for x in got), (path, got)
-        r = json.loads(run("doctor", "--model", m, "--json").out)["model"]
-        assert r["activation"] == "identity" and r["max_length"] == 77, r
+        for path in (m, gguf, back, f32):
+            r = json.loads(run("doctor", "--model", path, "--json").out)["model"]
+            assert r["activation"] == "identity" and r["max_length"] == 77, (path, r)
+        write(os.path.join(m, "tokenizer_config.json"), json.dumps({"model_max_length": 55}))
+        again = os.path.join(d, "again.gguf")
+        assert run("convert", "--model", m, "--to", again).code == 0
+        r = json.loads(run("doctor", "--model", again, "--json").out)["model"]
+        assert r["max_length"] == 55, r
 
 
 def test_modules():
