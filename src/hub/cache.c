@@ -162,8 +162,8 @@ int rr_cache_lock(struct rr_hub *hub, const struct rr_hub_repo *repo, const char
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
-bool rr_cache_complete(const struct rr_hub *hub, const struct rr_hub_repo *repo,
-                       const struct rr_hub_file *file)
+static bool has_blob(const struct rr_hub *hub, const struct rr_hub_repo *repo,
+                     const struct rr_hub_file *file)
 {
     char path[RR_HUB_PATH];
     struct stat st;
@@ -172,12 +172,39 @@ bool rr_cache_complete(const struct rr_hub *hub, const struct rr_hub_repo *repo,
            S_ISREG(st.st_mode) && (uint64_t)st.st_size == file->size;
 }
 
-uint64_t rr_cache_have(const struct rr_hub *hub, const struct rr_hub_repo *repo,
+/* Where the file is in the snapshot, as a link or itself. */
+static int snapshot_path(const struct rr_hub *hub, const struct rr_hub_repo *repo,
+                         const char *commit, const struct rr_hub_file *file, char path[RR_HUB_PATH],
+                         struct rr_error *err)
+{
+    char rest[192];
+
+    snprintf(rest, sizeof(rest), "snapshots/%s/%s", commit, file->name);
+    return rr_cache_path(hub, repo, rest, path, err);
+}
+
+static bool is_itself(const char *path, uint64_t size)
+{
+    struct stat st;
+
+    return !lstat(path, &st) && S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
+}
+
+bool rr_cache_complete(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
                        const struct rr_hub_file *file)
 {
     char path[RR_HUB_PATH];
 
-    if (rr_cache_complete(hub, repo, file)) return file->size;
+    return has_blob(hub, repo, file) ||
+           (!snapshot_path(hub, repo, commit, file, path, NULL) && is_itself(path, file->size));
+}
+
+uint64_t rr_cache_have(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
+                       const struct rr_hub_file *file)
+{
+    char path[RR_HUB_PATH];
+
+    if (rr_cache_complete(hub, repo, commit, file)) return file->size;
     if (rr_cache_blob(hub, repo, file->blob, path, NULL)) return 0;
     return rr_partial_have(path, file->size);
 }
@@ -185,15 +212,14 @@ uint64_t rr_cache_have(const struct rr_hub *hub, const struct rr_hub_repo *repo,
 int rr_cache_link(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
                   const struct rr_hub_file *file, struct rr_error *err)
 {
-    char path[RR_HUB_PATH], temporary[RR_HUB_PATH + 32], target[96], now[96], rest[192];
+    char path[RR_HUB_PATH], temporary[RR_HUB_PATH + 32], target[96], now[96], blob[RR_HUB_PATH];
     const char *slash = strchr(file->name, '/');
     ssize_t n;
-    int rc;
+    int rc = snapshot_path(hub, repo, commit, file, path, err);
 
-    snprintf(rest, sizeof(rest), "snapshots/%s/%s", commit, file->name);
-    rc = rr_cache_path(hub, repo, rest, path, err);
+    if (!rc) rc = rr_cache_blob(hub, repo, file->blob, blob, err);
     if (!rc && slash) rc = make_parent(path, strlen(hub->cache), err);
-    if (rc) return rc;
+    if (rc || (is_itself(path, file->size) && !has_blob(hub, repo, file))) return rc;
     snprintf(target, sizeof(target), "%s../../blobs/%s", slash ? "../" : "", file->blob);
     n = readlink(path, now, sizeof(now));
     if (n == (ssize_t)strlen(target) && memcmp(now, target, (size_t)n) == 0) return RR_OK;
@@ -202,6 +228,7 @@ int rr_cache_link(const struct rr_hub *hub, const struct rr_hub_repo *repo, cons
     if (symlink(target, temporary) == 0 && rename(temporary, path) == 0) return RR_OK;
     rc = errno;
     (void)unlink(temporary);
+    if ((rc == EPERM || rc == EOPNOTSUPP || rc == ENOSYS) && rename(blob, path) == 0) return RR_OK;
     return rr_fail_errno(err, RR_EIO, path, "cannot make the link", rc);
 }
 

@@ -5,7 +5,9 @@
  *     CACHE/models--ORG--NAME/blobs/DIGEST              the files
  *                            /snapshots/COMMIT/NAME     links to them: ../../blobs/DIGEST
  *                            /refs/REVISION             the commit
- *     CACHE/.locks/models--ORG--NAME/DIGEST.lock        held (flock) while DIGEST is fetched */
+ *     CACHE/.locks/models--ORG--NAME/DIGEST.lock        held (flock) while DIGEST is fetched
+ *
+ * Where there are no links (SMB, FAT) the snapshot has the files themselves: see rr_cache_link. */
 #ifndef RR_HUB_CACHE_H
 #define RR_HUB_CACHE_H
 
@@ -28,13 +30,13 @@ RR_NODISCARD int rr_cache_prepare(const struct rr_hub *hub, const struct rr_hub_
 RR_NODISCARD int rr_cache_lock(struct rr_hub *hub, const struct rr_hub_repo *repo, const char *blob,
                                int *fd, struct rr_error *err);
 
-/* Bytes of the finished blob, or of what a former run has left of it; 0: nothing. */
-uint64_t rr_cache_have(const struct rr_hub *hub, const struct rr_hub_repo *repo,
+/* Bytes of the finished file, or of what a former run has left of it; 0: nothing. */
+uint64_t rr_cache_have(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
                        const struct rr_hub_file *file);
-bool rr_cache_complete(const struct rr_hub *hub, const struct rr_hub_repo *repo,
+bool rr_cache_complete(const struct rr_hub *hub, const struct rr_hub_repo *repo, const char *commit,
                        const struct rr_hub_file *file);
 
-/* Puts the link to the file's blob into the snapshot, in one step. */
+/* Puts the link to the file's blob, or the blob, into the snapshot, in one step. */
 RR_NODISCARD int rr_cache_link(const struct rr_hub *hub, const struct rr_hub_repo *repo,
                                const char *commit, const struct rr_hub_file *file,
                                struct rr_error *err);

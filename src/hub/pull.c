@@ -70,7 +70,7 @@ static int get_listing(struct rr_hub *hub, const struct rr_hub_repo *repo,
     /* Small ones first: what is wrong with the model shows before gigabytes are fetched. */
     qsort(out->files, out->n_files, sizeof(*out->files), by_size);
     for (i = 0; i < out->n_files; i++)
-        out->files[i].have = rr_cache_have(hub, repo, &out->files[i]);
+        out->files[i].have = rr_cache_have(hub, repo, out->commit, &out->files[i]);
     return RR_OK;
 }
 
@@ -181,7 +181,7 @@ static int fetch_file(struct pull *p, struct rr_hub_file *file, struct rr_error 
     if (!rc) rc = rr_cache_lock(p->hub, p->repo, file->blob, &fd, err);
     if (rc) return rc;
     p->progress.file = file->name;
-    if (rr_cache_complete(p->hub, p->repo, file)) {
+    if (rr_cache_complete(p->hub, p->repo, p->listing->commit, file)) {
         p->progress.done += file->size;
         rr_partial_drop(path);
     } else {

@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 
-from cli_support import (RERANKD, ROOT, TIMEOUT, Skip, environment, folder, model, one_line, run,
-                         terminal, write)
+from cli_support import (RERANKD, ROOT, SANITIZED, TIMEOUT, Skip, environment, folder, model,
+                         one_line, run, terminal, write)
 from fake_hub import FakeHub, git_sha1
 from server_support import Server
 
@@ -669,6 +669,34 @@ def test_pull_links():
         assert pull(hub, home).code == 0 and complete(home, SMALL)
 
 
+def test_pull_without_links():
+    """A file system such as SMB's or FAT has no links: the files lie in the snapshot themselves."""
+    if SANITIZED:
+        raise Skip("a sanitizer has the place of the library")
+    with hub_and_cache() as (hub, home):
+        source = write(os.path.join(home, "no.c"), "#include <errno.h>\nint symlink(const char *a, "
+                       "const char *b) { (void)a, (void)b; errno = EPERM; return -1; }\n")
+        library = os.path.join(home, "no.so")
+        try:
+            subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        except (OSError, subprocess.SubprocessError):
+            raise Skip("no compiler")
+        hub.add("org/name", SMALL, {"model.safetensors"})
+        r = pull(hub, home, LD_PRELOAD=library)
+        assert r.code == 0 and complete(home, SMALL) and not blobs(home), r
+        assert not any(os.path.islink(os.path.join(snapshot(home), n)) for n in SMALL)
+        hub.requests.clear()
+        for extra in ({}, {"LD_PRELOAD": library}):  # what huggingface_hub has made so, too
+            r = pull(hub, home, **extra)
+            assert r.code == 0 and complete(home, SMALL), r
+            assert [q.kind for q in hub.requests] == ["api"], hub.requests
+            hub.requests.clear()
+        write(os.path.join(snapshot(home), "config.json"), "{ }")  # another size: not the file
+        r = pull(hub, home, LD_PRELOAD=library)
+        assert r.code == 0 and complete(home, SMALL), r
+        assert [q.name for q in hub.asked("file")] == ["config.json"]
+
+
 # ---- people -------------------------------------------------------------------------------------
 
 def test_pull_dry_run():
@@ -918,3 +946,9 @@ def test_pull_after_hugging_face():
         assert r.code == 0 and not hub.requests, r
         r = pull(hub, home)
         assert r.code == 0 and [q.name for q in hub.asked("file")] == ["reference.jsonl"], r
+    with hub_and_cache() as (hub, home):  # files in the snapshot, not links
+        hub.add("org/name", SMALL, {"model.safetensors"})
+        assert download(python, hub, home, HF_HUB_DISABLE_SYMLINKS="1") == snapshot(home)
+        hub.requests.clear()
+        r = pull(hub, home)
+        assert r.code == 0 and [q.kind for q in hub.requests] == ["api"], r
