@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -274,6 +275,36 @@ static void test_meanings(void **state)
     assert_true(c.theta == 80000.0f && c.local_theta == 80000.0f); /* null: as global ones */
 }
 
+/* Where the base of the rotary angles may stand, and which place wins. */
+static void test_rotary_base(void **state)
+{
+    static const struct {
+        const char *fields;
+        float theta;
+    } rows[] = {
+        { "\"rope_scaling\":null", 10000.0f },
+        { "\"rope_theta\":1e6,\"rope_scaling\":{\"rope_type\":\"default\"}", 1e6f },
+        { "\"rope_theta\":1e6,\"rope_parameters\":{\"rope_theta\":5e6}", 5e6f },
+        { "\"rope_scaling\":{\"rope_type\":\"default\",\"rope_theta\":2e6}", 2e6f },
+        { "\"rope_theta\":1e6,\"rope_scaling\":{\"rope_theta\":2e6},"
+          "\"rope_parameters\":{\"rope_theta\":5e6}",
+          2e6f },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rr_model_config c;
+        struct rr_error err;
+        char patch[300];
+
+        snprintf(patch, sizeof(patch),
+                 "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\",%s}",
+                 rows[i].fields);
+        assert_int_equal(parse(&c, patch, NULL, &err), RR_OK);
+        if (c.theta != rows[i].theta) fail_msg("%s: %g", rows[i].fields, (double)c.theta);
+    }
+}
+
 /* Texts that are not a JSON object at all. */
 static void test_malformed(void **state)
 {
@@ -313,9 +344,8 @@ static void test_malformed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_meanings),
+        cmocka_unit_test(test_cases),     cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_meanings),  cmocka_unit_test(test_rotary_base),
         cmocka_unit_test(test_malformed),
     };
 
