@@ -18,7 +18,6 @@
 #include "cpu/weights.h"
 #include "engine/calibrate.h"
 #include "engine/quantize.h"
-#include "model/export.h"
 #include "quant/observe.h"
 #include "quant/round.h"
 #include "quant/smooth.h"
@@ -43,6 +42,7 @@ static void free_form(struct rr_tensor i8[3], uint32_t n_parts)
 
 static void close_job(struct rr_quant_job *j)
 {
+    rr_export_drop(&j->out);
     for (uint32_t i = 0; i < j->n_layers; i++) {
         free_form(j->layers[i].i8, j->layers[i].n_parts);
         for (uint32_t p = 0; p < 3; p++) {
@@ -415,12 +415,12 @@ static int to_int8(struct rr_quant_job *j, struct rr_quantize_report *r, struct 
 int rr_quantize(const struct rr_quantize *q, struct rr_quantize_report *report,
                 struct rr_error *err)
 {
-    struct rr_export e = { .source = q->engine->model, .out = q->out, .dtype = q->dtype };
     struct rr_quant_job j = { .q = q };
     int rc;
 
     memset(report, 0, sizeof(*report));
-    rc = rr_export_check(&e, err);
+    j.out = (struct rr_export){ .source = q->engine->model, .out = q->out, .dtype = q->dtype };
+    rc = rr_export_open(&j.out, err);
     if (!rc) rc = open_job(&j, err);
     if (rc) goto done;
     report->n_layers = j.n_layers;

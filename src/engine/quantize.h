@@ -7,6 +7,7 @@
 
 #include "cpu/pool.h"
 #include "engine/calibrate.h"
+#include "model/export.h"
 #include "quant/observe.h"
 
 enum rr_quant_as { RR_QUANT_I8, RR_QUANT_BF16, RR_QUANT_F32 };
@@ -40,6 +41,7 @@ struct rr_quant_job {
     struct rr_observer *observer;
     struct rr_texts texts, check;
     float *reference, *candidate; /* [check.n_pairs] */
+    struct rr_export out;         /* open */
 };
 
 void rr_quant_progress(const struct rr_quant_job *j, const char *step, size_t done, size_t total);
@@ -61,7 +63,7 @@ RR_NODISCARD int rr_quant_gate(struct rr_quant_job *j, struct rr_quantize_report
 void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r);
 
 /* Writes the folder with j's tensors and a report of its layers. */
-RR_NODISCARD int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err);
+RR_NODISCARD int rr_quant_write(struct rr_quant_job *j, struct rr_error *err);
 /* Loads what was written, which leaves the packed weights there. */
 RR_NODISCARD int rr_quant_pack(const struct rr_quant_job *j, struct rr_error *err);
 

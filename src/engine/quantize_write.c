@@ -8,7 +8,6 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "engine/quantize.h"
-#include "model/export.h"
 
 #define MAX_REPORT (16u << 20)
 
@@ -37,14 +36,9 @@ static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
     rr_out_end(&o);
 }
 
-int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err)
+int rr_quant_write(struct rr_quant_job *j, struct rr_error *err)
 {
-    struct rr_export e = { .source = j->q->engine->model,
-                           .out = j->q->out,
-                           .p = &j->p,
-                           .checkpoint = rr_model_checkpoint(j->model),
-                           .modules = rr_model_info(j->model)->modules,
-                           .dtype = j->q->dtype };
+    struct rr_export *e = &j->out;
     bool int8 = strcmp(j->q->dtype, "int8") == 0;
     struct rr_buf b;
     char *report;
@@ -69,8 +63,11 @@ int rr_quant_write(const struct rr_quant_job *j, struct rr_error *err)
     rr_buf_free(&b);
     if (!report) return rr_fail(err, RR_ENOMEM, "out of memory for the report");
     rr_quant_progress(j, "writing", 0, 0);
-    e.report = report;
-    rc = rr_export_write(&e, err);
+    e->p = &j->p;
+    e->checkpoint = rr_model_checkpoint(j->model);
+    e->modules = rr_model_info(j->model)->modules;
+    e->report = report;
+    rc = rr_export_write(e, err);
     rr_free(report);
     return rc;
 }

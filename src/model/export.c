@@ -16,7 +16,6 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "model/modules.h"
-#include "model/newdir.h"
 #include "model/safetensors.h"
 
 #define MAX_COPY (256u << 20)  /* bytes of a file beside the weights */
@@ -41,7 +40,7 @@ static const char *const copied[] = {
 
 /* ---- where ---------------------------------------------------------------------------------- */
 
-int rr_export_check(const struct rr_export *e, struct rr_error *err)
+static int check_place(const struct rr_export *e, struct rr_error *err)
 {
     char source[PATH_MAX], parent[PATH_MAX], out[PATH_MAX];
     struct stat st;
@@ -196,11 +195,20 @@ static int fill(const struct rr_export *e, const char *dir, struct rr_error *err
     return rc;
 }
 
-int rr_export_write(const struct rr_export *e, struct rr_error *err)
+int rr_export_open(struct rr_export *e, struct rr_error *err)
 {
-    struct rr_newdir dir;
-    int rc = rr_export_check(e, err);
+    int rc = check_place(e, err);
 
-    if (!rc) rc = rr_newdir_open(&dir, e->out, err);
-    return rc ? rc : rr_newdir_close(&dir, fill(e, dir.path, err), err);
+    e->dir.fd = -1;
+    return rc ? rc : rr_newdir_open(&e->dir, e->out, err);
+}
+
+void rr_export_drop(struct rr_export *e)
+{
+    rr_newdir_drop(&e->dir);
+}
+
+int rr_export_write(struct rr_export *e, struct rr_error *err)
+{
+    return rr_newdir_close(&e->dir, fill(e, e->dir.path, err), err);
 }

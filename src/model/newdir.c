@@ -54,12 +54,32 @@ static bool is_empty(const char *path)
     return empty;
 }
 
+/* An empty folder is replaced, which does not work where it is a link or something is mounted. */
+static int check_replaceable(const char *out, struct rr_error *err)
+{
+    char path[PATH_MAX];
+    size_t len = strlen(out);
+    struct statx st;
+
+    memcpy(path, out, len + 1); /* rr_newdir_parent has looked at its length */
+    while (len > 1 && path[len - 1] == '/') path[--len] = 0;
+    if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st)) return RR_OK;
+    if (S_ISLNK(st.stx_mode))
+        return rr_fail(err, RR_EINVAL, "%s is a symbolic link: name a folder, there or elsewhere",
+                       out);
+    if (st.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+        return rr_fail(err, RR_EINVAL,
+                       "%s is a mount point, which cannot be replaced: name a folder in it", out);
+    return RR_OK;
+}
+
 int rr_newdir_check(const char *out, struct rr_error *err)
 {
     char parent[PATH_MAX];
     int rc = rr_newdir_parent(parent, out, err);
 
-    if (rc || !rr_file_exists(out) || is_empty(out)) return rc;
+    if (rc) return rc;
+    if (!rr_file_exists(out) || is_empty(out)) return check_replaceable(out, err);
     return rr_fail(err, RR_EINVAL, "%s is there already: remove it or name another folder", out);
 }
 
@@ -119,7 +139,16 @@ int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_error *err)
         return rr_fail(err, RR_EINVAL, "%.200s: the name is too long", out);
     rc = make(d, err);
     if (rc && d->fd >= 0) close(d->fd);
+    if (rc) d->fd = -1;
     return rc;
+}
+
+void rr_newdir_drop(struct rr_newdir *d)
+{
+    if (d->fd < 0) return;
+    remove_all(d->path);
+    close(d->fd);
+    d->fd = -1;
 }
 
 int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err)
@@ -128,7 +157,11 @@ int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err)
 
     if (!rc && (chmod(d->path, 0755) || rename(d->path, d->out)))
         rc = rr_fail_errno(err, RR_EIO, d->out, "cannot create", errno);
-    if (rc) remove_all(d->path);
+    if (rc) {
+        rr_newdir_drop(d);
+        return rc;
+    }
     close(d->fd);
-    return rc;
+    d->fd = -1;
+    return RR_OK;
 }

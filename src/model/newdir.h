@@ -13,14 +13,14 @@
 struct rr_newdir {
     const char *out;     /* the caller's, kept */
     char path[PATH_MAX]; /* what is to be filled: .OUT.rerankd-part */
-    int fd;              /* its lock */
+    int fd;              /* its lock; -1: not open */
 };
 
 /* The folder that out is to lie in, as realpath has it; it can be written. */
 RR_NODISCARD int rr_newdir_parent(char parent[PATH_MAX], const char *out, struct rr_error *err);
 
 /* Whether out could be made, before long work for it.  RR_EINVAL: something is there already; an
- * empty folder is nothing. */
+ * empty folder is nothing, unless it is a link or something is mounted there. */
 RR_NODISCARD int rr_newdir_check(const char *out, struct rr_error *err);
 
 /* After rr_newdir_check.  To be closed if it was opened.  RR_EBUSY: another run is writing out. */
@@ -29,5 +29,8 @@ RR_NODISCARD int rr_newdir_open(struct rr_newdir *d, const char *out, struct rr_
 /* filled RR_OK: the folder gets its name.  Else, or if that fails, it is removed with all that is
  * in it.  The code of either. */
 RR_NODISCARD int rr_newdir_close(struct rr_newdir *d, int filled, struct rr_error *err);
+
+/* It is removed with all that is in it.  Nothing happens when it is not open. */
+void rr_newdir_drop(struct rr_newdir *d);
 
 #endif

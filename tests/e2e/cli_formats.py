@@ -93,13 +93,33 @@ def test_killed_before():
             held = os.open(left, os.O_RDONLY)
             fcntl.flock(held, fcntl.LOCK_EX)
             r = run(*words)
-            assert r.code == 69 and "another run is writing it" in r.err, r
+            assert r.code == 69 and "another run is writing it" in r.err and one_line(r.err), r
             assert os.listdir(d) == [".m.rerankd-part"]
             os.close(held)
             r = run(*words)
             assert r.code == 0 and os.listdir(d) == ["m"], r
             assert not os.path.exists(d + "/m/1_Dense")
             shutil.rmtree(d + "/m")
+
+
+def test_folder_that_cannot_be_replaced():
+    """An empty folder as OUT is replaced at the end; where that cannot work it is said at the start."""
+    code = "mount -t tmpfs disk \"$1\" || exit 99; shift; exec \"$0\" \"$@\""
+    with folder() as d:
+        os.mkdir(d + "/empty")
+        os.symlink(d + "/empty", d + "/link")
+        os.symlink(d + "/nowhere", d + "/dangling")
+        for words in (["quantize", model("tiny-bert")], ["convert", "--model", model("tiny-bert"), "--to"]):
+            for name in ("link", "link/", "dangling"):
+                r = run(*words, d + "/" + name)
+                assert r.code == 64 and "is a symbolic link" in r.err and one_line(r.err), r
+            p = subprocess.run(["unshare", "-rm", "sh", "-c", code, RERANKD, d + "/empty", *words,
+                                d + "/empty"], env=environment(), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
+            assert sorted(os.listdir(d)) == ["dangling", "empty", "link"]
+            if p.returncode in (1, 99):
+                raise Skip("no name spaces here: %s" % p.stderr.decode()[:80])
+            assert p.returncode == 64 and b"is a mount point" in p.stderr, p
 
 
 def test_read_only_folder():
