@@ -218,7 +218,7 @@ static void replace(struct rr_loader *l, struct replacement *r)
     rc = open_and_switch(l, r->model, r->path, REPLACING, &took_ns, &err);
     rr_metrics_add(s->metrics, RR_M_RELOADS, rc ? 1 : 0, 1);
     if (rc) {
-        rr_models_failed(s->models, r->model, &err);
+        rr_models_kept(s->models, r->model);
         RR_SAY(&s->console, RR_ERROR, MODEL_KEPT, err.msg);
         reply_kept(r->x, &err);
     } else {

@@ -311,12 +311,17 @@ void rr_models_failed(struct rr_models *m, size_t i, const struct rr_error *why)
 
     pthread_mutex_lock(&m->lock);
     e->view.failures++;
-    if (!e->current) { /* else one that was to replace it: the old one serves on */
-        e->state = RR_MODEL_FAILED;
-        e->backoff_ns = e->backoff_ns ? RR_MIN(2 * e->backoff_ns, LAST_BACKOFF) : FIRST_BACKOFF;
-        e->view.retry_ns = rr_now_ns() + e->backoff_ns;
-        snprintf(e->view.why, sizeof(e->view.why), "%s", why->msg);
-    }
+    e->state = RR_MODEL_FAILED;
+    e->backoff_ns = e->backoff_ns ? RR_MIN(2 * e->backoff_ns, LAST_BACKOFF) : FIRST_BACKOFF;
+    e->view.retry_ns = rr_now_ns() + e->backoff_ns;
+    snprintf(e->view.why, sizeof(e->view.why), "%s", why->msg);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void rr_models_kept(struct rr_models *m, size_t i)
+{
+    pthread_mutex_lock(&m->lock);
+    m->entries[i].view.failures++;
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -24,7 +24,7 @@ struct rr_model_view { /* what is told of one */
     uint32_t leases;          /* on its engine in service */
     uint64_t bytes;           /* weights and workspace, of all its engines that are open */
     uint64_t requests;        /* by rr_models_serve */
-    uint64_t loads, failures; /* by rr_models_switch, by rr_models_failed */
+    uint64_t loads, failures; /* by rr_models_switch, by _failed and _kept */
     uint64_t unloads;         /* to make room */
     uint64_t load_ns;         /* of the last load */
     uint64_t retry_ns;        /* FAILED: not tried again before; monotonic */
@@ -73,6 +73,8 @@ RR_NODISCARD int rr_models_begin(struct rr_models *m, size_t i, uint64_t *again_
                                  struct rr_error *err);
 /* It came to nothing.  The next try comes after 1, 2, 4 ... 60 seconds. */
 void rr_models_failed(struct rr_models *m, size_t i, const struct rr_error *why);
+/* One that was to replace it came to nothing: it is what it was, and is loaded when it is wanted. */
+void rr_models_kept(struct rr_models *m, size_t i);
 
 /* Most bytes of weights and workspaces; 0: any number.  Until it is called: any. */
 void rr_models_budget(struct rr_models *m, uint64_t bytes);

@@ -294,6 +294,9 @@ def test_models_reload_one():
         def reload(**body):
             return s.ask("POST", "/admin/reload", body, KEY)
 
+        a = reload(model="rob", path="/nowhere")  # its own folder is as good as before
+        assert a.status == 422 and models(s)["rob"]["state"] == "idle", (a, models(s))
+        assert scores(s.ask("POST", "/v1/rerank", ask("rob"))) == own("rob")
         a = reload(model="bert", path=path("rob"))
         assert a.status == 200 and a.json()["model"] == "bert", a
         assert scores(s.ask("POST", "/v1/rerank", ask("bert"))) == own("rob")

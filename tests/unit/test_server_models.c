@@ -333,9 +333,12 @@ static void test_backoff(void **state)
     assert_int_equal(rr_models_begin(models, 1, &again_ns, &err), RR_OK);
     load(1, 0);
     assert_int_equal(rr_models_n_failed(models), 0);
-    rr_models_failed(models, 1, &why); /* what was to replace it: it serves on */
+    rr_models_kept(models, 1); /* what was to replace it failed: it serves on */
     assert_int_equal(state_of(1), RR_MODEL_LOADED);
     use(1);
+    rr_models_kept(models, 3); /* the same of one that is not loaded: it can be */
+    assert_int_equal(state_of(3), RR_MODEL_IDLE);
+    assert_int_equal(rr_models_begin(models, 3, &again_ns, &err), RR_OK);
 }
 
 int main(void)
