@@ -30,6 +30,7 @@ struct call { /* one request, read and found to be answerable */
 
 static int open_call(struct call *c, struct rr_server *s, struct rr_exchange *x)
 {
+    int phase = atomic_load(&s->phase);
     struct rr_error err;
     uint64_t again_ns;
     size_t replaced;
@@ -40,13 +41,14 @@ static int open_call(struct call *c, struct rr_server *s, struct rr_exchange *x)
                                     .root = c->root,
                                     .problem = &c->problem };
     if (rr_request_model(s, x, c->root, &c->problem)) return -1;
-    c->engine = atomic_load(&s->phase) == RR_PHASE_READY ? x->engine : NULL;
+    c->engine = rr_phase_serves(phase) ? x->engine : NULL;
     if (c->engine) return 0;
-    rr_problem_set(&c->problem, 503, "the model is not loaded");
+    rr_problem_set(&c->problem, 503, "%s",
+                   phase == RR_PHASE_DRAINING ? "the server is shutting down"
+                                              : "the model is not loaded");
     c->problem.retry_after = 1;
     /* Whoever comes again finds it loaded. */
-    if (atomic_load(&s->phase) == RR_PHASE_READY &&
-        rr_loader_want(s->loader, x->model, &again_ns, &err))
+    if (rr_phase_serves(phase) && rr_loader_want(s->loader, x->model, &again_ns, &err))
         c->problem.retry_after += (unsigned)(again_ns / RR_SECOND);
     return -1;
 }

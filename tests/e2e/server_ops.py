@@ -90,6 +90,10 @@ def test_drain_delay_loses_nothing():
             assert s.ask("GET", "/live").status == 200
             a = idle.ask("POST", "/rerank", GOOD)
             assert a.status == 200 and a.headers["connection"].lower() == "close", a
+            for path, body in (("/tokenize", {"inputs": "a"}), ("/decode", {"ids": [1]}),
+                               ("/detokenize", {"tokens": [1]})):
+                a = s.ask("POST", path, body)
+                assert a.status == 200, a
             before = len(kept.answers) + len(fresh.answers)
             until(lambda: len(kept.answers) + len(fresh.answers) > before + 50, "more answers")
             kept.stopped = fresh.stopped = True
