@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "server/loader.h"
 #include "server/parking.h"
 
 #define TICK_MS 10
@@ -137,6 +138,7 @@ bool rr_drain(struct rr_server *s, const struct rr_notify *notify, int signals, 
     leave(&d, name, delay_of(s, signal));
     /* The count of requests rises before they look at the phase, so none slips through. */
     atomic_store(&s->phase, RR_PHASE_DRAINING);
+    rr_loader_refuse(s->loader);
     begun = rr_now_ns();
     RR_SAY(&s->console, RR_INFO, DRAINING, name, rr_num(atomic_load(&s->in_flight)),
            rr_num1(s->settings->drain_timeout));

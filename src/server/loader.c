@@ -37,6 +37,7 @@ struct rr_loader {
     struct rr_error first_err;
     bool replacing; /* replacement is set, or in work */
     bool has_replacement;
+    bool refusing; /* replacements */
     struct replacement replacement;
     size_t queue[RR_MAX_MODELS], n_queue; /* models that are wanted, each once */
 };
@@ -329,7 +330,9 @@ int rr_loader_replace(struct rr_loader *l, size_t i, const char *path, struct rr
         return rr_fail(err, RR_EINVAL, "model: the path is longer than %zu bytes",
                        sizeof(l->replacement.path) - 1);
     pthread_mutex_lock(&l->lock);
-    if (l->replacing) {
+    if (l->refusing) {
+        rc = rr_fail(err, RR_EBUSY, "the server is shutting down");
+    } else if (l->replacing) {
         rc = rr_fail(err, RR_EBUSY, "a model is being loaded already");
     } else {
         l->replacing = l->has_replacement = true;
@@ -340,4 +343,20 @@ int rr_loader_replace(struct rr_loader *l, size_t i, const char *path, struct rr
     }
     pthread_mutex_unlock(&l->lock);
     return rc;
+}
+
+void rr_loader_refuse(struct rr_loader *l)
+{
+    struct rr_error err;
+    struct rr_exchange *x = NULL;
+
+    pthread_mutex_lock(&l->lock);
+    l->refusing = true;
+    if (l->has_replacement) x = l->replacement.x;
+    l->has_replacement = false;
+    pthread_mutex_unlock(&l->lock);
+    if (!x) return;
+    (void)rr_fail(&err, RR_ECLOSED, "the server is shutting down");
+    reply_kept(x, &err);
+    rr_http_wake(x);
 }

@@ -30,5 +30,7 @@ RR_NODISCARD int rr_loader_want(struct rr_loader *l, size_t i, uint64_t *again_n
  * errors, x is untouched. */
 RR_NODISCARD int rr_loader_replace(struct rr_loader *l, size_t i, const char *path,
                                    struct rr_exchange *x, struct rr_error *err);
+/* The end is near: a replacement that waits for its turn is refused, and so is any other. */
+void rr_loader_refuse(struct rr_loader *l);
 
 #endif

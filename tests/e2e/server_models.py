@@ -265,7 +265,7 @@ def slow_model(f):
 
 def test_models_others_serve_while_one_loads():
     """What waits for a model has its own deadline, may leave, and at the end of --drain-timeout is
-    answered; and all the time others are served."""
+    answered, as a reload is that waits for its turn; and all the time others are served."""
     with folder() as f:
         with Server("--model=slow=" + slow_model(f), *options(), *KEY_OPTION, "--drain-timeout=0.5",
                     model_folder=path("xlmr")) as s:
@@ -281,8 +281,13 @@ def test_models_others_serve_while_one_loads():
                 leaving.close()
                 until(lambda: waiting() == 1, "the one that left to be dropped")
                 assert scores(s.ask("POST", "/v1/rerank", ask("x"))) == own("xlmr")
-                assert models(s)["slow"]["state"] == "loading"  # all of that happened meanwhile
-                s.process.send_signal(signal.SIGTERM)
+                with s.connect() as reload:
+                    reload.send("POST", "/admin/reload", {"model": "rob"}, KEY)
+                    until(lambda: waiting() == 2, "the reload to wait for its turn")
+                    assert models(s)["slow"]["state"] == "loading"  # all of that happened meanwhile
+                    s.process.send_signal(signal.SIGTERM)
+                    a = reload.receive()
+                    assert a.status == 503 and "shutting down" in a.body, a
                 a = staying.receive()
                 assert a.status == 503, a
             assert s.wait() == 0, s.lines
