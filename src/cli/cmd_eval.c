@@ -226,7 +226,7 @@ static int score_model(struct eval *e, const struct rr_settings *settings, const
     rr_settings_engine(settings, &opt);
     if (*model) opt.model = model;
     if (*dtype) opt.dtype = dtype;
-    opt.queue_tokens = SIZE_MAX / 2; /* the pump is the limit here */
+    rr_pump_limits(&opt);
     rc = rr_open(&engine, &opt, err);
     if (rc) return rc;
     snprintf(s->name, sizeof(s->name), "%.60s (%s)", rr_engine_info(engine)->model,

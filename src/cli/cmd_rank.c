@@ -167,7 +167,7 @@ static int rank(struct rank *r, const struct rr_settings *settings, struct rr_er
     int rc;
 
     rr_settings_engine(settings, &opt);
-    opt.queue_tokens = SIZE_MAX / 2; /* the pump is the limit here */
+    rr_pump_limits(&opt);
     rc = rr_open(&engine, &opt, err);
     if (rc) return rc;
     rr_progress_init(&r->progress, r->own->progress, rr_settings_french(settings));

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/pump.h"
 #include "cli/score.h"
 
 #define MIN_BLOCK 32 /* records; the first block, so that results appear soon */
@@ -238,8 +239,7 @@ static int open_engine(const struct rr_settings *settings, const char *reference
                : strcmp(settings->log_level, "error") == 0 ? RR_LOG_ERROR
                                                            : RR_LOG_WARN);
     rr_settings_engine(settings, &opt);
-    opt.queue_tokens = SIZE_MAX / 2; /* blocks are the limit here */
-    opt.queue_requests = RR_MAX(opt.queue_requests, (size_t)MAX_BLOCK);
+    rr_pump_limits(&opt);
     rc = rr_open(engine, &opt, &err);
     if (!rc && reference) rc = rr_reference_fit(engine, &opt, reference, &err);
     if (!rc) return RR_EXIT_OK;

@@ -23,6 +23,11 @@ struct rr_pump {
     pthread_cond_t done;
 };
 
+void rr_pump_limits(struct rr_options *opt)
+{
+    opt->queue_requests = opt->queue_tokens = opt->queue_bytes = SIZE_MAX / 2;
+}
+
 int rr_pump_open(struct rr_pump **out, struct rr_engine *engine, rr_pump_take_fn *take, void *user,
                  struct rr_error *err)
 {

@@ -9,6 +9,10 @@
 
 struct rr_pump;
 
+/* Takes the limits of the engine's queue away, before it is opened: they are a server's, may come
+ * from its environment or file, and would refuse what a pump or a block holds. */
+void rr_pump_limits(struct rr_options *opt);
+
 struct rr_pump_job {
     struct rr_arena arena;     /* the caller's, for texts and anything of this request */
     struct rr_request request; /* the caller fills it between next and submit */

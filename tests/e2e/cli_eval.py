@@ -6,7 +6,7 @@ import math
 import os
 import xml.etree.ElementTree
 
-from cli_support import ROOT, folder, model, one_line, run, terminal, write
+from cli_support import ROOT, environment, folder, model, one_line, run, terminal, write
 from eval_pytrec import GOLDEN, compare, f32
 
 LISTS = os.path.join(ROOT, "tools", "starter", "heldout.jsonl")
@@ -268,6 +268,21 @@ def test_rank_resume_with_a_wrong_file():
                 assert r.code == 64 and "is what is read" in r.err and one_line(r.err), r
                 with open(path, "rb") as f:
                     assert f.read() == before
+
+
+def test_queue_limits_are_a_servers():
+    """What the environment of a server says about its queue stops no work on files."""
+    env = environment(RERANKD_QUEUE_REQUESTS="1", RERANKD_QUEUE_BYTES="65536", RERANKD_QUEUE_TOKENS="512")
+    data = jsonl({**x, "documents": [t + " more" * 700 for t in x["documents"]]} for x in lists(4))
+    with folder() as d:
+        r = rank("--max-length", "16", stdin=data, env=env)
+        assert r.code == 0 and len(r.out.splitlines()) == 4, r
+        r = evaluate(write(os.path.join(d, "l"), data), "--max-length", "16", env=env)
+        assert r.code == 0, r
+        pairs = jsonl({"query": x["query"], "text": t + " more" * 700}
+                      for x in lists(4) for t in x["documents"])
+        r = run("score", "--model", model(), "--max-length", "16", stdin=pairs, env=env)
+        assert r.code == 0 and len(r.out.splitlines()) == 32, r
 
 
 def test_rank_errors():
