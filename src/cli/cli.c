@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
 
+#include "base/err.h"
 #include "base/text.h"
 
 #define DEFAULT_WIDTH 80
@@ -126,6 +128,21 @@ bool rr_cli_number(const char *command, const char *option, const char *text, do
     rr_cli_complain(command, "--%s: found \"%.40s\", expected a number from %g to %g", option, text,
                     least, most);
     return false;
+}
+
+int rr_cli_check_output(const char *option, const char *path, const char *const *read, size_t n,
+                        struct rr_error *err)
+{
+    struct stat in, out;
+    size_t i;
+
+    if (!*path || stat(path, &out) || !S_ISREG(out.st_mode)) return RR_OK;
+    for (i = 0; i < n; i++)
+        if (read[i] && *read[i] && stat(read[i], &in) == 0 && in.st_dev == out.st_dev &&
+            in.st_ino == out.st_ino)
+            return rr_fail(err, RR_EINVAL, "--%s %s is what is read: name another file", option,
+                           path);
+    return RR_OK;
 }
 
 void rr_cli_complain(const char *command, const char *fmt, ...)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/attr.h"
 #include "base/buf.h"
 #include "options.h"
 
@@ -66,6 +67,10 @@ bool rr_cli_flush(int *exit_code);
  * most. */
 bool rr_cli_number(const char *command, const char *option, const char *text, double least,
                    double most, double *out);
+
+/* RR_EINVAL: path, given as --option, is one of the files read[n]; of each, NULL or "": none. */
+RR_NODISCARD int rr_cli_check_output(const char *option, const char *path, const char *const *read,
+                                     size_t n, struct rr_error *err);
 
 /* "rerankd score: message" to stderr. */
 void rr_cli_complain(const char *command, const char *fmt, ...) RR_PRINTF(2, 3);

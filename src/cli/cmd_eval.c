@@ -3,6 +3,7 @@
  * Layer: cli (L6).  Threads: one. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,11 +11,13 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "cli/cli.h"
 #include "cli/eval.h"
 #include "cli/hub.h"
 #include "cli/pump.h"
 #include "cli/score.h"
+#include "cli/trec.h"
 
 #define PATH_BYTES 4096
 #define PART 1024          /* documents of one request */
@@ -120,6 +123,58 @@ static int choose_files(struct eval *e, struct rr_eval_sources *s, const char *f
     return RR_OK;
 }
 
+/* What is read would be lost. */
+static int check_outputs(const struct own *own, const char *const *read, size_t n,
+                         struct rr_error *err)
+{
+    int rc = rr_cli_check_output("output", own->output, read, n, err);
+
+    return rc ? rc : rr_cli_check_output("svg", own->svg, read, n, err);
+}
+
+static int by_id(const void *pa, const void *pb)
+{
+    const struct rr_text *a = pa, *b = pb;
+    int c = memcmp(a->data, b->data, RR_MIN(a->len, b->len));
+
+    return c ? c : (a->len > b->len) - (a->len < b->len);
+}
+
+/* Whether the ids of lists can be written as a run, before hours of work for it. */
+static int check_ids(const struct rr_eval_data *d, struct rr_error *err)
+{
+    struct rr_text *ids = rr_alloc(RR_MEM_MISC, d->n_queries, sizeof(*ids));
+    const struct rr_text *bad = NULL;
+    size_t i;
+    int rc = RR_OK;
+
+    if (!ids) return rr_fail(err, RR_ENOMEM, "out of memory for the ids");
+    for (i = 0; i < d->n_queries; i++) {
+        ids[i] = d->queries[i].id;
+        if (!rr_trec_is_word(ids[i])) bad = &d->queries[i].id;
+    }
+    qsort(ids, d->n_queries, sizeof(*ids), by_id);
+    for (i = 1; i < d->n_queries && !bad; i++)
+        if (rr_text_eq(ids[i - 1], ids[i])) bad = &ids[i];
+    if (bad)
+        rc = rr_fail(err, RR_EFORMAT,
+                     "--output: the id \"%.*s\" cannot be written in TREC form, expected one word "
+                     "without spaces that no other list has",
+                     (int)RR_MIN(bad->len, 80), bad->data);
+    rr_free(ids);
+    return rc;
+}
+
+static int read_lists(struct eval *e, const char *path, struct rr_error *err)
+{
+    int rc = check_outputs(e->own, &path, 1, err);
+
+    if (!rc && !e->own->rerank)
+        rc = rr_fail(err, RR_EINVAL, "lists have no run that could be measured alone");
+    if (!rc) rc = rr_eval_read_lists(&e->data, path, e->own->limit, err);
+    return rc || !*e->own->output ? rc : check_ids(&e->data, err);
+}
+
 static int read_data(struct eval *e, const char *word, struct rr_error *err)
 {
     struct rr_eval_sources s = { 0 };
@@ -127,14 +182,15 @@ static int read_data(struct eval *e, const char *word, struct rr_error *err)
     bool folder = word && stat(word, &st) == 0 && S_ISDIR(st.st_mode);
     int rc;
 
-    if (word && !folder) {
-        if (!e->own->rerank)
-            return rr_fail(err, RR_EINVAL, "lists have no run that could be measured alone");
-        return rr_eval_read_lists(&e->data, word, e->own->limit, err);
-    }
+    if (word && !folder) return read_lists(e, word, err);
     rc = choose_files(e, &s, word, err);
     if (!rc && !e->own->rerank && s.pool != RR_POOL_RUN)
         rc = rr_fail(err, RR_EINVAL, "--no-rerank measures a run: give --run FILE");
+    if (!rc) {
+        const char *const read[] = { s.qrels, s.run, s.queries, s.corpus };
+
+        rc = check_outputs(e->own, read, RR_COUNT(read), err);
+    }
     return rc ? rc : rr_eval_read_files(&e->data, &s, err);
 }
 

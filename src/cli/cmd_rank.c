@@ -2,7 +2,6 @@
 /* cmd_rank.c - "rerankd rank": ranks lists of any number, in bounded memory, and can go on after an
  * interruption.  Layer: cli (L6).  Threads: one. */
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -130,16 +129,7 @@ static int check_output(const struct own *own, const char *word, struct rr_error
 {
     const char *const read[] = { strcmp(word, "-") == 0 ? "/dev/stdin" : word, own->queries,
                                  own->corpus };
-    struct stat in, out;
-    size_t i;
-
-    if (!*own->output || stat(own->output, &out) || !S_ISREG(out.st_mode)) return RR_OK;
-    for (i = 0; i < RR_COUNT(read); i++)
-        if (*read[i] && stat(read[i], &in) == 0 && in.st_dev == out.st_dev &&
-            in.st_ino == out.st_ino)
-            return rr_fail(err, RR_EINVAL, "--output %s is what is read: name another file",
-                           own->output);
-    return RR_OK;
+    return rr_cli_check_output("output", own->output, read, RR_COUNT(read), err);
 }
 
 static int open_all(struct rank *r, const char *word, struct rr_error *err)
@@ -152,6 +142,7 @@ static int open_all(struct rank *r, const char *word, struct rr_error *err)
     r->lists.depth = own->depth;
     r->lists.with_title = own->title;
     r->ranking.trec = own->format[0] == 'a' ? trec : own->format[0] == 't';
+    r->lists.unique = r->ranking.trec;
     r->ranking.top = own->top;
     r->ranking.tag = own->tag;
     if (!rc) rc = check_output(own, word, err);

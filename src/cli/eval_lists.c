@@ -94,7 +94,7 @@ static int add_list(struct lists *l, const json_t *list, struct rr_error *err)
     struct rr_eval_query *q = rr_eval_add_query(l->d);
     const json_t *query = json_object_get(list, "query"), *id = json_object_get(list, "id");
     size_t from = l->d->n_gains, i;
-    char line[32];
+    char number[32];
     int rc;
 
     if (!q) return no_memory(l, err);
@@ -104,8 +104,12 @@ static int add_list(struct lists *l, const json_t *list, struct rr_error *err)
     if (!rc && json_is_string(id)) {
         rc = keep(l, id, &q->id, err);
     } else if (!rc) {
-        q->id.len = (size_t)snprintf(line, sizeof(line), "%" PRIu64, l->source.lines);
-        q->id.data = rr_arena_strndup(&l->d->arena, line, q->id.len);
+        if (json_is_integer(id))
+            snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(id));
+        else
+            snprintf(number, sizeof(number), "%" PRIu64, l->source.lines);
+        q->id.len = strlen(number);
+        q->id.data = rr_arena_strndup(&l->d->arena, number, q->id.len);
         if (!q->id.data) rc = no_memory(l, err);
     }
     if (!rc) rc = add_documents(l, json_object_get(list, "documents"), err);

@@ -27,11 +27,12 @@ struct rr_lists { /* fields are private */
     struct rr_source source;
     struct rr_texts *queries, *corpus; /* NULL: the input is JSONL */
     bool with_title;
+    bool unique; /* JSONL: no id may come twice; the caller's to set, like depth */
     uint32_t depth;
     char *query;    /* TREC: of the line that was read ahead, and its document */
     char *document; /* NULL: none was */
     uint64_t ahead_line;
-    uint64_t *seen; /* TREC: hashes of the queries that were there, open addressing, 0: free */
+    uint64_t *seen; /* hashes of the ids that were there, open addressing, 0: free */
     size_t n_seen, n_slots;
 };
 

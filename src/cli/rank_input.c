@@ -48,6 +48,44 @@ static int bad_line(const struct rr_lists *l, const char *what, struct rr_error 
                    what);
 }
 
+/* ---- ids that were there -------------------------------------------------------------------- */
+
+static int grow_seen(struct rr_lists *l, struct rr_error *err)
+{
+    size_t n = l->n_slots ? 2 * l->n_slots : 1024, i, at;
+    uint64_t *bigger = rr_calloc(RR_MEM_MISC, n, sizeof(*bigger));
+
+    if (!bigger) return no_memory(err);
+    for (i = 0; i < l->n_slots; i++) {
+        if (!l->seen[i]) continue;
+        for (at = (size_t)l->seen[i] & (n - 1); bigger[at];) at = (at + 1) & (n - 1);
+        bigger[at] = l->seen[i];
+    }
+    rr_free(l->seen);
+    l->seen = bigger;
+    l->n_slots = n;
+    return RR_OK;
+}
+
+/* Of a query that comes again in a run the two halves would be ranked. */
+static int check_new(struct rr_lists *l, struct rr_text id, uint64_t line, const char *remedy,
+                     struct rr_error *err)
+{
+    uint64_t hash = rr_id_hash(id) | 1;
+    size_t at;
+    int rc = l->n_seen >= l->n_slots / 2 ? grow_seen(l, err) : RR_OK;
+
+    if (rc) return rc;
+    for (at = (size_t)hash & (l->n_slots - 1); l->seen[at]; at = (at + 1) & (l->n_slots - 1)) {
+        if (l->seen[at] == hash)
+            return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": query %.80s was there before%s",
+                           l->source.name, line, id.data, remedy);
+    }
+    l->seen[at] = hash;
+    l->n_seen++;
+    return RR_OK;
+}
+
 /* ---- JSONL ---------------------------------------------------------------------------------- */
 
 static int keep(struct rr_arena *arena, const json_t *v, struct rr_text *out, struct rr_error *err)
@@ -138,7 +176,10 @@ static int next_json(struct rr_lists *l, bool skip, struct rr_arena *arena,
     out->line = l->source.lines;
     rc = take_json(l, v, skip, arena, out, err);
     json_decref(v);
-    return rc;
+    if (rc || !l->unique) return rc;
+    return check_new(l, out->id, out->line,
+                     ", and in TREC form the two would be one; --format jsonl keeps them apart",
+                     err);
 }
 
 /* ---- TREC ----------------------------------------------------------------------------------- */
@@ -164,43 +205,6 @@ static int read_ahead(struct rr_lists *l, struct rr_error *err)
     l->query = rr_strndup(RR_MEM_MISC, row.query.data, row.query.len);
     l->document = rr_strndup(RR_MEM_MISC, row.document.data, row.document.len);
     return l->query && l->document ? RR_OK : no_memory(err);
-}
-
-static int grow_seen(struct rr_lists *l, struct rr_error *err)
-{
-    size_t n = l->n_slots ? 2 * l->n_slots : 1024, i, at;
-    uint64_t *bigger = rr_calloc(RR_MEM_MISC, n, sizeof(*bigger));
-
-    if (!bigger) return no_memory(err);
-    for (i = 0; i < l->n_slots; i++) {
-        if (!l->seen[i]) continue;
-        for (at = (size_t)l->seen[i] & (n - 1); bigger[at];) at = (at + 1) & (n - 1);
-        bigger[at] = l->seen[i];
-    }
-    rr_free(l->seen);
-    l->seen = bigger;
-    l->n_slots = n;
-    return RR_OK;
-}
-
-/* A query that comes again would be ranked in two halves. */
-static int check_new(struct rr_lists *l, struct rr_text id, struct rr_error *err)
-{
-    uint64_t hash = rr_id_hash(id) | 1;
-    size_t at;
-    int rc = l->n_seen >= l->n_slots / 2 ? grow_seen(l, err) : RR_OK;
-
-    if (rc) return rc;
-    for (at = (size_t)hash & (l->n_slots - 1); l->seen[at]; at = (at + 1) & (l->n_slots - 1)) {
-        if (l->seen[at] == hash)
-            return rr_fail(err, RR_EFORMAT,
-                           "%s: line %" PRIu64 ": query %.80s was there before other queries; sort "
-                           "the run by query first",
-                           l->source.name, l->ahead_line, id.data);
-    }
-    l->seen[at] = hash;
-    l->n_seen++;
-    return RR_OK;
 }
 
 /* The documents of the query whose first line was read ahead. */
@@ -250,7 +254,9 @@ static int next_trec(struct rr_lists *l, bool skip, struct rr_arena *arena,
     if (!*got) return rc;
     out->line = l->ahead_line;
     out->id = rr_text(rr_arena_strndup(arena, l->query, strlen(l->query)));
-    rc = out->id.data ? check_new(l, out->id, err) : no_memory(err);
+    rc = out->id.data
+             ? check_new(l, out->id, out->line, " other queries; sort the run by query first", err)
+             : no_memory(err);
     if (!rc) rc = read_documents(l, skip, arena, out, err);
     if (rc || skip) return rc;
     rc = rr_texts_find(l->queries, out->id, false, arena, &out->query, err);

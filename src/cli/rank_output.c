@@ -203,23 +203,14 @@ int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static bool is_word(struct rr_text id)
-{
-    size_t i;
-
-    for (i = 0; i < id.len; i++)
-        if ((unsigned char)id.data[i] <= ' ') return false;
-    return id.len > 0;
-}
-
 int rr_ranking_check(const struct rr_ranking *r, const struct rr_rank_list *list,
                      struct rr_error *err)
 {
-    const struct rr_text *bad = is_word(list->id) ? NULL : &list->id;
+    const struct rr_text *bad = rr_trec_is_word(list->id) ? NULL : &list->id;
     size_t i;
 
     for (i = 0; list->ids && i < list->n && !bad; i++)
-        if (!is_word(list->ids[i])) bad = &list->ids[i];
+        if (!rr_trec_is_word(list->ids[i])) bad = &list->ids[i];
     if (!r->trec || !bad) return RR_OK;
     return rr_fail(err, RR_EFORMAT,
                    "line %" PRIu64 ": the id \"%.*s\" cannot be written in TREC form, expected one "

@@ -103,3 +103,12 @@ int rr_trec_judgement(struct rr_judgement *out, struct rr_text line, const char 
     *out = (struct rr_judgement){ f[0], f[n - 2], (int32_t)level };
     return check_utf8(line, where, line_no, err);
 }
+
+bool rr_trec_is_word(struct rr_text id)
+{
+    size_t i;
+
+    for (i = 0; i < id.len; i++)
+        if ((unsigned char)id.data[i] <= ' ') return false;
+    return id.len > 0;
+}

@@ -28,4 +28,7 @@ RR_NODISCARD int rr_trec_run_line(struct rr_run_line *out, struct rr_text line, 
 RR_NODISCARD int rr_trec_judgement(struct rr_judgement *out, struct rr_text line, const char *where,
                                    uint64_t line_no, bool *got, struct rr_error *err);
 
+/* Whether a run can hold id: not empty, without white space. */
+bool rr_trec_is_word(struct rr_text id);
+
 #endif

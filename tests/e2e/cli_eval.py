@@ -134,6 +134,24 @@ def test_eval_lists():
         assert r.code == 0 and "nDCG@10" in r.out, r
 
 
+def test_eval_ids():
+    """A list's id is its name in a run and in JSON, as rank has it: a string, a number, its line."""
+    with folder() as d:
+        a, b, c = lists(3)
+        data = write(os.path.join(d, "l"), jsonl([{**a, "id": "x"}, {**b, "id": 17}, {**c, "id": None}]))
+        r = evaluate(data, "--json", "--per-query", "--output", d + "/run")
+        assert [q["id"] for q in json.loads(r.out)["per_query"]] == ["x", "17", "3"], r
+        with open(d + "/run", encoding="utf-8") as f:
+            assert [line.split()[0] for line in f][::8] == ["x", "17", "3"]
+        for ids, bad in ((("a b", "c"), "a b"), (("", "c"), ""), (("c", "2"), "2")):
+            data = write(os.path.join(d, "l"), jsonl([{**b, "id": ids[0]}, {**c, "id": None},
+                                                          {**a, "id": ids[1]}]))
+            assert evaluate(data).code == 0
+            r = run("eval", "--model", d + "/nothing", data, "--output", d + "/no-run")
+            assert r.code == 65 and 'the id "%s" cannot' % bad in r.err and one_line(r.err), r
+            assert not os.path.exists(d + "/no-run")
+
+
 def test_eval_errors():
     with folder() as d:
         first = beir(d, 2)
@@ -171,6 +189,8 @@ def test_eval_before_hours_of_work():
                 (["--run", gone], 66, "query q1: %s/corpus.jsonl: has no text with the id \"9-9\"" % d),
                 (["--run", first, "--output", d + "/no/run"], 71, "/no/run: cannot be written: No such"),
                 (["--run", first, "--svg", d + "/no/svg"], 71, "/no/svg: cannot be written: No such"),
+                (["--run", first, "--output", first], 64, "--output %s is what is read" % first),
+                (["--run", first, "--svg", d + "/corpus.jsonl"], 64, "corpus.jsonl is what is read"),
                 (["--run", first, "--output", d + "/run", "--svg", d + "/svg"], 66, "no such folder")]:
             r = run("eval", "--model", d + "/nothing", d, *words)
             assert r.code == code and message in r.err and one_line(r.err) and r.out == "", (words, r)
@@ -304,6 +324,8 @@ def test_rank_errors():
                 ([], good + "x\n", 65, "line 2"),
                 (["--format", "trec"], good + jsonl([{**lists(1)[0], "id": "a b"}]), 65,
                  "line 2: the id \"a b\" cannot be written in TREC form"),
+                (["--format", "trec"], good + good, 65,
+                 "line 2: query %s was there before, and in TREC form" % lists(1)[0]["id"]),
                 (["--format", "trec"], jsonl([{"query": "q", "documents": ["a", "b"],
                                                "ids": ["x", ""]}]), 65, "the id \"\" cannot"),
                 ([], jsonl([{"query": "q", "documents": ["a"], "ids": []}]), 65, "\"ids\""),
