@@ -73,7 +73,7 @@ RR_NODISCARD int rr_models_begin(struct rr_models *m, size_t i, uint64_t *again_
                                  struct rr_error *err);
 /* It came to nothing.  The next try comes after 1, 2, 4 ... 60 seconds. */
 void rr_models_failed(struct rr_models *m, size_t i, const struct rr_error *why);
-/* One that was to replace it came to nothing: it is what it was, and is loaded when it is wanted. */
+/* One that was to replace it came to nothing: it is what it was, loaded or to be loaded. */
 void rr_models_kept(struct rr_models *m, size_t i);
 
 /* Most bytes of weights and workspaces; 0: any number.  Until it is called: any. */
