@@ -160,12 +160,43 @@ void rr_buf_json_string(struct rr_buf *b, struct rr_text s)
     rr_buf_putc(b, '"');
 }
 
-void rr_buf_json_double(struct rr_buf *b, double v)
+/* Appends a number that printf has written; the decimal point of the locale, of however many bytes,
+ * becomes one '.'.  False: it is a whole one. */
+static bool put_number(struct rr_buf *b, const char *text)
 {
-    char text[40], out[44];
+    char out[44];
     size_t n = 0;
     bool is_real = false;
     const char *p;
+
+    for (p = text; *p; p++) {
+        bool plain = (*p >= '0' && *p <= '9') || *p == '-' || *p == '+' || *p == 'e';
+
+        if (plain) {
+            out[n++] = *p;
+        } else if (n == 0 || out[n - 1] != '.') {
+            out[n++] = '.';
+        }
+        if (!plain || *p == 'e') is_real = true;
+    }
+    rr_buf_put(b, out, n);
+    return is_real;
+}
+
+void rr_buf_json_float(struct rr_buf *b, float v)
+{
+    char text[40];
+
+    snprintf(text, sizeof(text), "%.9g", (double)v);
+    if (isfinite(v))
+        (void)put_number(b, text);
+    else
+        rr_buf_puts(b, "null");
+}
+
+void rr_buf_json_double(struct rr_buf *b, double v)
+{
+    char text[40];
     /* 15 digits always survive, 17 always suffice; subnormal numbers have fewer good digits. */
     int digits = fabs(v) < DBL_MIN ? 1 : 15;
 
@@ -180,17 +211,5 @@ void rr_buf_json_double(struct rr_buf *b, double v)
     do {
         snprintf(text, sizeof(text), "%.*g", digits++, v);
     } while (digits <= 17 && strtod(text, NULL) != v);
-    for (p = text; *p; p++) {
-        bool plain = (*p >= '0' && *p <= '9') || *p == '-' || *p == '+' || *p == 'e';
-
-        /* The decimal point of the locale, of however many bytes, becomes one '.'. */
-        if (plain) {
-            out[n++] = *p;
-        } else if (n == 0 || out[n - 1] != '.') {
-            out[n++] = '.';
-        }
-        if (!plain || *p == 'e') is_real = true;
-    }
-    rr_buf_put(b, out, n);
-    if (!is_real) rr_buf_puts(b, ".0");
+    if (!put_number(b, text)) rr_buf_puts(b, ".0");
 }

@@ -41,5 +41,7 @@ char *rr_buf_take(struct rr_buf *b, size_t *len);
  * reads back the same, "null" never: the caller checks isfinite first. */
 void rr_buf_json_string(struct rr_buf *b, struct rr_text s);
 void rr_buf_json_double(struct rr_buf *b, double v);
+/* In nine digits, which read back the same; null where it is not finite. */
+void rr_buf_json_float(struct rr_buf *b, float v);
 
 #endif

@@ -34,11 +34,12 @@ void rr_pressure_read(struct rr_pressure *out, const char *root)
     uint64_t t[8]; /* user nice system idle iowait irq softirq steal */
     uint64_t sum = 0;
     char line[512];
+    unsigned percent, hundredths; /* not "%lf": a host's locale may have another decimal point */
 
     *out = (struct rr_pressure){ -1, -1, 0 };
     if (line_under(root, "/proc/pressure/cpu", line, sizeof(line)) &&
-        sscanf(line, "some avg10=%lf", &out->waiting) == 1)
-        out->waiting /= 100;
+        sscanf(line, "some avg10=%u.%2u", &percent, &hundredths) == 2)
+        out->waiting = (percent + hundredths / 100.0) / 100;
     if (line_under(root, "/proc/stat", line, sizeof(line)) &&
         sscanf(line,
                "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
@@ -48,7 +49,7 @@ void rr_pressure_read(struct rr_pressure *out, const char *root)
         if (sum) out->steal = (double)t[7] / (double)sum;
     }
     if (!line_under(root, "/proc/loadavg", line, sizeof(line)) ||
-        sscanf(line, "%*f %*f %*f %" SCNu32 "/", &out->runnable) != 1)
+        sscanf(line, "%*s %*s %*s %" SCNu32 "/", &out->runnable) != 1)
         out->runnable = 0;
 }
 

@@ -322,7 +322,8 @@ static int put_f32(struct rr_gguf_model *m, const char *field, const char *name,
     char key[96];
     int rc = rr_gguf_f32(m->g, key_of(m, key, name), needed, &v, err);
 
-    rr_out_printf(&m->json, field, "%.9g", (double)v);
+    rr_out_key(&m->json, field);
+    rr_buf_json_float(m->json.buf, v);
     return rc;
 }
 

@@ -249,7 +249,9 @@ static int put_unigram(struct writer *w)
         if (i == w->mask && type_of(w, i) == UNUSED) text = rr_text("<mask>");
         put(w, i ? ",[" : "[");
         rr_buf_json_string(w->out, text);
-        rr_buf_printf(w->out, ",%.9g]", (double)rr_gguf_f32_at(w->scores, i));
+        put(w, ",");
+        rr_buf_json_float(w->out, rr_gguf_f32_at(w->scores, i));
+        put(w, "]");
     }
     put(w, "],\"byte_fallback\":false}}");
     return RR_OK;

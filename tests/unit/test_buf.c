@@ -176,6 +176,15 @@ static void check_doubles(void)
         rr_buf_json_double(&b, cases[i].in);
         if (strcmp(b.data, cases[i].out)) fail_msg("%s: got %s", cases[i].why, b.data);
     }
+    rr_buf_clear(&b);
+    rr_buf_json_float(&b, -0.1f);
+    rr_buf_putc(&b, ' ');
+    rr_buf_json_float(&b, 3e-7f);
+    rr_buf_putc(&b, ' ');
+    rr_buf_json_float(&b, 12);
+    rr_buf_putc(&b, ' ');
+    rr_buf_json_float(&b, NAN);
+    assert_string_equal(b.data, "-0.100000001 3.00000011e-07 12 null");
     rr_buf_free(&b);
 }
 
@@ -286,11 +295,10 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_append),      cmocka_unit_test(test_printf_of_any_length),
-        cmocka_unit_test(test_ceiling),     cmocka_unit_test(test_reserve_and_empty),
-        cmocka_unit_test(test_json_string), cmocka_unit_test(test_json_double),
-        cmocka_unit_test(test_common_doubles),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_append),         cmocka_unit_test(test_printf_of_any_length),
+        cmocka_unit_test(test_ceiling),        cmocka_unit_test(test_reserve_and_empty),
+        cmocka_unit_test(test_json_string),    cmocka_unit_test(test_json_double),
+        cmocka_unit_test(test_common_doubles), cmocka_unit_test(test_faults),
     };
 
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);

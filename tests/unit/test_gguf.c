@@ -3,6 +3,7 @@
  * come back as they were. */
 #include "checkpoint_fixture.h"
 
+#include <locale.h>
 #include <math.h>
 
 #include "base/buf.h"
@@ -638,7 +639,7 @@ static void test_scored_tokenizer(void **state)
 {
     static const char *const pieces[] = { "<unk>", "<bos>", "\xE2\x96\x81", "a",     "b",     "c",
                                           "ab",    "bc",    "abc",          "abcab", "<0x0A>" };
-    static const float scores[] = { 0, 0, -6, -7, -8, -9, -2, -1, -3, -4, 0 };
+    static const float scores[] = { 0, 0, -6, -7, -8, -9.5f, -2, -1, -3, -4, 0 };
     static const int32_t kinds[] = { 2, 3, 1, 1, 1, 1, 1, 1, 1, 1, 6 };
     /* best whole first; of one whole, the longer left side first */
     static const char merges[] = "[[\"b\",\"c\"],[\"a\",\"b\"],[\"ab\",\"c\"],[\"a\",\"bc\"],"
@@ -844,6 +845,28 @@ static void test_wordpiece_case(void **state)
     rr_buf_free(&file);
 }
 
+/* A host of librerank may have set a locale, and what a GGUF file says becomes JSON. */
+static void test_decimal_comma(void **state)
+{
+    static const char *const locales[] = { "fr_FR.UTF-8", "de_DE.UTF-8", "fr_FR" };
+    struct fixture_folder f = fixture_folder();
+    struct rr_model *m;
+    struct rr_error err;
+    char path[512];
+
+    (void)state;
+    in_folder(path, &f, "m.gguf");
+    convert(GOLDEN "tiny-xlmr", path, "f32", 0);
+    for (size_t i = 0; i < RR_COUNT(locales); i++) { /* those that this machine has */
+        if (!setlocale(LC_NUMERIC, locales[i])) continue;
+        if (rr_model_open(&m, path, &err)) fail_msg("%s: %s", locales[i], err.msg);
+        rr_model_close(m);
+        test_scored_tokenizer(state);
+    }
+    setlocale(LC_NUMERIC, "C");
+    fixture_remove(&f);
+}
+
 static void test_convert_refused(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -887,8 +910,8 @@ int main(void)
         cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_tokenizer),
         cmocka_unit_test(test_scored_tokenizer), cmocka_unit_test(test_networks),
         cmocka_unit_test(test_convert_refused),  cmocka_unit_test(test_every_network),
-        cmocka_unit_test(test_split),            cmocka_unit_test(test_wordpiece_case),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_decimal_comma),    cmocka_unit_test(test_split),
+        cmocka_unit_test(test_wordpiece_case),   cmocka_unit_test(test_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
