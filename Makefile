@@ -39,7 +39,9 @@ DATADIR ?= $(PREFIX)/share
 
 comma := ,
 VERSION := $(shell sed -n 's/^\#define RR_VERSION "\(.*\)"/\1/p' include/rerank.h)
+# 0.1 of 0.1.0, 1 of 1.2.3: structs that callers allocate may grow with 0.2, and with 2.
 SOVERSION := $(firstword $(subst ., ,$(VERSION)))
+SOVERSION := $(SOVERSION)$(if $(filter 0,$(SOVERSION)),.$(word 2,$(subst ., ,$(VERSION))))
 
 # The plain build lives in build/, any other in build/<compiler>-<debug>-<sanitizers>.
 CONFIG := $(filter-out gcc,$(notdir $(CC))) $(if $(DEBUG),debug) $(subst $(comma), ,$(SAN))

@@ -25,6 +25,10 @@
  * Scores are a function of the pair alone: for one engine configuration (model, precision, device
  * and instruction set) the same pair gives the same bits, whatever else is being scored.
  *
+ * Structs grow from version to version, those that a caller allocates (rr_request, rr_stats) too.
+ * The name of the shared library says for which header it was built, librerank.so.0.1 of 0.1.x and
+ * librerank.so.1 of 1.x, so that a program never runs with a library of other structs.
+ *
  * Threads: every function may be called from any thread unless its comment says otherwise. */
 #ifndef RERANK_H
 #define RERANK_H

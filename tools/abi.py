@@ -80,8 +80,16 @@ def exported(library):
     return sorted(w[2] for w in map(str.split, out.splitlines()) if w[1] != "A")
 
 
+def soname(library):
+    """What the loader asks for on behalf of a program that was linked with it."""
+    out = subprocess.run(["readelf", "-d", library], check=True, stdout=subprocess.PIPE,
+                         env={**os.environ, "LC_ALL": "C"}).stdout.decode()
+    return re.search(r"soname: \[(.*)\]", out).group(1)
+
+
 def description(library):
-    lines = ["function %s" % f for f in exported(library)]
+    lines = ["soname %s" % soname(library)]
+    lines += ["function %s" % f for f in exported(library)]
     found = layout()
     for name, s in sorted(found["structs"].items()):
         lines.append("struct %s size %d align %d" % (name, s["size"], s["align"]))
@@ -107,7 +115,7 @@ def check(library):
             print("+ " + line)
     if stored != now:
         print("librerank's binary interface has changed.  Where lines are gone, callers break: raise the\n"
-              "version.  Then tools/abi.py --store %s." % library)
+              "version, so that the soname changes, too.  Then tools/abi.py --store %s." % library)
     base = os.environ.get("ABI_BASE")
     if base and shutil.which("abidiff"):
         return subprocess.run(["abidiff", base, library], check=False).returncode or stored != now

@@ -38,9 +38,11 @@ def sources(build, version):
     for name in sorted(os.listdir(folder)):
         if name.endswith((".py", ".typed")):
             with open(os.path.join(folder, name), "rb") as f:
-                yield "rerankd/" + name, f.read().replace(b"@VERSION@", version.encode()), False
-    for name, target in (("librerank.so.0", "rerankd/librerank.so.0"),
-                         ("rerankd", "rerankd/bin/rerankd")):
+                content = f.read().replace(b"@VERSION@", version.encode())
+            if name == "_native.py":
+                library = re.search(rb'LIBRARY = "(.*)"', content).group(1).decode()
+            yield "rerankd/" + name, content, False
+    for name, target in ((library, "rerankd/" + library), ("rerankd", "rerankd/bin/rerankd")):
         with open(os.path.join(build, name), "rb") as f:
             yield target, f.read(), True
 

@@ -34,13 +34,17 @@ class Scores(NamedTuple):
     cached: int
 
 
+# Of the header that _structs.py follows.
+LIBRARY = "librerank.so.0.1"
+
+
 def _find_library() -> str:
     """RERANK_LIBRARY, else the one in this package, else the system's."""
     asked = os.environ.get("RERANK_LIBRARY")
     if asked:
         return asked
-    own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "librerank.so.0")
-    return own if os.path.exists(own) else "librerank.so.0"
+    own = os.path.join(os.path.dirname(os.path.abspath(__file__)), LIBRARY)
+    return own if os.path.exists(own) else LIBRARY
 
 
 def _load() -> c.CDLL:

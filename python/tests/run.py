@@ -67,7 +67,10 @@ def whole(wheel, library):
         return 0, 0, 1
     env = {k: v for k, v in os.environ.items() if not k.startswith("LD_")}
     strangers = []
-    for name in (os.path.join("bin", "rerankd"), "librerank.so.0"):
+    files = os.listdir(os.path.join(library, "rerankd"))
+    shared = [name for name in files if name.startswith("librerank.so")]
+    assert len(shared) == 1, files
+    for name in (os.path.join("bin", "rerankd"), shared[0]):
         out = subprocess.run(["ldd", os.path.join(library, "rerankd", name)], env=env, check=True,
                              stdout=subprocess.PIPE).stdout.decode()
         for line in out.splitlines():
