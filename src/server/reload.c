@@ -32,9 +32,10 @@ static int reload_gate(struct rr_server *s, const struct rr_settings *settings,
     return rr_gate_reload(s, err);
 }
 
+/* In this order: what can fail comes before what cannot. */
 static const struct rr_reloadable reloadables[] = {
-    { "log", reload_log },
     { "keys and certificates", reload_gate },
+    { "log", reload_log },
 };
 
 struct generation {
@@ -117,10 +118,12 @@ static void needs_restart(void *user, const char *name)
     RR_SAY(&s->console, RR_WARN, NEEDS_RESTART, name);
 }
 
-/* The file read again, in force unless nothing changed. */
+/* The file read again, in force unless nothing changed, or a part failed. */
 static int reload_settings(struct rr_reload *r, struct rr_error *err)
 {
     struct generation *g = rr_calloc(RR_MEM_SERVER, 1, sizeof(*g));
+    const struct rr_settings *now;
+    bool changed;
     size_t i;
     int rc;
 
@@ -130,16 +133,17 @@ static int reload_settings(struct rr_reload *r, struct rr_error *err)
         free_generation(g);
         return rc;
     }
-    if (rr_settings_keep(&g->settings, &r->current->settings, live_options, RR_COUNT(live_options),
-                         needs_restart, r->server)) {
-        publish(r, g);
-    } else {
-        free_generation(g);
-    }
+    changed = rr_settings_keep(&g->settings, &r->current->settings, live_options,
+                               RR_COUNT(live_options), needs_restart, r->server);
+    now = changed ? &g->settings : &r->current->settings;
     for (i = 0; i < RR_COUNT(reloadables) && !rc; i++) {
-        rc = reloadables[i].reload(r->server, &r->current->settings, err);
+        rc = reloadables[i].reload(r->server, now, err);
         if (rc) rr_fail_prefix(err, "%s", reloadables[i].name);
     }
+    if (changed && !rc)
+        publish(r, g);
+    else
+        free_generation(g);
     return rc;
 }
 

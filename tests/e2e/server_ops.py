@@ -140,6 +140,31 @@ def test_hangup_under_load():
             assert s.process.poll() is None
 
 
+def test_hangup_all_or_nothing():
+    """Keys that cannot be read leave the settings, too, as they were: that is what the log says."""
+    with folder() as d:
+        path, keys = write(os.path.join(d, "conf"), "max-documents = 4\n"), os.path.join(d, "keys")
+        write(keys, "k" * 32 + "\n")
+        os.chmod(keys, 0o600)
+        headers = [("Authorization", "Bearer " + "k" * 32)]
+        with Server("--config", path, "--api-key-file", keys, model_folder=starter()) as s:
+            def allowed():  # which the answer to too many tells
+                a = s.ask("POST", "/rerank", {"query": "q", "texts": ["a"] * 9}, headers)
+                assert a.status == 422, a
+                return int(a.body.split("at most ")[1].split()[0])
+
+            assert allowed() == 4
+            write(path, "max-documents = 5\n")
+            os.rename(keys, keys + ".away")
+            s.process.send_signal(signal.SIGHUP)
+            s.log("the old one stays in force")
+            assert allowed() == 4
+            os.rename(keys + ".away", keys)
+            s.process.send_signal(signal.SIGHUP)
+            s.log("configuration reloaded")
+            assert allowed() == 5
+
+
 # ---- reload of the model ------------------------------------------------------------------------
 
 def test_model_swap_under_load():
