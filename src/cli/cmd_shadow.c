@@ -119,9 +119,12 @@ static void ask_for_all(struct task *t)
     const json_t *first = json_array_get(t->documents, 0);
     bool ragfab = json_object_get(first, "content") && !json_object_get(t->tree, "top_n");
     const char *name = ragfab || json_object_get(t->tree, "top_k") ? "top_k" : "top_n";
+    json_t *where = t->tree;
 
+    if (json_is_object(json_object_get(where, "input")))
+        where = json_object_get(where, "parameters");
     if (t->documents && json_object_get(t->tree, "texts") != t->documents)
-        json_object_set_new(t->tree, name, json_integer((json_int_t)json_array_size(t->documents)));
+        json_object_set_new(where, name, json_integer((json_int_t)json_array_size(t->documents)));
 }
 
 static void end_task(struct task *t)

@@ -13,7 +13,7 @@
 
 /* ---- replies (shadow_reply.c) --------------------------------------------------------------- */
 
-enum { RR_BODY_LISTS = 5 };
+enum { RR_BODY_LISTS = 6 };
 extern const char *const rr_body_lists[RR_BODY_LISTS]; /* what dialects call the documents */
 
 /* A request's documents, whatever its dialect calls them; NULL: it has none.  A view. */
@@ -28,9 +28,9 @@ struct rr_ranking {
 };
 
 /* Reads the reply to a request with these documents (NULL: none), in any form that is known: a
- * list, or an object with "results", "data", "rankings", "documents" or "scores", whose members
- * have an "index", or are documents of the request, or are in its order.  RR_EFORMAT: none of
- * these.  Free it in any case. */
+ * list, or an object with "results", "data", "rankings", "documents" or "scores" ("output" may hold
+ * it), whose members have an "index", or are documents of the request, or are in its order.
+ * RR_EFORMAT: none of these.  Free it in any case. */
 RR_NODISCARD int rr_ranking_read(struct rr_ranking *out, const json_t *documents,
                                  struct rr_text reply, struct rr_error *err);
 void rr_ranking_free(struct rr_ranking *r);

@@ -10,19 +10,22 @@
 #include "base/mem.h"
 #include "cli/shadow.h"
 
-const char *const rr_body_lists[RR_BODY_LISTS] = { "documents", "texts", "passages", "candidates",
-                                                   "chunks" };
+const char *const rr_body_lists[RR_BODY_LISTS] = { "documents",  "texts",  "passages",
+                                                   "candidates", "chunks", "input" };
 
 json_t *rr_body_documents(const json_t *body)
 {
+    json_t *list;
     size_t i;
 
     for (i = 0; i < RR_BODY_LISTS; i++) {
-        json_t *list = json_object_get(body, rr_body_lists[i]);
-
+        list = json_object_get(body, rr_body_lists[i]);
         if (json_array_size(list)) return list;
     }
-    return NULL;
+    list = json_object_get(json_object_get(body, "input"), "documents"); /* DashScope */
+    if (json_array_size(list)) return list;
+    list = json_object_get(body, "inputs"); /* pairs; two strings are one pair */
+    return json_array_size(list) && !json_is_string(json_array_get(list, 0)) ? list : NULL;
 }
 
 void rr_ranking_free(struct rr_ranking *r)
@@ -82,6 +85,7 @@ static float score_of(const json_t *member)
     static const char *const keys[] = { "relevance_score", "score", "rerank_score", "logit" };
     size_t i;
 
+    if (json_is_array(member)) member = json_array_get(member, 0);
     if (json_is_number(member)) return (float)json_number_value(member);
     for (i = 0; i < RR_COUNT(keys); i++) {
         const json_t *value = json_object_get(member, keys[i]);
@@ -97,6 +101,7 @@ static const json_t *members_of(const json_t *reply)
     size_t i;
 
     if (json_is_array(reply)) return reply;
+    if (json_is_object(json_object_get(reply, "output"))) reply = json_object_get(reply, "output");
     for (i = 0; i < RR_COUNT(names); i++) {
         const json_t *list = json_object_get(reply, names[i]);
 
@@ -143,8 +148,9 @@ static int read_members(struct rr_ranking *r, const json_t *documents, const jso
 
     for (i = 0; i < count; i++) {
         const json_t *member = json_array_get(members, i);
-        /* Bare numbers are scores in the order of the request. */
-        size_t d = json_is_number(member) ? i : place_of(r, documents, member);
+        /* Bare numbers are scores in the order of the request, and so are the labels of pairs. */
+        bool bare = json_is_number(member) || json_is_array(member);
+        size_t d = bare ? i : place_of(r, documents, member);
 
         if (d >= r->n)
             return rr_fail(err, RR_EFORMAT, "member %zu of the reply is no document of the request",

@@ -144,6 +144,22 @@ def test_shadow_scores():
         assert found["max_score_difference"] > 1e-3 and found["kendall_tau"] < 1, found
 
 
+def test_shadow_dialects():
+    """What marks the documents of a request and of its reply, whatever the dialect."""
+    texts = ["Paris is in France.", "Bread needs flour.", "Lyon."]
+    pairs = [["Where is Paris?", t] for t in texts]
+    with Server("--model", model()) as s:
+        url = "http://127.0.0.1:%d" % s.port
+        for body in ({"input": texts}, {"input": {"documents": texts}, "parameters": {"top_n": 1}},
+                     {"input": {"documents": texts}}, {"texts": texts}, {"documents": texts, "top_n": 1},
+                     {"passages": [{"text": t} for t in texts]}, {"documents": texts, "property": "x"},
+                     {"documents": texts, "top_k": 1}, {"inputs": pairs}):
+            inner = body["input"] if isinstance(body.get("input"), dict) else body
+            inner["query"] = "Where is Paris?"
+            r, found = shadow(url, url, [body], "--full")
+            assert r.code == 0 and found["both"] == 1 and found["scores"] == 3, (body, r)
+
+
 def test_shadow_forms_of_requests():
     """A body as a JSON string (as a proxy logs it), blank lines, a file, a limit, keys, a rate."""
     with folder() as d, Server("--model", model()) as new, \

@@ -67,6 +67,11 @@ static const struct {
       "{\"scores\":[{\"document\":\"x\",\"score\":0.1},{\"document\":\"x\",\"score\":0.3},"
       "{\"document\":\"y\",\"score\":0.2}]}",
       RR_OK, "120", 0.1f },
+    { "DashScope: in an object of its own", STRINGS,
+      "{\"output\":{\"results\":[{\"index\":1,\"relevance_score\":0.5}]},\"request_id\":\"1\"}", RR_OK,
+      "1", NAN },
+    { "labels of pairs, in the order of the request", STRINGS,
+      "[[{\"score\":0.1,\"label\":\"L\"}],[{\"score\":0.3}],[{\"score\":0.2}]]", RR_OK, "120", 0.1f },
     { "bare numbers", STRINGS, "{\"scores\":[0.5,0.75,0.25]}", RR_OK, "102", 0.5f },
     { "ragfab's old form: the documents, without scores", RAGFAB,
       "{\"documents\":[{\"chunk_id\":\"c\",\"content\":\"y\"},{\"chunk_id\":\"a\",\"content\":\"x\"}],"
