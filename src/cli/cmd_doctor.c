@@ -196,7 +196,7 @@ static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
 
 /* ---- service -------------------------------------------------------------------------------- */
 
-static void refuse_port(struct rr_findings *f, int e)
+static void refuse_port(struct rr_findings *f, const char *host, int e)
 {
     if (e == EADDRINUSE)
         remark(f, true,
@@ -208,22 +208,22 @@ static void refuse_port(struct rr_findings *f, int e)
                "port %u may not be used by this user", f->settings->port);
     else
         remark(f, true, "set --host to an address of this machine, 0.0.0.0 for all",
-               "cannot listen on %.280s: %s", f->address, strerror(e));
+               "cannot listen on %.255s:%u: %s", host, f->settings->port, strerror(e));
 }
 
-static void look_at_port(struct rr_findings *f)
+/* Whether the server can listen at one of its addresses. */
+static bool look_at_address(struct rr_findings *f, const char *host)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list;
     char port[8];
     int fd, rc, e = 0, on = 1;
 
     snprintf(port, sizeof(port), "%u", f->settings->port);
-    snprintf(f->address, sizeof(f->address), "%.255s:%s", f->settings->host, port);
-    rc = getaddrinfo(f->settings->host, port, &hints, &list);
+    rc = getaddrinfo(host, port, &hints, &list);
     if (rc) {
         remark(f, true, "set --host to an address of this machine, 0.0.0.0 for all",
-               "host %.255s: %s", f->settings->host, gai_strerror(rc));
-        return;
+               "host %.255s: %s", host, gai_strerror(rc));
+        return false;
     }
     fd = socket(list->ai_family, list->ai_socktype | SOCK_CLOEXEC, list->ai_protocol);
     if (fd < 0) {
@@ -235,8 +235,24 @@ static void look_at_port(struct rr_findings *f)
         close(fd);
     }
     freeaddrinfo(list);
-    f->port_free = e == 0;
-    if (e) refuse_port(f, e);
+    if (e) refuse_port(f, host, e);
+    return e == 0;
+}
+
+static void look_at_port(struct rr_findings *f)
+{
+    const char *s = f->settings->host;
+    char host[256];
+
+    snprintf(f->address, sizeof(f->address), "%.255s:%u", s, f->settings->port);
+    f->port_free = true;
+    for (s += strspn(s, ", "); *s && f->port_free; s += strspn(s, ", ")) {
+        size_t len = strcspn(s, ", ");
+
+        snprintf(host, sizeof(host), "%.*s", (int)len, s);
+        f->port_free = look_at_address(f, host);
+        s += len;
+    }
 }
 
 static void look_at_limits(struct rr_findings *f)

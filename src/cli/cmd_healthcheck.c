@@ -41,10 +41,12 @@ static void arm_alarm(double seconds)
 /* The local server's address, as its settings give it. */
 static void default_url(const struct rr_settings *s, char *out, size_t cap)
 {
-    const char *host = s->host;
+    const char *all = s->host + strspn(s->host, ", ");
+    char host[256];
 
-    if (!*host || strcmp(host, "0.0.0.0") == 0) host = "127.0.0.1";
-    if (strcmp(host, "::") == 0) host = "::1";
+    snprintf(host, sizeof(host), "%.*s", (int)strcspn(all, ", "), all); /* the first of several */
+    if (!*host || strcmp(host, "0.0.0.0") == 0) snprintf(host, sizeof(host), "127.0.0.1");
+    if (strcmp(host, "::") == 0) snprintf(host, sizeof(host), "::1");
     snprintf(out, cap, strchr(host, ':') ? "http://[%.255s]:%u/ready" : "http://%.255s:%u/ready",
              host, s->port);
 }

@@ -55,7 +55,7 @@ def test_doctor_problems():
                 (["--model", pickled], "safetensors", "save them as model.safetensors"),
                 (["--model", model(), "--isa", "nonsense"], "nonsense",
                  "change the setting"),
-                (["--model", model(), "--host", "203.0.113.7"], "203.0.113.7", "--host")]:
+                (["--model", model(), "--host", "127.0.0.1,203.0.113.7"], "203.0.113.7", "--host")]:
             r = doctor(*words)
             assert r.code == 1 and "not ready to serve:\n- " in r.out, (words, r)
             assert what in r.out and re.search(r"\n  remedy: .*" + re.escape(remedy), r.out), r
@@ -66,7 +66,9 @@ def test_doctor_problems():
         s.bind(("127.0.0.1", 0))
         s.listen()
         port = str(s.getsockname()[1])
-        r = run("doctor", "--model", model(), "--port", port, "--host", "127.0.0.1")
+        r = run("doctor", "--model", model(), "--port", port, "--host", "127.0.0.2,127.0.0.3")
+        assert r.code == 0 and "127.0.0.2,127.0.0.3:%s  (free)" % port in r.out, r
+        r = run("doctor", "--model", model(), "--port", port, "--host", "127.0.0.2,127.0.0.1")
     assert r.code == 1 and "port %s is in use" % port in r.out, r
     assert "(not free)" in r.out and "choose another --port" in r.out, r
 

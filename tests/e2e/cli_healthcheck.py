@@ -122,6 +122,9 @@ def test_healthcheck_default():
 
 def test_healthcheck_addresses():
     with stub(status(b"200 OK")) as port:
+        for host in ("127.0.0.1,127.0.0.2", "127.0.0.1, ::1", "0.0.0.0,::"):  # the first of several
+            r = run("healthcheck", "--host", host, "--port", str(port))
+            assert r.code == 0 and r.out.startswith("http://127.0.0.1:%d/ready" % port), r
         assert run("healthcheck", "http://localhost:%d" % port).code == 0
         assert run("healthcheck", "HTTP://127.0.0.1:%d?x=1#y" % port).code == 0
     try:
