@@ -3,6 +3,7 @@
  * Layer: cli (L6).  Threads: one. */
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,17 +39,31 @@ static void arm_alarm(double seconds)
     (void)alarm((unsigned)seconds + 2);
 }
 
-/* The local server's address, as its settings give it. */
-static void default_url(const struct rr_settings *s, char *out, size_t cap)
+/* len bytes of host, an address to listen at, as one to ask. */
+static void put_url(char *out, size_t cap, const char *host, size_t len, unsigned port)
 {
-    const char *all = s->host + strspn(s->host, ", ");
-    char host[256];
+    char text[256];
 
-    snprintf(host, sizeof(host), "%.*s", (int)strcspn(all, ", "), all); /* the first of several */
-    if (!*host || strcmp(host, "0.0.0.0") == 0) snprintf(host, sizeof(host), "127.0.0.1");
-    if (strcmp(host, "::") == 0) snprintf(host, sizeof(host), "::1");
-    snprintf(out, cap, strchr(host, ':') ? "http://[%.255s]:%u/ready" : "http://%.255s:%u/ready",
-             host, s->port);
+    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') host++, len -= 2;
+    snprintf(text, sizeof(text), "%.*s", (int)len, host);
+    if (!*text || strcmp(text, "0.0.0.0") == 0) snprintf(text, sizeof(text), "127.0.0.1");
+    if (strcmp(text, "::") == 0) snprintf(text, sizeof(text), "::1");
+    snprintf(out, cap, strchr(text, ':') ? "http://[%s]:%u/ready" : "http://%s:%u/ready", text,
+             port);
+}
+
+/* The local server's address, as its settings give it: the first of several, or the admin's where
+ * the others speak TLS.  False: there is none that could be asked. */
+static bool default_url(const struct rr_settings *s, char *out, size_t cap)
+{
+    const char *host = s->host + strspn(s->host, ", "), *colon = strrchr(s->admin_listen, ':');
+
+    if (!*s->tls_cert)
+        put_url(out, cap, host, strcspn(host, ", "), s->port);
+    else if (colon)
+        put_url(out, cap, s->admin_listen, (size_t)(colon - s->admin_listen),
+                (unsigned)strtoul(colon + 1, NULL, 10));
+    return !*s->tls_cert || colon;
 }
 
 static int run_healthcheck(const struct rr_settings *settings, const void *own_fields, char **words,
@@ -61,7 +76,12 @@ static int run_healthcheck(const struct rr_settings *settings, const void *own_f
     char text[300];
     int rc, status;
 
-    default_url(settings, text, sizeof(text));
+    if (!default_url(settings, text, sizeof(text)) && n_words == 0) {
+        rr_cli_complain("healthcheck",
+                        "the server speaks TLS (tls-cert), which healthcheck does not: give it "
+                        "--admin-listen ADDRESS:PORT, which is asked then");
+        return RR_EXIT_FAILURE;
+    }
     if (n_words > 0) snprintf(text, sizeof(text), "%.280s", words[0]);
     rc = rr_url_parse(&url, n_words > 0 ? words[0] : text, &err);
     if (rc) {
@@ -93,7 +113,8 @@ const struct rr_command rr_cmd_healthcheck = {
     .name = "healthcheck",
     .args = "[URL]",
     .summary = "ask a running server whether it is ready",
-    .about = "Without URL: the server on this machine, by the settings host and port;\n"
+    .about = "Without URL: the server on this machine, by the settings host and port, or\n"
+             "by admin-listen where tls-cert is set, since healthcheck speaks no TLS;\n"
              "/ready, or /health where there is no /ready.  Exit status 0: the answer is 2xx;\n"
              "1: it is not, or there is none.",
     .sections = "SERVER",

@@ -135,6 +135,19 @@ def test_healthcheck_addresses():
         raise Skip("no IPv6: %s" % e)
 
 
+def test_healthcheck_behind_tls():
+    """It speaks no TLS: a server that does is asked at its admin address."""
+    with stub(status(b"200 OK")) as port:
+        for address in ("127.0.0.1", "0.0.0.0"):
+            r = run("healthcheck", env=environment(RERANKD_TLS_CERT="/x.pem", RERANKD_PORT="1",
+                                                   RERANKD_ADMIN_LISTEN="%s:%d" % (address, port)))
+            assert r.code == 0 and r.out.startswith("http://127.0.0.1:%d/ready" % port), r
+        env = environment(RERANKD_TLS_CERT="/x.pem", RERANKD_PORT=str(port))
+        r = run("healthcheck", env=env)
+        assert r.code == 1 and "give it --admin-listen" in r.err and one_line(r.err), r
+        assert run("healthcheck", "http://127.0.0.1:%d/ready" % port, env=env).code == 0
+
+
 def test_healthcheck_unreachable():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))  # not listening: refused
