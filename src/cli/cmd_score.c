@@ -68,6 +68,7 @@ struct run {
     struct rr_text texts[MAX_BLOCK];
     struct group groups[MAX_BLOCK];
     size_t n_records, n_groups, block;
+    bool pairs; /* some record has brought its own query */
     uint64_t n_scored;
     pthread_mutex_t lock;
     pthread_cond_t done;
@@ -110,7 +111,10 @@ static int check_queries(struct run *r, struct rr_error *err)
     for (i = 0; i < r->n_records; i++) {
         struct rr_record *rec = &r->records[i];
 
-        if (!rec->query.data) rec->query = given;
+        if (rec->query.data)
+            r->pairs = true;
+        else
+            rec->query = given;
         if (!rr_text_blank(rec->query)) continue;
         r->n_records = i; /* what comes before is fine */
         return rr_fail(err, RR_EINVAL,
@@ -217,6 +221,7 @@ static int score_all(struct run *r, int input_rc, struct rr_error *input_err)
         }
     }
     rr_progress_clear(&r->progress);
+    if (r->pairs) r->results.sorted = false; /* scores of several queries have no order */
     rr_results_finish(&r->results);
     if (!rr_cli_flush(&broken)) return broken;
     if (!rc && input_rc) err = *input_err;
@@ -264,7 +269,7 @@ static int score_source(struct run *r, const struct rr_settings *settings)
             rr_cli_complain("score", "%s", err.msg);
         return rc ? exit_code_of(rc) : RR_EXIT_DATA;
     }
-    if (r->records[0].query.data != r->own->query) r->results.sorted = false; /* pairs */
+    if (r->pairs) r->results.sorted = false; /* known so early, they are printed as they come */
     code = open_engine(settings, NULL, &r->engine);
     if (code) return code;
     rr_progress_init(&r->progress, r->own->progress, r->results.french);

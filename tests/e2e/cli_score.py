@@ -121,6 +121,14 @@ def test_score_pairs():
     assert all(near(x["score"], s) for x, (_, _, s) in zip(got, pairs))
 
 
+def test_score_pairs_later_on():
+    """Queries of their own are as good as pairs in line 1 when they come after many other lines."""
+    texts = ["Paris is in France.", "Bread needs flour."] * 40
+    data = [{"text": t} for t in texts] + [{"text": texts[0], "query": "bread"}]
+    r = score("--query", "Where is Paris?", "--json", stdin="".join(json.dumps(x) + "\n" for x in data))
+    assert r.code == 0 and [x["index"] for x in records(r)] == list(range(81)), r
+
+
 def test_score_truncated():
     got = records(score("--query", "q", "--max-length", "16", "--no-sort",
                         stdin="short\n" + "long " * 100 + "\n"))
