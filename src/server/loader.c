@@ -230,7 +230,7 @@ static void replace(struct rr_loader *l, struct replacement *r)
     l->replacing = false;
     pthread_mutex_unlock(&l->lock);
     rr_http_wake(r->x);
-    rr_parking_open(s, r->model);
+    if (!rc) rr_parking_open(s, r->model); /* else who waits is served by the load that it wants */
 }
 
 /* ---- the threads ---------------------------------------------------------------------------- */
