@@ -295,6 +295,7 @@ class Run:
             self.model.load_state_dict(s["model"]), self.probes.load_state_dict(s["probes"])
             self.opt.load_state_dict(s["opt"])
             self.first, self.best, self.spent = s["step"], s["best"], s["spent"]
+            self.begin_step = s["begin"]  # the same one if --steps is another now
 
     def seconds(self):
         return self.spent + time.time() - self.begin
@@ -325,7 +326,7 @@ class Run:
     def save(self, step):
         torch.save(dict(model=self.model.state_dict(), probes=self.probes.state_dict(),
                         best=self.best, opt=self.opt.state_dict(), step=step,
-                        spent=self.seconds()), self.state + ".tmp")
+                        begin=self.begin_step, spent=self.seconds()), self.state + ".tmp")
         os.replace(self.state + ".tmp", self.state)
 
     def take(self, step, x):
