@@ -191,14 +191,16 @@ static void patch_config(const struct fixture_folder *f, const char *from, const
 
 enum change { NOTHING, RENAME, RESHAPE, RANK, RETYPE };
 
-static const struct {
+struct damage {
     const char *config; /* patch */
     enum change change;
     const char *tensor, *to;
     int rc;
     const char *part;
     const char *why;
-} damaged[] = {
+};
+
+static const struct damage damaged[] = {
     { "{}", NOTHING, NULL, NULL, RR_OK, "", "the copy itself works" },
     { "{\"architectures\":[\"T5\"]}", NOTHING, NULL, NULL, RR_ENOTSUP,
       "config.json: architectures[0] is \"T5\"", "another architecture" },
@@ -258,63 +260,49 @@ static void apply(struct fixture_weights *w, enum change change, const char *nam
     }
 }
 
-static void test_damaged(void **state)
+/* A copy of the model with the damage opens, or fails with its code and words. */
+static void check_damage(const char *name, const struct damage *d)
 {
     char path[512];
-    const char *from = fixture_model("tiny-roberta", path, sizeof(path));
+    const char *from = fixture_model(name, path, sizeof(path));
+    struct fixture_folder f = fixture_folder();
+    struct rr_model *m = NULL;
+    struct rr_error err = { 0, "" };
+    struct fixture_weights w;
+    int rc;
 
-    (void)state;
     assert_non_null(from);
-    for (size_t i = 0; i < RR_COUNT(damaged); i++) {
-        struct fixture_folder f = fixture_folder();
-        struct fixture_weights w = fixture_weights(from);
-        struct rr_model *m = NULL;
-        struct rr_error err = { 0, "" };
-        int rc;
+    w = fixture_weights(from);
+    apply(&w, d->change, d->tensor, d->to);
+    patch_config(&f, from, d->config);
+    fixture_save(&f, "model.safetensors", &w, 0, w.n, 0);
+    rc = rr_model_open(&m, f.path, &err);
+    if (rc != d->rc || (rc && !strstr(err.msg, d->part)) || (rc && !strstr(err.msg, f.path)) ||
+        (rc == 0) != (m != NULL))
+        fail_msg("%s: code %d, message \"%s\"", d->why, rc, err.msg);
+    rr_model_close(m);
+    fixture_weights_free(&w);
+    fixture_remove(&f);
+}
 
-        apply(&w, damaged[i].change, damaged[i].tensor, damaged[i].to);
-        patch_config(&f, from, damaged[i].config);
-        fixture_save(&f, "model.safetensors", &w, 0, w.n, 0);
-        rc = rr_model_open(&m, f.path, &err);
-        if (rc != damaged[i].rc || (rc && !strstr(err.msg, damaged[i].part)) ||
-            (rc && !strstr(err.msg, f.path)) || (rc == 0) != (m != NULL))
-            fail_msg("%s: code %d, message \"%s\"", damaged[i].why, rc, err.msg);
-        rr_model_close(m);
-        fixture_weights_free(&w);
-        fixture_remove(&f);
-    }
+static void test_damaged(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(damaged); i++) check_damage("tiny-roberta", &damaged[i]);
 }
 
 /* A causal network whose output layer was lost must not be judged by its table of words. */
 static void test_lost_output_layer(void **state)
 {
-    static const struct {
-        const char *config;
-        int rc;
-    } rows[] = {
-        { "{\"tie_word_embeddings\":true}", RR_OK },
-        { "{\"tie_word_embeddings\":null}", RR_OK },
-        { "{\"tie_word_embeddings\":false}", RR_EFORMAT },
+    static const struct damage rows[] = {
+        { "{\"tie_word_embeddings\":true}", NOTHING, NULL, NULL, RR_OK, "", "tied" },
+        { "{\"tie_word_embeddings\":null}", NOTHING, NULL, NULL, RR_OK, "", "nothing said" },
+        { "{\"tie_word_embeddings\":false}", NOTHING, NULL, NULL, RR_EFORMAT,
+          "lm_head.weight is missing", "not tied" },
     };
-    char path[512];
-    const char *from = fixture_model("tiny-qwen2", path, sizeof(path));
 
     (void)state;
-    assert_non_null(from);
-    for (size_t i = 0; i < RR_COUNT(rows); i++) {
-        struct fixture_folder f = fixture_folder();
-        struct fixture_weights w = fixture_weights(from);
-        struct rr_model *m = NULL;
-        struct rr_error err = { 0, "" };
-
-        patch_config(&f, from, rows[i].config);
-        fixture_save(&f, "model.safetensors", &w, 0, w.n, 0);
-        assert_int_equal(rr_model_open(&m, f.path, &err), rows[i].rc);
-        if (rows[i].rc && !strstr(err.msg, "lm_head.weight is missing")) fail_msg("%s", err.msg);
-        rr_model_close(m);
-        fixture_weights_free(&w);
-        fixture_remove(&f);
-    }
+    for (size_t i = 0; i < RR_COUNT(rows); i++) check_damage("tiny-qwen2", &rows[i]);
 }
 
 static void test_no_folder(void **state)
