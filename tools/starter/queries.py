@@ -1,12 +1,14 @@
 """Training lists: a query, one document that answers it, and some that do not.
 
-A list is (query, documents, positive index, same_language).  Everything is
-drawn from a random.Random handed in, so a (seed, step) pair fixes a batch.
+A list is (query, documents, positive index, same_language, cosines: the teacher's, or None).
+Everything is drawn from a random.Random handed in, so a (seed, step) pair fixes a batch.
 """
 import random
 import re
 import string
 from collections import namedtuple
+
+import numpy as np
 
 import manual
 from words import LIMIT, WORD, fold, stem
@@ -31,6 +33,12 @@ MIXES = {
                    ("fr", "en"): 4, ("en", "fr"): 4, ("de", "en"): 4, ("en", "de"): 2,
                    ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 3, ("en", "es"): 1,
                    ("pt", "en"): 3, ("en", "pt"): 1, ("it", "fr"): 2}, 0.15, 0.3, 0.75),
+    # With a teacher, who knows whole documents of packages.
+    "taught": Mix({("fr", "fr"): 14, ("en", "en"): 12, ("it", "it"): 8, ("de", "de"): 8,
+                   ("pt", "pt"): 14, ("es", "es"): 12,
+                   ("fr", "en"): 5, ("en", "fr"): 5, ("de", "en"): 5, ("en", "de"): 3,
+                   ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 4, ("en", "es"): 2,
+                   ("pt", "en"): 4, ("en", "pt"): 2, ("it", "fr"): 2}, 0.1, 0.15, 0.85),
 }
 
 # Languages with few texts: each is asked again and again, and would be learnt by heart.
@@ -151,10 +159,11 @@ def worn(rng, text):
 
 
 class Maker:
-    def __init__(self, entries, neighbours, idf, mix="across"):
+    def __init__(self, entries, neighbours, idf, mix="across", vectors=None):
         """neighbours: per language one or more arrays of ids of the entries that BM25 finds for
-        each entry; idf: per stem"""
+        each entry; idf: per stem; vectors: the teacher's (teacher.py)"""
         self.entries, self.near, self.idf, self.mix = entries, neighbours, idf, MIXES[mix]
+        self.vectors = vectors
         self.having = {p: ([], []) for p in self.mix.shares}  # packages and sections of the manual
         for i, e in enumerate(entries):
             for pair in self.having:
@@ -178,11 +187,11 @@ class Maker:
         return " ".join(found[s] for s in rare[:rng.randint(2, 5)]) or text[:40]
 
     def query(self, rng, entry, lang, doc_lang, plain):
-        """(query, long text of the document in doc_lang)"""
+        """(query, long text of the document in doc_lang, does it ask with the short text?)"""
         short, long = entry.text[lang]
         target = entry.text[doc_lang][1]
         if plain and rng.random() < plain:
-            return short, target
+            return short, target, True
         kind = rng.random()
         if kind < 0.50:
             q = rewrite(rng, short, lang)
@@ -190,13 +199,13 @@ class Maker:
                 q = ask(rng, q, lang)
             if rng.random() < 0.08:
                 q = entry.name + " " + q
-            return q, target
+            return q, target, True
         if kind < 0.68:
             q = rewrite(rng, self.keywords(rng, long), lang)
-            return (ask(rng, q, lang) if rng.random() < 0.4 else q), target
+            return (ask(rng, q, lang) if rng.random() < 0.4 else q), target, False
         parts = sentences(long)
         if len(parts) < 2:
-            return rewrite(rng, short, lang), target
+            return rewrite(rng, short, lang), target, True
         i = rng.randrange(len(parts))
         q = " ".join(parts[i].split()[:rng.randint(4, 14)])
         # Half of the time the rest of the text has to do without the sentence.
@@ -204,7 +213,7 @@ class Maker:
             target = " ".join(parts[:i] + parts[i + 1:])
         q = self.keywords(rng, q) if rng.random() < 0.3 else q
         q = rewrite(rng, q, lang)
-        return (ask(rng, q, lang) if rng.random() < 0.3 else q), target
+        return (ask(rng, q, lang) if rng.random() < 0.3 else q), target, False
 
     def window(self, rng, text, limit, query=None):
         """At most about `limit` words; for a positive the part that has most of the query."""
@@ -226,7 +235,7 @@ class Maker:
         return " ".join(words[:max(goal, 8)])
 
     def negatives(self, rng, i, lang, count, hard):
-        """(short, long) of other packages in the language: BM25's, its best more often, or any"""
+        """Numbers of other packages in the language: BM25's, its best more often, or any"""
         out, tries = [], 0
         near = rng.choice(self.near[lang])[i]
         alike = self.alike[lang, manual.is_section(self.entries[i])]
@@ -237,7 +246,17 @@ class Maker:
                 j = near[int(len(near) * rng.random() ** 1.5)]
             if self.entries[j].source != self.entries[i].source and j not in out:
                 out.append(j)
-        return [self.entries[j].text[lang] for j in out]
+        return out
+
+    def cosines(self, i, others):
+        """The teacher's, of entry i's short text and the long ones of i and the others; None where
+        it does not know all of them"""
+        if self.vectors is None:
+            return None
+        asked, found = self.vectors[0][i], self.vectors[1][[i] + others]
+        if not asked.any() or not found.any(1).all():
+            return None
+        return found.astype(np.float32) @ asked.astype(np.float32)
 
     def swap_words(self, rng, query, docs):
         """Replace a word of the query and of document 0 by an invented one, so that matching
@@ -260,21 +279,26 @@ class Maker:
         lang, doc_lang = pair = pick(rng, self.mix.shares)
         i = self.entry(rng, pair)
         again = doc_lang in SCARCE and rng.random() < 0.6
-        query, target = self.query(rng, self.entries[i], lang, doc_lang, plain * (1 - 0.6 * again))
-        docs = [target] + [long for _, long in self.negatives(rng, i, doc_lang, negatives, hard)]
+        query, target, short = self.query(rng, self.entries[i], lang, doc_lang,
+                                          plain * (1 - 0.6 * again))
+        others = self.negatives(rng, i, doc_lang, negatives, hard)
+        cosines = self.cosines(i, others) if short else None
+        docs = [target] + [self.entries[j].text[doc_lang][1] for j in others]
         docs = [(worn(rng, d) if again else d)[:LIMIT] for d in docs]
         if self.mix.invented and lang == doc_lang and rng.random() < self.mix.invented:
             query, docs = self.swap_words(rng, query, docs)
-        return query, docs, lang == doc_lang
+            cosines = None
+        return query, docs, lang == doc_lang, cosines
 
     def passages(self, rng, negatives, hard, limit, plain):
         """A list of short passages, freer than the evaluation's"""
         lang, doc_lang = pair = pick(rng, self.mix.shares)
         i = self.entry(rng, pair)
         entry, same = self.entries[i], lang == doc_lang
-        query, target = self.query(rng, entry, lang, doc_lang, plain)
+        query, target, _ = self.query(rng, entry, lang, doc_lang, plain)
         docs = [self.window(rng, target, limit, query if same else None)]
-        for short, long in self.negatives(rng, i, doc_lang, negatives, hard):
+        for j in self.negatives(rng, i, doc_lang, negatives, hard):
+            short, long = self.entries[j].text[doc_lang]
             docs.append(self.window(rng, long, limit, query if same and rng.random() < 0.5 else None))
             if rng.random() < 0.1:
                 docs[-1] = short + ". " + docs[-1]
@@ -284,17 +308,19 @@ class Maker:
             query, docs = self.swap_words(rng, query, docs)
         if not same and rng.random() < 0.25:
             # One distractor in the query's own language: language is no evidence.
-            short, long = self.negatives(rng, i, lang, 1, hard)[0]
-            docs[-1] = self.window(rng, long, limit)
-        return query, docs, same
+            j, = self.negatives(rng, i, lang, 1, hard)
+            docs[-1] = self.window(rng, self.entries[j].text[lang][1], limit)
+        return query, docs, same, None
 
     def make(self, rng, negatives, hard, limit, plain=0.0):
-        """(query, documents, number of the right one, one language?); limit 0: whole documents"""
-        query, docs, same = (self.passages(rng, negatives, hard, limit, plain) if limit
-                             else self.candidates(rng, negatives, hard, plain))
+        """(query, documents, number of the right one, one language?, cosines); limit 0: whole
+        documents"""
+        query, docs, same, cosines = (self.passages(rng, negatives, hard, limit, plain) if limit
+                                      else self.candidates(rng, negatives, hard, plain))
         order = list(range(len(docs)))
         rng.shuffle(order)
-        return query, [docs[k] for k in order], order.index(0), same
+        return (query, [docs[k] for k in order], order.index(0), same,
+                None if cosines is None else cosines[order])
 
 
 def replace_stem(text, same, new):

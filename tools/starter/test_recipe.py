@@ -12,6 +12,7 @@ import unittest
 import unittest.mock
 import zlib
 
+import numpy as np
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
@@ -134,17 +135,51 @@ class Sample(unittest.TestCase):
         pairs = [(torch.tensor([0, 7 + i, 2, 2, 20 + i, 2]).numpy(), None,
                   torch.tensor([0, 0, 0, 1, 1, 1]).numpy()) for i in range(8)]
         gold, moved = torch.tensor([1, 0]), [0, 3] * 4
-        run = types.SimpleNamespace(net=encoder.Encoder(model), a=types.SimpleNamespace(workers=2))
+        cosines = torch.tensor([[0.2, 0.7, 0.5, 0.1], [float("nan")] * 4])
+        run = types.SimpleNamespace(net=encoder.Encoder(model),
+                                    a=types.SimpleNamespace(workers=2, teach=1.0))
         with unittest.mock.patch.object(train, "sample", lambda size, count, rng: (torch.arange(8), torch.ones(8))):
-            logits, _ = train.Run.pull(run, pairs, moved, gold, 1.0, random.Random(1))
+            logits, _ = train.Run.pull(run, pairs, moved, gold, cosines, 1.0, random.Random(1))
         twice = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
         model.zero_grad()
         once, _ = train.forward(run.net, None, pairs, moved, None, 2, None)
-        train.rank_loss(once, gold).backward()
+        train.rank_loss(once, gold, cosines, 1.0).backward()
         self.assertLess((logits - once).abs().max().item(), 1e-5)
         for name, p in model.named_parameters():
             if p.grad is not None:
                 self.assertLess((p.grad - twice[name]).abs().max().item(), 1e-5, name)
+
+
+class Teacher(unittest.TestCase):
+    def test_loss_is_least_where_logits_are_the_teachers(self):
+        cosines = torch.tensor([[0.2, 0.7, 0.5, 0.1], [float("nan")] * 4])
+        gold = torch.tensor([1, 2])
+        want = train.SHARP * cosines[:1] + train.RIGHT * torch.tensor([[0.0, 1, 0, 0]])
+        logits = torch.cat([want + 4, torch.tensor([[1.0, -3, 2, 0]])]).requires_grad_()
+        loss = train.teach_loss(logits, gold, cosines)
+        loss.backward()
+        self.assertLess(abs(loss.item()), 1e-5)
+        self.assertLess(logits.grad.abs().max().item(), 1e-5)
+        other = logits.detach() + torch.tensor([[0.0, 0, 2, 0], [0, 0, 0, 0]])
+        self.assertGreater(train.teach_loss(other, gold, cosines).item(), 0.05)
+        self.assertEqual(train.teach_loss(logits, gold, torch.full((2, 4), float("nan"))).item(), 0)
+
+    def test_lists_have_the_cosines_of_their_documents(self):
+        """The query of an entry is nearest to its own document, wherever the list has it"""
+        es = [corpus.Entry("p%d" % i, "s%d" % i, {"en": ("short %d" % i, "long text %d" % i)})
+              for i in range(9)]
+        vectors = np.stack([np.eye(9, dtype=np.float16)] * 2)
+        mix = queries.Mix({("en", "en"): 1}, 0.0, 0.0, 1.0)
+        near = np.array([[j for j in range(9) if j != i] for i in range(9)])
+        with unittest.mock.patch.dict(queries.MIXES, {"test": mix}):
+            maker = queries.Maker(es, {"en": [near]}, {}, "test", vectors)
+        for seed in range(20):
+            _, docs, gold, _, cosines = maker.make(random.Random(seed), 4, 0.9, 0, 1.0)
+            self.assertEqual(cosines.tolist(), [float(k == gold) for k in range(5)])
+        vectors[1, 3] = 0  # unknown: no list that has it is taught
+        for seed in range(20):
+            _, docs, _, _, cosines = maker.make(random.Random(seed), 4, 0.9, 0, 1.0)
+            self.assertEqual(cosines is None, "long text 3" in docs)
 
 
 class Mean(unittest.TestCase):

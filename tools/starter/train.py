@@ -31,6 +31,7 @@ import init
 import manual
 import queries
 import releases
+import teacher
 import vocab
 from lists import SETS, candidate_lists, metrics
 
@@ -42,9 +43,9 @@ def log(*args):
     print(time.strftime("%H:%M:%S"), *args, flush=True)
 
 
-def prepare(work, matching=True, mix="across"):
+def prepare(work, matching=True, mix="across", taught=False):
     """Everything derived from the archive, cached in the work directory; matching: the
-    dictionary, too, which only the first part of a run needs"""
+    dictionary, too, which only the first part of a run needs; taught: the teacher's vectors, too"""
     entries = corpus.load_entries(work)
     parts = {"train": [], "dev": [], "test": []}
     for e in entries:
@@ -61,7 +62,8 @@ def prepare(work, matching=True, mix="across"):
                               lambda: data.dictionary(parts["train"], idf)) if matching else {}
     near = {lang: [data.neighbours(parts["train"], work, lang, *size) for size in NEAR]
             for lang in corpus.LANGS}
-    maker = queries.Maker(parts["train"], near, idf, mix)
+    vectors = teacher.vectors(parts["train"], work, log) if taught else None
+    maker = queries.Maker(parts["train"], near, idf, mix, vectors)
     return parts, tok, maker, data.Coder(tok, idf, translation), translation
 
 
@@ -136,13 +138,30 @@ def forward(net, probes, pairs, moved, weights, parts, same):
     return torch.cat(logits)[torch.from_numpy(back)], aux
 
 
-def rank_loss(logits, gold):
-    """softmax over each list, plus a logistic term that gives the score its scale"""
+# What the teacher's cosine is worth in logits, how much more the right document gets, and by what
+# logits are divided so that the wrong ones' order counts, too.
+SHARP, RIGHT, SOFT = 15.0, 3.0, 3.0
+
+
+def teach_loss(logits, gold, cosines):
+    """How far the softmax of a list is from the teacher's (Hinton et al. 2015, section 2): mean
+    over lists; cosines: NaN in lists of which it does not know all"""
+    known = ~cosines.isnan().any(1)
+    want = SHARP * cosines + RIGHT * F.one_hot(gold, logits.shape[1])
+    apart = F.kl_div(F.log_softmax(logits[known] / SOFT, 1), F.softmax(want[known] / SOFT, 1),
+                     reduction="sum")
+    return apart * SOFT ** 2 / len(gold)
+
+
+def rank_loss(logits, gold, cosines, teach):
+    """softmax over each list, plus a logistic term that gives the score its scale, plus `teach` times
+    the teacher's"""
     logits = logits.view(len(gold), -1)
     target = F.one_hot(gold, logits.shape[1]).float()
     scale = F.binary_cross_entropy_with_logits(
         logits, target, weight=torch.where(target == 1, logits.shape[1] / 2.0, 0.6))
-    return F.cross_entropy(logits, gold) + 0.3 * scale
+    return (F.cross_entropy(logits, gold) + 0.3 * scale
+            + teach * teach_loss(logits, gold, cosines))
 
 
 # Where in the run, 0..1, the second part begins and weights go onto the grid.
@@ -168,20 +187,23 @@ def stage(x, rng, whole):
 
 
 def make_batch(step, x, a, worker, maker, coder, rng):
-    """This worker's share of the lists of a step, and what part of the whole it is"""
+    """This worker's share of the lists of a step: pairs, numbers of the right documents, cosines,
+    and what part of the whole it is"""
     lists, negatives, hard, words, tokens, plain = stage(x, rng, maker.mix.whole)
     numbers = range(worker, lists, a.workers)
     made = queries.batch(maker, a.seed, step, numbers, negatives, hard, words, plain)
-    coded = coder.encode([t for q, docs, _, _ in made for t in [q] + docs], stems=x < LISTS)
+    coded = coder.encode([t for q, docs, *_ in made for t in [q] + docs], stems=x < LISTS)
     width = negatives + 2
     pairs, same = [], []
-    for i, (_, docs, _, same_lang) in enumerate(made):
+    for i, (_, _, _, same_lang, _) in enumerate(made):
         q, *ds = coded[i * width:(i + 1) * width]
         for ids, stems, segment in (data.join_pair(q, d, tokens) for d in ds):
             # Across languages a word's partner is its dictionary translation.
             pairs.append((ids, stems if same_lang else coder.to_english(stems), segment))
             same.append(same_lang)
-    return pairs, torch.tensor([gold for _, _, gold, _ in made]), same, len(numbers) / lists
+    cosines = np.array([c if c is not None else [np.nan] * (width - 1) for *_, c in made], np.float32)
+    return (pairs, torch.tensor([m[2] for m in made]), same, torch.from_numpy(cosines),
+            len(numbers) / lists)
 
 
 def dev_lists(entries, each):
@@ -271,7 +293,8 @@ class Run:
 
     def __init__(self, worker, a):
         self.a, self.worker = a, worker
-        parts, self.tok, self.maker, self.coder, translation = prepare(a.work, not a.start, a.mix)
+        parts, self.tok, self.maker, self.coder, translation = prepare(a.work, not a.start, a.mix,
+                                                                       a.teach > 0)
         self.first, self.x0, self.best, self.spent = 0, 0.0, 0.0, 0.0
         if a.start:
             self.model = XLMRobertaForSequenceClassification.from_pretrained(a.start,
@@ -332,7 +355,8 @@ class Run:
     def take(self, step, x):
         """One step: loss, lists with the right one first, lists, pairs; of all workers"""
         a, rng = self.a, random.Random("step %d %d" % (self.a.seed, step))
-        pairs, gold, same, share = make_batch(step, x, a, self.worker, self.maker, self.coder, rng)
+        pairs, gold, same, cosines, share = make_batch(step, x, a, self.worker, self.maker,
+                                                       self.coder, rng)
         self.net.grid = x >= GRID
         for group in self.opt.param_groups:
             group["lr"] = a.lr * schedule(step - self.begin_step, x, a)
@@ -341,25 +365,25 @@ class Run:
         if x < LISTS:
             logits, aux = forward(self.net, self.probes, pairs, moved, self.coder.weight,
                                   max(1, 8 // a.workers), same)
-            rank = rank_loss(logits, gold)
+            rank = rank_loss(logits, gold, cosines, a.teach)
             ((rank + a.aux * (1 - 1.5 * x) * aux) * share).backward()
             used += list(self.probes.parameters())
         else:
-            logits, rank = self.pull(pairs, moved, gold, share, rng)
+            logits, rank = self.pull(pairs, moved, gold, cosines, share, rng)
         hits = (logits.view(len(gold), -1).argmax(1) == gold).float().sum().item()
         sums = add_up(used, [rank.item() * share, hits, len(gold), len(pairs)])
         torch.nn.utils.clip_grad_norm_(used, 1.0)
         self.opt.step()
         return sums
 
-    def pull(self, pairs, moved, gold, share, rng):
+    def pull(self, pairs, moved, gold, cosines, share, rng):
         """Gradients of the ranking loss by a sample of the pairs, a quarter: most pull little, and
         backwards costs twice what forwards does.  (logits of all pairs, loss)"""
         parts = max(1, 4 // self.a.workers)
         with torch.no_grad():
             logits, _ = forward(self.net, None, pairs, moved, None, 2 * parts, None)
         logits.requires_grad_()
-        rank = rank_loss(logits, gold)
+        rank = rank_loss(logits, gold, cosines, self.a.teach)
         pulls, = torch.autograd.grad(rank * share, logits)
         kept, weight = sample(pulls.abs(), len(pairs) // 4, rng)
         again, _ = forward(self.net, None, [pairs[i] for i in kept], [moved[i] for i in kept], None,
@@ -412,13 +436,14 @@ def main():
     ap.add_argument("--warmup", type=int, default=100, help="steps")
     ap.add_argument("--decay", type=float, default=0.55, help="last share of the run: decay to zero")
     ap.add_argument("--aux", type=float, default=0.5, help="weight of the helper targets")
+    ap.add_argument("--teach", type=float, default=0.0, help="weight of the teacher's opinion")
     ap.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     ap.add_argument("--dev", type=int, default=12, help="development lists per set")
     ap.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     ap.add_argument("--no-eval", action="store_true")
     a = ap.parse_args()
     os.makedirs(a.work, exist_ok=True)
-    prepare(a.work, not a.start)  # once, before workers look for its files
+    prepare(a.work, not a.start, taught=a.teach > 0)  # once, before workers look for its files
     a.rendezvous = os.path.join(a.work, "workers-%d" % os.getpid())
     torch.multiprocessing.spawn(work, (a,), a.workers)
     if not a.no_eval:
