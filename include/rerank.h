@@ -157,13 +157,19 @@ struct rr_window {
     enum rr_pooling pooling;
 };
 
+enum rr_truncate_side { /* where the longer text is cut when a pair is too long */
+    RR_TRUNCATE_MODEL,  /* as truncation_side of its tokenizer says, mostly on the right */
+    RR_TRUNCATE_LEFT,   /* the end is kept; RR_EINVAL for a model with a prompt */
+    RR_TRUNCATE_RIGHT   /* the start is kept */
+};
+
 struct rr_request {
     struct rr_text query;
     const struct rr_text *documents; /* [n_documents]; empty documents are scored like others */
     size_t n_documents;              /* 0 is RR_EINVAL */
     uint32_t max_length;             /* tokens per pair; 0: the engine's; larger is RR_EINVAL */
     bool no_truncate;                /* true: a pair longer than max_length is RR_ETOOBIG */
-    bool truncate_left;              /* drop from the start of the longer text, not from its end */
+    uint8_t truncate_side;           /* enum rr_truncate_side */
     bool no_cache;                   /* true: compute every pair, use and leave nothing cached */
     uint64_t timeout_ns;             /* from submit; 0: none.  Late work is RR_ETIMEDOUT */
     bool allow_partial;              /* true: at the deadline, what is scored is the result */

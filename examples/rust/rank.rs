@@ -45,7 +45,7 @@ struct Request {
     n_documents: usize,
     max_length: u32,
     no_truncate: bool,
-    truncate_left: bool,
+    truncate_side: u8,
     no_cache: bool,
     timeout_ns: u64,
     allow_partial: bool,

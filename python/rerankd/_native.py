@@ -126,7 +126,9 @@ def _choose(request: s.rr_request, choices: Dict[str, Any]) -> None:
         elif name == "window":
             size, stride, pooling = (*value, 0, "max")[:3] if len(value) < 3 else value
             request.window = s.rr_window(size, stride, _POOLING[pooling])
-        elif name in ("max_length", "truncate_left", "no_cache", "priority", "exact_top_k"):
+        elif name == "truncate_left":
+            request.truncate_side = 1 if value else 2  # enum rr_truncate_side
+        elif name in ("max_length", "no_cache", "priority", "exact_top_k"):
             setattr(request, name, value)
         else:
             raise TypeError("unknown argument %s; known are truncate, timeout, window, max_length, "

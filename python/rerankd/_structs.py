@@ -2,7 +2,7 @@
 """_structs.py - the structs of rerank.h for ctypes; a test compares them with the compiler's."""
 import ctypes as c
 from ctypes import (POINTER, Structure, c_bool, c_char, c_char_p, c_double, c_float, c_int, c_size_t,
-                    c_uint32, c_uint64, c_void_p)
+                    c_uint8, c_uint32, c_uint64, c_void_p)
 
 
 class rr_text(Structure):
@@ -35,7 +35,7 @@ class rr_window(Structure):
 
 class rr_request(Structure):
     _fields_ = [("query", rr_text), ("documents", POINTER(rr_text)), ("n_documents", c_size_t),
-                ("max_length", c_uint32), ("no_truncate", c_bool), ("truncate_left", c_bool),
+                ("max_length", c_uint32), ("no_truncate", c_bool), ("truncate_side", c_uint8),
                 ("no_cache", c_bool), ("timeout_ns", c_uint64), ("allow_partial", c_bool),
                 ("priority", c_int), ("tenant", c_uint64), ("exact_top_k", c_size_t),
                 ("window", rr_window)]

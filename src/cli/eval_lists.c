@@ -66,6 +66,7 @@ static int add_labels(struct lists *l, const json_t *list, const struct rr_eval_
     struct rr_eval_candidate *c = l->d->candidates + q->first;
     size_t i, n = json_is_array(positive) ? json_array_size(positive) : 1;
 
+    if (json_is_null(labels)) labels = NULL;
     if (labels && json_array_size(labels) != q->n)
         return bad_line(l, "expected in \"labels\" a number for each document", err);
     for (i = 0; labels && i < q->n; i++) {

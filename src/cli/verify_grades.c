@@ -29,6 +29,7 @@ int rr_verify_grades(const json_t *list, float *grades, size_t n, bool *known, s
     const json_t *labels = json_object_get(list, "labels");
     size_t i;
 
+    if (json_is_null(labels)) labels = NULL;
     *known = labels || (positive && !json_is_null(positive));
     for (i = 0; i < n; i++) grades[i] = 0;
     if (labels) {

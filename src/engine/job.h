@@ -67,6 +67,7 @@ struct rr_ticket {
     rr_done_fn *on_done;
     void *user;
     uint32_t max_length;
+    bool keep_end; /* of texts that are cut */
     uint64_t submit_ns;
     uint64_t deadline_ns;   /* monotonic; UINT64_MAX: none */
     size_t estimate, bytes; /* charged to the queue at admission */

@@ -395,7 +395,7 @@ int rr_slice_run(struct rr_slice *s, struct rr_error *err)
 {
     rr_job *job = s->job;
     struct rr_worker *w = s->w;
-    unsigned flags = w->e->tok_flags | (job->req.truncate_left ? RR_TOK_KEEP_END : 0);
+    unsigned flags = w->e->tok_flags | (job->keep_end ? RR_TOK_KEEP_END : 0);
     struct rr_key_context context = { job->kind->fingerprint[job->pass], job->max_length, flags };
     struct work k = { .s = s, .job = job, .w = w, .flags = flags, .err = err };
     struct answer answers[RR_SLICE] = { 0 };

@@ -68,6 +68,9 @@ static rr_job *job_new(const struct rr_engine *e, const struct rr_request *req, 
     job->on_done = on_done;
     job->user = user;
     job->class = class_of(req->priority);
+    job->keep_end =
+        req->truncate_side == RR_TRUNCATE_LEFT ||
+        (req->truncate_side == RR_TRUNCATE_MODEL && !e->pairing.prompt && rr_tok_cuts_left(e->tok));
     job->max_length = req->max_length ? req->max_length : e->info.max_length;
     job->n_todo = req->n_documents;
     job->blocks_end = &job->blocks;
@@ -122,7 +125,7 @@ static int check_request(const struct rr_engine *e, const struct rr_request *req
         return rr_fail(err, RR_EINVAL,
                        "max_length is %" PRIu32 ", allowed are %" PRIu32 " to %" PRIu32,
                        req->max_length, min, e->info.max_length);
-    if (req->truncate_left && e->pairing.prompt)
+    if (req->truncate_side == RR_TRUNCATE_LEFT && e->pairing.prompt)
         return rr_fail(err, RR_EINVAL,
                        "texts cannot be cut from the left with this model: its prompt is cut at "
                        "the end of the document");

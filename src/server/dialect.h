@@ -17,9 +17,9 @@
 #include "rerank.h"
 #include "server/problem.h"
 
-struct rr_cut { /* of pairs that are too long */
-    bool never; /* refuse them instead */
-    bool left;  /* from the start, not from the end */
+struct rr_cut {                 /* of pairs that are too long */
+    bool never;                 /* refuse them instead */
+    enum rr_truncate_side side; /* RR_TRUNCATE_MODEL: not said */
 };
 
 /* One query with the documents to be scored against it.  Most requests have one group; those made

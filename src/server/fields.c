@@ -274,10 +274,15 @@ static int direction(struct rr_fields *f, const json_t *obj, const char *where, 
 
     if (rr_fields_text(f, obj, where, key, false, &word)) return -1;
     if (!word.data) return 0;
-    cut->left = strcasecmp(word.data, "left") == 0;
-    if (cut->left || strcasecmp(word.data, "right") == 0) return 0;
-    rr_fields_path(path, where, key);
-    return rr_problem_field(f->problem, path, "enum", "must be \"left\" or \"right\"");
+    if (strcasecmp(word.data, "left") == 0) {
+        cut->side = RR_TRUNCATE_LEFT;
+    } else if (strcasecmp(word.data, "right") == 0) {
+        cut->side = RR_TRUNCATE_RIGHT;
+    } else {
+        rr_fields_path(path, where, key);
+        return rr_problem_field(f->problem, path, "enum", "must be \"left\" or \"right\"");
+    }
+    return 0;
 }
 
 /* NIM spells it "NONE" and "END"; the others use a boolean. */
@@ -290,9 +295,10 @@ static int truncation(struct rr_fields *f, const json_t *obj, const char *where,
     if (json_is_string(v) && strcasecmp(json_string_value(v), "none") == 0)
         yes = false;
     else if (json_is_string(v) && strcasecmp(json_string_value(v), "start") == 0)
-        cut->left = true;
-    else if (!(json_is_string(v) && strcasecmp(json_string_value(v), "end") == 0) &&
-             rr_fields_bool(f, obj, where, key, &yes))
+        cut->side = RR_TRUNCATE_LEFT;
+    else if (json_is_string(v) && strcasecmp(json_string_value(v), "end") == 0)
+        cut->side = RR_TRUNCATE_RIGHT;
+    else if (rr_fields_bool(f, obj, where, key, &yes))
         return -1;
     if (v) cut->never = !yes;
     return 0;

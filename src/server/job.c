@@ -112,7 +112,7 @@ static void fill_request(const struct rr_job *job, const struct rr_group *g, str
         .n_documents = g->n_docs,
         .max_length = job->ask.max_length,
         .no_truncate = job->ask.cut.never || g->cut.never,
-        .truncate_left = job->ask.cut.left || g->cut.left,
+        .truncate_side = g->cut.side ? g->cut.side : job->ask.cut.side,
         .no_cache = e->no_cache,
         .timeout_ns = e->timeout_ns,
         .allow_partial = e->allow_partial,

@@ -81,7 +81,9 @@ static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
         rc = build(tok, json, name, &rest, &root, err);
     if (!rc) {
         struct rr_field f = { root, name, "", err };
+        const json_t *side = json_object_get(json_object_get(root, "truncation"), "direction");
 
+        tok->cuts_left = json_is_string(side) && strcmp(json_string_value(side), "Left") == 0;
         rc = rr_load_config(tok, &f);
     }
     json_decref(root);
@@ -108,9 +110,9 @@ int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name, str
     return open_text(out, json, name, NULL, err);
 }
 
-/* model_max_length of tokenizer_config.json; transformers writes 1e30 for "none", with all its 31
- * digits, which no integer of ours holds. */
-static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_error *err)
+/* model_max_length and truncation_side of tokenizer_config.json; for the first transformers writes
+ * 1e30 for "none", with all its 31 digits, which no integer of ours holds. */
+static int read_config(struct rr_tok *tok, const char *folder, struct rr_error *err)
 {
     char path[4096];
     char *text = NULL;
@@ -130,6 +132,8 @@ static int read_max_length(struct rr_tok *tok, const char *folder, struct rr_err
         v = json_object_get(root, "model_max_length");
         if (json_is_number(v) && json_number_value(v) >= 1 && json_number_value(v) < (1 << 30))
             tok->max_length = (uint32_t)json_number_value(v);
+        v = json_object_get(root, "truncation_side"); /* wins over tokenizer.json's direction */
+        if (json_is_string(v)) tok->cuts_left = strcmp(json_string_value(v), "left") == 0;
     }
     json_decref(root);
     rr_free(text);
@@ -169,7 +173,7 @@ int rr_tok_open(struct rr_tok **out, const char *folder, const char *cache_dir,
     rc = open_text(out, (struct rr_text){ file.data, file.len }, path, cache_dir, err);
     rr_file_unmap(&file);
     if (rc) return rc;
-    rc = read_max_length(*out, folder, err);
+    rc = read_config(*out, folder, err);
     if (rc) {
         rr_tok_close(*out);
         *out = NULL;
@@ -203,6 +207,11 @@ uint32_t rr_tok_vocab_size(const struct rr_tok *tok)
 uint32_t rr_tok_max_length(const struct rr_tok *tok)
 {
     return tok->max_length;
+}
+
+bool rr_tok_cuts_left(const struct rr_tok *tok)
+{
+    return tok->cuts_left;
 }
 
 uint64_t rr_tok_fingerprint(const struct rr_tok *tok)

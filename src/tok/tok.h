@@ -78,7 +78,8 @@ RR_NODISCARD int rr_tok_single(const struct rr_tok *tok, const struct rr_tok_ids
 
 uint32_t rr_tok_pair_specials(const struct rr_tok *tok); /* special tokens that a pair gains */
 uint32_t rr_tok_vocab_size(const struct rr_tok *tok);    /* largest id + 1 */
-uint32_t rr_tok_max_length(const struct rr_tok *tok);  /* model_max_length of the config; 0: none */
+uint32_t rr_tok_max_length(const struct rr_tok *tok); /* model_max_length of the config; 0: none */
+bool rr_tok_cuts_left(const struct rr_tok *tok); /* truncation_side of the config, or of the file */
 uint64_t rr_tok_fingerprint(const struct rr_tok *tok); /* XXH3 of tokenizer.json */
 const char *rr_tok_kind(const struct rr_tok *tok);     /* "Unigram", "WordPiece", "BPE" */
 

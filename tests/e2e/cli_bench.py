@@ -214,7 +214,7 @@ def test_verify_gate():
 def test_verify_data():
     lists = [{"query": "q", "documents": ["a b", "b", "c d e"], "labels": [0, 2, 1]},
              {"query": "r", "documents": ["d", "e"], "positive": [1, 0]},
-             {"query": "s", "documents": ["f"], "positive": None}]
+             {"query": "s", "documents": ["f"], "positive": None, "labels": None}]
     with folder() as d:
         path = os.path.join(d, "lists")
         write(path, "\ufeff" + "\r\n".join(map(json.dumps, lists)))  # as some editors write it

@@ -123,7 +123,8 @@ def test_eval_lists():
         b = [{"query": x["query"], "documents": [{"text": t} for t in x["documents"]],
               "labels": [int(i == x["positive"]) for i in range(8)]} for x in a]
         results = [json.loads(evaluate(write(os.path.join(d, "l"), jsonl(x)), "--json",
-                                       "--against-dtype", "f32").out) for x in (a, b)]
+                                       "--against-dtype", "f32").out)
+                   for x in ([{**x, "labels": None} for x in a], b)]
         assert results[0] == results[1]
         c = results[0]["comparisons"][0]
         assert c["kendall_tau"] == 1 and c["top5_equal"] == 1 and c["ndcg"]["p"] == 1

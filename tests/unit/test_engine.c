@@ -257,17 +257,18 @@ static void test_cache(void **state)
 {
     static const struct {
         uint32_t max_length;
-        bool truncate_left, no_cache;
+        uint8_t truncate_side;
+        bool no_cache;
         size_t cached;
         const char *why;
     } cases[] = {
-        { 0, false, false, 0, "first time" },
-        { 0, false, false, 20, "the same again" },
-        { 512, false, false, 20, "the same window by its number" },
-        { 64, false, false, 0, "another window" },
-        { 64, false, false, 20, "another window, again" },
-        { 64, true, false, 0, "cut from the other side" },
-        { 0, false, true, 0, "the caller wants none" },
+        { 0, RR_TRUNCATE_MODEL, false, 0, "first time" },
+        { 0, RR_TRUNCATE_RIGHT, false, 20, "the same again, which the model does itself" },
+        { 512, RR_TRUNCATE_MODEL, false, 20, "the same window by its number" },
+        { 64, RR_TRUNCATE_MODEL, false, 0, "another window" },
+        { 64, RR_TRUNCATE_MODEL, false, 20, "another window, again" },
+        { 64, RR_TRUNCATE_LEFT, false, 0, "cut from the other side" },
+        { 0, RR_TRUNCATE_MODEL, true, 0, "the caller wants none" },
     };
     struct rr_options opt;
     struct rr_engine *e;
@@ -291,7 +292,7 @@ static void test_cache(void **state)
     for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         struct rr_request req = { .query = ref.query[0], .documents = docs, .n_documents = 20,
                                   .max_length = cases[c].max_length,
-                                  .truncate_left = cases[c].truncate_left,
+                                  .truncate_side = cases[c].truncate_side,
                                   .no_cache = cases[c].no_cache };
         struct rr_result *r = score(e, &req);
 

@@ -97,7 +97,7 @@ static void test_refused(void **state)
     struct rr_result *r;
 
     (void)state;
-    req.truncate_left = true;
+    req.truncate_side = RR_TRUNCATE_LEFT;
     assert_int_equal(rr_score(engine, &req, &r, &err), RR_EINVAL);
     assert_non_null(strstr(err.msg, "from the left"));
     req = request(&doc);

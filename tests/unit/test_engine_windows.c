@@ -5,11 +5,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
+#include "base/attr.h"
 #include "engine_support.h"
 
 enum { SPECIALS = 3 };
@@ -220,12 +224,93 @@ static void test_full_tokens(void **state)
     documents_free(&d);
 }
 
+/* Writes the tiny model's file with obj added to it. */
+static void write_with(const char *dir, const char *name, const char *obj)
+{
+    char path[512];
+    json_t *root, *more = json_loads(obj, 0, NULL);
+
+    snprintf(path, sizeof(path), TINY_MODEL "/%s", name);
+    root = json_load_file(path, 0, NULL);
+    assert_non_null(root);
+    assert_int_equal(json_object_update(root, more), 0);
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    unlink(path);
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    json_decref(more);
+}
+
+/* A text that is too long is cut where the tokenizer's files say, unless the request does. */
+static void test_side(void **state)
+{
+    static const struct {
+        const char *file, *config;
+        bool left;
+    } cases[] = {
+        { "{}", "{}", false },
+        { "{\"truncation\":null}", "{\"truncation_side\":\"left\"}", true },
+        { "{\"truncation\":{\"direction\":\"Left\"}}", "{}", true },
+        { "{\"truncation\":{\"direction\":\"Left\"}}", "{\"truncation_side\":\"right\"}", false },
+        { "{\"truncation\":{\"direction\":7}}", "{\"truncation_side\":null}", false },
+    };
+    static const char *const kept[] = { "config.json", "model.safetensors" };
+    struct documents d = documents_make("side", 1, 250);
+    char dir[] = "/tmp/rerankd-test-XXXXXX", from[512], to[512], here[256];
+    size_t i;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_non_null(getcwd(here, sizeof(here)));
+    for (i = 0; i < RR_COUNT(kept); i++) {
+        snprintf(from, sizeof(from), "%s/" TINY_MODEL "/%s", here, kept[i]);
+        snprintf(to, sizeof(to), "%s/%s", dir, kept[i]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    for (i = 0; i < RR_COUNT(cases); i++) {
+        struct rr_options opt = engine_options("cpu");
+        float logit[3];
+
+        write_with(dir, "tokenizer.json", cases[i].file);
+        write_with(dir, "tokenizer_config.json", cases[i].config);
+        opt.model = dir;
+        struct rr_engine *e = engine_open(&opt);
+        for (uint8_t side = RR_TRUNCATE_MODEL; side <= RR_TRUNCATE_RIGHT; side++) {
+            struct rr_request req = { .query = query,
+                                      .documents = d.texts,
+                                      .n_documents = 1,
+                                      .max_length = 40,
+                                      .truncate_side = side };
+            struct rr_error err;
+            struct rr_result *r;
+
+            assert_int_equal(rr_score(e, &req, &r, &err), RR_OK);
+            logit[side] = r->scores[0].logit;
+            rr_result_free(r);
+        }
+        assert_true(logit[RR_TRUNCATE_LEFT] != logit[RR_TRUNCATE_RIGHT]);
+        if (logit[RR_TRUNCATE_MODEL] != logit[cases[i].left ? RR_TRUNCATE_LEFT : RR_TRUNCATE_RIGHT])
+            fail_msg("%s %s", cases[i].file, cases[i].config);
+        rr_close(e);
+    }
+    for (i = 0; i < RR_COUNT(kept); i++) {
+        snprintf(to, sizeof(to), "%s/%s", dir, kept[i]);
+        unlink(to);
+    }
+    snprintf(to, sizeof(to), "%s/tokenizer.json", dir);
+    unlink(to);
+    snprintf(to, sizeof(to), "%s/tokenizer_config.json", dir);
+    unlink(to);
+    rmdir(dir);
+    documents_free(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_windows),     cmocka_unit_test(test_fits),
         cmocka_unit_test(test_refused),     cmocka_unit_test(test_many),
-        cmocka_unit_test(test_full_tokens),
+        cmocka_unit_test(test_full_tokens), cmocka_unit_test(test_side),
     };
 
     return cmocka_run_group_tests(tests, open_engine, close_engine);

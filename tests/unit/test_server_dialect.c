@@ -444,7 +444,8 @@ static void test_asked_everywhere(void **state)
         assert_int_equal(r.ask.extras.window.size, 32);
         assert_int_equal(r.ask.extras.window.stride, 16);
         assert_int_equal(r.ask.extras.window.pooling, RR_POOL_MEAN);
-        assert_true(r.ask.max_length == 64 && r.ask.cut.never && r.ask.cut.left);
+        assert_true(r.ask.max_length == 64 && r.ask.cut.never &&
+                    r.ask.cut.side == RR_TRUNCATE_LEFT);
         render(&r, NULL, &out);
         if (!strstr(out.data, "\"window\":") && !strstr(out.data, "\"window\": "))
             fail_msg("%s: %s", bodies[i], out.data);
@@ -703,7 +704,7 @@ static void test_options(void **state)
                     "\"truncation_direction\":\"Left\",\"max_length\":64}", false);
     assert_int_equal(r.rc, 0);
     assert_true(r.ask.cut.never);
-    assert_true(r.ask.cut.left);
+    assert_int_equal(r.ask.cut.side, RR_TRUNCATE_LEFT);
     assert_int_equal(r.ask.max_length, 64);
     done(&r);
 
@@ -711,6 +712,7 @@ static void test_options(void **state)
                     "\"truncation_direction\":null,\"raw_scores\":null,\"return_text\":null}", false);
     assert_int_equal(r.rc, 0);
     assert_false(r.ask.cut.never);
+    assert_int_equal(r.ask.cut.side, RR_TRUNCATE_MODEL);
     assert_int_equal(r.ask.max_length, 0);
     done(&r);
 
@@ -724,7 +726,7 @@ static void test_options(void **state)
     parse(&r, NULL, "{\"query\":\"q\",\"documents\":[\"a\"],\"truncate_prompt_tokens\":-1,"
                     "\"truncation_side\":\"left\"}", false);
     assert_int_equal(r.rc, 0);
-    assert_true(r.ask.cut.left);
+    assert_int_equal(r.ask.cut.side, RR_TRUNCATE_LEFT);
     assert_int_equal(r.ask.max_length, 0);
     done(&r);
 }
