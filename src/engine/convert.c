@@ -1,14 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* convert.c - rr_convert and rr_supported of rerank.h.  Layer: engine (L5). */
+#include <string.h>
+
 #include "model/convert.h"
 #include "model/model.h"
 
 #include "rerank.h"
+#include "tok/tok.h"
+
+#define MAX_TOKENIZER ((size_t)512 << 20)
 
 int rr_convert(const char *from, const char *to, const char *dtype, uint64_t shard_bytes,
                struct rr_error *err)
 {
-    return rr_model_convert(from, to, dtype, shard_bytes, err);
+    struct rr_buf tokenizer; /* a GGUF file has none of the files beside it */
+    size_t len = strlen(to);
+    bool gguf = len > 5 && strcmp(to + len - 5, ".gguf") == 0;
+    int rc;
+
+    rr_buf_init(&tokenizer, RR_MEM_TOKENIZER, MAX_TOKENIZER);
+    rc = gguf ? rr_tok_json(&tokenizer, from, err) : RR_OK;
+    if (!rc)
+        rc = rr_model_convert(from, to, dtype, shard_bytes,
+                              (struct rr_text){ tokenizer.data, tokenizer.len }, err);
+    rr_buf_free(&tokenizer);
+    return rc;
 }
 
 bool rr_supported(size_t i, struct rr_support *out)

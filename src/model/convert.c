@@ -244,6 +244,7 @@ static int write_side_files(const struct rr_convert *c, struct rr_error *err)
         "special_tokens_map.json",
         "sentence_bert_config.json",
         "config_sentence_transformers.json",
+        "modules.json",
     };
     struct rr_text config = rr_checkpoint_config(rr_model_checkpoint(c->model));
     uint32_t most = rr_checkpoint_max_length(rr_model_checkpoint(c->model));
@@ -335,11 +336,13 @@ static int write_folder(struct rr_convert *c, struct rr_error *err)
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 int rr_model_convert(const char *from, const char *to, const char *dtype, uint64_t shard_bytes,
-                     struct rr_error *err)
+                     struct rr_text tokenizer, struct rr_error *err)
 {
-    struct rr_convert c = {
-        .from = from, .to = to, .type = rr_gguf_type_named(dtype), .shard_bytes = shard_bytes
-    };
+    struct rr_convert c = { .from = from,
+                            .to = to,
+                            .type = rr_gguf_type_named(dtype),
+                            .shard_bytes = shard_bytes,
+                            .tokenizer = tokenizer };
     size_t len = strlen(to);
     bool gguf = len > 5 && strcmp(to + len - 5, ".gguf") == 0;
     int rc;

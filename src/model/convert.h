@@ -14,9 +14,11 @@
 
 /* from: a folder or a GGUF file.  to: a name that ends with .gguf, or a folder that is made, for
  * safetensors; either must not be there yet, and is whole when it is.  dtype: "f32", "f16", "bf16"
- * or, in GGUF, "q8_0".  shard_bytes: of a safetensors file, 0: one file whatever its size. */
+ * or, in GGUF, "q8_0".  shard_bytes: of a safetensors file, 0: one file whatever its size.
+ * tokenizer: what goes into a GGUF file instead of the folder's tokenizer.json; empty: that. */
 RR_NODISCARD int rr_model_convert(const char *from, const char *to, const char *dtype,
-                                  uint64_t shard_bytes, struct rr_error *err);
+                                  uint64_t shard_bytes, struct rr_text tokenizer,
+                                  struct rr_error *err);
 
 /* ---- between the files of convert_*.c ------------------------------------------------------- */
 
@@ -35,6 +37,7 @@ struct rr_convert {
     const char *from, *to;
     const struct rr_gguf_type *type;
     uint64_t shard_bytes;
+    struct rr_text tokenizer; /* empty: the source's */
     struct rr_model *model;
     struct rr_convert_tensor *tensors;
     size_t n;

@@ -28,6 +28,7 @@ static const char *const copied[] = {
     "special_tokens_map.json",
     "config_sentence_transformers.json", /* what scores are, and a prompt */
     "sentence_bert_config.json",
+    "modules.json",
     "vocab.txt",
     "added_tokens.json",
     "vocab.json",

@@ -9,9 +9,11 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "tok/beside.h"
 #include "tok/internal.h"
 
-#define REST_LIMIT (64u << 20) /* tokenizer.json without vocabulary and merges */
+#define REST_LIMIT (64u << 20)  /* tokenizer.json without vocabulary and merges */
+#define JSON_LIMIT (512u << 20) /* with them, where it is read as a tree */
 
 /* model.continuing_subword_prefix: merges are resolved with it, before the model is read. */
 static uint32_t bpe_prefix(const json_t *root)
@@ -61,13 +63,32 @@ static int build(struct rr_tok *tok, struct rr_text json, const char *name, stru
     return rc;
 }
 
-static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
+/* The rest of the file, once vocab is there, with what other files of the folder change in it. */
+static int configure(struct rr_tok *tok, json_t *root, const char *name, const char *folder,
+                     unsigned *changes, struct rr_error *err)
+{
+    struct rr_field f = { root, name, "", err };
+    struct rr_tok_beside beside = { 0 };
+    const json_t *side;
+    int rc = folder ? rr_tok_beside(&beside, root, folder, err) : RR_OK;
+
+    if (rc) return rc;
+    side = json_object_get(json_object_get(root, "truncation"), "direction");
+    tok->cuts_left = json_is_string(side) && strcmp(json_string_value(side), "Left") == 0;
+    tok->max_length = beside.max_length;
+    *changes = beside.changes;
+    return rr_load_config(tok, &f);
+}
+
+/* folder NULL: the text is all there is. */
+static int open_text(struct rr_tok **out, struct rr_text json, const char *name, const char *folder,
                      const char *cache_dir, struct rr_error *err)
 {
     struct rr_tok *tok = rr_calloc(RR_MEM_TOKENIZER, 1, sizeof(*tok));
     struct rr_text kept = { NULL, 0 };
     struct rr_buf rest;
     json_t *root = NULL;
+    unsigned changes = 0;
     int rc;
 
     *out = NULL;
@@ -79,18 +100,14 @@ static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
         rc = parse_rest(&root, kept, (struct rr_text){ NULL, 0 }, name, err);
     else
         rc = build(tok, json, name, &rest, &root, err);
-    if (!rc) {
-        struct rr_field f = { root, name, "", err };
-        const json_t *side = json_object_get(json_object_get(root, "truncation"), "direction");
-
-        tok->cuts_left = json_is_string(side) && strcmp(json_string_value(side), "Left") == 0;
-        rc = rr_load_config(tok, &f);
-    }
+    if (!rc) rc = configure(tok, root, name, folder, &changes, err);
     json_decref(root);
     /* Only what was opened without a complaint is kept. */
     if (!rc && !tok->from_cache && cache_dir)
         rr_vocab_save(&tok->vocab, (struct rr_text){ rest.data, rest.len }, cache_dir,
                       tok->fingerprint);
+    if (changes) /* other tokens, so other scores */
+        tok->fingerprint = XXH3_64bits_withSeed(&changes, sizeof(changes), tok->fingerprint);
     rr_buf_free(&rest);
     if (rc) {
         rr_tok_close(tok);
@@ -100,6 +117,30 @@ static int open_text(struct rr_tok **out, struct rr_text json, const char *name,
     return RR_OK;
 }
 
+static int put_json(const char *data, size_t n, void *user)
+{
+    rr_buf_put(user, data, n);
+    return 0;
+}
+
+int rr_tok_json(struct rr_buf *out, const char *folder, struct rr_error *err)
+{
+    struct rr_tok_beside beside;
+    char path[4096];
+    json_t *root;
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), folder, "tokenizer.json") || !rr_file_exists(path))
+        return RR_OK;
+    rc = rr_json_read(&root, path, JSON_LIMIT, RR_JSON_DUP_REJECT, err);
+    if (!rc) rc = rr_tok_beside(&beside, root, folder, err);
+    if (!rc && beside.changed &&
+        (json_dump_callback(root, put_json, out, JSON_COMPACT) || out->failed))
+        rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", path);
+    json_decref(root);
+    return rc;
+}
+
 void rr_tok_take_bytes(struct rr_tok *tok)
 {
     tok->bytes = true;
@@ -107,37 +148,7 @@ void rr_tok_take_bytes(struct rr_tok *tok)
 
 int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name, struct rr_error *err)
 {
-    return open_text(out, json, name, NULL, err);
-}
-
-/* model_max_length and truncation_side of tokenizer_config.json; for the first transformers writes
- * 1e30 for "none", with all its 31 digits, which no integer of ours holds. */
-static int read_config(struct rr_tok *tok, const char *folder, struct rr_error *err)
-{
-    char path[4096];
-    char *text = NULL;
-    size_t len = 0;
-    json_t *root = NULL;
-    const json_t *v;
-    int rc;
-
-    if (!rr_path_join(path, sizeof(path), folder, "tokenizer_config.json") || !rr_file_exists(path))
-        return RR_OK;
-    rc = rr_file_read_regular(&text, &len, path, 16u << 20, RR_MEM_TOKENIZER, err);
-    if (rc) return rc;
-    rc = rr_json_parse(&root, (struct rr_text){ text, len }, 0, RR_JSON_REALS, err);
-    if (rc) {
-        rr_fail_prefix(err, "%s", path);
-    } else {
-        v = json_object_get(root, "model_max_length");
-        if (json_is_number(v) && json_number_value(v) >= 1 && json_number_value(v) < (1 << 30))
-            tok->max_length = (uint32_t)json_number_value(v);
-        v = json_object_get(root, "truncation_side"); /* wins over tokenizer.json's direction */
-        if (json_is_string(v)) tok->cuts_left = strcmp(json_string_value(v), "left") == 0;
-    }
-    json_decref(root);
-    rr_free(text);
-    return rc;
+    return open_text(out, json, name, NULL, NULL, err);
 }
 
 /* Of a folder without a tokenizer.json: what else it has of a tokenizer. */
@@ -170,14 +181,8 @@ int rr_tok_open(struct rr_tok **out, const char *folder, const char *cache_dir,
     if (access(path, F_OK) && errno == ENOENT) return fail_without_json(folder, err);
     rc = rr_file_map(&file, path, err);
     if (rc) return rc;
-    rc = open_text(out, (struct rr_text){ file.data, file.len }, path, cache_dir, err);
+    rc = open_text(out, (struct rr_text){ file.data, file.len }, path, folder, cache_dir, err);
     rr_file_unmap(&file);
-    if (rc) return rc;
-    rc = read_config(*out, folder, err);
-    if (rc) {
-        rr_tok_close(*out);
-        *out = NULL;
-    }
     return rc;
 }
 

@@ -21,7 +21,7 @@
 struct rr_tok;
 struct rr_tok_scratch;
 
-/* Reads folder/tokenizer.json (and tokenizer_config.json where it matters, e.g. model_max_length).
+/* Reads folder/tokenizer.json and what the files beside it change in it (beside.h).
  * A kind that the file asks for and that we do not have is RR_ENOTSUP naming the field.  cache_dir:
  * where a compiled form may be kept, NULL: none. */
 RR_NODISCARD int rr_tok_open(struct rr_tok **out, const char *folder, const char *cache_dir,
@@ -31,6 +31,10 @@ void rr_tok_close(struct rr_tok *tok); /* NULL is allowed */
 /* Same, from the bytes of a tokenizer.json; name is for messages.  For tests and fuzzing. */
 RR_NODISCARD int rr_tok_parse(struct rr_tok **out, struct rr_text json, const char *name,
                               struct rr_error *err);
+
+/* folder/tokenizer.json with what the files beside it change written into it; out stays empty where
+ * they change nothing, or there is none. */
+RR_NODISCARD int rr_tok_json(struct rr_buf *out, const char *folder, struct rr_error *err);
 
 /* From now on each byte is its own token, whatever the file says, template and decoder excepted:
  * for measuring everything but the tokenizer.  Before the first scratch is opened. */

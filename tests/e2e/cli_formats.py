@@ -343,6 +343,37 @@ def test_activation():
         assert r["max_length"] == 55, r
 
 
+def test_lower_case():
+    """What sentence-transformers makes lower case is made so here, and after every way of writing
+    it; a truncation_side of tokenizer_config.json is not lost in a GGUF file either."""
+    def logits(path, text, *words):
+        r = run("score", "--model", path, "--query", "a b", *words, stdin=text + "\n")
+        assert r.code == 0, r
+        return json.loads(r.out)["logit"]
+
+    with folder() as d:
+        m, gguf, back, f32 = (os.path.join(d, x) for x in ("m", "m.gguf", "back", "f32"))
+        shutil.copytree(model("tiny-xlmr"), m)
+        upper, lower = logits(m, "Le PAIN"), logits(m, "le pain")
+        assert upper != lower
+        write(os.path.join(m, "sentence_bert_config.json"), json.dumps({"do_lower_case": True}))
+        assert logits(m, "Le PAIN") == upper  # read by nobody without a modules.json
+        write(os.path.join(m, "modules.json"), json.dumps([{"path": "", "type": "a.Transformer"}]))
+        for words in (("convert", "--model", m, "--to", gguf),
+                      ("convert", "--model", m, "--to", back),
+                      ("quantize", m, f32, "--dtype", "f32", "--limit", "4")):
+            r = run(*words)
+            assert r.code == 0, (words, r)
+        for path in (m, gguf, back, f32):
+            assert logits(path, "Le PAIN") == logits(path, "le pain") == lower, path
+        long = " ".join(["mot"] * 40) + " le pain"
+        right = logits(m, long, "--max-length", "16")
+        write(os.path.join(m, "tokenizer_config.json"), json.dumps({"truncation_side": "left"}))
+        left, again = logits(m, long, "--max-length", "16"), os.path.join(d, "again.gguf")
+        assert run("convert", "--model", m, "--to", again).code == 0
+        assert left != right and logits(again, long, "--max-length", "16") == left
+
+
 def test_modules():
     """A head of modules is scored, and what is wrong in one is named."""
     with folder() as d:

@@ -446,11 +446,13 @@ static struct rr_model *open_model(const char *path)
     return m;
 }
 
+static const struct rr_text as_it_is; /* the source's tokenizer */
+
 static void convert(const char *from, const char *to, const char *dtype, uint64_t shard_bytes)
 {
     struct rr_error err;
 
-    if (rr_model_convert(from, to, dtype, shard_bytes, &err)) fail_msg("%s", err.msg);
+    if (rr_model_convert(from, to, dtype, shard_bytes, as_it_is, &err)) fail_msg("%s", err.msg);
 }
 
 /* The two programs are the same and their weights differ by at most share of the largest of the
@@ -875,14 +877,20 @@ static void test_convert_refused(void **state)
 
     (void)state;
     in_folder(path, &f, "m.gguf");
-    assert_int_equal(rr_model_convert(GOLDEN "tiny-bert", path, "f64", 0, &err), RR_EINVAL);
-    assert_int_equal(rr_model_convert(GOLDEN "tiny-bert", f.path, "q8_0", 0, &err), RR_ENOTSUP);
-    assert_int_equal(rr_model_convert(GOLDEN "tiny-deberta", path, "f32", 0, &err), RR_ENOTSUP);
-    assert_int_equal(rr_model_convert(GOLDEN "tiny-gte", path, "f32", 0, &err), RR_ENOTSUP);
-    assert_int_equal(rr_model_convert(GOLDEN "tiny-electra", path, "f32", 0, &err), RR_ENOTSUP);
+    assert_int_equal(rr_model_convert(GOLDEN "tiny-bert", path, "f64", 0, as_it_is, &err),
+                     RR_EINVAL);
+    assert_int_equal(rr_model_convert(GOLDEN "tiny-bert", f.path, "q8_0", 0, as_it_is, &err),
+                     RR_ENOTSUP);
+    assert_int_equal(rr_model_convert(GOLDEN "tiny-deberta", path, "f32", 0, as_it_is, &err),
+                     RR_ENOTSUP);
+    assert_int_equal(rr_model_convert(GOLDEN "tiny-gte", path, "f32", 0, as_it_is, &err),
+                     RR_ENOTSUP);
+    assert_int_equal(rr_model_convert(GOLDEN "tiny-electra", path, "f32", 0, as_it_is, &err),
+                     RR_ENOTSUP);
     assert_non_null(strstr(err.msg, "GGUF, which has no such network"));
     convert(GOLDEN "tiny-bert", path, "f32", 0);
-    assert_int_equal(rr_model_convert(GOLDEN "tiny-bert", path, "f32", 0, &err), RR_EINVAL);
+    assert_int_equal(rr_model_convert(GOLDEN "tiny-bert", path, "f32", 0, as_it_is, &err),
+                     RR_EINVAL);
     assert_non_null(strstr(err.msg, "is there already"));
     fixture_remove(&f);
 }

@@ -465,7 +465,8 @@ static float *variant_logits(const char *from, const char *architecture,
         fixture_save(&f, "model.safetensors", w, 0, w->n, 0);
     snprintf(path, sizeof(path), "%s%s", f.path, gguf ? "/m.gguf" : "");
     if (gguf) fixture_copy(&f, from, "tokenizer.json");
-    if (gguf && rr_model_convert(f.path, path, "f32", 0, &err)) fail_msg("%s", err.msg);
+    if (gguf && rr_model_convert(f.path, path, "f32", 0, (struct rr_text){ NULL, 0 }, &err))
+        fail_msg("%s", err.msg);
     r = start(path, "auto", p->longest);
     logits = logits_of(&r, p, share(p, false));
     stop(&r);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* beside.c - see beside.h.  Layer: tok (L1). */
+#include "tok/beside.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/text.h"
+
+#define MAX_FILE (16u << 20) /* bytes */
+#define MAX_PATH 4096
+
+/* *root is NULL when there is no such file.  Integers are reals: for a model_max_length of "none"
+ * transformers writes 1e30, with all its 31 digits, which no integer of ours holds. */
+static int load(json_t **root, char path[MAX_PATH], const char *folder, const char *name,
+                struct rr_error *err)
+{
+    *root = NULL;
+    if (!rr_path_join(path, MAX_PATH, folder, name) || !rr_file_exists(path)) return RR_OK;
+    return rr_json_read(root, path, MAX_FILE, RR_JSON_REALS, err);
+}
+
+static bool type_is(const json_t *v, const char *type)
+{
+    const char *s = json_string_value(json_object_get(v, "type"));
+
+    return s && strcmp(s, type) == 0;
+}
+
+/* obj[key] = v, which is taken over. */
+static int set(json_t *obj, const char *key, json_t *v, struct rr_error *err)
+{
+    if (json_object_set_new(obj, key, v) == 0) return RR_OK;
+    return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
+}
+
+/* ---- tokenizer_config.json ------------------------------------------------------------------ */
+
+static int set_side(struct rr_tok_beside *out, json_t *root, const char *side, struct rr_error *err)
+{
+    json_t *cut = json_object_get(root, "truncation");
+    const char *now = json_string_value(json_object_get(cut, "direction"));
+    const char *direction = strcmp(side, "left") == 0 ? "Left" : "Right";
+    int rc = RR_OK;
+
+    if (strcmp(now ? now : "Right", direction) == 0) return RR_OK;
+    out->changed = true;
+    if (!json_is_object(cut)) {
+        rc = set(root, "truncation", json_object(), err);
+        cut = json_object_get(root, "truncation");
+    }
+    return rc ? rc : set(cut, "direction", json_string(direction), err);
+}
+
+/* Those that make a BertNormalizer of what their configuration says, whatever the file says. */
+static bool is_bert(const json_t *config)
+{
+    static const char *const classes[] = { "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer",
+                                           "ElectraTokenizerFast" };
+    const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
+
+    for (size_t i = 0; name && i < RR_COUNT(classes); i++)
+        if (strcmp(name, classes[i]) == 0) return true;
+    return !name; /* then the network decides, and its normalizer tells which it is */
+}
+
+static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *config,
+                    struct rr_error *err)
+{
+    static const char *const keys[][2] = { { "do_lower_case", "lowercase" },
+                                           { "strip_accents", "strip_accents" },
+                                           { "tokenize_chinese_chars", "handle_chinese_chars" } };
+    json_t *norm = json_object_get(root, "normalizer");
+    int rc = RR_OK;
+
+    if (!type_is(norm, "BertNormalizer") || !is_bert(config)) return RR_OK;
+    for (size_t i = 0; i < RR_COUNT(keys) && !rc; i++) {
+        json_t *said = json_object_get(config, keys[i][0]);
+        bool null = json_is_null(said) && i == 1; /* strip_accents: as lowercase */
+
+        if (!(json_is_boolean(said) || null) ||
+            json_equal(said, json_object_get(norm, keys[i][1])) == 1)
+            continue;
+        if (null && !json_object_get(norm, keys[i][1])) continue;
+        out->changed = true;
+        out->changes |= (json_is_true(said) ? 1u : null ? 2u : 3u) << (2 * i);
+        rc = set(norm, keys[i][1], json_incref(said), err);
+    }
+    return rc;
+}
+
+static int read_config(struct rr_tok_beside *out, json_t *root, const char *folder,
+                       struct rr_error *err)
+{
+    char path[MAX_PATH];
+    json_t *config;
+    double most;
+    const char *side;
+    int rc = load(&config, path, folder, "tokenizer_config.json", err);
+
+    if (rc || !config) return rc;
+    most = json_number_value(json_object_get(config, "model_max_length")); /* 0: none */
+    if (most >= 1 && most < (1 << 30)) out->max_length = (uint32_t)most;
+    side = json_string_value(json_object_get(config, "truncation_side"));
+    if (side) rc = set_side(out, root, side, err);
+    if (!rc) rc = set_bert(out, root, config, err);
+    json_decref(config);
+    return rc;
+}
+
+/* ---- sentence_bert_config.json -------------------------------------------------------------- */
+
+/* A Lowercase as such, or as a step of a list: what is deeper is not looked for, as there. */
+static bool has_lowercase(const json_t *norm)
+{
+    const json_t *list = type_is(norm, "Sequence") ? json_object_get(norm, "normalizers") : NULL;
+    bool found = type_is(norm, "Lowercase");
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        found = found || type_is(json_array_get(list, i), "Lowercase");
+    return found;
+}
+
+/* Texts become lower case before anything else. */
+static int prepend_lowercase(json_t *root, struct rr_error *err)
+{
+    json_t *norm = json_object_get(root, "normalizer");
+    json_t *list = json_pack("[{s:s}]", "type", "Lowercase");
+    bool good = list != NULL;
+
+    if (type_is(norm, "Sequence"))
+        good = good && json_array_extend(list, json_object_get(norm, "normalizers")) == 0;
+    else if (json_is_object(norm))
+        good = good && json_array_append(list, norm) == 0;
+    if (!good) {
+        json_decref(list);
+        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
+    }
+    return set(root, "normalizer", json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", list),
+               err);
+}
+
+static int read_sentence(struct rr_tok_beside *out, json_t *root, const char *folder,
+                         struct rr_error *err)
+{
+    char path[MAX_PATH];
+    bool lower = false;
+    json_t *config;
+    int rc;
+
+    if (!rr_path_join(path, sizeof(path), folder, "modules.json") || !rr_file_exists(path))
+        return RR_OK;
+    rc = load(&config, path, folder, "sentence_bert_config.json", err);
+    if (!rc && config) rc = rr_json_bool(config, path, "do_lower_case", &lower, err);
+    json_decref(config);
+    if (rc || !lower || has_lowercase(json_object_get(root, "normalizer"))) return rc;
+    out->changed = true;
+    out->changes |= 1u << 6;
+    return prepend_lowercase(root, err);
+}
+
+int rr_tok_beside(struct rr_tok_beside *out, json_t *root, const char *folder, struct rr_error *err)
+{
+    int rc;
+
+    *out = (struct rr_tok_beside){ 0 };
+    rc = read_config(out, root, folder, err);
+    return rc ? rc : read_sentence(out, root, folder, err);
+}

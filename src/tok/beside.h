@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* beside.h - what the files beside tokenizer.json change in it, as for transformers and
+ * sentence-transformers.  Layer: tok (L1).  Threads: any. */
+#ifndef RR_TOK_BESIDE_H
+#define RR_TOK_BESIDE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "rerank_types.h"
+
+struct rr_tok_beside {
+    uint32_t max_length; /* model_max_length; 0: none */
+    unsigned changes;    /* of the texts' tokens: 0, or a number that tells changes apart */
+    bool changed;        /* anything of root */
+};
+
+/* Writes into root, the tokenizer.json of folder with or without its vocabulary: tokenizer_config's
+ * truncation_side, and do_lower_case, strip_accents and tokenize_chinese_chars of a BERT tokenizer;
+ * and do_lower_case of sentence_bert_config.json, which is read where there is a modules.json. */
+RR_NODISCARD int rr_tok_beside(struct rr_tok_beside *out, json_t *root, const char *folder,
+                               struct rr_error *err);
+
+#endif

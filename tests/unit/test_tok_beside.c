@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_tok_beside.c - what the files beside tokenizer.json change in it.  The ids are those of
+ * transformers 5 and sentence-transformers 6 for the same folders. */
+#include "checkpoint_fixture.h"
+#include "tok_fixture.h"
+
+#include "base/attr.h"
+
+#define BERT(strip, lower) \
+    "{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true," \
+    "\"strip_accents\":" strip ",\"lowercase\":" lower "}"
+#define CASED BERT("null", "false")
+#define LOWERCASE "{\"type\":\"Lowercase\"}"
+#define CLASS(name) "\"tokenizer_class\":\"" name "\""
+#define LOWER "{\"do_lower_case\":true,\"max_seq_length\":128}"
+
+static const char text[] = "Foo \xc3\x89 foo\xe4\xb8\xad"; /* Foo É foo中 */
+
+static const struct {
+    const char *normalizer, *tokenizer_config, *sentence; /* the last two NULL: no such file */
+    bool modules;                                         /* there is a modules.json */
+    int32_t ids[5];                                       /* up to the first 0 */
+    bool other;                                           /* another tokenizer than without them */
+    const char *why;
+} rows[] = {
+    { CASED, NULL, NULL, false, { 6, 8, 5, 10 }, false, "the file alone" },
+    { CASED, "{" CLASS("BertTokenizer") "}", NULL, false, { 6, 8, 5, 10 }, false, "nothing said" },
+    { CASED, "{\"do_lower_case\":false}", NULL, false, { 6, 8, 5, 10 }, false, "what it has" },
+    { CASED,
+      "{\"do_lower_case\":true," CLASS("BertTokenizer") "}",
+      NULL,
+      false,
+      { 5, 9, 5, 10 },
+      true,
+      "and accents go with it" },
+    { CASED, "{\"do_lower_case\":true}", NULL, false, { 5, 9, 5, 10 }, true, "no class" },
+    { CASED,
+      "{\"do_lower_case\":true," CLASS("ElectraTokenizerFast") "}",
+      NULL,
+      false,
+      { 5, 9, 5, 10 },
+      true,
+      "Electra's is BERT's" },
+    { CASED,
+      "{\"do_lower_case\":true," CLASS("PreTrainedTokenizerFast") "}",
+      NULL,
+      false,
+      { 6, 8, 5, 10 },
+      false,
+      "a class that takes the file as it is" },
+    { CASED,
+      "{\"do_lower_case\":true,\"strip_accents\":false}",
+      NULL,
+      false,
+      { 5, 7, 5, 10 },
+      true,
+      "accents stay" },
+    { CASED,
+      "{\"do_lower_case\":false,\"strip_accents\":true}",
+      NULL,
+      false,
+      { 6, 13, 5, 10 },
+      true,
+      "accents alone" },
+    { CASED,
+      "{\"do_lower_case\":false,\"strip_accents\":null}",
+      NULL,
+      false,
+      { 6, 8, 5, 10 },
+      false,
+      "null: as lowercase" },
+    { BERT("true", "false"),
+      "{\"strip_accents\":null}",
+      NULL,
+      false,
+      { 6, 8, 5, 10 },
+      true,
+      "null wins, too" },
+    { CASED,
+      "{\"tokenize_chinese_chars\":false}",
+      NULL,
+      false,
+      { 6, 8, 1 },
+      true,
+      "one word with its Chinese" },
+    { CASED, "{\"do_lower_case\":7}", NULL, false, { 6, 8, 5, 10 }, false, "no boolean" },
+    { LOWERCASE, "{\"do_lower_case\":false}", NULL, false, { 5, 7, 1 }, false, "none of BERT's" },
+    { CASED, NULL, LOWER, true, { 5, 7, 5, 10 }, true, "lower case, with its accents" },
+    { CASED, "{\"do_lower_case\":true}", LOWER, true, { 5, 9, 5, 10 }, true, "both" },
+    { CASED, NULL, LOWER, false, { 6, 8, 5, 10 }, false, "not read without modules.json" },
+    { CASED, NULL, "{\"do_lower_case\":false}", true, { 6, 8, 5, 10 }, false, "false" },
+    { CASED, NULL, "{}", true, { 6, 8, 5, 10 }, false, "not said" },
+    { CASED, NULL, NULL, true, { 6, 8, 5, 10 }, false, "no such file" },
+    { "null", NULL, LOWER, true, { 5, 7, 1 }, true, "no normalizer" },
+    { LOWERCASE, NULL, LOWER, true, { 5, 7, 1 }, false, "it is one already" },
+    { "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}," LOWERCASE "]}",
+      NULL,
+      LOWER,
+      true,
+      { 5, 7, 1 },
+      false,
+      "it has one already" },
+    { "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Replace\",\"pattern\":{\"String\":"
+      "\"Foo\"},\"content\":\"Bar\"}]}",
+      NULL,
+      LOWER,
+      true,
+      { 5, 7, 1 },
+      true,
+      "before the steps that are there" },
+};
+
+static void write_folder(const struct fixture_folder *f, size_t i)
+{
+    static const char *const pieces[] = { "[PAD]",      "[UNK]", "[CLS]",        "[SEP]",
+                                          "[MASK]",     "foo",   "Foo",          "\xc3\xa9",
+                                          "\xc3\x89",   "e",     "\xe4\xb8\xad", "##\xc3\xa9",
+                                          "##\xc3\x89", "E",     "Bar",          "bar" };
+    char json[2048];
+    size_t len = (size_t)snprintf(json, sizeof(json),
+                                  "{\"normalizer\":%s,\"pre_tokenizer\":{\"type\":"
+                                  "\"BertPreTokenizer\"},\"model\":{\"type\":\"WordPiece\","
+                                  "\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","
+                                  "\"max_input_chars_per_word\":100,\"vocab\":{",
+                                  rows[i].normalizer);
+
+    for (size_t k = 0; k < RR_COUNT(pieces); k++)
+        len += (size_t)snprintf(json + len, sizeof(json) - len, "%s\"%s\":%zu", k ? "," : "",
+                                pieces[k], k);
+    len += (size_t)snprintf(json + len, sizeof(json) - len, "}}}");
+    fixture_write(f, "tokenizer.json", json, len);
+    if (rows[i].tokenizer_config)
+        fixture_write(f, "tokenizer_config.json", rows[i].tokenizer_config,
+                      strlen(rows[i].tokenizer_config));
+    if (rows[i].sentence)
+        fixture_write(f, "sentence_bert_config.json", rows[i].sentence, strlen(rows[i].sentence));
+    if (rows[i].modules) fixture_write(f, "modules.json", "[]", 2);
+}
+
+static void check_ids(struct tok_fixture *t, size_t i, const char *which)
+{
+    struct rr_error err = { 0 };
+    struct rr_tok_ids ids;
+    uint32_t n = 0;
+
+    while (n < 5 && rows[i].ids[n]) n++;
+    if (rr_tok_encode(t->tok, t->a, rr_text(text), 0, 0, &ids, &err)) fail_msg("%s", err.msg);
+    if (ids.n != n || memcmp(ids.ids, rows[i].ids, n * sizeof(*ids.ids)) != 0)
+        fail_msg("row %zu, %s (%s): %u ids, %d %d %d", i, rows[i].why, which, ids.n, ids.ids[0],
+                 ids.n > 1 ? ids.ids[1] : 0, ids.n > 2 ? ids.ids[2] : 0);
+}
+
+/* The folder's tokenizer, and the text that stands for all of its files. */
+static void test_rows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(rows); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct rr_error err = { 0 };
+        struct tok_fixture all, alone;
+        struct fixture_bytes file;
+        struct rr_buf whole;
+
+        write_folder(&f, i);
+        tok_fixture_open(&all, f.path);
+        check_ids(&all, i, "folder");
+        file = fixture_read(f.path, "tokenizer.json");
+        tok_fixture_parse(&alone, (struct rr_text){ file.data, file.len }, "alone");
+        if ((rr_tok_fingerprint(all.tok) != rr_tok_fingerprint(alone.tok)) != rows[i].other)
+            fail_msg("row %zu, %s: fingerprint", i, rows[i].why);
+        tok_fixture_close(&alone);
+        tok_fixture_close(&all);
+        free(file.data);
+        rr_buf_init(&whole, RR_MEM_TOKENIZER, 1 << 20);
+        assert_int_equal(rr_tok_json(&whole, f.path, &err), RR_OK);
+        if ((whole.len > 0) != rows[i].other) fail_msg("row %zu, %s: text", i, rows[i].why);
+        if (whole.len) {
+            tok_fixture_parse(&all, (struct rr_text){ whole.data, whole.len }, "whole");
+            check_ids(&all, i, "text");
+            tok_fixture_close(&all);
+        }
+        rr_buf_free(&whole);
+        fixture_remove(&f);
+    }
+}
+
+static void test_side(void **state)
+{
+    static const char left[] = "{\"truncation_side\":\"left\",\"model_max_length\":77}";
+    struct fixture_folder f = fixture_folder();
+    struct rr_error err = { 0 };
+    struct tok_fixture t;
+    struct rr_buf whole;
+
+    (void)state;
+    write_folder(&f, 0);
+    fixture_write(&f, "tokenizer_config.json", left, strlen(left));
+    tok_fixture_open(&t, f.path);
+    assert_true(rr_tok_cuts_left(t.tok));
+    assert_int_equal(rr_tok_max_length(t.tok), 77);
+    tok_fixture_close(&t);
+    rr_buf_init(&whole, RR_MEM_TOKENIZER, 1 << 20);
+    assert_int_equal(rr_tok_json(&whole, f.path, &err), RR_OK);
+    tok_fixture_parse(&t, (struct rr_text){ whole.data, whole.len }, "whole");
+    assert_true(rr_tok_cuts_left(t.tok));
+    tok_fixture_close(&t);
+    rr_buf_free(&whole);
+    fixture_remove(&f);
+}
+
+static void test_refused(void **state)
+{
+    struct fixture_folder f = fixture_folder();
+    struct rr_error err = { 0 };
+    struct rr_tok *tok;
+    struct rr_buf whole;
+
+    (void)state;
+    write_folder(&f, 0);
+    fixture_write(&f, "modules.json", "[]", 2);
+    fixture_write(&f, "sentence_bert_config.json", "{\"do_lower_case\":1}", 19);
+    assert_int_equal(rr_tok_open(&tok, f.path, NULL, &err), RR_EFORMAT);
+    assert_non_null(strstr(err.msg, "sentence_bert_config.json: do_lower_case"));
+    rr_buf_init(&whole, RR_MEM_TOKENIZER, 1 << 20);
+    assert_int_equal(rr_tok_json(&whole, f.path, &err), RR_EFORMAT);
+    assert_int_equal(whole.len, 0);
+    rr_buf_free(&whole);
+    fixture_remove(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_side),
+                                        cmocka_unit_test(test_refused) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
