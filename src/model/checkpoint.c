@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -15,11 +14,11 @@
 #include "base/text.h"
 #include "model/gguf_model.h"
 #include "model/modules.h"
+#include "model/samples.h"
 
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
 #define INDEX_DEPTH 8 /* weight_map and some metadata */
-#define SAMPLE_BYTES (64u * 1024)
 
 struct shard {
     char *name; /* in the folder */
@@ -327,21 +326,14 @@ uint64_t rr_checkpoint_bytes(const struct rr_checkpoint *c)
     return sum;
 }
 
-/* First, middle and last 64 KiB: enough to tell retrained weights from each other without reading
- * gigabytes at each start. */
 static uint64_t hash_file(const struct shard *s, uint64_t h)
 {
-    size_t header = rr_safetensors_header_bytes(s->st);
-    const char *data = s->file.data + header;
-    size_t len = s->file.len - header;
-    size_t n = RR_MIN(len, SAMPLE_BYTES);
-    uint64_t size = s->file.len;
+    size_t n;
+    const struct rr_safetensors_entry *e = rr_safetensors_entries(s->st, &n);
 
-    h = XXH3_64bits_withSeed(s->file.data, header, h);
-    h = XXH3_64bits_withSeed(&size, sizeof(size), h);
-    h = XXH3_64bits_withSeed(data, n, h);
-    h = XXH3_64bits_withSeed(data + (len - n) / 2, n, h);
-    return XXH3_64bits_withSeed(data + (len - n), n, h);
+    h = rr_sample_file(s->file.data, s->file.len, rr_safetensors_header_bytes(s->st), h);
+    for (; n > 0; n--, e++) h = rr_sample_tensor(e->data, (size_t)(e->end - e->begin), h);
+    return h;
 }
 
 uint64_t rr_checkpoint_fingerprint(const struct rr_checkpoint *c, uint64_t seed)

@@ -6,17 +6,16 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "model/samples.h"
 
 #define NAME_BYTES 160
 #define CONFIG_LIMIT ((size_t)64 << 10)
-#define SAMPLE_BYTES (64u * 1024)
 
 struct made { /* memory of tensors that are not in the file as they are needed */
     void *data;
@@ -563,18 +562,14 @@ size_t rr_gguf_model_bytes(const struct rr_gguf_model *m)
     return m->bytes.len;
 }
 
-/* As of a safetensors file: header, size, three samples. */
 uint64_t rr_gguf_model_fingerprint(const struct rr_gguf_model *m, uint64_t seed)
 {
-    size_t header = rr_gguf_header_bytes(m->g), len = m->bytes.len - header;
-    size_t n = RR_MIN(len, SAMPLE_BYTES);
-    const char *data = m->bytes.data + header;
-    uint64_t size = m->bytes.len, h = XXH3_64bits_withSeed(m->bytes.data, header, seed);
+    size_t n;
+    const struct rr_gguf_tensor *t = rr_gguf_tensors(m->g, &n);
+    uint64_t h = rr_sample_file(m->bytes.data, m->bytes.len, rr_gguf_header_bytes(m->g), seed);
 
-    h = XXH3_64bits_withSeed(&size, sizeof(size), h);
-    h = XXH3_64bits_withSeed(data, n, h);
-    h = XXH3_64bits_withSeed(data + (len - n) / 2, n, h);
-    return XXH3_64bits_withSeed(data + (len - n), n, h);
+    for (; n > 0; n--, t++) h = rr_sample_tensor(t->data, t->bytes, h);
+    return h;
 }
 
 int rr_gguf_model_tokenizer(const struct rr_gguf_model *m, struct rr_buf *out, struct rr_error *err)

@@ -869,6 +869,43 @@ static void test_decimal_comma(void **state)
     fixture_remove(&f);
 }
 
+/* Other weights are another model, whichever tensor they are in. */
+static void test_fingerprint_of_each_tensor(void **state)
+{
+    const struct rr_gguf_tensor *tensors;
+    struct fixture_folder f = fixture_folder();
+    struct fixture_bytes b;
+    struct rr_gguf *g;
+    struct rr_model *m;
+    struct rr_error err;
+    char path[512];
+    uint64_t h;
+    size_t n;
+
+    (void)state;
+    in_folder(path, &f, "m.gguf");
+    convert(GOLDEN "tiny-roberta", path, "f32", 0);
+    m = open_model(path);
+    h = rr_model_info(m)->fingerprint;
+    rr_model_close(m);
+    b = fixture_read(f.path, "m.gguf");
+    if (rr_gguf_parse(&g, (struct rr_text){ b.data, b.len }, path, &err)) fail_msg("%s", err.msg);
+    tensors = rr_gguf_tensors(g, &n);
+    for (size_t i = 1; i < n; i += 4) { /* each fourth: a file is written for it */
+        char *middle = b.data + ((const char *)tensors[i].data - b.data) + tensors[i].bytes / 2;
+
+        *middle = (char)(*middle ^ 1);
+        fixture_write(&f, "m.gguf", b.data, b.len);
+        m = open_model(path);
+        if (rr_model_info(m)->fingerprint == h) fail_msg("tensor %zu: nothing tells", i);
+        rr_model_close(m);
+        *middle = (char)(*middle ^ 1);
+    }
+    rr_gguf_close(g);
+    free(b.data);
+    fixture_remove(&f);
+}
+
 static void test_convert_refused(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -913,13 +950,21 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),          cmocka_unit_test(test_accepted),
-        cmocka_unit_test(test_decode),           cmocka_unit_test(test_encode),
-        cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_tokenizer),
-        cmocka_unit_test(test_scored_tokenizer), cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_convert_refused),  cmocka_unit_test(test_every_network),
-        cmocka_unit_test(test_decimal_comma),    cmocka_unit_test(test_split),
-        cmocka_unit_test(test_wordpiece_case),   cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_fingerprint_of_each_tensor),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_tokenizer),
+        cmocka_unit_test(test_scored_tokenizer),
+        cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_convert_refused),
+        cmocka_unit_test(test_every_network),
+        cmocka_unit_test(test_decimal_comma),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_wordpiece_case),
+        cmocka_unit_test(test_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -511,6 +511,38 @@ static void test_fingerprint(void **state)
     fixture_remove(&f);
 }
 
+/* Training a part of a model changes a part of its tensors, wherever in the file they lie: caches
+ * of scores and packed weights of the one must not serve the other. */
+static void test_fingerprint_of_each_tensor(void **state)
+{
+    char path[512];
+    const char *from = fixture_model("tiny-roberta", path, sizeof(path));
+    struct fixture_folder f = fixture_folder();
+    struct fixture_weights w;
+    uint64_t h;
+
+    (void)state;
+    assert_non_null(from);
+    w = fixture_weights(from);
+    fixture_copy(&f, from, "config.json");
+    fixture_save(&f, "model.safetensors", &w, 0, w.n, 0);
+    h = fingerprint(f.path);
+    for (size_t i = 0; i < w.n; i++) {
+        struct fixture_tensor *t = &w.tensors[i];
+        float *before = t->values;
+
+        t->values = malloc(t->elements * sizeof(*before));
+        assert_non_null(t->values);
+        for (size_t k = 0; k < t->elements; k++) t->values[k] = before[k] + 0.5f;
+        fixture_save(&f, "model.safetensors", &w, 0, w.n, 0);
+        free(t->values);
+        t->values = before;
+        if (fingerprint(f.path) == h) fail_msg("%s was trained on, nothing tells", t->name);
+    }
+    fixture_weights_free(&w);
+    fixture_remove(&f);
+}
+
 static void test_out_of_memory(void **state)
 {
     char path[512];
@@ -544,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_misaligned),
         cmocka_unit_test(test_dtypes),
         cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_fingerprint_of_each_tensor),
         cmocka_unit_test(test_out_of_memory),
     };
 
