@@ -78,6 +78,106 @@ static void decode_q4_0(float *out, const unsigned char *b)
     }
 }
 
+/* A scale and a minimum, then as Q4_0. */
+static void decode_q4_1(float *out, const unsigned char *b)
+{
+    float d = from_half(b), min = from_half(b + 2);
+
+    for (unsigned i = 0; i < BLOCK / 2; i++) {
+        out[i] = d * (float)(b[4 + i] & 15) + min;
+        out[i + BLOCK / 2] = d * (float)(b[4 + i] >> 4) + min;
+    }
+}
+
+/* 0 to 31: the fifth bits of all 32 weights in four bytes, then as Q4_0. */
+static unsigned five_bits(const unsigned char *b, unsigned i)
+{
+    unsigned low = i < BLOCK / 2 ? b[4 + i] & 15u : (unsigned)b[4 + i - BLOCK / 2] >> 4;
+
+    return low | (b[i / 8] >> i % 8 & 1u) << 4;
+}
+
+static void decode_q5_0(float *out, const unsigned char *b)
+{
+    float d = from_half(b);
+
+    for (unsigned i = 0; i < BLOCK; i++) out[i] = d * (float)((int)five_bits(b + 2, i) - 16);
+}
+
+static void decode_q5_1(float *out, const unsigned char *b)
+{
+    float d = from_half(b), min = from_half(b + 2);
+
+    for (unsigned i = 0; i < BLOCK; i++) out[i] = d * (float)five_bits(b + 4, i) + min;
+}
+
+/* The 16 steps of the IQ4 types, which lie closer around 0. */
+static const signed char uneven[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
+                                        1,    13,   25,  38,  53,  69,  89,  113 };
+
+static void decode_uneven(float *out, float d, const unsigned char *b)
+{
+    for (unsigned i = 0; i < BLOCK / 2; i++) {
+        out[i] = d * (float)uneven[b[i] & 15];
+        out[i + BLOCK / 2] = d * (float)uneven[b[i] >> 4];
+    }
+}
+
+static void decode_iq4_nl(float *out, const unsigned char *b)
+{
+    decode_uneven(out, from_half(b), b + 2);
+}
+
+/* The scale of scales, of which 8 follow: two upper bits each, then four lower ones. */
+static void decode_iq4_xs(float *out, const unsigned char *b)
+{
+    unsigned high = b[2] | (unsigned)b[3] << 8;
+    float d = from_half(b);
+
+    for (unsigned i = 0; i < SUPER / BLOCK; i++) {
+        unsigned low = i % 2 ? b[4 + i / 2] >> 4 : b[4 + i / 2] & 15u;
+        int scale = (int)(low | (high >> 2 * i & 3u) << 4) - 32;
+
+        decode_uneven(out + i * BLOCK, d * (float)scale, b + 8 + i * BLOCK / 2);
+    }
+}
+
+/* Two bits of weight i of 256: four runs of 32 share the bytes of one. */
+static unsigned two_bits(const unsigned char *b, unsigned i)
+{
+    return b[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4)) & 3u;
+}
+
+/* 16 bytes with a scale and a minimum of four bits each, 64 of weights, the scales of both. */
+static void decode_q2_k(float *out, const unsigned char *b)
+{
+    float d = from_half(b + 80), dmin = from_half(b + 82);
+
+    for (unsigned i = 0; i < SUPER; i++) {
+        float step = d * (float)(b[i / 16] & 15), offset = dmin * (float)(b[i / 16] >> 4);
+
+        out[i] = step * (float)two_bits(b + 16, i) - offset;
+    }
+}
+
+/* 32 bytes of third bits, which mean 4 less where they are 0, 64 of the other two, 16 scales of six
+ * bits: the lower four of all, then the upper two; the scale of scales. */
+static void decode_q3_k(float *out, const unsigned char *b)
+{
+    const unsigned char *scales = b + 96;
+    float d = from_half(b + 108);
+
+    for (unsigned i = 0; i < SUPER; i++) {
+        unsigned group = i / 16;
+        unsigned low = group < 8 ? scales[group] & 15u : (unsigned)scales[group - 8] >> 4;
+        unsigned high = scales[8 + group % 4] >> (2 * (group / 4)) & 3u;
+        float step = d * (float)((int)(low | high << 4) - 32);
+        int v = (int)two_bits(b + 32, i) - (b[i % 32] >> i / 32 & 1 ? 0 : 4);
+
+        out[i] = step * (float)v;
+    }
+}
+
 /* Q4_K and Q5_K: scale and minimum of group i of eight, six bits each in twelve bytes. */
 static void scale_and_min(const unsigned char *s, unsigned i, unsigned *scale, unsigned *min)
 {
@@ -148,9 +248,16 @@ static const struct rr_gguf_type types[] = {
     { 30, "BF16", 1, 2, RR_BF16, NULL },
     { 8, "Q8_0", BLOCK, 34, RR_F32, decode_q8_0 },
     { 2, "Q4_0", BLOCK, 18, RR_F32, decode_q4_0 },
+    { 3, "Q4_1", BLOCK, 20, RR_F32, decode_q4_1 },
+    { 6, "Q5_0", BLOCK, 22, RR_F32, decode_q5_0 },
+    { 7, "Q5_1", BLOCK, 24, RR_F32, decode_q5_1 },
+    { 20, "IQ4_NL", BLOCK, 18, RR_F32, decode_iq4_nl },
+    { 10, "Q2_K", SUPER, 84, RR_F32, decode_q2_k },
+    { 11, "Q3_K", SUPER, 110, RR_F32, decode_q3_k },
     { 12, "Q4_K", SUPER, 144, RR_F32, decode_q4_k },
     { 13, "Q5_K", SUPER, 176, RR_F32, decode_q5_k },
     { 14, "Q6_K", SUPER, 210, RR_F32, decode_q6_k },
+    { 23, "IQ4_XS", SUPER, 136, RR_F32, decode_iq4_xs },
 };
 
 const struct rr_gguf_type *rr_gguf_type(uint32_t id)
@@ -162,7 +269,8 @@ const struct rr_gguf_type *rr_gguf_type(uint32_t id)
 
 const char *rr_gguf_type_names(void)
 {
-    return "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K";
+    return "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and "
+           "IQ4_XS";
 }
 
 const struct rr_gguf_type *rr_gguf_type_named(const char *name)

@@ -212,7 +212,7 @@ static void five_dimensions(void)
 static void unknown_type(void)
 {
     begin(3, 1, 0);
-    tensor("a", 256, 0, 10, 0);
+    tensor("a", 256, 0, 16, 0);
     data(256);
 }
 static void half_a_block(void)
@@ -279,7 +279,7 @@ static const struct {
     { huge_product, RR_EFORMAT, "tensor a: dimension 1 is 4294967295" },
     { no_elements, RR_EFORMAT, "tensor a: dimension 0 is 0" },
     { five_dimensions, RR_ETOOBIG, "tensor a: 5 dimensions, expected 1 to 4" },
-    { unknown_type, RR_ENOTSUP, "tensor a: type 10, supported are F32" },
+    { unknown_type, RR_ENOTSUP, "tensor a: type 16, supported are F32" },
     { half_a_block, RR_EFORMAT, "tensor a: rows of 48 elements, expected a multiple of 32" },
     { overlap, RR_EFORMAT, "tensor b: data at offset 32, expected 64" },
     { hole, RR_EFORMAT, "tensor b: data at offset 96, expected 64" },
@@ -384,7 +384,9 @@ static void test_decode(void **state)
     static const struct {
         const char *name;
         uint32_t id;
-    } rows[] = { { "Q8_0", 8 }, { "Q4_0", 2 }, { "Q4_K", 12 }, { "Q5_K", 13 }, { "Q6_K", 14 } };
+    } rows[] = { { "Q8_0", 8 },  { "Q4_0", 2 },  { "Q4_1", 3 },    { "Q5_0", 6 },
+                 { "Q5_1", 7 },  { "Q2_K", 10 }, { "Q3_K", 11 },   { "Q4_K", 12 },
+                 { "Q5_K", 13 }, { "Q6_K", 14 }, { "IQ4_NL", 20 }, { "IQ4_XS", 23 } };
 
     (void)state;
     for (size_t i = 0; i < RR_COUNT(rows); i++) {
