@@ -59,6 +59,7 @@ int rr_arch_bert_read(struct rr_model_config *c, const json_t *root, const char 
     if (!rc)
         rc = rr_json_u32(root, where, "type_vocab_size", 1, RR_CONFIG_MAX_ROWS, &c->types, err);
     c->embedding = c->hidden;
+    if (c->family == RR_FAMILY_ELECTRA) c->embedding = 128;
     if (!rc && c->family == RR_FAMILY_ELECTRA)
         rc = rr_json_u32(root, where, "embedding_size", 1, RR_CONFIG_MAX_WIDTH, &c->embedding, err);
     c->head_act = c->family == RR_FAMILY_ELECTRA ? RR_ACT_GELU : RR_ACT_TANH;

@@ -65,7 +65,10 @@ int rr_arch_decoder_read(struct rr_model_config *c, const json_t *root, const ch
     c->theta = 10000.0f;
     c->pool = RR_OP_LAST;
     c->decoder.tied = true;
+    c->decoder.qk_norm = strstr(c->architecture, "Qwen3") != NULL;
     rc = rr_config_sizes(c, root, where, "rms_norm_eps", err);
+    if (gemma) c->head_dim = 256; /* the reference's defaults, whatever the other sizes are */
+    if (c->decoder.qk_norm) c->head_dim = 128;
     if (!rc) rc = read_heads(c, root, where, err);
     if (!rc) rc = rr_rotary_read(&c->theta, root, where, NULL, "rope_theta", err);
     if (!rc)
@@ -74,7 +77,6 @@ int rr_arch_decoder_read(struct rr_model_config *c, const json_t *root, const ch
     if (!rc) rc = rr_config_off(root, where, "use_sliding_window", err);
     if (!rc) rc = check_causal(root, where, err);
     if (!rc) rc = rr_json_bool(root, where, "tie_word_embeddings", &c->decoder.tied, err);
-    c->decoder.qk_norm = strstr(c->architecture, "Qwen3") != NULL;
     c->decoder.judge = strstr(c->architecture, "ForCausalLM") != NULL;
     if (gemma) {
         if (c->act == RR_ACT_GELU) c->act = RR_ACT_GELU_TANH; /* the first files mean this by it */

@@ -88,7 +88,7 @@ int rr_arch_modernbert_read(struct rr_model_config *c, const json_t *root, const
     if (!rc) rc = rr_config_act(&c->act, root, where, "hidden_activation", "gelu", gated, err);
     if (!rc)
         rc = rr_config_act(&c->head_act, root, where, "classifier_activation", "gelu",
-                           1u << RR_ACT_GELU | 1u << RR_ACT_RELU, err);
+                           1u << RR_ACT_GELU | 1u << RR_ACT_RELU | 1u << RR_ACT_TANH, err);
     if (!rc) rc = read_pooling(c, root, where, err);
     c->window = window / 2;
     return rc;

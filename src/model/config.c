@@ -22,6 +22,7 @@ static const struct {
     { "swish", RR_ACT_SILU },
     { "gelu_pytorch_tanh", RR_ACT_GELU_TANH },
     { "gelu_new", RR_ACT_GELU_TANH },
+    { "tanh", RR_ACT_TANH },
 };
 
 static int fail_architecture(const char *where, struct rr_text found, struct rr_error *err)

@@ -405,7 +405,7 @@ static int read_words(struct rr_gguf_model *m, struct rr_error *err)
 static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
 {
     struct rr_text scaling = { "none", 4 };
-    uint32_t heads = 0;
+    uint32_t heads = 1, hidden = 1;
     char key[96];
     int rc = rr_gguf_text(m->g, key_of(m, key, "rope.scaling.type"), false, &scaling, err);
 
@@ -417,8 +417,11 @@ static int put_decoder(struct rr_gguf_model *m, struct rr_error *err)
         rc = rr_gguf_u32(m->g, key_of(m, key, "attention.head_count"), true, 1, UINT32_MAX, &heads,
                          err);
     if (!rc) rc = put_u32(m, "num_key_value_heads", "attention.head_count_kv", heads, err);
-    if (!rc && rr_gguf_find(m->g, key_of(m, key, "attention.key_length")))
-        rc = put_u32(m, "head_dim", "attention.key_length", 0, err);
+    if (!rc)
+        rc = rr_gguf_u32(m->g, key_of(m, key, "embedding_length"), true, 1, UINT32_MAX, &hidden,
+                         err);
+    if (!rc) /* 0 would mean that the key is needed */
+        rc = put_u32(m, "head_dim", "attention.key_length", RR_MAX(hidden / heads, 1), err);
     if (!rc) rc = put_f32(m, "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, err);
     if (!rc) rc = put_f32(m, "rope_theta", "rope.freq_base", false, 10000.0f, err);
     if (!rc) rc = read_words(m, err); /* vocab_size has found the table */

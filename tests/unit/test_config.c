@@ -305,6 +305,43 @@ static void test_rotary_base(void **state)
     }
 }
 
+/* What the reference takes where config.json says nothing is not what the other sizes suggest. */
+static void test_defaults(void **state)
+{
+    static const struct {
+        const char *patch;
+        uint32_t head_dim, embedding;
+        enum rr_act head_act;
+    } rows[] = {
+        { "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\"}", 128, 0, 0 },
+        { "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\",\"head_dim\":32}", 32,
+          0, 0 },
+        { "{\"architectures\":[\"Qwen2ForCausalLM\"],\"hidden_act\":\"silu\"}", 64, 0, 0 },
+        { "{\"architectures\":[\"GemmaForCausalLM\"]}", 256, 0, 0 },
+        { "{\"architectures\":[\"ElectraForSequenceClassification\"]}", 64, 128, RR_ACT_GELU },
+        { "{\"architectures\":[\"ElectraForSequenceClassification\"],\"embedding_size\":1024}", 64,
+          1024, RR_ACT_GELU },
+        { "{\"architectures\":[\"DebertaV2ForSequenceClassification\"]}", 64, 0, RR_ACT_GELU },
+        { "{\"architectures\":[\"DebertaV2ForSequenceClassification\"],\"pooler_hidden_act\":\"tanh\"}",
+          64, 0, RR_ACT_TANH },
+        { "{\"architectures\":[\"ModernBertForSequenceClassification\"],"
+          "\"classifier_activation\":\"tanh\"}",
+          64, 0, RR_ACT_TANH },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rr_model_config c;
+        struct rr_error err;
+
+        if (parse(&c, rows[i].patch, NULL, &err)) fail_msg("%s: %s", rows[i].patch, err.msg);
+        if (c.head_dim != rows[i].head_dim || c.embedding != rows[i].embedding ||
+            c.head_act != rows[i].head_act)
+            fail_msg("%s: %u columns a head, tables of %u, activation %d", rows[i].patch,
+                     c.head_dim, c.embedding, (int)c.head_act);
+    }
+}
+
 /* Texts that are not a JSON object at all. */
 static void test_malformed(void **state)
 {
@@ -344,9 +381,9 @@ static void test_malformed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),     cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_meanings),  cmocka_unit_test(test_rotary_base),
-        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_cases),    cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_meanings), cmocka_unit_test(test_rotary_base),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
