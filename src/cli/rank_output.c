@@ -203,6 +203,33 @@ int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
+/* Readers of runs refuse a document that is there twice: it would count twice. */
+static int check_unique(const struct rr_rank_list *list, struct rr_error *err)
+{
+    size_t n_slots = 16, i, at;
+    uint32_t *slots; /* 1 + index of an id, open addressing; 0: free */
+    int rc = RR_OK;
+
+    while (n_slots < 2 * list->n) n_slots *= 2;
+    slots = rr_calloc(RR_MEM_MISC, n_slots, sizeof(*slots));
+    if (!slots) return rr_fail(err, RR_ENOMEM, "out of memory for %zu ids", list->n);
+    for (i = 0; i < list->n && !rc; i++) {
+        struct rr_text id = list->ids[i];
+
+        at = (size_t)rr_id_hash(id) & (n_slots - 1);
+        while (slots[at] && !rr_text_eq(list->ids[slots[at] - 1], id))
+            at = (at + 1) & (n_slots - 1);
+        if (slots[at])
+            rc = rr_fail(err, RR_EFORMAT,
+                         "line %" PRIu64 ": query %.80s has document %.80s twice, which a TREC run "
+                         "must not; --format jsonl takes it",
+                         list->line, list->id.data, id.data);
+        slots[at] = (uint32_t)i + 1;
+    }
+    rr_free(slots);
+    return rc;
+}
+
 int rr_ranking_check(const struct rr_ranking *r, const struct rr_rank_list *list,
                      struct rr_error *err)
 {
@@ -211,7 +238,8 @@ int rr_ranking_check(const struct rr_ranking *r, const struct rr_rank_list *list
 
     for (i = 0; list->ids && i < list->n && !bad; i++)
         if (!rr_trec_is_word(list->ids[i])) bad = &list->ids[i];
-    if (!r->trec || !bad) return RR_OK;
+    if (!r->trec) return RR_OK;
+    if (!bad) return list->ids ? check_unique(list, err) : RR_OK;
     return rr_fail(err, RR_EFORMAT,
                    "line %" PRIu64 ": the id \"%.*s\" cannot be written in TREC form, expected one "
                    "word without spaces; --format jsonl takes any",

@@ -191,9 +191,9 @@ void rr_tokens_tokenize(struct rr_server *s, struct rr_exchange *x)
     bool special = true;
 
     if (open_call(&c, s, x) == 0) {
-        json_t *inputs = json_object_get(c.root, "inputs");
-        const char *key = json_object_get(c.root, "prompt") ? "prompt" : "content";
-        bool ids = !inputs && json_object_get(c.root, key);
+        json_t *inputs = rr_fields_get(c.root, "inputs");
+        const char *key = rr_fields_get(c.root, "prompt") ? "prompt" : "content";
+        bool ids = !inputs && rr_fields_get(c.root, key);
 
         /* llama.cpp adds none unless asked for, and calls it add_special */
         if (ids && key[0] == 'c') special = false;
@@ -246,7 +246,7 @@ static int put_decoded(struct call *c, const char *path, const json_t *list, boo
 
 static int decode(struct call *c)
 {
-    const json_t *ids = json_object_get(c->root, "ids"), *list;
+    const json_t *ids = rr_fields_get(c->root, "ids"), *list;
     bool skip = true;
     size_t i;
 
@@ -282,7 +282,7 @@ void rr_tokens_detokenize(struct rr_server *s, struct rr_exchange *x)
     struct call c;
 
     if (open_call(&c, s, x) == 0) {
-        const json_t *tokens = json_object_get(c.root, "tokens");
+        const json_t *tokens = rr_fields_get(c.root, "tokens");
         size_t from, to;
 
         rr_buf_puts(&x->reply, "{\"prompt\":");

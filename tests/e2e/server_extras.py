@@ -141,6 +141,10 @@ def test_tokens():
     vllm = s.post({"model": "m", "prompt": TEXTS[0]}, "/tokenize").json()
     assert vllm["count"] == len(ids) + 2 and vllm["max_model_len"] == 512, vllm
     assert s.post({"content": TEXTS[0]}, "/tokenize").json()["tokens"] == ids
+    for nulls in ({"inputs": None, "prompt": TEXTS[0]},  # a null counts as left out
+                  {"inputs": None, "prompt": None, "content": TEXTS[0]}):
+        assert s.post(nulls, "/tokenize").json()["tokens"] == s.post(
+            {k: v for k, v in nulls.items() if v}, "/tokenize").json()["tokens"], nulls
     assert s.post({"tokens": ids}, "/detokenize").json() == {"prompt": TEXTS[0], "content": TEXTS[0]}
     text = "é €uro 😀 tâche"  # offsets are characters, whatever their bytes
     placed = [t for t in s.post({"inputs": text}, "/tokenize").json()[0] if t["stop"] is not None]
