@@ -48,8 +48,12 @@ static int set_side(struct rr_tok_beside *out, json_t *root, const char *side, s
 
     if (strcmp(now ? now : "Right", direction) == 0) return RR_OK;
     out->changed = true;
-    if (!json_is_object(cut)) {
-        rc = set(root, "truncation", json_object(), err);
+    if (!json_is_object(cut)) { /* all that other readers of the file ask for */
+        rc = set(root, "truncation",
+                 json_pack("{s:I, s:s, s:i}", "max_length",
+                           (json_int_t)(out->max_length ? out->max_length : INT32_MAX), "strategy",
+                           "LongestFirst", "stride", 0),
+                 err);
         cut = json_object_get(root, "truncation");
     }
     return rc ? rc : set(cut, "direction", json_string(direction), err);
@@ -92,11 +96,134 @@ static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *confi
     return rc;
 }
 
+/* ---- token types ---------------------------------------------------------------------------- */
+
+static json_t *special(const char *name)
+{
+    return json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", name, "type_id", 0);
+}
+
+static json_t *sequence(const char *name)
+{
+    return json_pack("{s:{s:s, s:i}}", "Sequence", "id", name, "type_id", 0);
+}
+
+/* The two texts and nothing else. */
+static json_t *bare_template(void)
+{
+    return json_pack("{s:s, s:[o], s:[o, o], s:{}}", "type", "TemplateProcessing", "single",
+                     sequence("A"), "pair", sequence("A"), sequence("B"), "special_tokens");
+}
+
+/* Of a BertProcessing, whose types are not written down; NULL: damaged, or memory is short. */
+static json_t *bert_template(const json_t *post)
+{
+    const json_t *ends[2] = { json_object_get(post, "cls"), json_object_get(post, "sep") };
+    const char *name[2];
+    json_t *tokens = json_object(), *entry;
+    bool good = tokens != NULL;
+
+    for (size_t i = 0; i < 2; i++) {
+        name[i] = json_string_value(json_array_get(ends[i], 0));
+        entry = name[i] ? json_pack("{s:s, s:[O], s:[s]}", "id", name[i], "ids",
+                                    json_array_get(ends[i], 1), "tokens", name[i])
+                        : NULL;
+        good = good && entry && json_object_set_new(tokens, name[i], entry) == 0;
+    }
+    if (good)
+        return json_pack("{s:s, s:[o, o, o], s:[o, o, o, o, o], s:o}", "type", "TemplateProcessing",
+                         "single", special(name[0]), sequence("A"), special(name[1]), "pair",
+                         special(name[0]), sequence("A"), special(name[1]), sequence("B"),
+                         special(name[1]), "special_tokens", tokens);
+    json_decref(tokens);
+    return NULL;
+}
+
+/* Whether any of a template's items had another type than 0. */
+static bool clear_items(json_t *items)
+{
+    static const char *const kinds[] = { "SpecialToken", "Sequence" };
+    bool any = false;
+
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        for (size_t k = 0; k < RR_COUNT(kinds); k++) {
+            json_t *type =
+                json_object_get(json_object_get(json_array_get(items, i), kinds[k]), "type_id");
+
+            any = any || json_integer_value(type) != 0;
+            if (json_is_integer(type)) json_integer_set(type, 0);
+        }
+    }
+    return any;
+}
+
+/* The steps of the post-processor as a list of its own; NULL: memory is short. */
+static json_t *post_steps(const json_t *root)
+{
+    json_t *post = json_object_get(root, "post_processor"), *list;
+
+    if (type_is(post, "Sequence")) return json_copy(json_object_get(post, "processors"));
+    list = json_array();
+    if (list && json_is_object(post) && json_array_append(list, post)) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+/* The network gets none: all are 0. */
+static int clear_types(struct rr_tok_beside *out, json_t *root, struct rr_error *err)
+{
+    json_t *list = post_steps(root);
+    bool made = false, any = false, good = list != NULL;
+
+    for (size_t i = 0; i < json_array_size(list) && good; i++) {
+        json_t *step = json_array_get(list, i);
+
+        if (type_is(step, "TemplateProcessing")) {
+            any = clear_items(json_object_get(step, "single")) || any;
+            any = clear_items(json_object_get(step, "pair")) || any;
+        } else if (type_is(step, "BertProcessing")) {
+            good = json_array_set_new(list, i, bert_template(step)) == 0;
+            any = true;
+        }
+        made = made || !type_is(step, "ByteLevel"); /* RobertaProcessing has type 0 only */
+    }
+    if (good && !made) {
+        good = json_array_append_new(list, bare_template()) == 0;
+        any = true;
+    }
+    if (good && any) {
+        out->changed = true;
+        out->changes |= 1u << 7;
+        return set(root, "post_processor",
+                   json_pack("{s:s, s:o}", "type", "Sequence", "processors", list), err);
+    }
+    json_decref(list);
+    return good ? RR_OK
+                : rr_fail(err, RR_EFORMAT,
+                          "post_processor: found neither a template nor a "
+                          "BertProcessing that is whole");
+}
+
+static bool names_types(const json_t *names)
+{
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *s = json_string_value(json_array_get(names, i));
+
+        if (s && strcmp(s, "token_type_ids") == 0) return true;
+    }
+    return false;
+}
+
+/* ---- the file ------------------------------------------------------------------------------- */
+
 static int read_config(struct rr_tok_beside *out, json_t *root, const char *folder,
                        struct rr_error *err)
 {
     char path[MAX_PATH];
     json_t *config;
+    const json_t *names;
     double most;
     const char *side;
     int rc = load(&config, path, folder, "tokenizer_config.json", err);
@@ -107,6 +234,8 @@ static int read_config(struct rr_tok_beside *out, json_t *root, const char *fold
     side = json_string_value(json_object_get(config, "truncation_side"));
     if (side) rc = set_side(out, root, side, err);
     if (!rc) rc = set_bert(out, root, config, err);
+    names = json_object_get(config, "model_input_names");
+    if (!rc && json_array_size(names) && !names_types(names)) rc = clear_types(out, root, err);
     json_decref(config);
     return rc;
 }

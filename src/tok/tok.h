@@ -84,7 +84,7 @@ uint32_t rr_tok_pair_specials(const struct rr_tok *tok); /* special tokens that 
 uint32_t rr_tok_vocab_size(const struct rr_tok *tok);    /* largest id + 1 */
 uint32_t rr_tok_max_length(const struct rr_tok *tok); /* model_max_length of the config; 0: none */
 bool rr_tok_cuts_left(const struct rr_tok *tok); /* truncation_side of the config, or of the file */
-uint64_t rr_tok_fingerprint(const struct rr_tok *tok); /* XXH3 of tokenizer.json */
+uint64_t rr_tok_fingerprint(const struct rr_tok *tok); /* of the file, and what changes it */
 const char *rr_tok_kind(const struct rr_tok *tok);     /* "Unigram", "WordPiece", "BPE" */
 
 struct rr_text rr_tok_piece(const struct rr_tok *tok, int32_t id); /* empty: no such id */

@@ -110,25 +110,38 @@ static const struct {
       "before the steps that are there" },
 };
 
-static void write_folder(const struct fixture_folder *f, size_t i)
+static void write_tokenizer(const struct fixture_folder *f, const char *normalizer,
+                            const char *post)
 {
     static const char *const pieces[] = { "[PAD]",      "[UNK]", "[CLS]",        "[SEP]",
                                           "[MASK]",     "foo",   "Foo",          "\xc3\xa9",
                                           "\xc3\x89",   "e",     "\xe4\xb8\xad", "##\xc3\xa9",
                                           "##\xc3\x89", "E",     "Bar",          "bar" };
     char json[2048];
-    size_t len = (size_t)snprintf(json, sizeof(json),
-                                  "{\"normalizer\":%s,\"pre_tokenizer\":{\"type\":"
-                                  "\"BertPreTokenizer\"},\"model\":{\"type\":\"WordPiece\","
-                                  "\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","
-                                  "\"max_input_chars_per_word\":100,\"vocab\":{",
-                                  rows[i].normalizer);
+    size_t len =
+        (size_t)snprintf(json, sizeof(json),
+                         "{\"normalizer\":%s,\"post_processor\":%s,\"pre_tokenizer\":{\"type\":"
+                         "\"BertPreTokenizer\"},\"model\":{\"type\":\"WordPiece\","
+                         "\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","
+                         "\"max_input_chars_per_word\":100,\"vocab\":{",
+                         normalizer, post);
 
     for (size_t k = 0; k < RR_COUNT(pieces); k++)
         len += (size_t)snprintf(json + len, sizeof(json) - len, "%s\"%s\":%zu", k ? "," : "",
                                 pieces[k], k);
     len += (size_t)snprintf(json + len, sizeof(json) - len, "}}}");
     fixture_write(f, "tokenizer.json", json, len);
+}
+
+static void write_post(const struct fixture_folder *f, const char *post, const char *config)
+{
+    write_tokenizer(f, "null", post);
+    if (config) fixture_write(f, "tokenizer_config.json", config, strlen(config));
+}
+
+static void write_folder(const struct fixture_folder *f, size_t i)
+{
+    write_tokenizer(f, rows[i].normalizer, "null");
     if (rows[i].tokenizer_config)
         fixture_write(f, "tokenizer_config.json", rows[i].tokenizer_config,
                       strlen(rows[i].tokenizer_config));
@@ -208,6 +221,88 @@ static void test_side(void **state)
     fixture_remove(&f);
 }
 
+#define TEMPLATE(b) \
+    "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{" \
+    "\"SpecialToken\":{\"id\":\"[CLS]\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{" \
+    "\"Sequence\":{\"id\":\"B\",\"type_id\":" b \
+    "}},{\"SpecialToken\":{\"id\":\"[SEP]\",\"type_id\":" b \
+    "}}],\"special_tokens\":{\"[CLS]\":{\"id\":\"[CLS]\",\"ids\":[2],\"tokens\":[\"[CLS]\"]}," \
+    "\"[SEP]\":{\"id\":\"[SEP]\",\"ids\":[3],\"tokens\":[\"[SEP]\"]}}}"
+#define BYTE_LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":false}"
+#define BERT_POST "{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2]}"
+#define NO_TYPES "{\"model_input_names\":[\"input_ids\",\"attention_mask\"]}"
+
+/* A tokenizer that does not name token_type_ids gives a network none, and it takes zeros. */
+static void test_types(void **state)
+{
+    static const struct {
+        const char *post, *config;
+        int32_t ids[7]; /* of "foo" and "e", up to the first 0 */
+        bool types;     /* the second text has type 1 */
+        bool changed;
+    } posts[] = {
+        { TEMPLATE("1"), NULL, { 2, 5, 9, 3 }, true, false },
+        { TEMPLATE("1"), NO_TYPES, { 2, 5, 9, 3 }, false, true },
+        { TEMPLATE("1"),
+          "{\"model_input_names\":[\"input_ids\",\"token_type_ids\"]}",
+          { 2, 5, 9, 3 },
+          true,
+          false },
+        { TEMPLATE("1"), "{\"model_input_names\":[]}", { 2, 5, 9, 3 }, true, false },
+        { TEMPLATE("0"), NO_TYPES, { 2, 5, 9, 3 }, false, false },
+        { BERT_POST, NULL, { 2, 5, 3, 9, 3 }, true, false },
+        { BERT_POST, NO_TYPES, { 2, 5, 3, 9, 3 }, false, true },
+        { "null", NULL, { 5, 9 }, true, false },
+        { "null", NO_TYPES, { 5, 9 }, false, true },
+        { BYTE_LEVEL, NO_TYPES, { 5, 9 }, false, true },
+        { "{\"type\":\"Sequence\",\"processors\":[" BYTE_LEVEL "," TEMPLATE("1") "]}",
+          NO_TYPES,
+          { 2, 5, 9, 3 },
+          false,
+          true },
+        { "{\"type\":\"RobertaProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2],"
+          "\"trim_offsets\":true,\"add_prefix_space\":false}",
+          NO_TYPES,
+          { 2, 5, 3, 3, 9, 3 },
+          false,
+          false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(posts); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct rr_error err = { 0 };
+        struct rr_buf whole;
+        uint32_t n = 0, got;
+
+        write_post(&f, posts[i].post, posts[i].config);
+        while (posts[i].ids[n]) n++;
+        rr_buf_init(&whole, RR_MEM_TOKENIZER, 1 << 20);
+        assert_int_equal(rr_tok_json(&whole, f.path, &err), RR_OK);
+        if ((whole.len > 0) != posts[i].changed) fail_msg("row %zu: text", i);
+        for (int turn = 0; turn < (whole.len ? 2 : 1); turn++) { /* the folder, the text */
+            struct tok_fixture t;
+            int32_t *ids, *types;
+
+            if (turn)
+                tok_fixture_parse(&t, (struct rr_text){ whole.data, whole.len }, "whole");
+            else
+                tok_fixture_open(&t, f.path);
+            ids = tok_pair(&t, rr_text("foo"), rr_text("e"), 16, 0, 0, &types, &got);
+            if (got != n || memcmp(ids, posts[i].ids, n * sizeof(*ids)) != 0)
+                fail_msg("row %zu: %u ids", i, got);
+            for (uint32_t k = 0, sum = 0; k < n; k++) {
+                sum += types[k] != 0;
+                if (k + 1 == n && (sum > 0) != posts[i].types) fail_msg("row %zu: types", i);
+            }
+            free(ids);
+            tok_fixture_close(&t);
+        }
+        rr_buf_free(&whole);
+        fixture_remove(&f);
+    }
+}
+
 static void test_refused(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -231,6 +326,7 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_side),
+                                        cmocka_unit_test(test_types),
                                         cmocka_unit_test(test_refused) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
