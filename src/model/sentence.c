@@ -96,6 +96,37 @@ static int read_config(struct rr_sentence *out, const char *folder, bool *known,
     return rc;
 }
 
+/* How the tokenizer is called, of which the length is followed; what else would change tokens is
+ * refused. */
+static int read_call(struct rr_sentence *out, const json_t *kwargs, const char *path,
+                     struct rr_error *err)
+{
+    const json_t *cut = json_object_get(kwargs, "truncation");
+    const char *how = json_string_value(cut);
+    bool special = true;
+    int rc = rr_json_u32(kwargs, path, "max_length", 1, MAX_TOKENS, &out->max_length, err);
+
+    if (!rc) rc = rr_json_bool(kwargs, path, "add_special_tokens", &special, err);
+    if (!rc && !special)
+        rc = rr_fail(err, RR_ENOTSUP,
+                     "%s: processing_kwargs has add_special_tokens false, supported is true", path);
+    if (rc || !cut || json_is_null(cut) || json_is_true(cut)) return rc;
+    if (how && strcmp(how, "longest_first") == 0) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP,
+                   "%s: processing_kwargs has truncation %s%.40s%s, supported is longest_first",
+                   path, how ? "\"" : "", how ? how : "false, or another type", how ? "\"" : "");
+}
+
+static int read_bert(struct rr_sentence *out, const json_t *root, const char *path,
+                     struct rr_error *err)
+{
+    const json_t *calls = json_object_get(root, "processing_kwargs");
+    int rc = rr_json_u32(root, path, "max_seq_length", 1, MAX_TOKENS, &out->max_length, err);
+
+    if (!rc) rc = read_call(out, json_object_get(calls, "common"), path, err);
+    return rc ? rc : read_call(out, json_object_get(calls, "text"), path, err);
+}
+
 int rr_sentence_read(struct rr_sentence *out, const char *folder, struct rr_error *err)
 {
     char path[PATH_MAX];
@@ -108,8 +139,7 @@ int rr_sentence_read(struct rr_sentence *out, const char *folder, struct rr_erro
     if (!rc) rc = read_config(out, folder, &known, err);
     if (rc) return rc;
     rc = load(&root, path, folder, "sentence_bert_config.json", err);
-    if (!rc && root)
-        rc = rr_json_u32(root, path, "max_seq_length", 1, MAX_TOKENS, &out->max_length, err);
+    if (!rc && root) rc = read_bert(out, root, path, err);
     json_decref(root);
     return rc;
 }

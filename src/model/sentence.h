@@ -19,8 +19,9 @@ struct rr_sentence {
 
 /* Reads activation_fn of config_sentence_transformers.json, else "sentence_transformers" or, older,
  * "sbert_ce_default_activation_function" of config.json; max_seq_length of
- * sentence_bert_config.json; the prompt that default_prompt_name chooses.  A file that is missing
- * says nothing.  RR_ENOTSUP: an activation that is neither Identity nor Sigmoid. */
+ * sentence_bert_config.json, or max_length of its processing_kwargs; the prompt that
+ * default_prompt_name chooses.  A file that is missing says nothing.  RR_ENOTSUP: an activation
+ * that is neither Identity nor Sigmoid; processing_kwargs that cut texts in another way. */
 RR_NODISCARD int rr_sentence_read(struct rr_sentence *out, const char *folder,
                                   struct rr_error *err);
 

@@ -40,6 +40,23 @@ static const struct {
     { NULL, "{\"prompts\":{\"q\":\"a\\u0000b\"},\"default_prompt_name\":\"q\"}", NULL, RR_ETOOBIG,
       false, 0, "the default prompt has 3 bytes, expected at most 1023 without NUL" },
     { NULL, "{", NULL, RR_EFORMAT, false, 0, "config_sentence_transformers.json" },
+    { NULL, NULL, "{\"processing_kwargs\":{\"text\":{\"max_length\":96}},\"max_seq_length\":256}",
+      RR_OK, false, 96, "" },
+    { NULL, NULL, "{\"processing_kwargs\":{\"common\":{\"max_length\":96}}}", RR_OK, false, 96,
+      "" },
+    { NULL, NULL,
+      "{\"processing_kwargs\":{\"text\":{\"truncation\":\"longest_first\",\"padding\":true,"
+      "\"add_special_tokens\":true},\"image\":{\"truncation\":false}}}",
+      RR_OK, false, 0, "" },
+    { NULL, NULL, "{\"processing_kwargs\":{\"text\":{\"truncation\":true}}}", RR_OK, false, 0, "" },
+    { NULL, NULL, "{\"processing_kwargs\":{\"text\":{\"truncation\":\"only_second\"}}}", RR_ENOTSUP,
+      false, 0,
+      "sentence_bert_config.json: processing_kwargs has truncation \"only_second\", supported is "
+      "longest_first" },
+    { NULL, NULL, "{\"processing_kwargs\":{\"common\":{\"truncation\":false}}}", RR_ENOTSUP, false,
+      0, "truncation false" },
+    { NULL, NULL, "{\"processing_kwargs\":{\"text\":{\"add_special_tokens\":false}}}", RR_ENOTSUP,
+      false, 0, "add_special_tokens false" },
     { NULL, NULL, "{\"max_seq_length\":0}", RR_EFORMAT, false, 0, "max_seq_length" },
 };
 
