@@ -151,6 +151,7 @@ int rr_eval_read_lists(struct rr_eval_data *d, const char *path, uint32_t limit,
     bool got = true;
     int rc = rr_source_open(&l.source, path, RR_FORMAT_JSONL, err);
 
+    l.source.max_line = RR_SOURCE_LIST;
     while (!rc && got && !(limit && d->n_queries == limit)) {
         rc = rr_source_line(&l.source, &line, &got, err);
         if (!rc && got) rc = read_line(&l, line, err);

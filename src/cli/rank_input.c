@@ -20,6 +20,7 @@ int rr_lists_open(struct rr_lists *l, const char *path, const char *queries, con
 
     memset(l, 0, sizeof(*l));
     rc = rr_source_open(&l->source, path, queries ? RR_FORMAT_LINES : RR_FORMAT_JSONL, err);
+    if (!queries) l->source.max_line = RR_SOURCE_LIST;
     if (!rc && queries) rc = rr_texts_open(&l->queries, queries, err);
     if (!rc && corpus) rc = rr_texts_open(&l->corpus, corpus, err);
     return rc;

@@ -71,6 +71,7 @@ int rr_ranking_open(struct rr_ranking *r, const char *path, bool resume, struct 
                        "%s is there already: remove it, or say --resume to go on with it", path);
     rc = find_ends(r, err);
     if (!rc) rc = rr_source_open(&r->done, path, RR_FORMAT_LINES, err);
+    if (!r->trec) r->done.max_line = RR_SOURCE_LIST;
     r->resuming = true;
     return rc;
 }

@@ -15,11 +15,14 @@
 
 enum rr_format { RR_FORMAT_AUTO, RR_FORMAT_LINES, RR_FORMAT_JSONL };
 
+#define RR_SOURCE_LIST ((size_t)1 << 30)
+
 struct rr_source {         /* a file or pipe, read line by line; fields are private but for these */
     enum rr_format format; /* never AUTO once the first record was looked for */
     uint64_t lines;        /* read so far */
     uint64_t bytes;        /* read so far */
     uint64_t total;        /* bytes of the file, 0 when not known */
+    size_t max_line;       /* bytes; of one record, for a list set it to RR_SOURCE_LIST */
     int fd;
     char *data; /* [cap], of which begin to end are not used yet */
     size_t cap, begin, end;

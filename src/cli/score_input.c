@@ -23,6 +23,7 @@ int rr_source_open(struct rr_source *s, const char *path, enum rr_format format,
 
     memset(s, 0, sizeof(*s));
     s->format = format;
+    s->max_line = MAX_LINE_BYTES;
     s->fd = STDIN_FILENO;
     snprintf(s->name, sizeof(s->name), "standard input");
     if (path && strcmp(path, "-") != 0) {
@@ -62,9 +63,9 @@ static int fill(struct rr_source *s, struct rr_error *err)
         s->begin = 0;
     }
     if (s->end == s->cap) {
-        if (s->cap >= MAX_LINE_BYTES)
+        if (s->cap >= s->max_line)
             return rr_fail(err, RR_EFORMAT, "%s: line %llu is longer than %zu MiB", s->name,
-                           (unsigned long long)s->lines + 1, MAX_LINE_BYTES >> 20);
+                           (unsigned long long)s->lines + 1, s->max_line >> 20);
         bigger = rr_realloc(RR_MEM_MISC, s->data, s->cap * 2, 1);
         if (!bigger) return rr_fail(err, RR_ENOMEM, "%s: out of memory", s->name);
         s->data = bigger;

@@ -306,6 +306,20 @@ def test_queue_limits_are_a_servers():
         assert r.code == 0 and len(r.out.splitlines()) == 32, r
 
 
+def test_large_lists():
+    """A list is a line, however long: what fits in memory is ranked and measured."""
+    text = "mot " * (1 << 18)
+    one = {"id": "q", "query": "le pain", "documents": ["%d %s" % (i, text) for i in range(18)],
+           "positive": 3}
+    data = jsonl([one])
+    assert len(data) > 17 << 20
+    with folder() as d:
+        r = rank("--max-length", "16", stdin=data)
+        assert r.code == 0 and len(json.loads(r.out)["results"]) == 18, r
+        r = evaluate(write(os.path.join(d, "l"), data), "--max-length", "16", "--json")
+        assert r.code == 0, r
+
+
 def test_rank_errors():
     with folder() as d:
         first = beir(d, 2)
