@@ -49,8 +49,8 @@ def check(name, dtype, path):
     assert len(reader.fields["tokenizer.ggml.tokens"].data) == want.shape[0]
 
 
-def rewrite(path, quantised):
-    """The same model as the package writes it, matrices in another type."""
+def rewrite(path, quantised, wanted, widened=False):
+    """The same model as the package writes it, matrices in another type, or as f32 rounded to it."""
     import gguf
     from gguf.quants import dequantize, quantize
     reader = gguf.GGUFReader(path)
@@ -65,8 +65,11 @@ def rewrite(path, quantised):
         kind = gguf.GGMLQuantizationType.F32
         if t.name.endswith("weight") and t.name.startswith("blk") and "norm" not in t.name \
                 and data.shape[-1] % 32 == 0:
-            kind = gguf.GGMLQuantizationType.Q4_0
-        writer.add_tensor(t.name, quantize(data, kind), raw_dtype=kind)
+            kind = gguf.GGMLQuantizationType[wanted]
+        data = quantize(data, kind)
+        if widened:
+            data, kind = dequantize(data, kind), gguf.GGMLQuantizationType.F32
+        writer.add_tensor(t.name, data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -91,10 +94,14 @@ def main():
                                 path, "--to-dtype", dtype], check=True)
                 check(name, dtype, path)
                 n += 1
-            if name not in ("tiny-qwen3", "tiny-gemma"):  # small random decoders: any score
-                rewrite(os.path.join(d, "f32.gguf"), os.path.join(d, "q4_0.gguf"))
-                worst = difference(os.path.join(d, "q4_0.gguf"), name)
-                assert 1e-3 < worst < 4, (name, worst)
+            if name in ("tiny-qwen3", "tiny-gemma"):  # small random decoders: any score
+                continue
+            for kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
+                path, wide = os.path.join(d, kind + ".gguf"), os.path.join(d, kind + ".f32.gguf")
+                rewrite(os.path.join(d, "f32.gguf"), path, kind)
+                rewrite(os.path.join(d, "f32.gguf"), wide, kind, widened=True)
+                worst = difference(path, name)
+                assert 1e-4 < worst < 6 and worst == difference(wide, name), (name, kind, worst)
                 n += 1
     print("%d passed, 0 failed" % n)
 
