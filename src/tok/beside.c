@@ -272,16 +272,35 @@ static int prepend_lowercase(json_t *root, struct rr_error *err)
                err);
 }
 
+/* Whether sentence-transformers reads the file for a reranker: of folders without modules, or of
+ * another kind of model, it makes one from the network and the tokenizer alone. */
+static int is_cross_encoder(bool *yes, const char *folder, struct rr_error *err)
+{
+    char path[MAX_PATH];
+    json_t *config;
+    const char *type;
+    int rc;
+
+    *yes = false;
+    if (!rr_path_join(path, sizeof(path), folder, "modules.json") || !rr_file_exists(path))
+        return RR_OK;
+    rc = load(&config, path, folder, "config_sentence_transformers.json", err);
+    if (rc) return rc;
+    type = json_string_value(json_object_get(config, "model_type"));
+    *yes = type && strcmp(type, "CrossEncoder") == 0;
+    json_decref(config);
+    return RR_OK;
+}
+
 static int read_sentence(struct rr_tok_beside *out, json_t *root, const char *folder,
                          struct rr_error *err)
 {
     char path[MAX_PATH];
-    bool lower = false;
+    bool read, lower = false;
     json_t *config;
-    int rc;
+    int rc = is_cross_encoder(&read, folder, err);
 
-    if (!rr_path_join(path, sizeof(path), folder, "modules.json") || !rr_file_exists(path))
-        return RR_OK;
+    if (rc || !read) return rc;
     rc = load(&config, path, folder, "sentence_bert_config.json", err);
     if (!rc && config) rc = rr_json_bool(config, path, "do_lower_case", &lower, err);
     json_decref(config);

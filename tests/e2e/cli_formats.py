@@ -359,6 +359,9 @@ def test_lower_case():
         write(os.path.join(m, "sentence_bert_config.json"), json.dumps({"do_lower_case": True}))
         assert logits(m, "Le PAIN") == upper  # read by nobody without a modules.json
         write(os.path.join(m, "modules.json"), json.dumps([{"path": "", "type": "a.Transformer"}]))
+        assert logits(m, "Le PAIN") == upper  # nor for an embedding model
+        write(os.path.join(m, "config_sentence_transformers.json"),
+              json.dumps({"model_type": "CrossEncoder"}))
         for words in (("convert", "--model", m, "--to", gguf),
                       ("convert", "--model", m, "--to", back),
                       ("quantize", m, f32, "--dtype", "f32", "--limit", "4")):

@@ -18,85 +18,86 @@ static const char text[] = "Foo \xc3\x89 foo\xe4\xb8\xad"; /* Foo É foo中 */
 
 static const struct {
     const char *normalizer, *tokenizer_config, *sentence; /* the last two NULL: no such file */
-    bool modules;                                         /* there is a modules.json */
-    int32_t ids[5];                                       /* up to the first 0 */
-    bool other;                                           /* another tokenizer than without them */
+    int modules;    /* 1: there is a modules.json; 2: and it is of a CrossEncoder */
+    int32_t ids[5]; /* up to the first 0 */
+    bool other;     /* another tokenizer than without them */
     const char *why;
 } rows[] = {
-    { CASED, NULL, NULL, false, { 6, 8, 5, 10 }, false, "the file alone" },
-    { CASED, "{" CLASS("BertTokenizer") "}", NULL, false, { 6, 8, 5, 10 }, false, "nothing said" },
-    { CASED, "{\"do_lower_case\":false}", NULL, false, { 6, 8, 5, 10 }, false, "what it has" },
+    { CASED, NULL, NULL, 0, { 6, 8, 5, 10 }, false, "the file alone" },
+    { CASED, "{" CLASS("BertTokenizer") "}", NULL, 0, { 6, 8, 5, 10 }, false, "nothing said" },
+    { CASED, "{\"do_lower_case\":false}", NULL, 0, { 6, 8, 5, 10 }, false, "what it has" },
     { CASED,
       "{\"do_lower_case\":true," CLASS("BertTokenizer") "}",
       NULL,
-      false,
+      0,
       { 5, 9, 5, 10 },
       true,
       "and accents go with it" },
-    { CASED, "{\"do_lower_case\":true}", NULL, false, { 5, 9, 5, 10 }, true, "no class" },
+    { CASED, "{\"do_lower_case\":true}", NULL, 0, { 5, 9, 5, 10 }, true, "no class" },
     { CASED,
       "{\"do_lower_case\":true," CLASS("ElectraTokenizerFast") "}",
       NULL,
-      false,
+      0,
       { 5, 9, 5, 10 },
       true,
       "Electra's is BERT's" },
     { CASED,
       "{\"do_lower_case\":true," CLASS("PreTrainedTokenizerFast") "}",
       NULL,
-      false,
+      0,
       { 6, 8, 5, 10 },
       false,
       "a class that takes the file as it is" },
     { CASED,
       "{\"do_lower_case\":true,\"strip_accents\":false}",
       NULL,
-      false,
+      0,
       { 5, 7, 5, 10 },
       true,
       "accents stay" },
     { CASED,
       "{\"do_lower_case\":false,\"strip_accents\":true}",
       NULL,
-      false,
+      0,
       { 6, 13, 5, 10 },
       true,
       "accents alone" },
     { CASED,
       "{\"do_lower_case\":false,\"strip_accents\":null}",
       NULL,
-      false,
+      0,
       { 6, 8, 5, 10 },
       false,
       "null: as lowercase" },
     { BERT("true", "false"),
       "{\"strip_accents\":null}",
       NULL,
-      false,
+      0,
       { 6, 8, 5, 10 },
       true,
       "null wins, too" },
     { CASED,
       "{\"tokenize_chinese_chars\":false}",
       NULL,
-      false,
+      0,
       { 6, 8, 1 },
       true,
       "one word with its Chinese" },
-    { CASED, "{\"do_lower_case\":7}", NULL, false, { 6, 8, 5, 10 }, false, "no boolean" },
-    { LOWERCASE, "{\"do_lower_case\":false}", NULL, false, { 5, 7, 1 }, false, "none of BERT's" },
-    { CASED, NULL, LOWER, true, { 5, 7, 5, 10 }, true, "lower case, with its accents" },
-    { CASED, "{\"do_lower_case\":true}", LOWER, true, { 5, 9, 5, 10 }, true, "both" },
-    { CASED, NULL, LOWER, false, { 6, 8, 5, 10 }, false, "not read without modules.json" },
-    { CASED, NULL, "{\"do_lower_case\":false}", true, { 6, 8, 5, 10 }, false, "false" },
-    { CASED, NULL, "{}", true, { 6, 8, 5, 10 }, false, "not said" },
-    { CASED, NULL, NULL, true, { 6, 8, 5, 10 }, false, "no such file" },
-    { "null", NULL, LOWER, true, { 5, 7, 1 }, true, "no normalizer" },
-    { LOWERCASE, NULL, LOWER, true, { 5, 7, 1 }, false, "it is one already" },
+    { CASED, "{\"do_lower_case\":7}", NULL, 0, { 6, 8, 5, 10 }, false, "no boolean" },
+    { LOWERCASE, "{\"do_lower_case\":false}", NULL, 0, { 5, 7, 1 }, false, "none of BERT's" },
+    { CASED, NULL, LOWER, 2, { 5, 7, 5, 10 }, true, "lower case, with its accents" },
+    { CASED, "{\"do_lower_case\":true}", LOWER, 2, { 5, 9, 5, 10 }, true, "both" },
+    { CASED, NULL, LOWER, 0, { 6, 8, 5, 10 }, false, "not read without modules.json" },
+    { CASED, NULL, LOWER, 1, { 6, 8, 5, 10 }, false, "nor for another kind of model" },
+    { CASED, NULL, "{\"do_lower_case\":false}", 2, { 6, 8, 5, 10 }, false, "false" },
+    { CASED, NULL, "{}", 2, { 6, 8, 5, 10 }, false, "not said" },
+    { CASED, NULL, NULL, 2, { 6, 8, 5, 10 }, false, "no such file" },
+    { "null", NULL, LOWER, 2, { 5, 7, 1 }, true, "no normalizer" },
+    { LOWERCASE, NULL, LOWER, 2, { 5, 7, 1 }, false, "it is one already" },
     { "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}," LOWERCASE "]}",
       NULL,
       LOWER,
-      true,
+      2,
       { 5, 7, 1 },
       false,
       "it has one already" },
@@ -104,7 +105,7 @@ static const struct {
       "\"Foo\"},\"content\":\"Bar\"}]}",
       NULL,
       LOWER,
-      true,
+      2,
       { 5, 7, 1 },
       true,
       "before the steps that are there" },
@@ -139,6 +140,13 @@ static void write_post(const struct fixture_folder *f, const char *post, const c
     if (config) fixture_write(f, "tokenizer_config.json", config, strlen(config));
 }
 
+static void write_kind(const struct fixture_folder *f)
+{
+    static const char kind[] = "{\"model_type\":\"CrossEncoder\"}";
+
+    fixture_write(f, "config_sentence_transformers.json", kind, strlen(kind));
+}
+
 static void write_folder(const struct fixture_folder *f, size_t i)
 {
     write_tokenizer(f, rows[i].normalizer, "null");
@@ -148,6 +156,7 @@ static void write_folder(const struct fixture_folder *f, size_t i)
     if (rows[i].sentence)
         fixture_write(f, "sentence_bert_config.json", rows[i].sentence, strlen(rows[i].sentence));
     if (rows[i].modules) fixture_write(f, "modules.json", "[]", 2);
+    if (rows[i].modules == 2) write_kind(f);
 }
 
 static void check_ids(struct tok_fixture *t, size_t i, const char *which)
@@ -313,6 +322,7 @@ static void test_refused(void **state)
     (void)state;
     write_folder(&f, 0);
     fixture_write(&f, "modules.json", "[]", 2);
+    write_kind(&f);
     fixture_write(&f, "sentence_bert_config.json", "{\"do_lower_case\":1}", 19);
     assert_int_equal(rr_tok_open(&tok, f.path, NULL, &err), RR_EFORMAT);
     assert_non_null(strstr(err.msg, "sentence_bert_config.json: do_lower_case"));
