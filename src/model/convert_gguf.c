@@ -222,6 +222,7 @@ static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, stru
     rr_buf_init(&tok, RR_MEM_MODEL, HEAD_LIMIT);
     rc = put_max_length(c, h, err);
     if (c->tokenizer.len) rr_buf_put(&tok, c->tokenizer.data, c->tokenizer.len);
+    if (!rc && tok.failed) rc = rr_fail(err, RR_ENOMEM, "out of memory for the tokenizer");
     if (!rc && tok.len == 0) rc = rr_model_tokenizer(c->model, &tok, err);
     if (!rc && tok.len == 0) rc = rr_convert_read(c, "tokenizer.json", &tok, err);
     if (!rc && tok.len == 0) rc = rr_fail(err, RR_ENOENT, "%s: has no tokenizer.json", c->from);
