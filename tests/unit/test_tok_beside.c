@@ -5,6 +5,7 @@
 #include "tok_fixture.h"
 
 #include "base/attr.h"
+#include "support/fault.h"
 
 #define BERT(strip, lower) \
     "{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true," \
@@ -312,6 +313,37 @@ static void test_types(void **state)
     }
 }
 
+static int open_folder(void *user)
+{
+    const struct fixture_folder *f = user;
+    struct rr_tok *tok = NULL;
+    struct rr_error err = { 0 };
+    struct rr_buf whole;
+    int rc = rr_tok_open(&tok, f->path, NULL, &err);
+
+    rr_buf_init(&whole, RR_MEM_TOKENIZER, 1 << 20);
+    if (!rc) rc = rr_tok_json(&whole, f->path, &err);
+    rr_buf_free(&whole);
+    rr_tok_close(tok);
+    return rc;
+}
+
+/* Allocations of ours; jansson keeps the C library's. */
+static void test_allocations(void **state)
+{
+    static const char all[] =
+        "{\"model_input_names\":[\"input_ids\"],\"truncation_side\":\"left\"}";
+    struct fixture_folder f = fixture_folder();
+
+    (void)state;
+    write_post(&f, BERT_POST, all);
+    fixture_write(&f, "modules.json", "[]", 2);
+    write_kind(&f);
+    fixture_write(&f, "sentence_bert_config.json", LOWER, strlen(LOWER));
+    assert_true(fault_each(open_folder, &f).allocations > 20);
+    fixture_remove(&f);
+}
+
 static void test_refused(void **state)
 {
     struct fixture_folder f = fixture_folder();
@@ -337,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_side),
                                         cmocka_unit_test(test_types),
+                                        cmocka_unit_test(test_allocations),
                                         cmocka_unit_test(test_refused) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
