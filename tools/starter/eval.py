@@ -97,14 +97,18 @@ def smoke(scorer):
     return good
 
 
+def write_lists(path, lists):
+    with open(path, "w", encoding="utf-8") as f:
+        for row in lists:
+            keep = {k: row[k] for k in ("id", "lang", "query", "documents", "positive")}
+            f.write(json.dumps(keep, ensure_ascii=False) + "\n")
+
+
 def write_heldout(path, sets, count=280, limit=1_900_000):
     """The first lists of every set that quote no web address"""
     per = count // len(sets)
-    with open(path, "w", encoding="utf-8") as f:
-        for lists in sets.values():
-            for row in [r for r in lists if not quotes_host(r)][:per]:
-                keep = {k: row[k] for k in ("id", "lang", "query", "documents", "positive")}
-                f.write(json.dumps(keep, ensure_ascii=False) + "\n")
+    write_lists(path, [row for lists in sets.values()
+                       for row in [r for r in lists if not quotes_host(r)][:per]])
     size = os.path.getsize(path)
     print("heldout.jsonl: %d bytes" % size)
     assert size <= limit, "shorten the documents"
@@ -154,9 +158,11 @@ def table(sets, scores):
     sys.stdout.flush()
 
 
-def run(work, model, limit=300, write=True, chunk=50, workers=2, part="test"):
+def run(work, model, limit=300, write=True, chunk=50, workers=2, part="test", copy=None):
     entries = [e for e in corpus.load_entries(work) if corpus.split_of(e.source) == part]
     sets = {s: candidate_lists(entries, *s, limit, 3) for s in SETS}
+    if copy:
+        write_lists(copy, [row for lists in sets.values() for row in lists])
     if write:
         write_heldout(os.path.join(HERE, "heldout.jsonl"), sets)
         write_reference(os.path.join(model, "reference.jsonl"), Scorer(model), sets)
@@ -179,9 +185,10 @@ def main():
     ap.add_argument("--limit", type=int, default=300, help="queries per set")
     ap.add_argument("--part", choices=("test", "dev"), default="test",
                     help="dev: the development packages, to choose by; writes no files")
+    ap.add_argument("--lists", metavar="FILE", help="write all lists there, for rerankd verify")
     ap.add_argument("--dry", action="store_true", help="write no files")
     a = ap.parse_args()
-    run(a.work, a.model, a.limit, not a.dry and a.part == "test", part=a.part)
+    run(a.work, a.model, a.limit, not a.dry and a.part == "test", part=a.part, copy=a.lists)
 
 
 if __name__ == "__main__":
