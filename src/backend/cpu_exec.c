@@ -52,10 +52,10 @@ static void embed(const struct rr_loaded *l, const struct rr_cpu_step *s,
     }
 }
 
-static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
-                   const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
-                   const struct rr_cpu_share *share, float *scratch)
+static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_place *place,
+                   const struct rr_cpu_frame *f, const struct rr_cpu_share *share, float *scratch)
 {
+    const struct rr_cpu_step *s = &f->steps[step];
     struct rr_linear_f32 a = {
         .y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0),
         .x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0),
@@ -74,7 +74,7 @@ static void linear(const struct rr_loaded *l, const struct rr_cpu_step *s,
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
     if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
-        l->observe(l->observe_user, (uint32_t)(s - l->steps), a.x, a.ldx, a.m);
+        l->observe(l->observe_user, step, a.x, a.ldx, a.m);
     if (s->linear.narrow && f->narrow.base)
         rr_cpu_linear_product(l->device->kern, &s->linear, &a, &f->narrow, share->row0);
     else
@@ -208,7 +208,7 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
         pool(l, s, place, f, share);
         break;
     case RR_OP_LINEAR:
-        linear(l, s, place, f, share, scratch);
+        linear(l, step, place, f, share, scratch);
         break;
     case RR_OP_NORM:
         norm(l, s, place, f, share);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_cpu_nodes.c - weights on several memory nodes: every node's workers use their own copy, the
  * copies are whole, and scores do not change by a bit.  The nodes are files that the test writes. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,45 @@ static void check_used(struct rr_loaded *l, const struct rr_batch *b, const floa
         if (memcmp(other, logits, sizeof(other)) != 0) return;
     }
     fail_msg("the copy of the weights is not used");
+}
+
+struct seen { /* what an observer was told */
+    const struct rr_loaded *l;
+    pthread_t owner;
+    atomic_uint rows, wrong, others; /* others: calls from other threads than the owner's */
+};
+
+static void see(void *user, uint32_t op, const float *x, size_t ldx, uint32_t rows)
+{
+    struct seen *s = user;
+
+    (void)x;
+    (void)ldx;
+    atomic_fetch_add(&s->rows, rows);
+    atomic_fetch_add(&s->wrong, op >= s->l->n_steps || s->l->steps[op].op.kind != RR_OP_LINEAR);
+    atomic_fetch_add(&s->others, !pthread_equal(pthread_self(), s->owner));
+}
+
+/* Workers of another node have other steps, and their operations are the program's all the same. */
+static void check_observed(struct rr_loaded *l, const struct rr_batch *b)
+{
+    struct seen s = { .l = l, .owner = pthread_self() };
+    float logits[SEQUENCES];
+    struct rr_error err = { 0 };
+    uint32_t rows = 0;
+
+    for (uint32_t i = 0; i < l->n_steps; i++)
+        if (l->steps[i].op.kind == RR_OP_LINEAR)
+            rows += l->steps[i].rows == RR_ROWS_TOKENS ? b->n_tokens : b->n_sequences;
+    rr_backend_cpu()->observe(l, see, &s);
+    for (int i = 0; i < 1000 && !atomic_load(&s.others); i++) {
+        atomic_store(&s.rows, 0);
+        if (rr_backend_cpu()->run(l, b, logits, &err)) fail_msg("%s", err.msg);
+        assert_int_equal(atomic_load(&s.wrong), 0);
+        assert_int_equal(atomic_load(&s.rows), rows);
+    }
+    assert_int_not_equal(atomic_load(&s.others), 0);
+    rr_backend_cpu()->observe(l, NULL, NULL);
 }
 
 static void run_once(const char *dtype, enum rr_cpu_mode mode, uint32_t threads, uint32_t nodes,
@@ -69,6 +110,7 @@ static void run_once(const char *dtype, enum rr_cpu_mode mode, uint32_t threads,
         }
     }
     if (rr_backend_cpu()->run(l, &b.b, logits, &err)) fail_msg("%s", err.msg);
+    if (nodes > 1) check_observed(l, &b.b);
     if (nodes > 1) check_used(l, &b.b, logits);
     rr_backend_cpu()->unload(l);
     rr_backend_cpu()->close(d);
