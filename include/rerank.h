@@ -93,7 +93,7 @@ struct rr_options {
                            folder, where "quantize --cache" puts them */
 
     /* A second precision that re-scores what decides an exact top k: NULL/"none" (default): none,
-     * "bf16", "f32".  Its weights are loaded beside the first ones. */
+     * "bf16", "f32".  Its weights are loaded beside the first ones, unless these are f32. */
     const char *rescore_dtype;
     float drift; /* largest difference of logits between the two; 0 (default): what the model
                     folder's verify report says, else a bound measured at open */

@@ -61,8 +61,8 @@ static const struct rr_option own_options[] = {
       "VERIFY", "K",
       "Also ask for an exact top K, re-scored in f32, and say whether it was; 0: no." },
     OWN("write", "false", BOOL, write, "",
-        "Store the report as verify.json in the model's folder; re-scoring takes its bound, "
-        "\"drift\", from there."),
+        "Store the report as verify.json in the model's folder; re-scoring in f32 beside the same "
+        "precision takes its bound, \"drift\", from there."),
     OWN("golden", "false", BOOL, golden, "",
         "Instead: score the model folder's reference.jsonl (of a file m.gguf, m.reference.jsonl "
         "beside it), or the pairs that are known of the hub's model of that name, and compare "

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* drift.c - how far the logits of the two precisions may be apart: given, read, or measured.
  * Layer: engine (L5). */
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -66,6 +68,8 @@ static int compare(struct rr_lane *lane, float *most, struct rr_error *err)
         rc = score(lane, RR_PASS_MAIN, i, &cheap, err);
         if (!rc) rc = score(lane, RR_PASS_RESCORE, i, &exact, err);
         if (rc) return rc;
+        if (!isfinite(cheap) || !isfinite(exact))
+            return rr_fail(err, RR_ENONFINITE, "the model gave a score that is not a number");
         *most = fmaxf(*most, fabsf(cheap - exact));
     }
     return RR_OK;
@@ -81,17 +85,44 @@ static int measure(struct rr_engine *e, struct rr_error *err)
     for (i = 0; i < e->n_devices && !rc; i++)
         if (e->lanes[i].dtype[RR_PASS_RESCORE][0]) rc = compare(&e->lanes[i], &most, err);
     if (rc) return rc;
-    if (!isfinite(most))
-        return rr_fail(err, RR_ENONFINITE, "the model gave a score that is not a number");
     e->drift = RR_MAX(MARGIN * most, LEAST_DRIFT);
     rr_log(RR_INFO, "%s and %s differ by up to %g on %zu pairs: taking %g as the bound",
            e->info.dtype, e->info.rescore_dtype, (double)most, RR_COUNT(samples), (double)e->drift);
     return RR_OK;
 }
 
-/* "drift" of verify.json in the model folder, if there is one: a number of at least 0. */
+/* What a report says of what was measured; a member that is missing says nothing. */
+static bool says_other(struct rr_text member, const char *value)
+{
+    return member.data && !rr_text_is(member, value);
+}
+
+/* Whether the report is of these files and this arithmetic, beside f32, on every device that
+ * re-scores: differences of another precision are no bound for this one's. */
+static bool is_ours(const struct rr_engine *e, struct rr_text print, struct rr_text dtype,
+                    struct rr_text isa)
+{
+    char ours[17];
+    uint32_t i;
+
+    snprintf(ours, sizeof(ours), "%016" PRIx64, e->info.fingerprint);
+    if (says_other(print, ours)) return false;
+    for (i = 0; i < e->n_devices; i++) {
+        const struct rr_lane *lane = &e->lanes[i];
+
+        if (!lane->dtype[RR_PASS_RESCORE][0]) continue;
+        if (says_other(dtype, lane->dtype[RR_PASS_MAIN]) || says_other(isa, lane->isa) ||
+            (dtype.data && strcmp(lane->dtype[RR_PASS_RESCORE], "f32") != 0))
+            return false;
+    }
+    return true;
+}
+
+/* "drift" of verify.json in the model folder, if there is one of what is computed here: a number of
+ * at least 0. */
 static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
 {
+    struct rr_text print = { NULL, 0 }, dtype = { NULL, 0 }, isa = { NULL, 0 };
     char path[PATH_MAX];
     float drift = -1;
     json_t *root;
@@ -103,11 +134,18 @@ static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
     rc = rr_json_read(&root, path, MAX_REPORT, RR_JSON_DUP_REJECT, err);
     if (rc) return rc;
     rc = rr_json_f32(root, path, "drift", &drift, err);
+    if (!rc) rc = rr_json_text(root, path, "fingerprint", &print, err);
+    if (!rc) rc = rr_json_text(root, path, "dtype", &dtype, err);
+    if (!rc) rc = rr_json_text(root, path, "isa", &isa, err);
+    if (!rc) *found = drift >= 0 && is_ours(e, print, dtype, isa);
+    if (!rc && drift >= 0 && !*found)
+        rr_log(RR_WARN,
+               "%s is of other files, another precision or other instructions: its bound is not "
+               "used; rerankd verify --write makes a new one",
+               path);
     json_decref(root);
-    if (rc) return rc;
-    *found = drift >= 0;
     if (*found) e->drift = drift;
-    return RR_OK;
+    return rc;
 }
 
 int rr_drift_open(struct rr_engine *e, const struct rr_options *opt, struct rr_error *err)

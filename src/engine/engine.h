@@ -212,6 +212,10 @@ RR_NODISCARD int rr_setup_open(struct rr_setup *s, const struct rr_options *opt,
                                struct rr_team *team, struct rr_error *err);
 void rr_setup_close(struct rr_setup *s);
 
+/* Whether a network in dtype is given a second one: not if it is in that precision already, nor if
+ * it is in f32, which there is nothing above.  rescore_dtype: NULL, "" or "none" for none. */
+bool rr_setup_rescores(const char *dtype, const char *rescore_dtype);
+
 /* What batches on a device may have; the pair of info.max_length always fits. */
 struct rr_limits rr_setup_limits(const struct rr_info *info, uint32_t wanted_tokens,
                                  const struct rr_net *net);

@@ -168,7 +168,7 @@ static int introduce(struct rr_lane *lane, struct rr_error *err)
     memcpy(lane->dtype[0], lane->nets[0].info.dtype, sizeof(lane->dtype[0]));
     rr_lane_describe(lane);
     if (!lane->batch) rc = rr_lane_alloc(lane, err);
-    if (rc || !*rescore || strcmp(rescore, lane->dtype[0]) == 0) return rc;
+    if (rc || !rr_setup_rescores(lane->dtype[0], rescore)) return rc;
     rc = open_net(lane, RR_PASS_RESCORE, rescore, err);
     if (!rc) memcpy(lane->dtype[1], lane->nets[1].info.dtype, sizeof(lane->dtype[1]));
     return rc;

@@ -156,8 +156,13 @@ static int open_devices(struct rr_setup *s, const struct rr_options *opt,
     return rc;
 }
 
-/* The second precision: the same files on the same device.  None is needed if the first one is it
- * already. */
+bool rr_setup_rescores(const char *dtype, const char *rescore_dtype)
+{
+    return rescore_dtype && *rescore_dtype && strcmp(rescore_dtype, "none") != 0 &&
+           strcmp(rescore_dtype, dtype) != 0 && strcmp(dtype, "f32") != 0;
+}
+
+/* The second precision: the same files on the same device. */
 static int open_rescore(struct rr_setup *s, struct rr_setup_lane *lane,
                         const struct rr_options *opt, struct rr_error *err)
 {
@@ -167,12 +172,11 @@ static int open_rescore(struct rr_setup *s, struct rr_setup_lane *lane,
     int rc;
 
     config.pairing = &s->pairing;
-    if (!main->model || !dtype || !*dtype || strcmp(dtype, "none") == 0 ||
-        strcmp(dtype, main->info.dtype) == 0)
-        return RR_OK;
-    if (strcmp(dtype, "f32") != 0 && strcmp(dtype, "bf16") != 0)
+    if (dtype && *dtype && strcmp(dtype, "none") != 0 && strcmp(dtype, "f32") != 0 &&
+        strcmp(dtype, "bf16") != 0)
         return rr_fail(err, RR_EINVAL, "rescore_dtype is \"%s\", expected none, bf16 or f32",
                        dtype);
+    if (!main->model || !rr_setup_rescores(main->info.dtype, dtype)) return RR_OK;
     config.dtype = dtype;
     rc = rr_net_open(net, &config, err);
     lane->rescoring = !rc;

@@ -240,21 +240,59 @@ static void test_refused(void **state)
     assert_int_equal(rr_open(&e, &opt, &err), RR_EINVAL);
 }
 
-/* The bound of the model folder's report. */
+/* Opens the model of dir with this verify.json: what it takes for the bound, and the model's
+ * fingerprint. */
+static float drift_of(const char *dir, const char *json, int rc, const char *why, uint64_t *print)
+{
+    struct rr_options opt = engine_options("fault");
+    struct rr_engine *e;
+    struct rr_error err;
+    struct rr_stats s;
+    char path[512];
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/verify.json", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(json, f);
+    fclose(f);
+    opt.model = dir;
+    opt.dtype = "int8";
+    opt.rescore_dtype = "f32";
+    if (rr_open(&e, &opt, &err) != rc) fail_msg("%s: %s", why, err.msg);
+    unlink(path);
+    if (!e) return 0;
+    *print = rr_engine_info(e)->fingerprint;
+    rr_engine_stats(e, &s);
+    rr_close(e);
+    return s.drift;
+}
+
+/* The bound of the model folder's report, if it is of what is computed. */
 static void test_report(void **state)
 {
     static const struct {
         const char *json;
+        enum { NONE, OURS, OTHER } print; /* and a member for the fingerprint of the files */
         int rc;
-        float drift;
+        bool taken;
         const char *why;
     } cases[] = {
-        { "{\"drift\": 0.25, \"other\": [1]}", RR_OK, 0.25f, "a number" },
-        { "{\"drift\": \"0.25\"}", RR_EFORMAT, 0, "not a number" },
-        { "{", RR_EFORMAT, 0, "not JSON" },
+        { "{\"drift\": 0.25, \"other\": [1]}", NONE, RR_OK, true, "a number" },
+        { "{\"drift\": \"0.25\"}", NONE, RR_EFORMAT, false, "not a number" },
+        { "{", NONE, RR_EFORMAT, false, "not JSON" },
+        { "{\"drift\": 0.25, \"dtype\": \"int8\", \"isa\": \"none\"}", OURS, RR_OK, true,
+          "of what is computed" },
+        { "{\"drift\": 0.25, \"dtype\": \"bf16\", \"isa\": \"none\"}", OURS, RR_OK, false,
+          "of another precision" },
+        { "{\"drift\": 0.25, \"dtype\": \"int8\", \"isa\": \"avx2\"}", OURS, RR_OK, false,
+          "of other instructions" },
+        { "{\"drift\": 0.25, \"dtype\": \"int8\"}", OTHER, RR_OK, false, "of other files" },
+        { "{\"drift\": 0.25, \"dtype\": 8}", NONE, RR_EFORMAT, false, "a precision is a word" },
     };
     static const char *const files[] = { "config.json", "tokenizer.json", "model.safetensors" };
-    char dir[] = "/tmp/rerankd-test-XXXXXX", from[512], to[512], here[256];
+    char dir[] = "/tmp/rerankd-test-XXXXXX", from[512], to[512], here[256], json[256];
+    char print[17] = "";
     size_t i;
 
     (void)state;
@@ -265,32 +303,67 @@ static void test_report(void **state)
         snprintf(to, sizeof(to), "%s/%s", dir, files[i]);
         assert_int_equal(symlink(from, to), 0);
     }
-    snprintf(from, sizeof(from), "%s/verify.json", dir);
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct rr_options opt = engine_options("fault");
-        struct rr_engine *e;
-        struct rr_error err;
-        struct rr_stats s;
-        FILE *f = fopen(from, "w");
+        uint64_t h = 0;
+        float drift;
 
-        assert_non_null(f);
-        fputs(cases[i].json, f);
-        fclose(f);
-        opt.model = dir;
-        opt.dtype = "int8";
-        opt.rescore_dtype = "f32";
-        if (rr_open(&e, &opt, &err) != cases[i].rc) fail_msg("%s: %s", cases[i].why, err.msg);
-        if (!e) continue;
-        rr_engine_stats(e, &s);
-        assert_true(s.drift == cases[i].drift);
-        rr_close(e);
+        if (cases[i].print == NONE)
+            snprintf(json, sizeof(json), "%s", cases[i].json);
+        else
+            snprintf(json, sizeof(json), "{\"fingerprint\": \"%s\", %s",
+                     cases[i].print == OURS ? print : "0123456789abcdef", cases[i].json + 1);
+        drift = drift_of(dir, json, cases[i].rc, cases[i].why, &h);
+        if ((drift == 0.25f) != cases[i].taken) fail_msg("%s: %g", cases[i].why, (double)drift);
+        if (h) snprintf(print, sizeof(print), "%016llx", (unsigned long long)h);
     }
-    unlink(from);
     for (i = 0; i < 3; i++) {
         snprintf(to, sizeof(to), "%s/%s", dir, files[i]);
         unlink(to);
     }
     rmdir(dir);
+}
+
+/* A bound from pairs of which one has no score would be too small. */
+static void test_no_number(void **state)
+{
+    struct rr_options opt = engine_options("fault");
+    struct rr_tokens *t;
+    struct rr_engine *e;
+    struct rr_error err;
+
+    (void)state;
+    opt.dtype = "int8";
+    e = engine_open(&opt);
+    assert_int_equal(rr_tokenize(e, (struct rr_text){ "y", 1 }, false, &t, &err), RR_OK);
+    fault->nan_id = t->tokens[t->n - 1].id; /* of the last pair of drift.c, not of the probe */
+    rr_tokens_free(t);
+    rr_close(e);
+    opt.rescore_dtype = "f32";
+    assert_int_equal(rr_open(&e, &opt, &err), RR_ENONFINITE);
+    assert_non_null(strstr(err.msg, "not a number"));
+}
+
+/* What is f32 already is not made worse by a second precision. */
+static void test_nothing_above_f32(void **state)
+{
+    struct rr_options opt = engine_options("fault");
+    struct rr_result *f32, *r;
+    struct rr_engine *e;
+
+    (void)state;
+    f32 = in_f32("fault");
+    fault->noise_ppm = 50000;
+    opt.dtype = "f32";
+    opt.rescore_dtype = "bf16";
+    e = engine_open(&opt);
+    assert_string_equal(rr_engine_info(e)->rescore_dtype, "");
+    r = ask(e, 10);
+    assert_true(r->exact);
+    assert_int_equal(r->n_rescored, 0);
+    for (size_t i = 0; i < N; i++) assert_true(r->scores[i].logit == f32->scores[i].logit);
+    rr_result_free(r);
+    rr_result_free(f32);
+    rr_close(e);
 }
 
 int main(void)
@@ -302,6 +375,8 @@ int main(void)
         cmocka_unit_test_setup(test_late, reset),
         cmocka_unit_test_setup(test_refused, reset),
         cmocka_unit_test_setup(test_report, reset),
+        cmocka_unit_test_setup(test_no_number, reset),
+        cmocka_unit_test_setup(test_nothing_above_f32, reset),
     };
 
     rr_set_log(NULL, NULL, RR_LOG_ERROR);
