@@ -85,7 +85,8 @@ struct rr_options {
                               that the device hangs; 0 (default): 30 s */
     bool literal_specials; /* true: "</s>" in a text is text.  false (default): as the reference
                                tokenizer does, it becomes the special token */
-    const char *cache_dir; /* for compiled tokenizers; NULL: no cache is read or written */
+    const char *cache_dir; /* for compiled tokenizers, made if it is not there; NULL: no cache is
+                              read or written */
     size_t cache_bytes;    /* scores kept in memory; 0 (default): none */
 
     bool packed_cache; /* true: packed weights are kept in cache_dir and mapped at the next start,

@@ -81,8 +81,8 @@ void rr_cpu_packed_save(struct rr_loaded *l, const struct rr_program *p)
     char path[PATH_MAX];
 
     if (!path_of(path, l, p, 1)) return;
-    if (rr_packed_save(path, l->block, &key, &err))
-        rr_log(RR_INFO, "packed weights are not kept: %s", err.msg);
+    if (rr_packed_save(path, l->block, &key, &err)) /* which was asked for */
+        rr_log(RR_WARN, "packed weights are not kept: %s", err.msg);
     else
         rr_log(RR_INFO, "packed weights are kept for the next start: %s", path);
 }

@@ -2,16 +2,21 @@
 /* file.c - reading files.  Layer: base (L0).  Threads: any. */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 
 static int fail_errno(struct rr_error *err, const char *path, const char *what, int e)
@@ -176,25 +181,96 @@ static int write_all(int fd, const char *data, size_t len)
     return fsync(fd) ? errno : 0; /* rename must not overtake the content */
 }
 
+/* Temporary files are called PATH.<16 hexadecimal digits>.tmp. */
+#define DIGITS 16
+#define TAIL ".tmp"
+#define TRIES 100 /* names: two by chance are equal once in 10^19 */
+
+static bool is_temporary_of(const char *name, const char *of)
+{
+    size_t len = strlen(of);
+
+    return strncmp(name, of, len) == 0 && name[len] == '.' &&
+           strspn(name + len + 1, "0123456789abcdef") == DIGITS &&
+           strcmp(name + len + 1 + DIGITS, TAIL) == 0;
+}
+
+/* Removes temporary files of path whose writers were killed: a living one holds a lock. */
+static void remove_left(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char folder[PATH_MAX];
+    const struct dirent *e;
+    DIR *d;
+
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    d = opendir(folder);
+    while (d && (e = readdir(d))) {
+        int fd;
+
+        if (!is_temporary_of(e->d_name, name)) continue;
+        fd = openat(dirfd(d), e->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0) continue;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) (void)unlinkat(dirfd(d), e->d_name, 0);
+        close(fd);
+    }
+    if (d) closedir(d);
+}
+
+/* A new file beside path, locked.  Its name is chance: process ids come again, in containers that
+ * share a folder even at the same time. */
+static int open_temporary(int *out, char *name, size_t cap, const char *path, struct rr_error *err)
+{
+    struct stat st;
+    uint64_t r;
+    int fd, n;
+
+    for (int tries = 0;; tries++) {
+        if (getrandom(&r, sizeof(r), GRND_NONBLOCK) != sizeof(r))
+            r = rr_now_ns() ^ (uint64_t)getpid() << 40; /* early at boot */
+        n = snprintf(name, cap, "%s.%016" PRIx64 TAIL, path, r);
+        if (n < 0 || (size_t)n >= cap)
+            return rr_fail(err, RR_EINVAL, "%.200s...: path is too long", path);
+        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        if (fd < 0 && errno == EEXIST && tries < TRIES) continue;
+        if (fd < 0) return fail_errno(err, path, "cannot create", errno);
+        while (flock(fd, LOCK_EX) && errno == EINTR) continue;
+        /* Where there are no locks, nobody removes what is left. */
+        if (fstat(fd, &st) || st.st_nlink > 0) break;
+        close(fd); /* somebody took it for one that was left, before it was locked */
+    }
+    *out = fd;
+    return RR_OK;
+}
+
 int rr_file_write(const char *path, const void *data, size_t len, struct rr_error *err)
 {
-    static atomic_uint counter; /* two threads may write the same path */
-    char temporary[4096];
-    int fd, e, n;
+    char temporary[PATH_MAX];
+    int fd = -1, e, rc;
 
-    n = snprintf(temporary, sizeof(temporary), "%s.%ld.%u.tmp", path, (long)getpid(),
-                 atomic_fetch_add_explicit(&counter, 1, memory_order_relaxed));
-    if (n < 0 || (size_t)n >= sizeof(temporary)) {
-        return rr_fail(err, RR_EINVAL, "%.200s...: path is too long", path);
-    }
-    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (fd < 0) return fail_errno(err, path, "cannot create", errno);
+    rc = open_temporary(&fd, temporary, sizeof(temporary), path, err);
+    if (rc) return rc;
+    remove_left(path);
     e = write_all(fd, data, len);
-    if (close(fd) && !e) e = errno;
     if (!e && rename(temporary, path)) e = errno;
-    if (!e) return RR_OK;
-    unlink(temporary);
-    return fail_errno(err, path, "cannot write", e);
+    if (e) unlink(temporary);
+    close(fd); /* not before: the lock; it has nothing to tell that fsync has not told */
+    return e ? fail_errno(err, path, "cannot write", e) : RR_OK;
+}
+
+void rr_folder_make(const char *path)
+{
+    char copy[PATH_MAX], *s;
+
+    if (!*path || snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy)) return;
+    for (s = copy + 1; *s; s++) {
+        if (*s != '/') continue;
+        *s = 0;
+        (void)mkdir(copy, 0755);
+        *s = '/';
+    }
+    (void)mkdir(copy, 0700);
 }
 
 bool rr_file_exists(const char *path)

@@ -32,9 +32,13 @@ RR_NODISCARD int rr_file_read(char **out, size_t *len, const char *path, size_t 
 RR_NODISCARD int rr_file_read_regular(char **out, size_t *len, const char *path, size_t limit,
                                       enum rr_mem_tag tag, struct rr_error *err);
 
-/* Writes path through a temporary file and rename, so that readers see all of it or nothing. */
+/* Writes path through a temporary file and rename, so that readers see all of it or nothing.  What
+ * a writer of the same path left that was killed is removed. */
 RR_NODISCARD int rr_file_write(const char *path, const void *data, size_t len,
                                struct rr_error *err);
+
+/* Makes the folder and those above it; what fails shows when it is used. */
+void rr_folder_make(const char *path);
 
 bool rr_file_exists(const char *path);
 

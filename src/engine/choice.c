@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -89,7 +88,7 @@ int rr_choice_store(const struct rr_choice *choice, const char *dir, uint64_t fi
     for (i = 0; i < RR_COUNT(members); i++) rr_out_string(&o, members[i][0], members[i][1]);
     rr_out_end(&o);
     rr_buf_putc(&b, '\n');
-    (void)mkdir(dir, 0755); /* what is wrong with it, writing will tell */
+    rr_folder_make(dir);
     rc = b.failed ? rr_fail(err, RR_ENOMEM, "out of memory")
                   : rr_file_write(path, b.data, b.len, err);
     rr_buf_free(&b);

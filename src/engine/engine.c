@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -232,6 +233,7 @@ int rr_open_in(struct rr_engine **out, struct rr_team *team, const struct rr_opt
     int rc;
 
     *out = NULL;
+    if (opt->struct_size == sizeof(*opt) && opt->cache_dir) rr_folder_make(opt->cache_dir);
     rc = rr_setup_open(&setup, opt, team, err);
     if (rc) return rc;
     e = rr_calloc(RR_MEM_MISC, 1, sizeof(*e));

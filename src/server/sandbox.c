@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "rerank.h"
 #include "server/sandbox_calls.h"
 
@@ -127,21 +128,6 @@ static void allow_model(const struct rules *r, const char *model)
     if (dir) closedir(dir);
 }
 
-/* Makes the folder and those above it; what fails shows when it is used. */
-static void make_folders(const char *path)
-{
-    char copy[PATH_MAX], *s;
-
-    if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy)) return;
-    for (s = copy + 1; *s; s++) {
-        if (*s != '/') continue;
-        *s = 0;
-        (void)mkdir(copy, 0755);
-        *s = '/';
-    }
-    (void)mkdir(copy, 0700);
-}
-
 /* Every setting that names a file or a folder. */
 static void allow_settings(const struct rules *r, const struct rr_settings *s)
 {
@@ -157,7 +143,7 @@ static void allow_settings(const struct rules *r, const struct rr_settings *s)
         if (!value || !*value) continue;
         written = strcmp(table[i].name, "cache-dir") == 0 || strncmp(table[i].name, "log-", 4) == 0;
         if (strcmp(table[i].arg, "DIR") == 0) {
-            if (written) make_folders(value);
+            if (written) rr_folder_make(value);
             allow(r, value, written ? RIGHTS_ALL | RIGHT_REFER | RIGHT_TRUNCATE : READ);
         } else if (strcmp(table[i].arg, "FILE") == 0) {
             allow_folder_of(r, value, written ? RIGHTS_ALL | RIGHT_REFER | RIGHT_TRUNCATE : READ);

@@ -343,3 +343,19 @@ def test_reference_finds_a_difference():
             path = write(os.path.join(d, "r.jsonl"), bad + "\n")
             r = run("score", "--model", model(), "--reference", path)
             assert r.code == 65 and message in r.err and one_line(r.err), (bad, r)
+
+
+def test_cache_folder():
+    """It is made with those above it, whichever command needs it first, as doctor promises."""
+    with folder() as d:
+        cache = os.path.join(d, "a", "b")
+        words = ["score", "--model", model(), "--query", "a", "--packed-cache", "--cache-dir"]
+        first = run(*words, cache, stdin="b\n")
+        assert first.code == 0 and first.err == "", first
+        kept = {os.path.splitext(name)[1] for name in os.listdir(cache)}
+        assert kept == {".rrtok", ".rrpk"}, kept
+        r = run(*words, cache, "--log-level", "debug", stdin="b\n")
+        assert r.out == first.out and "packed weights are mapped" in r.err, r
+        r = run(*words, os.path.join(write(os.path.join(d, "file"), "x"), "c"), stdin="b\n")
+        assert r.code == 0 and r.out == first.out, r
+        assert "packed weights are not kept" in r.err and one_line(r.err), r

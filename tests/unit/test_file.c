@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -174,6 +175,37 @@ static void test_write(void **state)
     assert_int_equal(rr_file_write(longer, "x", 1, &err), RR_EINVAL);
 }
 
+/* A process that is killed while it writes leaves a file behind, which may be large.  The next one
+ * may have the same number (in a container it is 1 each time), and removes it, but not that of one
+ * that writes still, nor what only looks like it. */
+static void test_write_after_kill(void **state)
+{
+    char name[64];
+    struct rr_error err;
+    size_t before;
+    int fd;
+
+    (void)state;
+    before = n_files();
+    for (int i = 0; i < 100; i++) { /* as they were called by the number of the process */
+        snprintf(name, sizeof(name), "k.%ld.%d.tmp", (long)getpid(), i);
+        put(name, "x", 1);
+    }
+    put("k.0123456789abcdef.tmp", "left", 4);
+    put("k.0123456789abcdeg.tmp", "no hexadecimal digit", 20);
+    put("k2.0123456789abcdef.tmp", "of another file", 15);
+    put("k.fedcba9876543210.tmp", "in work", 7);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(rr_file_write(in_folder("k"), "new", 3, &err), RR_OK);
+    assert_int_equal(access(in_folder("k.0123456789abcdef.tmp"), F_OK), -1);
+    assert_int_equal(n_files(), before + 100 + 4); /* the three others and k */
+    close(fd);
+    assert_int_equal(rr_file_write(in_folder("k"), "newer", 5, &err), RR_OK);
+    assert_int_equal(n_files(), before + 100 + 3);
+}
+
 static void test_paths(void **state)
 {
     static const struct {
@@ -256,9 +288,13 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map),    cmocka_unit_test(test_map_refuses),
-        cmocka_unit_test(test_read),   cmocka_unit_test(test_write),
-        cmocka_unit_test(test_paths),  cmocka_unit_test(test_drop_keeps_neighbours),
+        cmocka_unit_test(test_map),
+        cmocka_unit_test(test_map_refuses),
+        cmocka_unit_test(test_read),
+        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_write_after_kill),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_drop_keeps_neighbours),
         cmocka_unit_test(test_faults),
     };
 
