@@ -238,10 +238,24 @@ static void cpu_limit(struct rr_topology *t, const char *root, const struct cgro
     if (t->quota == 0 || cpus < t->quota) t->quota = cpus;
 }
 
+/* Bytes of the group in files: they are given up before anybody is killed, used lately or not, as
+ * MemAvailable counts them for the machine. */
+static uint64_t file_pages(const char *root, const struct cgroup *g)
+{
+    static const char *const keys[2][2] = { { "total_inactive_file", "total_active_file" },
+                                            { "inactive_file", "active_file" } };
+    char stat[PATH_MAX + 16];
+    uint64_t sum = 0, v;
+
+    snprintf(stat, sizeof(stat), "%s/memory.stat", g->dir);
+    for (int i = 0; i < 2; i++)
+        if (read_key(root, stat, keys[g->v2][i], &v)) sum += v;
+    return sum;
+}
+
 static void memory_limit(struct rr_topology *t, const char *root, const struct cgroup *g)
 {
-    char stat[PATH_MAX + 16];
-    uint64_t limit, used, cache = 0, left;
+    uint64_t limit, used, left;
 
     if (!read_u64(root, g->dir, g->v2 ? "memory.max" : "memory.limit_in_bytes", &limit)) return;
     if (limit >= V1_NO_LIMIT) return;
@@ -249,11 +263,8 @@ static void memory_limit(struct rr_topology *t, const char *root, const struct c
     t->memory_available = RR_MIN(t->memory_available, limit);
 
     if (!read_u64(root, g->dir, g->v2 ? "memory.current" : "memory.usage_in_bytes", &used)) return;
-    /* Cached files that were not used lately are given up before anybody is killed. */
-    snprintf(stat, sizeof(stat), "%s/memory.stat", g->dir);
-    if (!read_key(root, stat, g->v2 ? "inactive_file" : "total_inactive_file", &cache)) cache = 0;
-    used -= RR_MIN(cache, used);
-    left = limit > used ? limit - used : 0;
+    used -= RR_MIN(file_pages(root, g), used);
+    left = limit > used ? limit - used : 1; /* 0 would be "not known" */
     t->memory_available = RR_MIN(t->memory_available, left);
 }
 

@@ -12,7 +12,8 @@ struct rr_topology {
     double quota;             /* CPUs by cgroup (cpu.max), 0: no limit */
     uint32_t threads;         /* what to use: see rr_topology_threads */
     uint64_t memory_total;    /* bytes */
-    uint64_t memory_available; /* what can still be had: MemAvailable, or less by cgroup */
+    uint64_t memory_available; /* what can still be had: MemAvailable, or less by cgroup; 1:
+                                  nothing, 0: not known */
     uint64_t memory_limit;    /* by cgroup, 0: none */
 };
 
