@@ -293,29 +293,44 @@ static int quantize_layer(struct rr_quant_job *j, struct rr_quant_layer *l, stru
 
 /* ---- the other precisions ------------------------------------------------------------------- */
 
-void *rr_quant_convert(const struct rr_quant_job *j, const struct rr_tensor *t, enum rr_dtype dtype)
+/* Values of row become 16-bit ones.  False: one of them is too large. */
+static bool narrow(char *out, const float *row, size_t k, enum rr_dtype dtype)
+{
+    uint16_t infinite = dtype == RR_BF16 ? 0x7F80 : 0x7C00;
+    bool fits = true;
+
+    for (size_t c = 0; c < k; c++) {
+        uint16_t v =
+            dtype == RR_BF16 ? rr_weights_round_bf16(row[c]) : rr_weights_round_f16(row[c]);
+
+        fits = fits && ((v & 0x7FFF) != infinite || !isfinite(row[c]));
+        memcpy(out + c * sizeof(v), &v, sizeof(v));
+    }
+    return fits;
+}
+
+int rr_quant_convert(void **out, const struct rr_quant_job *j, const struct rr_tensor *t,
+                     enum rr_dtype dtype, struct rr_error *err)
 {
     size_t rows = t->rank > 1 ? t->shape[0] : 1, k = t->shape[t->rank - 1];
     size_t bytes = dtype == RR_F32 ? 4 : 2, from = t->dtype == RR_F32 ? 4 : 2;
-    char *out = rr_alloc(RR_MEM_WEIGHTS, rows, k * bytes);
+    char *made = rr_alloc(RR_MEM_WEIGHTS, rows, k * bytes);
     float *row = rr_alloc(RR_MEM_MISC, k, sizeof(*row));
+    int rc = made && row ? RR_OK : rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
 
-    for (size_t i = 0; i < rows && out && row; i++) {
+    for (size_t i = 0; i < rows && !rc; i++) {
         j->kern->convert(row, (const char *)t->data + i * k * from, t->dtype, k);
-        if (dtype == RR_F32) memcpy(out + i * k * bytes, row, k * bytes);
-        for (size_t c = 0; c < k && dtype != RR_F32; c++) {
-            uint16_t v =
-                dtype == RR_BF16 ? rr_weights_round_bf16(row[c]) : rr_weights_round_f16(row[c]);
-
-            memcpy(out + (i * k + c) * bytes, &v, bytes);
-        }
-    }
-    if (!row) {
-        rr_free(out);
-        out = NULL;
+        if (dtype == RR_F32)
+            memcpy(made + i * k * bytes, row, k * bytes);
+        else if (!narrow(made + i * k * bytes, row, k, dtype))
+            rc = rr_fail(err, RR_ENOTSUP,
+                         "%s has a value that is too large for %s: take another precision", t->name,
+                         dtype == RR_F16 ? "f16" : "bf16");
     }
     rr_free(row);
-    return out;
+    if (rc) rr_free(made);
+    *out = rc ? NULL : made;
+    return rc;
 }
 
 static bool is_table(const struct rr_program *p, uint32_t tensor)
@@ -335,10 +350,11 @@ static int change_tensor(struct rr_quant_job *j, uint32_t i, enum rr_dtype dtype
 {
     struct rr_tensor *t = &j->tensors[i];
     void *data;
+    int rc;
 
     if (t->dtype == dtype || t->derived) return RR_OK;
-    data = rr_quant_convert(j, t, dtype);
-    if (!data) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
+    rc = rr_quant_convert(&data, j, t, dtype, err);
+    if (rc) return rc;
     rr_free(j->made[i]); /* of an earlier change */
     t->data = j->made[i] = data;
     t->dtype = dtype;

@@ -46,9 +46,11 @@ struct rr_quant_job {
 
 void rr_quant_progress(const struct rr_quant_job *j, const char *step, size_t done, size_t total);
 
-/* A copy of tensor t in a 16-bit or 32-bit type; NULL: out of memory. */
-void *rr_quant_convert(const struct rr_quant_job *j, const struct rr_tensor *t,
-                       enum rr_dtype dtype);
+/* *out: a copy of tensor t in a 16-bit or 32-bit type.  RR_ENOTSUP: a value would become
+ * infinite. */
+RR_NODISCARD int rr_quant_convert(void **out, const struct rr_quant_job *j,
+                                  const struct rr_tensor *t, enum rr_dtype dtype,
+                                  struct rr_error *err);
 
 /* j's tensors of layer l become those of a precision. */
 RR_NODISCARD int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, enum rr_quant_as as,

@@ -24,11 +24,12 @@ static int use_bf16(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_
 {
     for (uint32_t p = 0; p < l->n_parts; p++) {
         struct rr_tensor *t = &j->tensors[l->tensor[p]];
+        int rc = RR_OK;
 
         *t = j->source->tensors[l->tensor[p]];
         if (t->dtype == RR_BF16) continue;
-        if (!l->bf16[p]) l->bf16[p] = rr_quant_convert(j, t, RR_BF16);
-        if (!l->bf16[p]) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
+        if (!l->bf16[p]) rc = rr_quant_convert(&l->bf16[p], j, t, RR_BF16, err);
+        if (rc) return rc;
         t->dtype = RR_BF16;
         t->data = l->bf16[p];
         t->in_file = false;
@@ -41,11 +42,12 @@ static int use_f32(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_e
 {
     for (uint32_t p = 0; p < l->n_parts; p++) {
         struct rr_tensor *t = &j->tensors[l->tensor[p]];
+        int rc = RR_OK;
 
         *t = j->source->tensors[l->tensor[p]];
         if (t->dtype != RR_BF16) continue;
-        if (!l->f32[p]) l->f32[p] = rr_quant_convert(j, t, RR_F32);
-        if (!l->f32[p]) return rr_fail(err, RR_ENOMEM, "%s: out of memory", t->name);
+        if (!l->f32[p]) rc = rr_quant_convert(&l->f32[p], j, t, RR_F32, err);
+        if (rc) return rc;
         t->dtype = RR_F32;
         t->data = l->f32[p];
         t->in_file = false;

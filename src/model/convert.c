@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -40,6 +41,17 @@ static void widen(float *out, const struct rr_tensor *src, uint64_t at, uint64_t
     }
 }
 
+/* Whether none of n values becomes infinite: 65520 does in f16, in which are the scales of q8_0. */
+static bool fits(const struct rr_gguf_type *type, const float *v, uint64_t n)
+{
+    float most = type->decode ? 127 * 65504.0f : 65519.996f;
+
+    if (!type->decode && type->dtype != RR_F16) return true;
+    for (uint64_t i = 0; i < n; i++)
+        if (fabsf(v[i]) > most && isfinite(v[i])) return false;
+    return true;
+}
+
 int rr_convert_put(FILE *out, const struct rr_convert_tensor *t, struct rr_error *err)
 {
     float *wide = rr_alloc(RR_MEM_MODEL, CHUNK, sizeof(*wide));
@@ -51,7 +63,11 @@ int rr_convert_put(FILE *out, const struct rr_convert_tensor *t, struct rr_error
 
         widen(wide, t->src, t->skip + at, n);
         for (uint64_t i = 0; t->shift != 0 && i < n; i++) wide[i] += t->shift;
-        if (!rr_gguf_encode(t->type, made, wide, n))
+        if (!fits(t->type, wide, n))
+            rc = rr_fail(err, RR_ENOTSUP,
+                         "%s has a value that is too large for %s: take another precision", t->name,
+                         t->type->name);
+        else if (!rr_gguf_encode(t->type, made, wide, n))
             rc = rr_fail(err, RR_ENOTSUP, "%s cannot be written", t->type->name);
         else
             fwrite(made, t->type->bytes, (size_t)(n / t->type->block), out);

@@ -550,6 +550,69 @@ static void test_refusals(void **state)
     fixture_remove(&f);
 }
 
+/* A weight that a precision has no number for is refused, not made infinite. */
+static void test_too_large(void **state)
+{
+    static const char words[] = "bert.embeddings.word_embeddings.weight";
+    static const char query[] = "bert.encoder.layer.0.attention.self.query.weight";
+    static const struct {
+        const char *tensor;
+        float value;
+        const char *dtype, *to; /* to: a name for rr_convert; NULL: rr_quantize */
+        bool tables, refused;
+        const char *why;
+    } cases[] = {
+        { words, 65519, "f16", NULL, false, false, "rounded down to the largest" },
+        { words, 65520, "f16", NULL, false, true, "rounded up" },
+        { words, -70000, "int8", NULL, true, true, "a table in f16" },
+        { words, -70000, "int8", NULL, false, false, "a table as it was" },
+        { query, 3.4e38f, "bf16", NULL, false, true, "rounded up" },
+        { words, 65520, "f16", "folder", false, true, "converted" },
+        { words, 65519, "f16", "m.gguf", false, false, "converted" },
+        { words, 1e7f, "q8_0", "m.gguf", false, true, "a scale is in f16" },
+    };
+    struct fixture_folder source = fixture_folder();
+    struct fixture_weights w;
+    char from[256];
+
+    (void)state;
+    if (!fixture_model("tiny-bert", from, sizeof(from))) exit(77);
+    fixture_copy(&source, from, "config.json");
+    fixture_copy(&source, from, "tokenizer.json");
+    w = fixture_weights(from);
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct fixture_folder parent = fixture_folder(), made;
+        float *at = &fixture_find(&w, cases[i].tensor)->values[5], was = *at;
+        char *out = made.path;
+        struct rr_options opt;
+        struct rr_quantize q = {
+            .engine = &opt, .out = out, .dtype = cases[i].dtype, .tables_f16 = cases[i].tables
+        };
+        struct rr_quantize_report report;
+        struct rr_error err = { 0 };
+        int rc;
+
+        *at = cases[i].value;
+        fixture_save(&source, "model.safetensors", &w, 0, w.n, 0);
+        *at = was;
+        snprintf(made.path, sizeof(made.path), "%.200s/%s", parent.path,
+                 cases[i].to ? cases[i].to : "out");
+        rr_options_init(&opt);
+        opt.model = source.path;
+        opt.threads = 2;
+        rc = cases[i].to ? rr_convert(source.path, out, cases[i].dtype, 0, &err)
+                         : rr_quantize(&q, &report, &err);
+        if (rc != (cases[i].refused ? RR_ENOTSUP : RR_OK) || rr_file_exists(out) != !rc ||
+            (rc && !strstr(err.msg, "has a value that is too large for")))
+            fail_msg("%g in %s, %s: %d, %s", (double)cases[i].value, cases[i].dtype, cases[i].why,
+                     rc, err.msg);
+        if (!rc && !cases[i].to) fixture_remove(&made);
+        fixture_remove(&parent); /* nothing else was left in it */
+    }
+    fixture_weights_free(&w);
+    fixture_remove(&source);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -563,6 +626,7 @@ int main(void)
         cmocka_unit_test(test_packed_file),
         cmocka_unit_test(test_packed_folder),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_too_large),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
