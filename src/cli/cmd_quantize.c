@@ -61,6 +61,7 @@ struct run {
     struct rr_verify_report report; /* of the last candidate, on the lists kept back */
     struct rr_expected expected;    /* of other lists */
     bool checked;
+    bool bad_lists;      /* the error is one of the lists */
     struct rr_error err; /* of judge */
     uint64_t drawn_ns;
     const char *step; /* last one that was told */
@@ -300,6 +301,9 @@ static void print_result(const struct run *r, const struct rr_quantize *q,
                "in bf16 %.2f times",
                done->n_int8, done->n_layers, 100 * done->int8_share, done->time, done->time_bf16);
     printf("\n");
+    if (!r->checked && q->n_calibration)
+        printf("not checked: of %zu lists none is kept back, of five or more half\n",
+               q->n_calibration);
     if (!r->checked) return;
     printf("against f32 on %zu lists: Kendall's tau %.4f, five best equal in %.2f %% (changed in "
            "%zu), largest logit difference %.4g\n",
@@ -337,6 +341,7 @@ static int quantize(struct run *r, const struct rr_settings *settings, const cha
     rr_settings_engine(settings, &opt);
     opt.model = model;
     rc = read_texts(&texts, r->own, settings, &q, &r->n_kept_back, err);
+    r->bad_lists = rc == RR_EFORMAT;
     if (!rc && q.gate && !has_long_list(&q))
         rc = rr_fail(err, RR_EINVAL,
                      "--gate auto needs lists of more than five documents, kept back from "
@@ -367,6 +372,11 @@ static int run_quantize(const struct rr_settings *settings, const void *fields, 
     if (!rr_cli_number("quantize", "gate-top5", r.own->top5, 0, 1, &r.top5) ||
         !rr_cli_number("quantize", "gate-tau", r.own->tau, -1, 1, &r.tau))
         return RR_EXIT_USAGE;
+    if (strcmp(r.own->gate, "auto") == 0 && strcmp(r.own->dtype, "int8")) {
+        rr_cli_complain("quantize",
+                        "--gate auto chooses among layers in int8: it needs --dtype int8");
+        return RR_EXIT_USAGE;
+    }
     code = rr_cli_hub_path(&rr_cmd_quantize, settings, &model, dir);
     if (code) return code;
     rc = quantize(&r, settings, model, words[1], &err);
@@ -376,7 +386,7 @@ static int run_quantize(const struct rr_settings *settings, const void *fields, 
     }
     if (rc) {
         rr_cli_complain("quantize", "%s", err.msg);
-        return rr_exit_code(rc);
+        return r.bad_lists ? RR_EXIT_DATA : rr_exit_code(rc);
     }
     (void)rr_cli_flush(&code);
     return code;

@@ -371,6 +371,12 @@ static int verify_lists(struct verify *v, struct rr_error *err)
     return *v->own->data ? verify_file(v, v->own->data, err) : verify_sample(v, err);
 }
 
+/* What is malformed then are the lists, not the model. */
+static int lists_exit_code(int rc)
+{
+    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+}
+
 /* Fills a row with what engines[1], opened for it unless it is there, makes of the lists; what the
  * device refuses is no failure. */
 static int try_precision(struct verify *v, struct rr_options *opt, const double gate[2],
@@ -467,7 +473,7 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
     struct rr_options opt;
     struct rr_info info;
     char why[256];
-    int rc;
+    int rc, code;
 
     rr_settings_engine(settings, &opt);
     opt.shared_cache = NULL;
@@ -478,7 +484,11 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
         return RR_EXIT_USAGE;
     }
     rc = open_choice(v, &opt, rows, &info, &err);
-    if (!rc) rc = choose(v, &opt, gate, rows, n, &err);
+    code = rr_exit_code(rc);
+    if (!rc) {
+        rc = choose(v, &opt, gate, rows, n, &err);
+        code = lists_exit_code(rc);
+    }
     if (v->progress) fputs("\r\033[K", stderr);
     if (!rc) {
         best = rr_choose(rows, n);
@@ -491,22 +501,36 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
         }
         rr_choose_why(rows, best, rr_unix_time(), why, sizeof(why));
         rc = keep_choice(v, &opt, rows[best].dtype, why, &err);
+        code = rr_exit_code(rc);
     }
     if (rc) rr_cli_complain("verify", "%s", err.msg);
-    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+    return code;
 }
 
-/* --against is a reference for lists; the others have theirs. */
-static bool fits_against(const struct own *own)
+/* What would be left undone without a word. */
+static bool fits_together(const struct own *o)
 {
-    const char *other = own->golden  ? "--golden compares with scores in a file"
-                        : own->write ? "--write stores a bound for re-scoring, which takes the "
-                                       "model's own weights"
-                                     : NULL;
+    const struct {
+        bool both;
+        const char *names;
+    } pairs[] = {
+        { o->golden && *o->against, "--golden compares with scores in a file: it and --against" },
+        { o->golden && *o->data, "--golden has lists of its own: it and --data" },
+        { o->golden && o->exact, "--golden orders nothing: it and --exact-top-k" },
+        { o->golden && o->write, "--golden makes no report: it and --write" },
+        { o->golden && o->choose, "--golden is of one precision: it and --choose" },
+        { o->write && *o->against, "--write stores a bound for re-scoring, which takes the model's "
+                                   "own weights: it and --against" },
+        { o->choose && o->write, "--choose compares many precisions: it and --write" },
+        { o->choose && o->exact, "--choose compares precisions alone: it and --exact-top-k" },
+    };
 
-    if (!*own->against || !other) return true;
-    rr_cli_complain("verify", "%s: leave one of it and --against out", other);
-    return false;
+    for (size_t i = 0; i < RR_COUNT(pairs); i++) {
+        if (!pairs[i].both) continue;
+        rr_cli_complain("verify", "%s do not go together, leave one out", pairs[i].names);
+        return false;
+    }
+    return true;
 }
 
 static int run_verify(const struct rr_settings *settings, const void *fields, char **words,
@@ -521,7 +545,7 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
     if (!rr_cli_number("verify", "gate-top5", v.own->top5, 0, 1, &gate[0]) ||
         !rr_cli_number("verify", "gate-tau", v.own->tau, -1, 1, &gate[1]) ||
         !rr_cli_number("verify", "tolerance", v.own->tolerance, 0, 1e6, &tolerance) ||
-        !fits_against(v.own))
+        !fits_together(v.own))
         return RR_EXIT_USAGE;
     v.model = n_words ? words[0] : NULL;
     v.against = v.own->against;
@@ -537,7 +561,7 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
     code = rr_exit_code(rc);
     if (!rc && !v.own->golden) {
         rc = verify_lists(&v, &err);
-        code = rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+        code = lists_exit_code(rc);
     }
     if (rc) {
         rr_cli_complain("verify", "%s", err.msg);

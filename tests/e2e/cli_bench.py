@@ -260,9 +260,15 @@ def test_verify_against():
         assert model() + ", weights in " in text and "own weights" not in text, text
         r = run("verify", model(), "--against", os.path.join(d, "none"))
         assert r.code == 66 and "--against: " in r.err and one_line(r.err), r
-        for other in ("--golden", "--write"):
-            r = run("verify", int8, "--against", model(), other)
-            assert r.code == 64 and other in r.err and one_line(r.err), r
+        for words, names in (
+                ("--against . --golden", "--golden compares with scores in a file: it and --against "),
+                ("--against . --write", "the model's own weights: it and --against "),
+                ("--golden --data x", " and --data "), ("--golden --write", " and --write "),
+                ("--golden --exact-top-k 2", " and --exact-top-k "), ("--golden --choose", " and --choose "),
+                ("--choose --write", "--choose compares many precisions: it and --write "),
+                ("--choose --exact-top-k 2", "alone: it and --exact-top-k ")):
+            r = run("verify", int8, *words.split(), "--cache-dir", d)
+            assert r.code == 64 and names in r.err and one_line(r.err) and r.out == "", (words, r)
         for judge in ("--gate", "--choose"):  # they would be content with anything
             r = run("verify", int8, judge, "--cache-dir", d)
             assert r.code == 64 and one_line(r.err) and r.out == "", r
@@ -302,6 +308,13 @@ def test_verify_choose():
         words = ["verify", model(), "--choose", "--json", "--limit", "2"]
         r = run(*words)
         assert r.code == 64 and "--cache-dir" in r.err and one_line(r.err), r
+        bad = write(os.path.join(d, "bad"), "{")
+        r = run(*words, "--cache-dir", d, "--data", bad)
+        assert r.code == 65 and "bad: line 1: " in r.err and one_line(r.err), r
+        os.mkdir(os.path.join(d, "m"))
+        write(os.path.join(d, "m", "config.json"), "{")
+        r = run("verify", os.path.join(d, "m"), *words[2:], "--cache-dir", d)
+        assert r.code == 78 and "config.json: " in r.err and one_line(r.err), r
         r = run(*words, "--gate-top5", "1", "--cache-dir", d)  # too much for int8 and this model
         report = json.loads(r.out)
         rows = {row["dtype"]: row for row in report["precisions"]}

@@ -61,6 +61,9 @@ def test_quantize_says():
                      "a standard error, from the scores of 8 lists", "more: --gate auto",
                      "100 % of the lists and tau 0.985 are not met: "):
             assert text in r.out, (text, r)
+        few = lists(os.path.join(d, "few"), 4, 6)
+        r = run("quantize", model(), os.path.join(d, "unchecked"), "--calibration", few)
+        assert r.code == 0 and "\nnot checked: of 4 lists none is kept back" in r.out, r
         r = run("quantize", model(), os.path.join(d, "easy"), "--calibration", data, "--gate", "auto",
                 "--gate-top5", "0", "--gate-tau", "-1")
         assert r.code == 0 and "0 % of the lists and tau -1 are met\n" in r.out and "more: " not in r.out, r
@@ -70,11 +73,14 @@ def test_quantize_refuses():
     """No folder without a layer in int8, and no promise that lists cannot support."""
     with folder() as d:
         data, out = lists(os.path.join(d, "lists"), 8, 8), os.path.join(d, "out")
-        short = lists(os.path.join(d, "short"), 8, 5)
+        short, bad = lists(os.path.join(d, "short"), 8, 5), write(os.path.join(d, "bad"), "{")
         for more, code, message in (
                 (["--calibration", data, "--gate-top5", "1"], 78, "not met with any layer in int8"),
                 (["--calibration", short], 64, "needs lists of more than five documents"),
                 (["--calibration", "none"], 64, "needs lists of more than five documents"),
+                (["--calibration", bad], 65, "bad: line 1: "),
+                (["--calibration", data, "--check", bad], 65, "bad: line 1: "),
+                (["--calibration", data, "--dtype", "bf16"], 64, "it needs --dtype int8"),
                 (["--calibration", data, "--gate-top5", "2"], 64, "--gate-top5: found \"2\""),
                 (["--calibration", data, "--gate-tau", "x"], 64, "--gate-tau: found \"x\"")):
             r = run("quantize", model(), out, "--gate", "auto", *more)
