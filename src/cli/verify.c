@@ -95,15 +95,6 @@ static void rank_gains(const float *logits, const float *grades, size_t n, doubl
     }
 }
 
-static bool any_relevant(const float *grades, size_t n)
-{
-    size_t i;
-
-    for (i = 0; grades && i < n; i++)
-        if (grades[i] > 0) return true;
-    return false;
-}
-
 int rr_verify_add(struct rr_verify *v, const float *reference, const float *candidate, size_t n,
                   const float *grades, struct rr_error *err)
 {
@@ -123,9 +114,10 @@ int rr_verify_add(struct rr_verify *v, const float *reference, const float *cand
         v->n_tops[k]++;
         v->tops[k] += same_top(reference, candidate, n, tops[k]);
     }
-    if (!any_relevant(grades, n)) return RR_OK;
-    v->n_labelled++;
+    if (!grades) return RR_OK;
     rank_gains(grades, grades, n, &ideal, &unused); /* the grades themselves are the best order */
+    if (!(ideal > 0)) return RR_OK;                 /* zeros, or as good as */
+    v->n_labelled++;
     for (s = 0; s < 2; s++) {
         double dcg, rr;
 

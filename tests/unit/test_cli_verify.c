@@ -134,7 +134,7 @@ static void test_sums(void **state)
 static void test_grades(void **state)
 {
     const float a[3] = { 3, 2, 1 }, b[3] = { 1, 2, 3 }, grades[3] = { 2, 0, 1 };
-    const float none[3] = { 0 };
+    const float none[3] = { 0 }, nearly[3] = { 0, 1e-30f, 0 };
     double ideal = 3 + 1 / log2(3);
     struct rr_verify v;
     struct rr_verify_report r;
@@ -144,6 +144,7 @@ static void test_grades(void **state)
     rr_verify_init(&v);
     assert_int_equal(rr_verify_add(&v, a, b, 3, grades, &err), RR_OK);
     assert_int_equal(rr_verify_add(&v, a, b, 3, none, &err), RR_OK); /* nothing to find: no label */
+    assert_int_equal(rr_verify_add(&v, a, b, 3, nearly, &err), RR_OK); /* a gain of 0, too */
     rr_verify_report(&v, &r);
     assert_int_equal(r.labelled, 1);
     near(r.ndcg[0], 3.5 / ideal);
