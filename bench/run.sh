@@ -8,9 +8,12 @@ out=${OUT:-build}
 rerankd=$out/rerankd
 isa=$("$rerankd" doctor --json --port 0 | sed -n 's/.*"isa":"\([^"]*\)".*/\1/p' | head -n 1)
 
-run() {
+failed=$(mktemp)
+trap 'rm -f "$failed"' EXIT
+
+run() { # what fails is told, and by the exit status, which is tee's otherwise
     echo "== $*"
-    "$@"
+    "$@" || echo "FAILED: $*" | tee -a "$failed"
 }
 
 {
@@ -22,3 +25,5 @@ run() {
         run "$rerankd" bench --quick --config none --dtype "$dtype"
     done
 } 2>&1 | tee -a "$out/bench.log"
+
+[ ! -s "$failed" ]
