@@ -79,6 +79,7 @@ static int open_auto(struct rr_net *net, struct rr_device_options *dev, struct r
 static int apply_choice(struct rr_net *net, const struct rr_net_config *config,
                         struct rr_device_options *dev, struct rr_error *err)
 {
+    const char *before = dev->dtype;
     struct rr_choice choice;
     struct rr_error why = { 0 };
 
@@ -92,7 +93,7 @@ static int apply_choice(struct rr_net *net, const struct rr_net_config *config,
     dev->dtype = choice.dtype;
     if (!open_described(net, dev, config->team, &why)) return RR_OK;
     rr_log(RR_WARN, "%s cannot be used after all: %s", choice.dtype, why.msg);
-    dev->dtype = "auto";
+    dev->dtype = before;
     return open_described(net, dev, config->team, err);
 }
 

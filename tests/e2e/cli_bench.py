@@ -301,6 +301,13 @@ def test_verify_choose_against():
         r = run("score", "--model", model(), "--query", "a", "--cache-dir", cache,
                 "--log-level", "debug", stdin="b\n")
         assert r.code == 0 and "chosen by verify" not in r.err, r
+        # a choice that does not work leaves the folder in the precision it was made for
+        path = os.path.join(cache, next(f for f in os.listdir(cache) if f.startswith("dtype-")))
+        write(path, json.dumps({"dtype": "fp8", "why": "for this test"}))
+        words = ["score", "--model", int8, "--query", "a"]
+        own = run(*words, stdin="b\n")
+        r = run(*words, "--cache-dir", cache, "--log-level", "debug", stdin="b\n")
+        assert r.out == own.out and "fp8 cannot be used after all" in r.err, (r, own)
 
 
 def test_verify_choose():
