@@ -98,8 +98,9 @@ struct rr_bench_url {
     const char *concurrency; /* "1,4,16" */
     enum rr_bench_format format;
     uint32_t runs;
-    double seconds; /* of each row */
-    bool as_is;     /* send bodies unchanged: a cache may answer */
+    double seconds;       /* of each row */
+    bool as_is;           /* send bodies unchanged: a cache may answer */
+    const char *key_file; /* with the server's API key; "": none */
 };
 
 /* An exit code; complains itself. */

@@ -143,6 +143,7 @@ static json_t *resized(const json_t *body, size_t count)
 struct load { /* shared by the senders */
     const struct rr_bench_url *how;
     struct rr_url url;
+    char *key; /* NULL: none */
     const json_t *bodies;
     size_t documents; /* in each request, 0: as they are */
     uint32_t requests;
@@ -192,6 +193,7 @@ static void *send_requests(void *user)
     uint32_t i;
 
     rr_http_post_init(&c, &l->url);
+    c.key = l->key;
     while ((i = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed)) < l->requests &&
            rr_now_ns() < l->deadline_ns) {
         struct rr_text reply = { "", 0 };
@@ -361,6 +363,7 @@ static void print_memory(struct load *l)
     int status = 0;
 
     rr_http_post_init(&c, &l->url);
+    c.key = l->key;
     if (rr_http_fetch(&c, "/info", rr_now_ns() + 5 * RR_SECOND, &status, &reply, &err) ||
         status != 200 || rr_json_parse(&info, reply, 0, RR_JSON_DUP_LAST, &err))
         info = NULL; /* another server, which does not say */
@@ -417,6 +420,7 @@ int rr_bench_url(const struct rr_bench_url *b)
     json_t *bodies = json_array();
     int rc = rr_url_parse(&l.url, b->url, &err);
 
+    if (!rc) rc = rr_http_key(&l.key, b->key_file, &err);
     l.bodies = bodies;
     l.serial = rr_now_ns() / RR_SECOND * 1000; /* not those of an earlier run */
     l.ms = rr_calloc(RR_MEM_MISC, b->runs, sizeof(*l.ms));
@@ -425,6 +429,7 @@ int rr_bench_url(const struct rr_bench_url *b)
         rc = *b->requests ? read_bodies(bodies, b->requests, &err) : sample_bodies(bodies, &err);
     if (!rc) rc = run_rows(&l, &err);
     rr_free(l.ms);
+    rr_free(l.key);
     json_decref(bodies);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("bench", "%s", err.msg);

@@ -19,7 +19,7 @@ enum { MAX_SHAPES = 64, QUICK_RUNS = 3, QUICK_SECONDS = 5 };
 #define QUICK_SHAPES "1x128,20x64,20x128,ragged4"
 
 struct own {
-    const char *shapes, *format, *svg, *url, *requests, *concurrency;
+    const char *shapes, *format, *svg, *url, *requests, *concurrency, *key_file;
     uint32_t runs;
     double seconds;
     bool quick, as_is, plan;
@@ -53,6 +53,8 @@ static const struct rr_option own_options[] = {
     OWN("as-is", "false", BOOL, as_is, 0, 0, "",
         "With --url: send the bodies unchanged, so that a cache may answer; otherwise each query "
         "gets a number."),
+    OWN("key-file", "", STR, key_file, 0, 0, "FILE",
+        "With --url: the server's API key, sent as a bearer token."),
     OWN("plan", "false", BOOL, plan, 0, 0, "",
         "Instead: how many machines a load needs and what they cost; the options below."),
     OWN("pairs-per-s", "0", STR, p.rate, 0, 0, "X",
@@ -275,7 +277,8 @@ static int run_bench(const struct rr_settings *settings, const void *fields, cha
                                     format,
                                     own->runs ? own->runs : 40,
                                     own->seconds > 0 ? own->seconds : 30,
-                                    own->as_is };
+                                    own->as_is,
+                                    own->key_file };
 
         return rr_bench_url(&url);
     }

@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -19,7 +18,6 @@
 #include "cli/shadow.h"
 
 #define MAX_CONCURRENCY 256
-#define MAX_KEY_BYTES 4096
 
 struct own {
     const char *url[RR_SIDES], *key_file[RR_SIDES];
@@ -274,7 +272,6 @@ static int run_senders(struct run *r, struct rr_error *err)
 static int open_side(struct run *r, size_t s, const char *name, struct rr_error *err)
 {
     struct rr_error why = { 0 };
-    size_t len;
     int rc;
 
     if (!*r->own->url[s])
@@ -283,10 +280,7 @@ static int open_side(struct run *r, size_t s, const char *name, struct rr_error 
     if (rc) return rr_fail(err, rc, "--%s: %s", name, why.msg);
     if (strcmp(r->url[s].path, "/") == 0)
         snprintf(r->url[s].path, sizeof(r->url[s].path), "/rerank");
-    if (!*r->own->key_file[s]) return RR_OK;
-    rc = rr_file_read(&r->key[s], &len, r->own->key_file[s], MAX_KEY_BYTES, RR_MEM_MISC, err);
-    if (!rc) r->key[s][strcspn(r->key[s], " \t\r\n")] = 0;
-    return rc;
+    return rr_http_key(&r->key[s], r->own->key_file[s], err);
 }
 
 static bool parse_bounds(const struct own *own, struct rr_shadow_gate *g, double *rate)

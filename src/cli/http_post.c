@@ -14,10 +14,24 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "base/text.h"
 
 #define ANSWER_LIMIT ((size_t)256 << 20)
+#define MAX_KEY_BYTES 4096
 #define READ_BYTES 65536
+
+int rr_http_key(char **out, const char *path, struct rr_error *err)
+{
+    size_t len;
+    int rc = RR_OK;
+
+    *out = NULL;
+    if (*path) rc = rr_file_read(out, &len, path, MAX_KEY_BYTES, RR_MEM_MISC, err);
+    if (*out) (*out)[strcspn(*out, " \t\r\n")] = 0;
+    return rc;
+}
 
 void rr_http_post_init(struct rr_http_post *c, const struct rr_url *url)
 {

@@ -16,6 +16,10 @@ struct rr_http_post { /* zero-initialized: not connected */
     struct rr_buf out; /* the request */
 };
 
+/* The first word of a file, for key; path "": NULL, none.  *out is the caller's, to be freed with
+ * rr_free. */
+RR_NODISCARD int rr_http_key(char **out, const char *path, struct rr_error *err);
+
 void rr_http_post_init(struct rr_http_post *c, const struct rr_url *url);
 void rr_http_post_close(struct rr_http_post *c);
 

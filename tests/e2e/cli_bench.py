@@ -122,6 +122,18 @@ def test_bench_server():
         assert r.code == 71 and "status 404" in r.err, r
 
 
+def test_bench_server_with_key():
+    with folder() as d, Server("--model", model(), "--api-key", "s3cret") as server:
+        words = ["bench", "--url", "http://127.0.0.1:%d/rerank" % server.port, "--runs", "2",
+                 "--concurrency", "1"]
+        r = run(*words)
+        assert r.code == 71 and "status 401" in r.err and one_line(r.err), r
+        r = run(*words, "--key-file", write(os.path.join(d, "key"), "s3cret\n"))
+        assert r.code == 0 and r.err == "" and "memory: " in r.out, r
+        r = run(*words, "--key-file", os.path.join(d, "none"))
+        assert r.code == 66 and "none: cannot open" in r.err and one_line(r.err), r
+
+
 # ---- plan ----------------------------------------------------------------------------------
 
 
