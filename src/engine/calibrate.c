@@ -47,8 +47,9 @@ static bool make_room(struct rr_texts *t, uint32_t max_length)
     return true;
 }
 
-static int add_list(struct rr_texts *t, const struct rr_setup *s, struct rr_tok_scratch *scratch,
-                    int32_t *query, const struct rr_list *list, struct rr_error *err)
+static int add_list(struct rr_texts *t, const struct rr_setup *s, unsigned flags,
+                    struct rr_tok_scratch *scratch, int32_t *query, const struct rr_list *list,
+                    struct rr_error *err)
 {
     uint32_t max = s->info.max_length, dropped;
     int rc = RR_OK;
@@ -57,23 +58,26 @@ static int add_list(struct rr_texts *t, const struct rr_setup *s, struct rr_tok_
         struct rr_text pair[2] = { list->query, list->documents[i] };
 
         if (!make_room(t, max)) return rr_fail(err, RR_ENOMEM, "out of memory for texts");
-        rc = rr_pairing_ids(&s->pairing, s->tok, scratch, pair, max, query, t->ids + t->n_tokens,
-                            t->types + t->n_tokens, &t->lengths[t->n_pairs], &dropped, err);
+        rc = rr_pairing_ids(&s->pairing, s->tok, scratch, pair, flags, max, query,
+                            t->ids + t->n_tokens, t->types + t->n_tokens, &t->lengths[t->n_pairs],
+                            &dropped, err);
         if (!rc) t->n_tokens += t->lengths[t->n_pairs++];
     }
     return rc;
 }
 
-int rr_texts_make(struct rr_texts *t, const struct rr_setup *s, const struct rr_list *lists,
-                  size_t n, struct rr_error *err)
+int rr_texts_make(struct rr_texts *t, const struct rr_setup *s, unsigned flags,
+                  const struct rr_list *lists, size_t n, struct rr_error *err)
 {
     int32_t *query = rr_alloc(RR_MEM_MISC, s->info.max_length, sizeof(*query));
     struct rr_tok_scratch *scratch = NULL;
     int rc = query ? rr_tok_scratch_open(&scratch, s->tok, err)
                    : rr_fail(err, RR_ENOMEM, "out of memory for texts");
 
+    flags |= rr_pairing_flags(&s->pairing, s->tok);
     memset(t, 0, sizeof(*t));
-    for (size_t i = 0; i < n && !rc; i++) rc = add_list(t, s, scratch, query, &lists[i], err);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = add_list(t, s, flags, scratch, query, &lists[i], err);
     rr_tok_scratch_close(scratch);
     rr_free(query);
     if (rc) rr_texts_free(t);

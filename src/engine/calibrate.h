@@ -13,8 +13,9 @@ struct rr_texts {
     size_t cap_tokens, cap_pairs;
 };
 
-/* Tokenizes every pair as a request would be, cut to s->info.max_length. */
-RR_NODISCARD int rr_texts_make(struct rr_texts *t, const struct rr_setup *s,
+/* Tokenizes every pair as a request would be, cut to s->info.max_length.  flags: of the tokenizer,
+ * beside the model's own. */
+RR_NODISCARD int rr_texts_make(struct rr_texts *t, const struct rr_setup *s, unsigned flags,
                                const struct rr_list *lists, size_t n, struct rr_error *err);
 void rr_texts_free(struct rr_texts *t);
 

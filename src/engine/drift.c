@@ -46,8 +46,8 @@ static int score(struct rr_lane *lane, enum rr_pass pass, size_t i, float *logit
     const struct rr_text texts[2] = { rr_text(samples[i].query), rr_text(samples[i].document) };
     struct rr_sequences seqs;
     int32_t *query = e->probe_ids + 2 * (size_t)max; /* free since the probe was made */
-    int rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, texts, max, query, lane->ids,
-                            lane->types, &cu[1], &dropped, err);
+    int rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, texts, 0, max, query,
+                            lane->ids, lane->types, &cu[1], &dropped, err);
 
     if (rc) return rc;
     seqs = (struct rr_sequences){ .n_tokens = cu[1],

@@ -164,8 +164,8 @@ static int make_probe(struct rr_engine *e, struct rr_error *err)
 
     if (!ids) return rr_fail(err, RR_ENOMEM, "out of memory for the probe");
     e->probe_ids = ids;
-    rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, probe_texts, max, ids + 2 * max,
-                        ids, ids + max, &e->probe_cu[1], &dropped, err);
+    rc = rr_pairing_ids(&e->pairing, e->tok, e->tokenize_scratch, probe_texts, 0, max,
+                        ids + 2 * max, ids, ids + max, &e->probe_cu[1], &dropped, err);
     e->probe = (struct rr_sequences){ .n_tokens = e->probe_cu[1],
                                       .n_sequences = 1,
                                       .ids = ids,

@@ -150,24 +150,31 @@ int rr_pairing_judge(const struct rr_pairing *p, struct rr_model *model, struct 
     return rr_model_info(model)->judge ? rr_model_judge(model, p->yes, p->no, err) : RR_OK;
 }
 
+unsigned rr_pairing_flags(const struct rr_pairing *p, const struct rr_tok *tok)
+{
+    return !p->prompt && rr_tok_cuts_left(tok) ? RR_TOK_KEEP_END : 0;
+}
+
 int rr_pairing_ids(const struct rr_pairing *p, const struct rr_tok *tok, struct rr_tok_scratch *s,
-                   const struct rr_text texts[2], uint32_t max_length, int32_t *query, int32_t *ids,
-                   int32_t *types, uint32_t *n, uint32_t *dropped, struct rr_error *err)
+                   const struct rr_text texts[2], unsigned flags, uint32_t max_length,
+                   int32_t *query, int32_t *ids, int32_t *types, uint32_t *n, uint32_t *dropped,
+                   struct rr_error *err)
 {
     struct rr_tok_ids a, b;
     uint32_t full = 0;
     int rc;
 
     if (p->prompt) {
-        rc = rr_prompt_pair(p->prompt, s, texts[0], texts[1], max_length, 0, ids, n, &full, err);
+        rc =
+            rr_prompt_pair(p->prompt, s, texts[0], texts[1], max_length, flags, ids, n, &full, err);
         memset(types, 0, *n * sizeof(*types));
         *dropped = full - *n;
         return rc;
     }
-    rc = rr_pairing_query(p, tok, s, texts[0], max_length, 0, &a, err);
+    rc = rr_pairing_query(p, tok, s, texts[0], max_length, flags, &a, err);
     if (rc) return rc;
     memcpy(query, a.ids, a.n * sizeof(*query)); /* the scratch is used again */
     a.ids = query;
-    rc = rr_tok_encode(tok, s, texts[1], max_length, 0, &b, err);
-    return rc ? rc : rr_tok_pair(tok, &a, &b, max_length, 0, ids, types, n, dropped, err);
+    rc = rr_tok_encode(tok, s, texts[1], max_length, flags, &b, err);
+    return rc ? rc : rr_tok_pair(tok, &a, &b, max_length, flags, ids, types, n, dropped, err);
 }

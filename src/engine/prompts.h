@@ -29,11 +29,15 @@ RR_NODISCARD int rr_pairing_query(const struct rr_pairing *p, const struct rr_to
 RR_NODISCARD int rr_pairing_judge(const struct rr_pairing *p, struct rr_model *model,
                                   struct rr_error *err);
 
+/* Tokenizer flags of a pair whose request says nothing: from which side it is cut. */
+unsigned rr_pairing_flags(const struct rr_pairing *p, const struct rr_tok *tok);
+
 /* One pair from its texts, with one scratch.  ids and types have room for max_length, query for as
  * many.  *dropped: tokens cut, at least. */
 RR_NODISCARD int rr_pairing_ids(const struct rr_pairing *p, const struct rr_tok *tok,
                                 struct rr_tok_scratch *s, const struct rr_text texts[2],
-                                uint32_t max_length, int32_t *query, int32_t *ids, int32_t *types,
-                                uint32_t *n, uint32_t *dropped, struct rr_error *err);
+                                unsigned flags, uint32_t max_length, int32_t *query, int32_t *ids,
+                                int32_t *types, uint32_t *n, uint32_t *dropped,
+                                struct rr_error *err);
 
 #endif

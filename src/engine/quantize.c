@@ -174,8 +174,9 @@ static int run_reference(struct rr_quant_job *j, struct rr_error *err)
     if (q->n_calibration == 0 && q->n_check == 0) return RR_OK;
     rr_quant_progress(j, "tokenizing", 0, 0);
     if (q->n_calibration)
-        rc = rr_texts_make(&j->texts, &j->s, q->calibration, q->n_calibration, err);
-    if (!rc && q->n_check) rc = rr_texts_make(&j->check, &j->s, q->check, q->n_check, err);
+        rc = rr_texts_make(&j->texts, &j->s, j->tok_flags, q->calibration, q->n_calibration, err);
+    if (!rc && q->n_check)
+        rc = rr_texts_make(&j->check, &j->s, j->tok_flags, q->check, q->n_check, err);
     if (rc) return rc;
     j->reference = rr_alloc(RR_MEM_MISC, j->check.n_pairs, sizeof(float));
     j->candidate = rr_alloc(RR_MEM_MISC, j->check.n_pairs, sizeof(float));
@@ -399,6 +400,7 @@ static int open_job(struct rr_quant_job *j, struct rr_error *err)
     opt.dtype = "f32";
     rc = rr_setup_open(&j->s, &opt, NULL, err);
     if (rc) return rc;
+    j->tok_flags = opt.literal_specials ? RR_TOK_LITERAL_SPECIALS : 0;
     j->net = &j->s.lanes[0].nets[RR_PASS_MAIN];
     j->model = j->net->model;
     j->source = rr_model_program(j->model);

@@ -39,6 +39,7 @@ struct rr_quant_job {
     uint32_t n_layers;
     uint32_t *layer_of; /* [n_ops], RR_NONE: no layer */
     struct rr_observer *observer;
+    unsigned tok_flags;
     struct rr_texts texts, check;
     float *reference, *candidate; /* [check.n_pairs] */
     struct rr_export out;         /* open */

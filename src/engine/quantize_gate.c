@@ -120,7 +120,7 @@ static int open_probe(struct probe *p, const struct rr_quant_job *j, struct rr_e
         for (size_t k = 0; k < take; k++)
             p->documents[n++] = from->documents[k * from->n_documents / take];
     }
-    return rr_texts_make(&p->texts, &j->s, p->lists, p->n_lists, err);
+    return rr_texts_make(&p->texts, &j->s, j->tok_flags, p->lists, p->n_lists, err);
 }
 
 /* Variance of candidate - reference apart from what moves all documents of a list alike, which

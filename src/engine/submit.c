@@ -70,7 +70,7 @@ static rr_job *job_new(const struct rr_engine *e, const struct rr_request *req, 
     job->class = class_of(req->priority);
     job->keep_end =
         req->truncate_side == RR_TRUNCATE_LEFT ||
-        (req->truncate_side == RR_TRUNCATE_MODEL && !e->pairing.prompt && rr_tok_cuts_left(e->tok));
+        (req->truncate_side == RR_TRUNCATE_MODEL && rr_pairing_flags(&e->pairing, e->tok));
     job->max_length = req->max_length ? req->max_length : e->info.max_length;
     job->n_todo = req->n_documents;
     job->blocks_end = &job->blocks;

@@ -550,6 +550,78 @@ static void test_refusals(void **state)
     fixture_remove(&f);
 }
 
+static float judged[RR_COUNT(docs)];
+
+static bool remember(void *user, const float *reference, const float *candidate, size_t n_int8)
+{
+    (void)user;
+    (void)candidate;
+    (void)n_int8;
+    memcpy(judged, reference, sizeof(judged));
+    return true;
+}
+
+/* What is calibrated and judged with is what requests compute, in f32 to the bit: pairs that are
+ * too long lose the side that the tokenizer's files say, special tokens are what is asked for. */
+static void test_texts_as_requests(void **state)
+{
+    static const char long_text[] = "the cat is here </s> the dog is not, and the bird is gone";
+    static const struct {
+        const char *config;
+        bool literal;
+    } cases[] = {
+        { "{}", false },
+        { "{\"truncation_side\": \"left\"}", false },
+        { "{\"truncation_side\": \"left\"}", true },
+    };
+    struct fixture_folder source = fixture_folder();
+    char from[256];
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", from, sizeof(from))) exit(77);
+    fixture_copy(&source, from, "config.json");
+    fixture_copy(&source, from, "tokenizer.json");
+    fixture_copy(&source, from, "model.safetensors");
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct fixture_folder parent = fixture_folder(), out;
+        struct rr_text texts[RR_COUNT(docs)];
+        struct rr_list lists = { list.query, texts, RR_COUNT(docs) };
+        struct rr_options opt;
+        struct rr_request req = { .query = list.query, .documents = texts, .n_documents = 4 };
+        struct rr_quantize q = { .engine = &opt, .out = out.path, .dtype = "int8",
+                                 .judge = remember, .check = &lists, .n_check = 1 };
+        struct rr_quantize_report report;
+        struct rr_engine *e;
+        struct rr_result *r;
+        struct rr_error err;
+
+        memcpy(texts, docs, sizeof(texts));
+        texts[0] = (struct rr_text){ long_text, sizeof(long_text) - 1 };
+        fixture_write(&source, "tokenizer_config.json", cases[i].config, strlen(cases[i].config));
+        snprintf(out.path, sizeof(out.path), "%.200s/out", parent.path);
+        rr_options_init(&opt);
+        opt.model = source.path;
+        opt.threads = 2;
+        opt.max_length = 20;
+        opt.literal_specials = cases[i].literal;
+        if (rr_quantize(&q, &report, &err)) fail_msg("%s", err.msg);
+        opt.device = "cpu";
+        opt.dtype = "f32";
+        if (rr_open(&e, &opt, &err)) fail_msg("%s", err.msg);
+        if (rr_score(e, &req, &r, &err)) fail_msg("%s", err.msg);
+        assert_true(r->scores[0].truncated);
+        for (size_t d = 0; d < RR_COUNT(docs); d++)
+            if (judged[d] != r->scores[d].logit)
+                fail_msg("%s, document %zu: %g, expected %g", cases[i].config, d,
+                         (double)judged[d], (double)r->scores[d].logit);
+        rr_result_free(r);
+        rr_close(e);
+        fixture_remove(&out);
+        fixture_remove(&parent);
+    }
+    fixture_remove(&source);
+}
+
 /* A weight that a precision has no number for is refused, not made infinite. */
 static void test_too_large(void **state)
 {
@@ -627,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_packed_folder),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_texts_as_requests),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
