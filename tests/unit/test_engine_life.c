@@ -122,9 +122,9 @@ static void test_hopeless_is_not_started(void **state)
 
 static void test_partial(void **state)
 {
-    struct rr_options opt = engine_options("null:base_us=10000,per_token_ns=5000");
+    struct rr_options opt = engine_options("null:base_us=10000,per_token_ns=100000");
     struct documents d = documents_make("doc", 200, 200);
-    struct request r = { .req = { .timeout_ns = 200000000, .allow_partial = true } };
+    struct request r = { .req = { .timeout_ns = 1000000000, .allow_partial = true } };
     struct rr_engine *e;
     size_t i, missing = 0;
     struct rr_stats s;
@@ -136,7 +136,7 @@ static void test_partial(void **state)
     d.texts[199] = d.texts[0]; /* an equal one is scored when the first is */
     request_start(e, &r, "query", &d);
     request_wait(&r);
-    assert_true(r.ended - r.submitted < 0.3);
+    assert_true(r.ended - r.submitted < 3); /* all of it takes 4 s: a busy machine has time */
     assert_logits(&r);
     for (i = 0; i < 200; i++) missing += r.result->scores[i].missing;
     assert_int_equal(r.result->n_missing, missing);
