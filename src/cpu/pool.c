@@ -268,8 +268,8 @@ int rr_pool_open(struct rr_pool **out, uint32_t n_threads, struct rr_error *err)
     pthread_mutex_init(&p->gate.lock, NULL);
     pthread_cond_init(&p->gate.moved, NULL);
     rr_topology_get(&topo);
-    p->pin = n_threads == topo.allowed && n_threads > 1;
     p->too_large = n_threads > topo.threads;
+    p->pin = n_threads == topo.allowed && n_threads > 1 && !p->too_large;
     atomic_store_explicit(&p->spin_ns, p->too_large ? 0 : SPIN_NS, memory_order_relaxed);
     rc = plan_nodes(p, topo.allowed, err);
     if (rc) {
