@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* convert.c - rr_convert and rr_supported of rerank.h.  Layer: engine (L5). */
-#include <string.h>
-
 #include "model/convert.h"
 #include "model/model.h"
 
@@ -14,12 +12,10 @@ int rr_convert(const char *from, const char *to, const char *dtype, uint64_t sha
                struct rr_error *err)
 {
     struct rr_buf tokenizer; /* a GGUF file has none of the files beside it */
-    size_t len = strlen(to);
-    bool gguf = len > 5 && strcmp(to + len - 5, ".gguf") == 0;
     int rc;
 
     rr_buf_init(&tokenizer, RR_MEM_TOKENIZER, MAX_TOKENIZER);
-    rc = gguf ? rr_tok_json(&tokenizer, from, err) : RR_OK;
+    rc = rr_gguf_named(to) ? rr_tok_json(&tokenizer, from, err) : RR_OK;
     if (!rc)
         rc = rr_model_convert(from, to, dtype, shard_bytes,
                               (struct rr_text){ tokenizer.data, tokenizer.len }, err);

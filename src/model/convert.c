@@ -359,8 +359,7 @@ int rr_model_convert(const char *from, const char *to, const char *dtype, uint64
                             .type = rr_gguf_type_named(dtype),
                             .shard_bytes = shard_bytes,
                             .tokenizer = tokenizer };
-    size_t len = strlen(to);
-    bool gguf = len > 5 && strcmp(to + len - 5, ".gguf") == 0;
+    bool gguf = rr_gguf_named(to);
     int rc;
 
     if (strcmp(dtype, "int8") == 0)

@@ -47,15 +47,21 @@ static const struct rr_safetensors_dtype dtypes[] = {
     { "BF16", 16, true, RR_BF16 },
 };
 
-bool rr_gguf_is(const char *path)
+bool rr_gguf_named(const char *path)
 {
     size_t len = strlen(path);
+
+    return len > 5 && strcmp(path + len - 5, ".gguf") == 0;
+}
+
+bool rr_gguf_is(const char *path)
+{
     struct rr_file file;
     struct rr_error err;
     bool is;
 
     if (!rr_file_exists(path)) return false;
-    if (len > 5 && strcmp(path + len - 5, ".gguf") == 0) return true;
+    if (rr_gguf_named(path)) return true;
     if (rr_file_map(&file, path, &err)) return false; /* a folder */
     is = file.len >= 4 && memcmp(file.data, "GGUF", 4) == 0;
     rr_file_unmap(&file);

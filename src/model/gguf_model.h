@@ -56,6 +56,7 @@ enum { RR_GGUF_POOL_MEAN = 1, RR_GGUF_POOL_FIRST = 2, RR_GGUF_POOL_RANK = 4 }; /
 
 struct rr_gguf_model;
 
+bool rr_gguf_named(const char *path); /* the name ends with .gguf and has more before that */
 bool rr_gguf_is(const char *path); /* a file whose name ends with .gguf, or that begins so */
 
 /* Maps and checks the file.  Quantised tensors are decoded to f32 here.  RR_ENOTSUP: a network or

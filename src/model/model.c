@@ -86,9 +86,7 @@ static int fail_without_config(const char *folder, const char *path, struct rr_e
                        "rerankd pull ORG/NAME fetches one from the hub",
                        folder);
     while (dir && (e = readdir(dir))) {
-        size_t len = strlen(e->d_name);
-
-        if (len > 5 && strcmp(e->d_name + len - 5, ".gguf") == 0) memcpy(name, e->d_name, len + 1);
+        if (rr_gguf_named(e->d_name)) memcpy(name, e->d_name, strlen(e->d_name) + 1);
     }
     if (dir) closedir(dir);
     if (*name)
