@@ -98,7 +98,7 @@ class Coder:
     """Text -> token ids and, per token, the number of the stem of its word (0: none)."""
 
     def __init__(self, tokenizer, idf, translation=()):
-        self.tok = tokenizer
+        self.tok, self.known = tokenizer, {}
         self.number = {s: i + 1 for i, s in enumerate(idf)}
         self.weight = [0.0] + list(idf.values())
         # English counterpart of each stem, itself where none is known.
@@ -119,11 +119,22 @@ class Coder:
         return np.where(stems < len(self.english),
                         self.english[np.minimum(stems, len(self.english) - 1)], stems)
 
+    def learn(self, texts):
+        """Remember the ids of the texts, which will be asked for again and again"""
+        texts = list(set(texts))
+        for t, c in zip(texts, self.tok.encode_batch(texts, add_special_tokens=False)):
+            self.known[t] = np.array(c.ids, np.uint16)
+
+    def ids(self, texts):
+        new = [t for t in texts if t not in self.known]
+        coded = iter(self.tok.encode_batch(new, add_special_tokens=False))
+        return [self.known[t] if t in self.known else np.array(next(coded).ids) for t in texts]
+
     def encode(self, texts, stems=True):
         """[(ids, stem numbers)]; all numbers 0 where stems are not wanted"""
-        coded = self.tok.encode_batch(texts, add_special_tokens=False)
         if not stems:
-            return [(np.array(c.ids, np.int64), np.zeros(len(c.ids), np.int64)) for c in coded]
+            return [(i.astype(np.int64), np.zeros(len(i), np.int64)) for i in self.ids(texts)]
+        coded = self.tok.encode_batch(texts, add_special_tokens=False)
         out = []
         for text, enc in zip(texts, coded):
             spans = [(m.start(), self.stem_number(m.group())) for m in WORD.finditer(text)]

@@ -12,6 +12,7 @@ HEAD = 32
 # Sets of four weights that processors without VNNI add in 16 bits: rerankd limits the positive
 # and the negative sum of each (src/cpu/kern.h, i8_wtop).
 MOST, MOST_IN_SET = 127, 129
+CALM = 6.0  # what 224 normal numbers have, about
 
 
 def in_sets(q):
@@ -63,15 +64,25 @@ def eight_bits(x):
     return low + ((x - low) / scale).round_() * scale
 
 
+def excess(x):
+    """By how much the range of the elements of each row of x, [..., k], is more than CALM of their
+    standard deviations, on the mean: rounding errors in eight bits are in proportion to the range"""
+    low, high = x.float().aminmax(dim=-1)
+    return ((high - low) / (x.float().std(-1) + 1e-6) - CALM).clamp(min=0).mean()
+
+
 class Encoder:
     """grid: weights are used on the grid and inputs of the linear layers in eight bits; gradients
-    pass as if they were not (straight through)."""
+    pass as if they were not (straight through).  excesses: a list that gets those of all inputs
+    that rerankd rounds, or None."""
 
     def __init__(self, model, grid=False):
-        self.model, self.grid = model, grid
+        self.model, self.grid, self.excesses = model, grid, None
 
     def linear(self, x, *layers, rounded=True):
         w, b = (torch.cat([getattr(l, n) for l in layers]) for n in ("weight", "bias"))
+        if rounded and self.excesses is not None:
+            self.excesses.append(excess(x))
         if self.grid:
             w = w + (on_grid(w) - w).detach()
             if rounded:

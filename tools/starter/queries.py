@@ -39,6 +39,13 @@ MIXES = {
                    ("fr", "en"): 5, ("en", "fr"): 5, ("de", "en"): 5, ("en", "de"): 3,
                    ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 4, ("en", "es"): 2,
                    ("pt", "en"): 4, ("en", "pt"): 2, ("it", "fr"): 2}, 0.1, 0.15, 0.85),
+    # A long one: with every text asked many times, more may ask for those of which there are few.
+    "long": Mix({("fr", "fr"): 13, ("en", "en"): 12, ("it", "it"): 8, ("de", "de"): 8,
+                 ("pt", "pt"): 14, ("es", "es"): 16,
+                 ("fr", "en"): 5, ("en", "fr"): 5, ("de", "en"): 4, ("en", "de"): 3,
+                 ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 4, ("en", "es"): 4,
+                 ("pt", "en"): 4, ("en", "pt"): 2, ("it", "fr"): 2, ("fr", "es"): 2,
+                 ("it", "es"): 1, ("pt", "es"): 1}, 0.15, 0.12, 0.85),
 }
 
 # Languages with few texts: each is asked again and again, and would be learnt by heart.

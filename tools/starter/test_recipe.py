@@ -20,6 +20,7 @@ import apps
 import corpus
 import data
 import encoder
+import gpu
 import lists
 import manual
 import mean
@@ -317,6 +318,52 @@ class Releases(unittest.TestCase):
         self.assertEqual(releases.family("gcc-12"), releases.family("gcc-14"))
         self.assertEqual(releases.family("postgresql-15.1"), releases.family("postgresql-13"))
         self.assertNotEqual(releases.family("glib2.0"), releases.family("gtk2.0"))
+
+
+class OnGpu(unittest.TestCase):
+    def pairs(self, n):
+        rng = np.random.default_rng(5)
+        texts = [(rng.integers(4, 50, size), np.zeros(size, int)) for size in rng.integers(3, 14, n + 1)]
+        return [data.join_pair(texts[0], t, 30) for t in texts[1:]]
+
+    def test_blank(self):
+        pairs = self.pairs(400)
+        out = gpu.blank(pairs, 4, np.random.default_rng(1))
+        lost = [o[0] != p[0] for o, p in zip(out, pairs)]
+        for (ids, _, segment), (was, *_), gone in zip(out, pairs, lost):
+            self.assertTrue((ids[gone] == gpu.UNKNOWN).all() and (segment[gone] == 1).all())
+            self.assertTrue((was[gone] > gpu.UNKNOWN).all())
+        touched = [any(gone.any() for gone in lost[at:at + 4]) for at in range(0, 400, 4)]
+        self.assertAlmostEqual(np.mean(touched), gpu.WORN, delta=0.15)
+
+    def test_same_logits_in_any_packing(self):
+        model, pairs = small_model(), self.pairs(23)
+        net, moved = encoder.Encoder(model), [i % 3 for i in range(23)]
+        with torch.no_grad():
+            logits, excess = gpu.forward(net, *gpu.packed(pairs, moved), "cpu", 2)
+            for p, m, logit in zip(pairs, moved, logits):
+                alone, _ = train.forward(net, None, [p], [m], None, 1, None)
+                self.assertAlmostEqual(alone.item(), logit.item(), delta=1e-4)
+        self.assertGreaterEqual(excess.item(), 0)
+        self.assertIsNone(net.excesses)
+
+    def test_excess(self):
+        normal = torch.randn(200, 224, generator=torch.Generator().manual_seed(1))
+        far = normal.clone()
+        far[:, 0] = 20
+        self.assertLess(encoder.excess(normal).item(), 0.3)
+        self.assertGreater(encoder.excess(far).item(), 6)
+
+    def test_learnt_texts_have_the_same_ids(self):
+        tok = unittest.mock.Mock()
+        tok.encode_batch = lambda texts, add_special_tokens: [
+            types.SimpleNamespace(ids=[ord(c) for c in t]) for t in texts]
+        coder = data.Coder(tok, {})
+        before = coder.encode(["ab", "c", "ab"], stems=False)
+        coder.learn(["ab", "d"])
+        after = coder.encode(["ab", "c", "ab"], stems=False)
+        for (a, x), (b, y) in zip(before, after):
+            self.assertTrue((a == b).all() and (x == y).all() and a.dtype == b.dtype)
 
 
 class Worn(unittest.TestCase):

@@ -186,10 +186,11 @@ def stage(x, rng, whole):
     return 14, 11, 0.8, 40, 80, 0.35
 
 
-def make_batch(step, x, a, worker, maker, coder, rng):
-    """This worker's share of the lists of a step: pairs, numbers of the right documents, cosines,
-    and what part of the whole it is"""
+def make_batch(step, x, a, worker, maker, coder, rng, times=1):
+    """This worker's share of the lists of a step, `times` as many as usual: pairs, numbers of the
+    right documents, cosines, and what part of the whole it is"""
     lists, negatives, hard, words, tokens, plain = stage(x, rng, maker.mix.whole)
+    lists *= times
     numbers = range(worker, lists, a.workers)
     made = queries.batch(maker, a.seed, step, numbers, negatives, hard, words, plain)
     coded = coder.encode([t for q, docs, *_ in made for t in [q] + docs], stems=x < LISTS)
@@ -252,8 +253,8 @@ def export(model, work, out, grid):
         shutil.copyfile(os.path.join(work, name), os.path.join(out, name))
 
 
-def optimizer_of(model, probes, lr):
-    named = list(model.named_parameters()) + list(probes.named_parameters())
+def optimizer_of(lr, *modules):
+    named = [pair for m in modules for pair in m.named_parameters()]
     plain = [p for n, p in named if p.dim() < 2 or "embeddings" in n]
     decayed = [p for n, p in named if not (p.dim() < 2 or "embeddings" in n)]
     return torch.optim.AdamW([dict(params=decayed, weight_decay=0.02),
@@ -306,7 +307,7 @@ class Run:
         self.probes = Probes()
         self.begin_step = self.first
         self.net = encoder.Encoder(self.model)
-        self.opt = optimizer_of(self.model, self.probes, a.lr)
+        self.opt = optimizer_of(a.lr, self.model, self.probes)
         self.state = os.path.join(a.work, "state.pt")
         self.restore()
         self.held = dev_lists(parts["dev"], a.dev) if worker == 0 else None

@@ -1,4 +1,5 @@
 """Words, accent folding, crude stems, BM25."""
+import functools
 import re
 import unicodedata
 
@@ -35,6 +36,7 @@ def fold(word):
 STOP |= {fold(w) for w in STOP}
 
 
+@functools.lru_cache(1 << 18)
 def stem(word):
     """A crude stem shared by inflected forms; '' for stop words and scraps."""
     w = fold(word)
