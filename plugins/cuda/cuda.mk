@@ -61,7 +61,7 @@ $(CUDA_OBJ)/%.cu.o: plugins/cuda/%.cu $(CUDA_HEADERS)
 	    { cat $@.log >&2; exit 1; }
 $(CUDA_OBJ)/%.cc.o: plugins/cuda/%.cc $(CUDA_HEADERS)
 	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(CUDA_CXXFLAGS) -DRR_CUDA_MIN_ARCH=$(firstword $(CUDA_ARCHS)) \
+	$(call say,CXX)$(CXX) $(CUDA_CXXFLAGS) -DRR_CUDA_MIN_ARCH=$(patsubst %a,%,$(firstword $(CUDA_ARCHS))) \
 	    $(CUDA_INCLUDE) -isystem $(CUDA_HOME)/include -c $< -o $@
 $(foreach f,$(CUDA_C),$(eval $(call cuda_c_object,$f,$(CUDA_OBJ))))
 CUDA_OBJECTS := $(CUDA_KERNELS:plugins/cuda/%=$(CUDA_OBJ)/%.o) \

@@ -44,7 +44,7 @@ struct LaunchContext {
     uint32_t rows[2];   /* upper bounds of Dims.rows for this bucket */
     uint32_t max_tiles; /* of Dims.tiles */
     bool bf16;          /* what narrow buffers hold */
-    int arch;           /* 75, 80, ... */
+    int arch;           /* 75, 80, ...: of the code */
 };
 
 struct EmbedArgs {
@@ -148,6 +148,10 @@ cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, GemmType 
                             const GemmArgs &a);
 /* On tensor cores if the operands are narrow and the head fits, else by plain arithmetic. */
 cudaError_t launch_attention(const LaunchContext &c, const AttentionArgs &a);
+
+/* The architecture that this build's code for the current device was compiled for: the device's own, or
+ * an older one where the driver compiled PTX. */
+cudaError_t code_arch(int *arch);
 
 /* Whether attention of this shape runs on tensor cores. */
 static inline bool attention_on_tensor_cores(const AttentionArgs &a)

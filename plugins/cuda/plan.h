@@ -138,7 +138,7 @@ int check_room(struct rr_device *d, const struct rr_program &p, const struct rr_
 
 struct rr_device {
     int ordinal;
-    int arch;
+    int arch; /* of the code that runs there: what it lacks the device lacks */
     Precision precision;
     cudaDeviceProp prop;
     bool lost;                      /* an error that the context does not recover from */

@@ -40,6 +40,12 @@ uint32_t no_device(const char **why, const char *text)
     return 0;
 }
 
+/* 75, 80, ... */
+int capability(const cudaDeviceProp &prop)
+{
+    return prop.major * 10 + prop.minor;
+}
+
 /* Ordinals of usable devices.  0 with a reason in *why. */
 uint32_t find_devices(int ordinals[MAX_DEVICES], const char **why)
 {
@@ -77,7 +83,7 @@ uint32_t find_devices(int ordinals[MAX_DEVICES], const char **why)
     }
     for (int i = 0; i < n && usable < MAX_DEVICES; i++) {
         if (cudaGetDeviceProperties(&prop, i)) continue;
-        if (prop.major * 10 + prop.minor >= RR_CUDA_MIN_ARCH)
+        if (capability(prop) >= RR_CUDA_MIN_ARCH)
             ordinals[usable++] = i;
         else
             too_old = i;
@@ -96,10 +102,40 @@ uint32_t device_count(const char **why)
     return find_devices(ordinals, why);
 }
 
-int find_precision(Precision *out, const char *dtype, int arch, struct rr_error *err)
+/* The device is the current one.  A build for older ones runs by their instructions. */
+int find_arch(struct rr_device *d, struct rr_error *err)
 {
+    cudaError_t e = code_arch(&d->arch);
+
+    if (e == cudaErrorNoKernelImageForDevice) {
+        cudaGetLastError();
+        return rr_fail(err, RR_EDEVICE,
+                       "GPU %d (%.64s) has compute capability %d.%d, for which this plugin has no "
+                       "code: build it with CUDA_ARCHS=%d",
+                       d->ordinal, d->prop.name, d->prop.major, d->prop.minor,
+                       capability(d->prop));
+    }
+    if (e) return cuda_failed(d, e, "looking for code", err);
+    d->arch = std::min(d->arch, capability(d->prop));
+    return RR_OK;
+}
+
+int needs(const struct rr_device *d, const char *dtype, int arch, const char *instead,
+          struct rr_error *err)
+{
+    if (d->arch >= arch) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP, "%s needs compute capability %d.%d, this %s %d.%d: use %s",
+                   dtype, arch / 10, arch % 10,
+                   d->arch < capability(d->prop) ? "build has code for" : "GPU has", d->arch / 10,
+                   d->arch % 10, instead);
+}
+
+int find_precision(struct rr_device *d, const char *dtype, struct rr_error *err)
+{
+    Precision *out = &d->precision;
+
     if (!dtype || strcmp(dtype, "auto") == 0)
-        *out = arch >= 70 ? Precision::F16 : Precision::F32;
+        *out = d->arch >= 70 ? Precision::F16 : Precision::F32;
     else if (strcmp(dtype, "f32") == 0)
         *out = Precision::F32;
     else if (strcmp(dtype, "f16") == 0)
@@ -113,18 +149,9 @@ int find_precision(Precision *out, const char *dtype, int arch, struct rr_error 
     else
         return rr_fail(err, RR_EINVAL,
                        "dtype is \"%s\", expected auto, f32, f16, bf16, int8 or fp8", dtype);
-    if (*out == Precision::F8 && arch < 89)
-        return rr_fail(err, RR_ENOTSUP,
-                       "fp8 needs compute capability 8.9, this GPU has %d.%d: use int8", arch / 10,
-                       arch % 10);
-    if (*out == Precision::BF16 && arch < 80)
-        return rr_fail(err, RR_ENOTSUP,
-                       "bf16 needs compute capability 8.0, this GPU has %d.%d: use f16", arch / 10,
-                       arch % 10);
-    if (*out == Precision::I8 && arch < 75)
-        return rr_fail(err, RR_ENOTSUP,
-                       "int8 needs compute capability 7.5, this GPU has %d.%d: use f16", arch / 10,
-                       arch % 10);
+    if (*out == Precision::F8) return needs(d, dtype, 89, "int8", err);
+    if (*out == Precision::BF16) return needs(d, dtype, 80, "f16", err);
+    if (*out == Precision::I8) return needs(d, dtype, 75, "f16", err);
     return RR_OK;
 }
 
@@ -215,14 +242,14 @@ int open_device(struct rr_device **out, const struct rr_device_options *opt, str
     d->hang_ns = opt->hang_ns;
     e = cudaGetDeviceProperties(&d->prop, d->ordinal);
     rc = e ? cuda_failed(d, e, "reading properties", err) : RR_OK;
-    d->arch = d->prop.major * 10 + d->prop.minor;
-    if (!rc) rc = find_precision(&d->precision, opt->dtype, d->arch, err);
     if (!rc) rc = enter_context(d, err);
     if (rc) {
         delete d;
         return rc;
     }
-    rc = check_once(d, err);
+    rc = find_arch(d, err);
+    if (!rc) rc = find_precision(d, opt->dtype, err);
+    if (!rc) rc = check_once(d, err);
     if (rc)
         close_device(d);
     else

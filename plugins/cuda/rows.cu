@@ -227,6 +227,15 @@ dim3 blocks(uint32_t rows)
 
 } // namespace
 
+cudaError_t code_arch(int *arch)
+{
+    cudaFuncAttributes a;
+    cudaError_t e = cudaFuncGetAttributes(&a, quantize<F16>);
+
+    if (!e) *arch = a.ptxVersion;
+    return e;
+}
+
 #define LAUNCH_ROWS(kernel, rows) \
     (c.bf16 ? RR_LAUNCH(kernel<BF16>, blocks(rows), dim3(THREADS), 0, c.stream, a) \
             : RR_LAUNCH(kernel<F16>, blocks(rows), dim3(THREADS), 0, c.stream, a))

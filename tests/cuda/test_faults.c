@@ -101,16 +101,20 @@ static void test_visible(void **state)
 static void test_refused(void **state)
 {
     static const struct {
-        const char *cc, *dtype;
+        const char *cc, *compiled, *dtype;
         int code;
         const char *words;
     } cases[] = {
-        { "89", "fp4", RR_EINVAL, "dtype is \"fp4\"" },
-        { "75", "bf16", RR_ENOTSUP,
+        { "89", "89", "fp4", RR_EINVAL, "dtype is \"fp4\"" },
+        { "75", "75", "bf16", RR_ENOTSUP,
           "bf16 needs compute capability 8.0, this GPU has 7.5: use f16" },
-        { "75", "fp8", RR_ENOTSUP, "fp8 needs compute capability 8.9, this GPU has 7.5: use int8" },
-        { "70", "int8", RR_ENOTSUP,
+        { "75", "75", "fp8", RR_ENOTSUP,
+          "fp8 needs compute capability 8.9, this GPU has 7.5: use int8" },
+        { "70", "70", "int8", RR_ENOTSUP,
           "int8 needs compute capability 7.5, this GPU has 7.0: use f16" },
+        { "89", "80", "fp8", RR_ENOTSUP,
+          "fp8 needs compute capability 8.9, this build has code for 8.0: use int8" },
+        { "89", "0", "f16", RR_EDEVICE, "8.9, for which this plugin has no code" },
     };
 
     (void)state;
@@ -120,9 +124,11 @@ static void test_refused(void **state)
         struct rr_device *d;
 
         setenv("EMUL_CC", cases[i].cc, 1);
+        setenv("EMUL_CODE", cases[i].compiled, 1);
         assert_int_equal(backend()->open(&d, &opt, &err), cases[i].code);
         if (!strstr(err.msg, cases[i].words)) fail_msg("'%s'", err.msg);
         unsetenv("EMUL_CC");
+        unsetenv("EMUL_CODE");
     }
 }
 

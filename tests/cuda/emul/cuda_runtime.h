@@ -55,6 +55,9 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0, cudaEnableDefault = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct cudaFuncAttributes {
+    int ptxVersion;
+};
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess };
 
 typedef struct EmulStream *cudaStream_t;
@@ -107,11 +110,17 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsig
                                              cudaDriverEntryPointQueryResult *found);
 cudaError_t emul_malloc(void **p, size_t n);
 cudaError_t emul_allow_shared(const void *kernel, int bytes);
+cudaError_t emul_attributes(cudaFuncAttributes *a);
 }
 template <class F>
 static inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute, int bytes)
 {
     return emul_allow_shared((const void *)kernel, bytes);
+}
+template <class F>
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, F *)
+{
+    return emul_attributes(a);
 }
 template <class T> static inline cudaError_t cudaMalloc(T **p, size_t n)
 {

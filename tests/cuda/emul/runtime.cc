@@ -8,6 +8,8 @@
  *   EMUL_DRIVER    version of the driver; 0: none (13000)
  *   EMUL_DEVICES   how many (1)
  *   EMUL_CC        compute capability of all, as 80 (RR_EMUL_ARCH)
+ *   EMUL_CODE      architecture that the plugin's code was compiled for; 0: it has none for the device
+ *                  (RR_EMUL_ARCH)
  *   EMUL_MEMORY    MiB of each device (512)
  *   EMUL_FAIL_ALLOC  the n-th allocation since this was set fails, and all after it
  *   EMUL_FAIL_ONE  the n-th allocation since this was set fails, and no other
@@ -309,6 +311,12 @@ cudaError_t emul_allow_shared(const void *kernel, int bytes)
         return result(cudaErrorInvalidValue);
     allowed[kernel] = (size_t)bytes;
     return cudaSuccess;
+}
+cudaError_t emul_attributes(cudaFuncAttributes *a)
+{
+    Lock lock(one);
+    a->ptxVersion = (int)setting("EMUL_CODE", RR_EMUL_ARCH);
+    return result(a->ptxVersion ? cudaSuccess : cudaErrorNoKernelImageForDevice);
 }
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsigned,
                                              unsigned long long,
