@@ -4,12 +4,14 @@
 layers in PyTorch with scaled_dot_product_attention when it can be imported, in one run.
 
     bench/gpu.py build/bench/bench_encoder [--backend cuda] [--layers 24] [--reps 30] [--shapes ...]
+                 [--ways eager,graph] [--layouts padded] [--seconds N]
                  [DTYPE...]                               called by "make bench-gpu"
     bench/gpu.py --self-test                              the PyTorch layers agree, on the CPU
 
 Random weights, the same shapes: it measures speed, not ranking.  PyTorch runs in f16 and, where the
 card has it, bf16: padded with a mask and unpadded (packed tokens, nested attention), each eager,
-compiled, and recorded as a CUDA graph.  Times are milliseconds, best of --reps; memory is what each
+compiled, and recorded as a CUDA graph; compiling takes minutes.  After --seconds the tables are printed
+with what there is.  Times are milliseconds, best of --reps; memory is what each
 reserves, weights and the largest batch; the last table is the part of the peak that matrix products
 reach in the same precision, measured here with torch.matmul.  Precisions that the card does not have
 are left out, with its reason.
@@ -17,6 +19,7 @@ are left out, with its reason.
 import argparse
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,22 +32,26 @@ RAGGED = [max(8, min(512, int(random.Random(7 + i).lognormvariate(4.852 - 0.08, 
           for i in range(20)]  # mean 128, sigma 0.4
 
 
-ASKED = []  # instead of SHAPES, as bench_encoder has them
+LAYOUTS = ["padded", "unpadded"]
+WAYS = ["eager", "compiled", "graph", "compiled graph"]
+ASKED = []  # instead of SHAPES: "20x128", "64+31+200", "ragged"
+
+
+class TimeIsUp(BaseException):
+    pass
 
 
 def lists():
     """{name: [batches of lengths]}: what does not fit into a batch is cut, as the engine does."""
     out = {}
-    for shape in ASKED:
+    for shape in ASKED or [f"{count}x{length}" for count, length in SHAPES] + ["ragged"]:
         count, _, length = shape.partition("x")
-        out[shape] = [[int(length)] * int(count) if length else list(map(int, shape.split("+")))]
-    if ASKED:
-        return out
-    for count, length in SHAPES:
+        if not length:
+            out[shape] = [RAGGED if shape == "ragged" else list(map(int, shape.split("+")))]
+            continue
+        count, length = int(count), int(length)
         at_once = BATCH_TOKENS // length
-        out[f"{count}x{length}"] = [[length] * min(at_once, count - i)
-                                    for i in range(0, count, at_once)]
-    out["ragged 20"] = [RAGGED]
+        out[shape] = [[length] * min(at_once, count - i) for i in range(0, count, at_once)]
     return out
 
 
@@ -60,13 +67,17 @@ def flop(lengths):
 # ---- this plugin --------------------------------------------------------------------------------
 
 
-def ours(bench, dtype, memory):
+def ours(bench, dtype, memory, seconds):
     """{list: ms}; what the device holds goes into memory."""
     shapes = list(dict.fromkeys("+".join(map(str, b)) if len(set(b)) > 1 else f"{len(b)}x{b[0]}"
                                 for batches in lists().values() for b in batches))
-    out = subprocess.run([bench, "--backend", BACKEND, "--dtype", dtype, "--reps", str(REPS),
-                          "--layers", str(LAYERS), "--shape", ",".join(shapes)],
-                         capture_output=True, text=True, check=False)
+    try:
+        out = subprocess.run([bench, "--backend", BACKEND, "--dtype", dtype, "--reps", str(REPS),
+                              "--layers", str(LAYERS), "--shape", ",".join(shapes)],
+                             capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        print(f"{dtype}: stopped after {seconds:.0f} seconds")
+        return {}
     if out.returncode:
         print(f"{dtype}: {out.stderr.strip() or out.stdout.strip()}")
         return {}
@@ -173,15 +184,16 @@ def best_of(torch, f):
     return best * 1e3
 
 
-def torch_rows(torch, dtype, name, memory):
-    """{row: {list: ms}}; memory gets the weights, and the most that was held beside them."""
-    model = make_model(torch, layers=LAYERS).to("cuda", dtype)
+def torch_rows(torch, dtype, name, rows, memory):
+    """rows gets {row: {list: ms}}, memory the weights, and the most that was held beside them."""
+    with torch.device("cuda"):
+        model = make_model(torch, layers=LAYERS).to(dtype)
+    torch.cuda.empty_cache()
     weights = torch.cuda.memory_allocated()
-    rows = {}
-    for layout, forward in (("padded", model.forward), ("unpadded", model.packed)):
-        ways = {"eager": forward, "compiled": torch.compile(forward, dynamic=False),
-                "graph": forward, "compiled, graph": torch.compile(forward, dynamic=False)}
-        for way, f in ways.items():
+    for layout in LAYOUTS:
+        forward = model.forward if layout == "padded" else model.packed
+        for way in WAYS:
+            f = torch.compile(forward, dynamic=False) if "compiled" in way else forward
             row = f"PyTorch {name}, {layout}, {way}"
             times = rows.setdefault(row, {})
             torch.cuda.empty_cache()
@@ -200,12 +212,11 @@ def torch_rows(torch, dtype, name, memory):
                 except Exception as e:  # a peer that cannot do it leaves a hole in the table
                     print(f"{row}, {shape}: {(str(e) or repr(e)).splitlines()[0]}")
             memory[row] = (weights // 10**6, (torch.cuda.max_memory_reserved() - weights) // 10**6)
-    return rows
 
 
-def peaks(torch):
-    """{dtype: operations a second} that a large square product reaches."""
-    n, out = 8192, {}
+def peaks(torch, out):
+    """out gets {dtype: operations a second} that a large square product reaches."""
+    n = 8192
 
     def measure(name, make):
         try:
@@ -232,7 +243,6 @@ def peaks(torch):
     measure("bf16", lambda: plain(torch.bfloat16))
     measure("int8", int8)
     measure("fp8", fp8)
-    return out
 
 
 def self_test():
@@ -259,6 +269,22 @@ def table(title, names, rows, cell):
                                          for n in names) + " |")
 
 
+def time_is_up(_signal, _frame):
+    raise TimeIsUp
+
+
+def compare(rows, memory, peak):
+    import torch
+    if not torch.cuda.is_available():
+        return
+    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
+    with torch.inference_mode():
+        peaks(torch, peak)
+        torch_rows(torch, torch.float16, "f16", rows, memory)
+        if torch.cuda.get_device_capability() >= (8, 0):
+            torch_rows(torch, torch.bfloat16, "bf16", rows, memory)
+
+
 def main():
     global REPS, LAYERS, BACKEND
     if sys.argv[1:] == ["--self-test"]:
@@ -269,25 +295,28 @@ def main():
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--reps", type=int, default=REPS)
     parser.add_argument("--shapes", default="")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--layouts", default=",".join(LAYOUTS))
+    parser.add_argument("--seconds", type=float, default=86400)
     parser.add_argument("dtypes", nargs="*", default=["f16"])
     args = parser.parse_intermixed_args()
     REPS, LAYERS, BACKEND = args.reps, args.layers, args.backend
     ASKED.extend(filter(None, args.shapes.split(",")))
-    memory = {}
-    mine = {f"rerankd {d}": ours(args.bench, d, memory) for d in args.dtypes}
-    rows, peak = dict(mine), {}
+    LAYOUTS[:], WAYS[:] = args.layouts.split(","), args.ways.split(",")
+    end = time.monotonic() + args.seconds
+    memory, peak = {}, {}
+    mine = {f"rerankd {d}": ours(args.bench, d, memory, max(1, end - time.monotonic()))
+            for d in args.dtypes}
+    rows = dict(mine)
+    signal.signal(signal.SIGALRM, time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, end - time.monotonic()))
     try:
-        import torch
+        compare(rows, memory, peak)
     except ImportError:
         print("PyTorch cannot be imported: no comparison, no peak")
-    else:
-        if torch.cuda.is_available():
-            print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
-            with torch.inference_mode():
-                peak = peaks(torch)
-                rows.update(torch_rows(torch, torch.float16, "f16", memory))
-                if torch.cuda.get_device_capability() >= (8, 0):
-                    rows.update(torch_rows(torch, torch.bfloat16, "bf16", memory))
+    except TimeIsUp:
+        print(f"stopped after {args.seconds:.0f} seconds: what was not measured is missing")
+    signal.setitimer(signal.ITIMER_REAL, 0)
     names, work = list(lists()), {n: sum(map(flop, b)) for n, b in lists().items()}
     table(f"Milliseconds, best of {REPS}", names, rows, lambda _, n, ms: f"{ms:.2f}")
     table("MB on the device: weights, and beside them", ["weights", "beside"],
