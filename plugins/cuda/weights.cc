@@ -137,11 +137,12 @@ struct ByteRow {
         : t(tensor), first(at), k(width), f8(type == GEMM_F8),
           stored(type == GEMM_I8 && t.dtype == RR_I8), scale(0)
     {
-        if (stored)
+        if (stored) {
             scale = t.scale[first / k];
-        else
-            for (uint32_t j = 0; j < k; j++)
-                scale = std::max(scale, fabsf(value(t, first + j)) / (f8 ? 448.0f : 127.0f));
+            return;
+        }
+        for (uint32_t j = 0; j < k; j++) scale = std::max(scale, fabsf(value(t, first + j)));
+        scale /= f8 ? 448.0f : 127.0f;
     }
     int8_t byte(uint32_t j) const
     {
@@ -150,35 +151,33 @@ struct ByteRow {
         return f8 ? (int8_t)narrow_f8(v)
                   : (int8_t)std::min(127.0f, std::max(-127.0f, rintf(v)));
     }
-    float sum() const
-    {
-        int n = 0;
-
-        for (uint32_t j = 0; j < k; j++) n += byte(j);
-        return (float)n;
-    }
 };
 
 void pack_bytes(Packer &packer, OpWeights &w, const Stacked &s, size_t rows)
 {
     const struct rr_tensor &t = s.p.tensors[s.tensors[0]];
-    auto each = [&](auto f) {
-        s.each([&](uint32_t row, const struct rr_tensor &part, uint32_t i) {
-            f(row, ByteRow(part, (size_t)i * s.k, s.k, w.type));
-        });
+    std::vector<float> scales(rows), sums(rows); /* known when the bytes are */
+    auto put = [&](const std::vector<float> &v) {
+        return packer.put(rows * 4, [&](char *to) { memcpy(to, v.data(), rows * 4); });
     };
 
     w.weight = packer.put(rows * w.ld_bytes, [&](char *to) {
-        each([&](uint32_t row, const ByteRow &r) {
-            for (uint32_t j = 0; j < s.k; j++) to[(size_t)row * w.ld_bytes + j] = (char)r.byte(j);
+        s.each([&](uint32_t row, const struct rr_tensor &part, uint32_t i) {
+            ByteRow r(part, (size_t)i * s.k, s.k, w.type);
+            int sum = 0;
+
+            for (uint32_t j = 0; j < s.k; j++) {
+                int8_t q = r.byte(j);
+
+                to[(size_t)row * w.ld_bytes + j] = (char)q;
+                sum += q;
+            }
+            scales[row] = r.scale;
+            sums[row] = (float)sum;
         });
     });
-    w.scale = packer.put(rows * 4, [&](char *to) {
-        each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.scale; });
-    });
-    w.sum = w.type == GEMM_F8 ? NOWHERE : packer.put(rows * 4, [&](char *to) {
-        each([&](uint32_t row, const ByteRow &r) { ((float *)to)[row] = r.sum(); });
-    });
+    w.scale = put(scales);
+    w.sum = w.type == GEMM_F8 ? NOWHERE : put(sums);
     if (w.type == GEMM_I8 && t.dtype == RR_I8 && t.smooth) /* zeros up to the row of a buffer */
         w.smooth = packer.put((size_t)buffer_ld(s.k) * 4, [&](char *to) {
             memcpy(to, t.smooth, (size_t)s.k * 4);
