@@ -56,7 +56,8 @@ void open_library()
                  find(library, nvml.temperature, "nvmlDeviceGetTemperature") &&
                  find(library, nvml.power, "nvmlDeviceGetPowerUsage") && nvml.init() == 0;
     if (!nvml.ready) return;
-    find(library, nvml.clocks, "nvmlDeviceGetCurrentClocksThrottleReasons");
+    if (!find(library, nvml.clocks, "nvmlDeviceGetCurrentClocksEventReasons"))
+        find(library, nvml.clocks, "nvmlDeviceGetCurrentClocksThrottleReasons"); /* before 535 */
     find(library, nvml.by_uuid, "nvmlDeviceGetHandleByUUID");
     find(library, nvml.partitioned, "nvmlDeviceGetMigMode");
 }

@@ -241,7 +241,8 @@ cudaError_t record(struct rr_loaded &l, uint32_t tokens)
     Pass pass = { l, l.layout, context_for(l, tokens) };
     cudaGraph_t graph = nullptr;
     Bucket b = { tokens, nullptr };
-    cudaError_t e = cudaStreamBeginCapture(l.stream, cudaStreamCaptureModeThreadLocal), failed;
+    /* relaxed: the driver may load a kernel's code, which needs memory, when it is first recorded */
+    cudaError_t e = cudaStreamBeginCapture(l.stream, cudaStreamCaptureModeRelaxed), failed;
 
     if (e) return e;
     for (size_t i = 0; i < l.ops.size() && !e; i++) e = pass.op(i);
