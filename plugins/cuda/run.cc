@@ -241,7 +241,7 @@ cudaError_t record(struct rr_loaded &l, uint32_t tokens)
     Pass pass = { l, l.layout, context_for(l, tokens) };
     cudaGraph_t graph = nullptr;
     Bucket b = { tokens, nullptr };
-    /* relaxed: the driver may load a kernel's code, which needs memory, when it is first recorded */
+    /* relaxed: the driver may load a kernel's code when it is first recorded, allocating */
     cudaError_t e = cudaStreamBeginCapture(l.stream, cudaStreamCaptureModeRelaxed), failed;
 
     if (e) return e;
