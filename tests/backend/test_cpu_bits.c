@@ -458,6 +458,32 @@ static void test_isa(void **state)
     rr_log_set(NULL, NULL, RR_INFO);
 }
 
+/* A level that is compiled with another's instructions runs where those are, too. */
+static void test_needs(void **state)
+{
+    static const char *const pairs[][2] = {
+        { "avxvnni", "avx2" },   { "avx512vnni", "avx512" }, { "avx512bf16", "avx512vnni" },
+        { "amx", "avx512bf16" }, { "i8mm", "dotprod" },      { "dotprod", "neon" },
+    };
+    uint32_t n, found = 0;
+    const struct rr_kern *const *levels = rr_kern_levels(&n);
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(pairs); i++) {
+        const struct rr_kern *upper = NULL, *lower = NULL;
+
+        for (uint32_t l = 0; l < n; l++) {
+            if (strcmp(levels[l]->name, pairs[i][0]) == 0) upper = levels[l];
+            if (strcmp(levels[l]->name, pairs[i][1]) == 0) lower = levels[l];
+        }
+        if (!upper || !lower) continue; /* of another architecture */
+        found++;
+        if ((upper->needs & lower->needs) != lower->needs)
+            fail_msg("%s lacks flags of %s", pairs[i][0], pairs[i][1]);
+    }
+    assert_true(found > 0);
+}
+
 static void test_options(void **state)
 {
     static const struct {
@@ -501,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_bits),    cmocka_unit_test(test_callers_rounding),
         cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_anonymous_weights), cmocka_unit_test(test_isa),
+        cmocka_unit_test(test_needs),
         cmocka_unit_test(test_options),
     };
 

@@ -25,6 +25,8 @@
 
 #include "cpu/body_table.h"
 
-LEVEL(TABLE, "amx", RR_CPU_AVX512 | RR_CPU_AMX_INT8 | RR_CPU_AMX_BF16);
+/* Around the tiles are the vectors of avx512bf16: rounding to bf16 is an instruction of it. */
+LEVEL(TABLE, "amx",
+      RR_CPU_AVX512 | RR_CPU_AVX512_VNNI | RR_CPU_AVX512_BF16 | RR_CPU_AMX_INT8 | RR_CPU_AMX_BF16);
 
 #endif
