@@ -48,7 +48,8 @@ def openvino_files(folder, network):
                             dynamic)
     if not os.path.exists(int8):
         random = numpy.random.default_rng(0)
-        data = [{"input_ids": random.integers(5, net.VOCAB, (1, 128)),
+        vocab = net.config(folder)["vocab_size"]
+        data = [{"input_ids": random.integers(5, vocab, (1, 128)),
                  "attention_mask": numpy.ones((1, 128), numpy.int64)} for _ in range(8)]
         model = nncf.quantize(openvino.Core().read_model(f16), nncf.Dataset(data), subset_size=8,
                               model_type=nncf.ModelType.TRANSFORMER)

@@ -73,11 +73,11 @@ def main():
     os.dup2(2, 1)
     version, call = ENGINES[name](folder, threads)
     print(version, file=answers, flush=True)
-    made = {}
+    made, vocab = {}, net.config(folder)["vocab_size"]
     for line in sys.stdin:
         shape = line.strip()
         if shape not in made:
-            made[shape] = shapes.batch(shape, net.VOCAB)
+            made[shape] = shapes.batch(shape, vocab)
         start = time.perf_counter()
         call(*made[shape])
         print("%.3f" % ((time.perf_counter() - start) * 1e3), file=answers, flush=True)

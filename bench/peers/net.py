@@ -2,10 +2,11 @@
 """net.py - an XLM-R-large shaped cross-encoder with random weights: the model folder that all engines
 load, and the network as plain torch modules for those that need an export.
 
-    python3 bench/peers/net.py FOLDER --layers 24
+    python3 bench/peers/net.py FOLDER --layers 24 [--vocab 16384]
 
 Speed does not depend on what the weights are, quality cannot be judged by it.  The tokenizer is the
-starter model's: its ids are a part of the vocabulary.
+starter model's: its ids are a part of the vocabulary, which may be smaller than XLM-R's where disk or
+time is short: words are looked up, not multiplied.
 """
 import argparse
 import json
@@ -20,12 +21,12 @@ HIDDEN, HEADS, BETWEEN, VOCAB, POSITIONS, PAD = 1024, 16, 4096, 250002, 514, 1
 STARTER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models", "starter")
 
 
-def write(folder, layers):
+def write(folder, layers, vocab=VOCAB):
     from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
     torch.manual_seed(1)
     config = XLMRobertaConfig(
-        vocab_size=VOCAB, hidden_size=HIDDEN, num_hidden_layers=layers, num_attention_heads=HEADS,
+        vocab_size=vocab, hidden_size=HIDDEN, num_hidden_layers=layers, num_attention_heads=HEADS,
         intermediate_size=BETWEEN, max_position_embeddings=POSITIONS, type_vocab_size=1,
         num_labels=1, layer_norm_eps=1e-5, bos_token_id=0, pad_token_id=PAD, eos_token_id=2)
     XLMRobertaForSequenceClassification(config).eval().save_pretrained(folder)
@@ -58,9 +59,9 @@ class Net(nn.Module):
              "attention.output.LayerNorm": "norm1", "intermediate.dense": "up",
              "output.dense": "down", "output.LayerNorm": "norm2"}
 
-    def __init__(self, layers):
+    def __init__(self, layers, vocab):
         super().__init__()
-        self.words, self.positions = nn.Embedding(VOCAB, HIDDEN), nn.Embedding(POSITIONS, HIDDEN)
+        self.words, self.positions = nn.Embedding(vocab, HIDDEN), nn.Embedding(POSITIONS, HIDDEN)
         self.kinds, self.norm = nn.Embedding(1, HIDDEN), nn.LayerNorm(HIDDEN, 1e-5)
         self.blocks = nn.ModuleList(Block() for _ in range(layers))
         self.dense, self.score = nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 1)
@@ -74,11 +75,15 @@ class Net(nn.Module):
         return self.score(torch.tanh(self.dense(x[:, 0])))
 
 
+def config(folder):
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
 def load(folder):
     from safetensors.torch import load_file
 
-    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
-        layers = json.load(f)["num_hidden_layers"]
+    layers = config(folder)["num_hidden_layers"]
     names = {"roberta.embeddings.word_embeddings": "words",
              "roberta.embeddings.position_embeddings": "positions",
              "roberta.embeddings.token_type_embeddings": "kinds",
@@ -87,7 +92,7 @@ def load(folder):
     for i in range(layers):
         for theirs, ours in Net.NAMES.items():
             names["roberta.encoder.layer.%d.%s" % (i, theirs)] = "blocks.%d.%s" % (i, ours)
-    net = Net(layers)
+    net = Net(layers, config(folder)["vocab_size"])
     weights = load_file(os.path.join(folder, "model.safetensors"))
     net.load_state_dict({names[k.rpartition(".")[0]] + "." + k.rpartition(".")[2]: v
                          for k, v in weights.items()})
@@ -98,5 +103,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--layers", type=int, default=24)
-    arguments = parser.parse_args()
-    write(arguments.folder, arguments.layers)
+    parser.add_argument("--vocab", type=int, default=VOCAB)
+    write(**vars(parser.parse_args()))
