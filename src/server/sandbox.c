@@ -23,6 +23,17 @@
 #include "rerank.h"
 #include "server/sandbox_calls.h"
 
+#define GPU_FILES "/dev/nvidia*"
+
+static bool has_gpu(void)
+{
+    glob_t found;
+    bool any = glob(GPU_FILES, 0, NULL, &found) == 0;
+
+    if (any) globfree(&found);
+    return any;
+}
+
 /* ---- the user ----------------------------------------------------------------------------- */
 
 int rr_sandbox_user(const char *user, const char *socket_path, struct rr_error *err)
@@ -41,6 +52,8 @@ int rr_sandbox_user(const char *user, const char *socket_path, struct rr_error *
         return rr_fail(err, RR_EIO, "cannot become %.60s: %s", user, strerror(errno));
     if (entry.pw_uid != 0 && setuid(0) == 0)
         return rr_fail(err, RR_EINTERNAL, "the user could be changed back");
+    /* The change has made the files of this process in /proc root's; CUDA's driver writes there. */
+    if (has_gpu()) (void)prctl(PR_SET_DUMPABLE, 1);
     return RR_OK;
 }
 
@@ -73,6 +86,7 @@ static const char *const readable[] = {
     "/etc/localtime",
     "/etc/nsswitch.conf",
     "/run/systemd/resolve",
+    "/run/nvidia-persistenced",
 };
 static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
                                        "/dev/urandom" };
@@ -166,13 +180,25 @@ static void allow_list(const struct rules *r, const char *paths)
     }
 }
 
+/* Threads get their names by writing there, which CUDA's driver insists on.  The folder stays open:
+ * the rule is for the kernel's present object of it, which a new look-up could replace. */
+static void allow_thread_names(const struct rules *r)
+{
+    struct landlock_path_beneath_attr rule = { 0 };
+
+    rule.allowed_access = (READ | LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE) & r->handled;
+    rule.parent_fd = open("/proc/self/task", O_PATH | O_CLOEXEC);
+    if (rule.parent_fd >= 0)
+        (void)syscall(SYS_landlock_add_rule, r->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+}
+
 static void allow_devices(const struct rules *r)
 {
     glob_t found;
     size_t i;
 
     for (i = 0; i < RR_COUNT(devices); i++) allow(r, devices[i], RIGHTS_ALL);
-    if (glob("/dev/nvidia*", 0, NULL, &found) == 0) {
+    if (glob(GPU_FILES, 0, NULL, &found) == 0) {
         for (i = 0; i < found.gl_pathc; i++) allow(r, found.gl_pathv[i], RIGHTS_ALL);
         globfree(&found);
     }
@@ -193,6 +219,7 @@ static int make_rules(struct rules *r, const struct rr_settings *s)
     if (r->fd < 0) return -1;
     for (i = 0; i < RR_COUNT(readable); i++) allow(r, readable[i], READ);
     allow_devices(r);
+    allow_thread_names(r);
     allow_folder_of(r, "/proc/self/exe", READ); /* plugins may lie beside the program */
     allow_settings(r, s);
     allow_list(r, s->sandbox_read);

@@ -77,7 +77,7 @@ def wait_for(condition, log, process):
 
 
 def figures(program, env):
-    """/metrics and /info of a server on the GPU."""
+    """/metrics and /info of a server on the GPU, whose driver needs more than reading in the sandbox."""
     with server(program, "--no-fallback", "--sandbox-read", env["LD_LIBRARY_PATH"],
                 **env) as (port, _, _):
         metrics = get(port, "/metrics").splitlines()

@@ -212,10 +212,20 @@ cudaError_t cudaRuntimeGetVersion(int *v)
     *v = 13000;
     return cudaSuccess;
 }
+/* Drivers from 570 on name threads by their files in /proc, and take it ill if they cannot. */
+bool name_thread()
+{
+    FILE *f = fopen("/proc/thread-self/comm", "r+");
+    char name[32];
+    bool done = f && fgets(name, sizeof(name), f) && fseek(f, 0, SEEK_SET) == 0 && fputs(name, f) >= 0;
+
+    return (!f || fclose(f) == 0) && done;
+}
 cudaError_t cudaGetDeviceCount(int *n)
 {
     Lock lock(one);
     *n = 0;
+    if (!name_thread()) return result(cudaErrorOperatingSystem);
     if (setting("EMUL_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
     *n = (int)visible_devices().size();
     return *n ? cudaSuccess : cudaErrorNoDevice;
