@@ -247,7 +247,7 @@ static int show_metrics(void)
  * tests/unit/test_parity.c tests. */
 static void print_models(bool french)
 {
-    const char *tested = french ? "testé" : "tested", *emulated = french ? "émulé" : "emulated";
+    const char *tested = french ? "testé" : "tested";
     struct rr_support s;
 
     printf(
@@ -256,19 +256,17 @@ static void print_models(bool french)
                : "`architectures` of config.json | models, for example");
     for (size_t i = 0; rr_supported(i, &s); i++)
         printf("| `%s` | %s | %s | %s | %s | %s |\n", s.architecture, s.models, tested,
-               *s.gguf_types ? tested : "-", tested, emulated);
+               *s.gguf_types ? tested : "-", tested, tested);
     rr_supported(0, &s);
     printf(french
                ? "\n*testé* : scores comparés à ceux de transformers par `make test` (ceux de "
                  "NewModel, qui n'y est pas, à un calcul en float64), sur CPU en %s, avec des "
-                 "poids en %s ; GGUF en %s. *émulé* : les opérations du greffon GPU, en %s, "
-                 "comparées bloc par bloc sur un CPU, pas encore sur un GPU. *-* : le format n'a "
-                 "pas ce réseau.\n"
+                 "poids en %s ; GGUF en %s ; sur GPU en %s, par `make test-gpu` sur un H100 "
+                 "(un petit modèle par sorte de réseau) et, dans `make test`, en émulation. *-* : le format n'a pas ce réseau.\n"
                : "\n*tested*: scores compared with transformers' by `make test` (NewModel's, "
                  "which it has not got, with an evaluation in float64), on a CPU in %s, from "
-                 "weights in %s; GGUF in %s. *emulated*: the operations of the GPU plugin, in %s, "
-                 "compared block by block on a CPU, not yet on a GPU. *-*: the format has no such "
-                 "network.\n",
+                 "weights in %s; GGUF in %s; on a GPU in %s, by `make test-gpu` on an H100 "
+                 "(a small model of each kind of network) and, in `make test`, in emulation. *-*: the format has no such network.\n",
            s.cpu_dtypes, s.safetensors_types, s.gguf_types, s.gpu_dtypes);
 }
 

