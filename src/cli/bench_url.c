@@ -5,6 +5,7 @@
  * A body is any JSON object with a query and an array of documents, whatever the dialect calls
  * them.  Latency is measured with the first such array cut or repeated to 20 and to 50 members. */
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,6 +27,8 @@
 #define MAX_BODY_FILE ((size_t)256 << 20)
 #define MAX_CONCURRENCY 1024
 #define MAX_LEVELS 16
+#define MAX_REASONS 4
+#define REASONS_BYTES 1024 /* all of them in one line */
 #define MIB 1048576.0
 #define JSON_LIMIT 65536
 #define TIMEOUT_NS (120 * RR_SECOND)
@@ -140,6 +143,12 @@ static json_t *resized(const json_t *body, size_t count)
 
 /* ---- load ----------------------------------------------------------------------------------- */
 
+struct reason { /* of failures: what a status came with first, or one error */
+    int status; /* 0: no answer */
+    uint32_t count;
+    char what[160]; /* one line */
+};
+
 struct load { /* shared by the senders */
     const struct rr_bench_url *how;
     struct rr_url url;
@@ -151,10 +160,12 @@ struct load { /* shared by the senders */
     _Atomic uint32_t next; /* relaxed: only uniqueness matters, joining orders the rest */
     _Atomic uint64_t pairs;
     _Atomic uint32_t failed;
-    double *ms;      /* [requests], < 0: failed or not sent */
-    uint64_t serial; /* makes queries differ from one load to the next */
+    double *ms;                    /* [requests], < 0: failed or not sent */
+    uint64_t serial;               /* makes queries differ from one load to the next */
+    uint32_t all_sent, all_failed; /* of all rows so far */
     pthread_mutex_t lock;
-    char why[256]; /* first failure, under lock */
+    struct reason reasons[MAX_REASONS]; /* under lock, of all rows; later ones are not kept */
+    size_t n_reasons;                   /* under lock */
 };
 
 static char *render(const struct load *l, uint32_t i, size_t *pairs)
@@ -175,14 +186,24 @@ static char *render(const struct load *l, uint32_t i, size_t *pairs)
     return text;
 }
 
-static void note_failure(struct load *l, const char *what, int status)
+static void note_failure(struct load *l, struct rr_text what, int status)
 {
+    char line[sizeof(l->reasons->what)] = "";
+    struct reason *r = l->reasons;
+
+    for (size_t i = 0; i < RR_MIN(what.len, sizeof(line) - 1); i++)
+        line[i] = (unsigned char)what.data[i] < ' ' ? ' ' : what.data[i];
     atomic_fetch_add_explicit(&l->failed, 1, memory_order_relaxed);
     pthread_mutex_lock(&l->lock);
-    if (!l->why[0] && status)
-        snprintf(l->why, sizeof(l->why), "status %d: %.200s", status, what);
-    else if (!l->why[0])
-        snprintf(l->why, sizeof(l->why), "%.250s", what);
+    while (r < l->reasons + l->n_reasons &&
+           (r->status != status || (!status && strcmp(r->what, line))))
+        r++;
+    if (r == l->reasons + l->n_reasons && l->n_reasons < MAX_REASONS) {
+        r->status = status;
+        memcpy(r->what, line, sizeof(line));
+        l->n_reasons++;
+    }
+    if (r < l->reasons + l->n_reasons) r->count++;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -204,15 +225,16 @@ static void *send_requests(void *user)
         int status, rc;
 
         if (!text) {
-            note_failure(l, "out of memory", 0);
+            note_failure(l, rr_text("out of memory"), 0);
             continue;
         }
         rc = rr_http_post(&c, rr_text(text), start + TIMEOUT_NS, &status, &reply, &err);
         rr_free(text);
-        if (rc || status != 200) {
-            note_failure(l, rc ? err.msg : reply.data, rc ? 0 : status);
-            continue;
-        }
+        if (rc)
+            note_failure(l, rr_text(err.msg), 0);
+        else if (status != 200)
+            note_failure(l, reply, status);
+        if (rc || status != 200) continue;
         l->ms[i] = (double)(rr_now_ns() - start) / 1e6;
         atomic_fetch_add_explicit(&l->pairs, pairs, memory_order_relaxed);
     }
@@ -222,10 +244,18 @@ static void *send_requests(void *user)
 
 struct row {
     const char *what;
-    uint32_t concurrency, sent, failed;
-    struct rr_times times;
+    uint32_t concurrency, failed;
+    struct rr_times times; /* NaN: no request was answered */
     double requests_per_s, pairs_per_s;
 };
+
+static void json_ms(struct rr_json_out *o, const char *key, double ms)
+{
+    if (isnan(ms))
+        rr_out_null(o, key);
+    else
+        rr_out_printf(o, key, "%.3f", ms);
+}
 
 static void json_row(const struct row *r)
 {
@@ -238,9 +268,9 @@ static void json_row(const struct row *r)
     rr_out_uint(&o, "concurrency", r->concurrency);
     rr_out_uint(&o, "requests", r->times.runs);
     rr_out_uint(&o, "failed", r->failed);
-    rr_out_printf(&o, "best_ms", "%.3f", r->times.best);
-    rr_out_printf(&o, "median_ms", "%.3f", r->times.median);
-    rr_out_printf(&o, "p95_ms", "%.3f", r->times.p95);
+    json_ms(&o, "best_ms", r->times.best);
+    json_ms(&o, "median_ms", r->times.median);
+    json_ms(&o, "p95_ms", r->times.p95);
     rr_out_printf(&o, "requests_per_s", "%.3f", r->requests_per_s);
     rr_out_printf(&o, "pairs_per_s", "%.2f", r->pairs_per_s);
     rr_out_end(&o);
@@ -274,12 +304,31 @@ static void print_row(enum rr_bench_format format, const struct row *r, bool fir
     fflush(stdout);
 }
 
-/* Sends l->requests, so many at once, and fills in r. */
+/* "2 with status 503: {...}; 1: no answer in time" */
+static void list_reasons(const struct load *l, char *out, size_t cap)
+{
+    uint32_t other = l->all_failed;
+    size_t len = 0;
+
+    for (size_t i = 0; i < l->n_reasons; i++) {
+        const struct reason *r = &l->reasons[i];
+        char status[32] = "";
+
+        if (r->status) snprintf(status, sizeof(status), " with status %d", r->status);
+        len += (size_t)snprintf(out + len, cap - len, "%s%" PRIu32 "%s: %s", len ? "; " : "",
+                                r->count, status, r->what);
+        other -= r->count;
+    }
+    if (other) snprintf(out + len, cap - len, "; %" PRIu32 " for other reasons", other);
+}
+
+/* Sends l->requests, so many at once, and fills in r.  RR_EIO: none was ever answered. */
 static int run_load(struct load *l, struct row *r, struct rr_error *err)
 {
     pthread_t threads[MAX_CONCURRENCY];
     uint64_t start = rr_now_ns();
     uint32_t i, started = 0, good = 0;
+    char why[REASONS_BYTES];
     double seconds;
 
     for (i = 0; i < l->requests; i++) l->ms[i] = -1;
@@ -297,9 +346,15 @@ static int run_load(struct load *l, struct row *r, struct rr_error *err)
         if (l->ms[i] >= 0) l->ms[good++] = l->ms[i];
     if (started < r->concurrency)
         return rr_fail(err, RR_EIO, "cannot start %" PRIu32 " senders", r->concurrency);
-    if (!good) return rr_fail(err, RR_EIO, "no request was answered: %s", l->why);
     r->failed = atomic_load(&l->failed);
-    rr_times_of(&r->times, l->ms, good);
+    l->all_sent += good + r->failed;
+    l->all_failed += r->failed;
+    if (l->all_failed == l->all_sent) {
+        list_reasons(l, why, sizeof(why));
+        return rr_fail(err, RR_EIO, "no request was answered: %s", why);
+    }
+    r->times = (struct rr_times){ .best = NAN, .median = NAN, .p95 = NAN };
+    if (good) rr_times_of(&r->times, l->ms, good);
     r->requests_per_s = good / seconds;
     r->pairs_per_s = (double)atomic_load(&l->pairs) / seconds;
     return RR_OK;
@@ -388,10 +443,10 @@ static int run_rows(struct load *l, struct rr_error *err)
         size_t documents;
     } latency[] = { { "20", 20 }, { "50", 50 } };
     uint32_t levels[MAX_LEVELS], n, i;
+    char why[REASONS_BYTES];
     enum rr_bench_format format = l->how->format;
     int rc = parse_levels(l->how->concurrency, levels, &n, err);
 
-    if (!rc && format == RR_BENCH_JSON) json_head(l->how->url);
     for (i = 0; i < RR_COUNT(latency) + n && !rc; i++) {
         bool alone = i < RR_COUNT(latency);
         struct row r = { .what = alone ? latency[i].what : "as given" };
@@ -404,12 +459,18 @@ static int run_rows(struct load *l, struct rr_error *err)
         }
         rc = run_load(l, &r, err);
         if (rr_cli_is_terminal(stderr)) fputs("\r\033[K", stderr);
+        if (!rc && i == 0 && format == RR_BENCH_JSON) json_head(l->how->url);
         if (!rc) print_row(format, &r, i == 0);
     }
     if (!rc && format == RR_BENCH_JSON) printf("]");
     if (!rc) print_memory(l);
     if (!rc && format == RR_BENCH_JSON) printf("}\n");
-    if (!rc && l->why[0]) rr_cli_complain("bench", "some requests failed: %s", l->why);
+    fflush(stdout);
+    if (!rc && l->all_failed) {
+        list_reasons(l, why, sizeof(why));
+        rr_cli_complain("bench", "%" PRIu32 " of %" PRIu32 " requests failed: %s", l->all_failed,
+                        l->all_sent, why);
+    }
     return rc;
 }
 
@@ -431,7 +492,7 @@ int rr_bench_url(const struct rr_bench_url *b)
     rr_free(l.ms);
     rr_free(l.key);
     json_decref(bodies);
-    if (!rc) return RR_EXIT_OK;
+    if (!rc) return l.all_failed ? RR_EXIT_FAILURE : RR_EXIT_OK;
     rr_cli_complain("bench", "%s", err.msg);
     return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
 }

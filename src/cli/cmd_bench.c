@@ -293,7 +293,8 @@ const struct rr_command rr_cmd_bench = {
              "prints best, median and 95th percentile, rates, and the share of the processor's\n"
              "peak, which it measures itself. Leave the machine idle meanwhile. With --url it\n"
              "measures a running server over HTTP instead: latency for 20 and 50 documents,\n"
-             "and throughput.  With --plan it says how many machines a load needs.",
+             "and throughput.  Exit status 1: some requests failed.  With --plan it says how many\n"
+             "machines a load needs.",
     .sections = "MODEL DEVICE",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

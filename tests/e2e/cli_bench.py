@@ -118,8 +118,26 @@ def test_bench_server():
                               (json.dumps(body) + "\n{}", "body 2: expected an object")):
             r = run("bench", *words, "--requests", write(os.path.join(d, "r"), text))
             assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
-        r = run("bench", "--url", url + "/nothing", "--runs", "1")
-        assert r.code == 71 and "status 404" in r.err, r
+        r = run("bench", "--url", url + "/nothing", "--runs", "1", "--format", "json")
+        assert r.code == 71 and "answered: 1 with status 404: " in r.err and not r.out, r
+
+
+def test_bench_server_refuses_some():
+    """Half of the requests fail, and all of those with 50 documents: the rows are there, what failed is
+    counted by its reason, and the exit status tells a script."""
+    with folder() as d, Server("--model", model(), "--max-documents", "40") as server:
+        bodies = [{"query": "q", "texts": ["a", "b"]}, {"query": "q", "texts": ["a", 5]}]
+        words = ["bench", "--url", "http://127.0.0.1:%d/rerank" % server.port, "--runs", "6",
+                 "--concurrency", "2", "--requests",
+                 write(os.path.join(d, "r"), "\n".join(map(json.dumps, bodies)))]
+        r = run(*words, "--format", "json")
+        rows = json.loads(r.out)["rows"]
+        assert [(x["requests"], x["failed"]) for x in rows] == [(3, 3), (0, 6), (3, 3)], rows
+        assert rows[1]["median_ms"] is None and rows[2]["median_ms"] > 0, rows
+        assert r.code == 1 and one_line(r.err), r
+        assert "12 of 18 requests failed: 12 with status 422: {" in r.err, r
+        r = run(*words)
+        assert r.code == 1 and "memory: " in r.out and len(r.out.splitlines()) == 5, r
 
 
 def test_bench_server_with_key():
