@@ -452,8 +452,10 @@ struct rr_quantize {
     size_t n_check;
     bool gate; /* until judge is content, layers go back to bf16 or f32, the worst first */
     /* Logits of all documents of check, list by list: in f32, and of a candidate with so many
-     * layers in int8.  true: good enough. */
-    bool (*judge)(void *user, const float *reference, const float *candidate, size_t n_int8);
+     * layers in int8.  *good: good enough.  A status other than RR_OK, with err filled in, ends
+     * the work; nothing is written then. */
+    int (*judge)(void *user, const float *reference, const float *candidate, size_t n_int8,
+                 bool *good, struct rr_error *err);
     void (*progress)(void *user, const char *step, size_t done, size_t total); /* may be NULL */
     void *user;
 };

@@ -61,8 +61,7 @@ struct run {
     struct rr_verify_report report; /* of the last candidate, on the lists kept back */
     struct rr_expected expected;    /* of other lists */
     bool checked;
-    bool bad_lists;      /* the error is one of the lists */
-    struct rr_error err; /* of judge */
+    bool bad_lists; /* the error is one of the lists */
     uint64_t drawn_ns;
     const char *step; /* last one that was told */
 };
@@ -117,17 +116,18 @@ static const char *gate_why(const struct run *r)
     return NULL;
 }
 
-static int compare(struct run *r, const float *reference, const float *candidate)
+static int compare(struct run *r, const float *reference, const float *candidate,
+                   struct rr_error *err)
 {
     struct rr_verify sums;
-    int rc = rr_expect(&r->expected, reference, candidate, r->check, r->n_check, r->n_kept_back, 5,
-                       &r->err);
+    int rc =
+        rr_expect(&r->expected, reference, candidate, r->check, r->n_check, r->n_kept_back, 5, err);
 
     rr_verify_init(&sums);
     for (size_t i = 0; i < r->n_kept_back && !rc; i++) {
         size_t n = r->check[i].n_documents;
 
-        rc = rr_verify_add(&sums, reference, candidate, n, NULL, &r->err);
+        rc = rr_verify_add(&sums, reference, candidate, n, NULL, err);
         reference += n;
         candidate += n;
     }
@@ -136,11 +136,13 @@ static int compare(struct run *r, const float *reference, const float *candidate
     return rc;
 }
 
-static bool judge(void *user, const float *reference, const float *candidate, size_t n_int8)
+static int judge(void *user, const float *reference, const float *candidate, size_t n_int8,
+                 bool *good, struct rr_error *err)
 {
     struct run *r = user;
+    int rc = compare(r, reference, candidate, err);
 
-    if (compare(r, reference, candidate)) return true; /* told later */
+    if (rc) return rc;
     r->checked = true;
     clear_line(r);
     rr_cli_complain("quantize",
@@ -148,7 +150,8 @@ static bool judge(void *user, const float *reference, const float *candidate, si
                     "lists, expected of others: equal in %.2f %% +- %.2f",
                     n_int8, r->report.tau, changed(r), r->report.top_lists[1],
                     100 * r->expected.share, 100 * r->expected.error);
-    return !gate_why(r);
+    *good = !gate_why(r);
+    return RR_OK;
 }
 
 /* ---- lists ---------------------------------------------------------------------------------- */
@@ -380,10 +383,6 @@ static int run_quantize(const struct rr_settings *settings, const void *fields, 
     code = rr_cli_hub_path(&rr_cmd_quantize, settings, &model, dir);
     if (code) return code;
     rc = quantize(&r, settings, model, words[1], &err);
-    if (!rc && r.err.code) {
-        err = r.err;
-        rc = err.code;
-    }
     if (rc) {
         rr_cli_complain("quantize", "%s", err.msg);
         return r.bad_lists ? RR_EXIT_DATA : rr_exit_code(rc);

@@ -448,6 +448,7 @@ int rr_quantize(const struct rr_quantize *q, struct rr_quantize_report *report,
         if (is_table(&j.p, i)) rc = change_tensor(&j, i, RR_F16, err);
     if (!rc) rc = rr_quant_write(&j, err);
     if (!rc && q->cache) rc = rr_quant_pack(&j, err);
+    if (!rc) rc = rr_export_close(&j.out, err);
 done:
     close_job(&j);
     return rc;

@@ -65,9 +65,9 @@ RR_NODISCARD int rr_quant_gate(struct rr_quant_job *j, struct rr_quantize_report
 /* What the layers cost as they are meant to be. */
 void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r);
 
-/* Writes the folder with j's tensors and a report of its layers. */
+/* Fills the new folder with j's tensors and a report of its layers. */
 RR_NODISCARD int rr_quant_write(struct rr_quant_job *j, struct rr_error *err);
-/* Loads what was written, which leaves the packed weights there. */
+/* Loads it, which leaves the packed weights there. */
 RR_NODISCARD int rr_quant_pack(const struct rr_quant_job *j, struct rr_error *err);
 
 #endif

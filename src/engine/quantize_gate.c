@@ -91,8 +91,8 @@ int rr_quant_try(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr
     r->passed = true;
     if (rc || j->check.n_pairs == 0 || !j->q->judge) return rc;
     rc = score(j, &j->check, err);
-    if (!rc) r->passed = j->q->judge(j->q->user, j->reference, j->candidate, r->n_int8);
-    return rc;
+    return rc ? rc
+              : j->q->judge(j->q->user, j->reference, j->candidate, r->n_int8, &r->passed, err);
 }
 
 /* ---- measuring ------------------------------------------------------------------------------ */

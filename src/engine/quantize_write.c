@@ -80,10 +80,10 @@ int rr_quant_pack(const struct rr_quant_job *j, struct rr_error *err)
     int rc;
 
     rr_quant_progress(j, "packing", 0, 0);
-    rc = rr_model_open(&m, j->q->out, err);
+    rc = rr_model_open(&m, j->out.dir.path, err);
     if (rc) return rc;
     dev.dtype = rr_model_info(m)->dtype;
-    dev.packed_dirs[1] = j->q->out;
+    dev.packed_dirs[1] = j->out.dir.path;
     rc = rr_pairing_judge(&j->s.pairing, m, err);
     if (!rc) rc = j->net->backend->open(&device, &dev, err);
     if (!rc) rc = rr_model_load(m, j->net->backend, device, &j->s.lanes[0].limits, err);

@@ -176,9 +176,10 @@ int rr_export_copy(const char *from, const char *to, const char *name, struct rr
     return rc;
 }
 
-static int fill(const struct rr_export *e, const char *dir, struct rr_error *err)
+int rr_export_write(const struct rr_export *e, struct rr_error *err)
 {
     struct writer w = { .e = e };
+    const char *dir = e->dir.path;
     char path[PATH_MAX];
     int rc = RR_OK;
 
@@ -209,7 +210,7 @@ void rr_export_drop(struct rr_export *e)
     rr_newdir_drop(&e->dir);
 }
 
-int rr_export_write(struct rr_export *e, struct rr_error *err)
+int rr_export_close(struct rr_export *e, struct rr_error *err)
 {
-    return rr_newdir_close(&e->dir, fill(e, e->dir.path, err), err);
+    return rr_newdir_close(&e->dir, RR_OK, err);
 }

@@ -340,16 +340,19 @@ struct judge {
     int calls;
 };
 
-static bool judge(void *user, const float *reference, const float *candidate, size_t n_int8)
+static int judge(void *user, const float *reference, const float *candidate, size_t n_int8,
+                 bool *good, struct rr_error *err)
 {
     struct judge *g = user;
 
+    (void)err;
     g->last = 0;
     g->last_int8 = n_int8;
     for (size_t i = 0; i < RR_COUNT(docs); i++)
         g->last = fmaxf(g->last, fabsf(candidate[i] - reference[i]));
     if (g->calls++ == 0) g->first = g->last;
-    return g->last <= g->part * g->first && n_int8 <= g->most;
+    *good = g->last <= g->part * g->first && n_int8 <= g->most;
+    return RR_OK;
 }
 
 static void test_gate(void **state)
@@ -407,6 +410,68 @@ static void test_gate(void **state)
         fixture_remove(&f);
         assert_int_equal(rmdir(parent.path), 0);
     }
+}
+
+/* ---- failures -------------------------------------------------------------------------------- */
+
+struct failing {
+    const char *step; /* of the progress, that fails; NULL: judge does */
+    uint64_t nth;     /* its allocation of this number */
+};
+
+static void fail_in(void *user, const char *step, size_t done, size_t total)
+{
+    const struct failing *f = user;
+
+    (void)done, (void)total;
+    if (f->step && strcmp(step, f->step) == 0) rr_mem_fault(f->nth, false);
+}
+
+static int judge_in_vain(void *user, const float *reference, const float *candidate, size_t n_int8,
+                         bool *good, struct rr_error *err)
+{
+    const struct failing *f = user;
+
+    (void)reference, (void)candidate, (void)n_int8;
+    *good = true;
+    if (f->step) return RR_OK;
+    *err = (struct rr_error){ RR_ENOMEM, "out of memory to judge" };
+    return RR_ENOMEM;
+}
+
+/* Whatever fails, out is there whole or not at all, and nothing lies beside it. */
+static void test_failures(void **state)
+{
+    static const struct failing cases[] = {
+        { NULL, 0 },      { "writing", 1 },  { "writing", 3 },
+        { "packing", 1 }, { "packing", 30 }, { "packing", 9 },
+    };
+    struct fixture_folder parent = fixture_folder(), f;
+    char source[256];
+
+    (void)state;
+    if (!fixture_model("tiny-xlmr", source, sizeof(source))) exit(77);
+    snprintf(f.path, sizeof(f.path), "%.200s/out", parent.path);
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct failing how = cases[i];
+        struct rr_options opt;
+        struct rr_quantize q = { .engine = &opt, .out = f.path, .dtype = "int8", .cache = true,
+                                 .judge = judge_in_vain, .progress = fail_in, .user = &how,
+                                 .check = &list, .n_check = 1 };
+        struct rr_quantize_report report;
+        struct rr_error err = { 0 };
+        int rc;
+
+        rr_options_init(&opt);
+        opt.model = source;
+        opt.threads = 2;
+        rc = rr_quantize(&q, &report, &err);
+        rr_mem_fault(0, false);
+        if (rc != RR_ENOMEM || !strstr(err.msg, "out of memory"))
+            fail_msg("case %zu: %d, \"%s\"", i, rc, err.msg);
+        assert_false(rr_file_exists(f.path));
+    }
+    assert_int_equal(rmdir(parent.path), 0);
 }
 
 /* ---- packed weights -------------------------------------------------------------------------- */
@@ -552,13 +617,13 @@ static void test_refusals(void **state)
 
 static float judged[RR_COUNT(docs)];
 
-static bool remember(void *user, const float *reference, const float *candidate, size_t n_int8)
+static int remember(void *user, const float *reference, const float *candidate, size_t n_int8,
+                    bool *good, struct rr_error *err)
 {
-    (void)user;
-    (void)candidate;
-    (void)n_int8;
+    (void)user, (void)candidate, (void)n_int8, (void)err;
     memcpy(judged, reference, sizeof(judged));
-    return true;
+    *good = true;
+    return RR_OK;
 }
 
 /* What is calibrated and judged with is what requests compute, in f32 to the bit: pairs that are
@@ -695,6 +760,7 @@ int main(void)
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_calibrated),
         cmocka_unit_test(test_gate),
+        cmocka_unit_test(test_failures),
         cmocka_unit_test(test_packed_file),
         cmocka_unit_test(test_packed_folder),
         cmocka_unit_test(test_refusals),
