@@ -300,6 +300,8 @@ struct rr_info {
     uint64_t weights_bytes;   /* resident, as the device stores them; of several, the most on one */
     uint64_t mapped_bytes;    /* of model files kept mapped, e.g. embedding tables */
     uint64_t workspace_bytes; /* activations: the most a batch can need; as above */
+    /* Of both, what is in the machine's memory: 0 where only GPUs compute. */
+    uint64_t host_weights_bytes, host_workspace_bytes;
 };
 
 /* Valid from rr_open to rr_close. */

@@ -69,7 +69,8 @@ class rr_info(Structure):
                 ("intermediate", c_uint32), ("vocab", c_uint32), ("max_length", c_uint32),
                 ("max_positions", c_uint32), ("batch_tokens", c_uint32), ("parameters", c_uint64),
                 ("fingerprint", c_uint64), ("weights_bytes", c_uint64), ("mapped_bytes", c_uint64),
-                ("workspace_bytes", c_uint64)]
+                ("workspace_bytes", c_uint64), ("host_weights_bytes", c_uint64),
+                ("host_workspace_bytes", c_uint64)]
 
 
 # The result is given as an address, to be freed as one.

@@ -181,8 +181,8 @@ static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
         return;
     }
     if (f->host.memory_limit && f->host.memory_limit < room) room = f->host.memory_limit;
-    need = f->info.weights_bytes + f->info.workspace_bytes;
-    if (strcmp(f->info.device, "cpu") == 0 && room && need > room)
+    need = f->info.host_weights_bytes + f->info.host_workspace_bytes;
+    if (room && need > room)
         remark(f, true, remedy_for(f, RR_ENOMEM, ""),
                "the model needs %llu MiB, and %llu MiB are available",
                (unsigned long long)(need >> 20), (unsigned long long)(room >> 20));

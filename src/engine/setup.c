@@ -501,6 +501,8 @@ static int plan_memory(struct rr_setup *s, const struct rr_options *opt, struct 
         if (rr_net_is_cpu(&lane->nets[RR_PASS_MAIN])) on_cpu = lane->memory;
     }
     s->info.batch_tokens = s->lanes[0].limits.max_tokens;
+    s->info.host_weights_bytes = on_cpu.weights;
+    s->info.host_workspace_bytes = on_cpu.workspace;
     return rc ? rc : check_memory(s, &on_cpu, err);
 }
 

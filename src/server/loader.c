@@ -84,21 +84,22 @@ static void say_unloaded(void *user, const char *name)
     RR_SAY(&s->console, RR_INFO, MODEL_UNLOADED, name);
 }
 
-/* Room for model i: within what models may have, and in memory as it is now. */
+/* Room for model i: within what models may have, and in the machine's memory as it is now. */
 static int make_room(struct rr_server *s, size_t i, const struct rr_options *options, bool beside,
                      struct rr_error *err)
 {
     struct rr_info info;
-    uint64_t need;
+    uint64_t here;
     int rc = rr_inspect(options, &info, err);
 
     if (rc) return rc;
-    need = info.weights_bytes + info.workspace_bytes;
+    here = info.host_weights_bytes + info.host_workspace_bytes + options->cache_bytes;
     if (!beside || s->settings->model_memory)
-        rc = rr_models_make_room(s->models, i, need, say_unloaded, s, err);
+        rc = rr_models_make_room(s->models, i, rr_models_bytes(s->settings, &info), say_unloaded, s,
+                                 err);
     if (rc) return rc;
     do {
-        rc = rr_golden_memory(need + options->cache_bytes, err);
+        rc = rr_golden_memory(here, err);
     } while (rc == RR_ENOMEM && rr_models_unload_one(s->models, i, say_unloaded, s));
     return rc;
 }
@@ -116,6 +117,18 @@ static bool stopped(void *user)
 
 enum kind { FIRST, WANTED, REPLACING };
 
+/* make_room: others are unloaded, too, where it is a GPU that turns out to have no room. */
+static int open_engine(struct rr_server *s, size_t i, const struct rr_options *options,
+                       bool make_room, struct rr_engine **out, struct rr_error *err)
+{
+    int rc;
+
+    do {
+        rc = rr_open_in(out, s->team, options, err);
+    } while (rc == RR_ENOMEM && make_room && rr_models_unload_one(s->models, i, say_unloaded, s));
+    return rc;
+}
+
 /* Opens path ("": as configured) and puts it into service as model i. */
 static int open_and_switch(struct rr_loader *l, size_t i, const char *path, enum kind kind,
                            uint64_t *took_ns, struct rr_error *err)
@@ -130,7 +143,7 @@ static int open_and_switch(struct rr_loader *l, size_t i, const char *path, enum
     if (path[0]) options.model = path;
     if (kind != FIRST) rc = make_room(s, i, &options, kind == REPLACING, err);
     start = rr_now_ns();
-    if (!rc) rc = rr_open_in(&engine, s->team, &options, err);
+    if (!rc) rc = open_engine(s, i, &options, kind != FIRST, &engine, err);
     if (!rc && kind != FIRST) rc = rr_golden_check(engine, stopped, l, err);
     *took_ns = rr_now_ns() - start;
     if (!rc) rc = rr_models_switch(s->models, i, engine, *took_ns, err);

@@ -22,7 +22,7 @@ struct slot { /* an open engine */
     struct rr_engine *engine;
     struct entry *entry;
     uint32_t leases;
-    uint64_t bytes;
+    uint64_t bytes, counted; /* of weights and workspace; by rr_models_bytes */
     struct slot *next; /* among those that are being left */
     bool closing;      /* last has what engine can no longer be asked for */
     struct rr_stats last;
@@ -41,7 +41,8 @@ struct entry { /* a model */
 };
 
 struct rr_models {
-    size_t n; /* constant */
+    size_t n;      /* constant */
+    bool anywhere; /* constant: what lies on GPUs counts, too */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* an engine was left or closed, its last lease has ended, or stop */
     /* under the lock */
@@ -65,6 +66,17 @@ static void init_cond(pthread_cond_t *cond)
     pthread_condattr_destroy(&monotonic);
 }
 
+static uint64_t bytes_of(const struct rr_info *info, bool anywhere)
+{
+    return anywhere ? info->weights_bytes + info->workspace_bytes
+                    : info->host_weights_bytes + info->host_workspace_bytes;
+}
+
+uint64_t rr_models_bytes(const struct rr_settings *settings, const struct rr_info *info)
+{
+    return bytes_of(info, settings->model_memory != 0);
+}
+
 /* "BAAI/bge-reranker-v2-m3@main" of a hub, or the last part of a path. */
 static void name_of(char *out, size_t cap, const char *path, bool hub)
 {
@@ -83,6 +95,7 @@ int rr_models_open(struct rr_models **out, const struct rr_settings *settings, s
     *out = m;
     if (!m) return rr_fail(err, RR_ENOMEM, "out of memory");
     m->n = n;
+    m->anywhere = settings->model_memory != 0;
     pthread_mutex_init(&m->lock, NULL);
     init_cond(&m->changed);
     for (i = 0; i < n; i++) {
@@ -262,7 +275,8 @@ int rr_models_switch(struct rr_models *m, size_t i, struct rr_engine *engine, ui
     if (!s) return rr_fail(err, RR_ENOMEM, "out of memory");
     s->engine = engine;
     s->entry = e;
-    s->bytes = info->weights_bytes + info->workspace_bytes;
+    s->bytes = bytes_of(info, true);
+    s->counted = bytes_of(info, m->anywhere);
     pthread_mutex_lock(&m->lock);
     leave(m, e);
     e->current = s;
@@ -342,8 +356,8 @@ static uint64_t in_use(const struct rr_models *m)
     size_t i;
 
     for (i = 0; i < m->n; i++)
-        if (m->entries[i].current) sum += m->entries[i].current->bytes;
-    for (s = m->left; s; s = s->next) sum += s->bytes;
+        if (m->entries[i].current) sum += m->entries[i].current->counted;
+    for (s = m->left; s; s = s->next) sum += s->counted;
     return sum;
 }
 

@@ -33,6 +33,10 @@ struct rr_model_view { /* what is told of one */
     struct rr_info info;      /* of the engine in service; zeros: there is none */
 };
 
+/* What counts of a model where memory for models is limited: with --model-memory its weights and
+ * workspace wherever they are, else those in the machine's memory. */
+uint64_t rr_models_bytes(const struct rr_settings *settings, const struct rr_info *info);
+
 /* One for each of settings->models, none of them loaded. */
 RR_NODISCARD int rr_models_open(struct rr_models **out, const struct rr_settings *settings,
                                 struct rr_error *err);
@@ -76,7 +80,7 @@ void rr_models_failed(struct rr_models *m, size_t i, const struct rr_error *why)
 /* One that was to replace it came to nothing: it is what it was, loaded or to be loaded. */
 void rr_models_kept(struct rr_models *m, size_t i);
 
-/* Most bytes of weights and workspaces; 0: any number.  Until it is called: any. */
+/* Most bytes of all, as rr_models_bytes counts; 0: any number.  Until it is called: any. */
 void rr_models_budget(struct rr_models *m, uint64_t bytes);
 
 /* Unloads others until so many bytes more fit, and waits until their memory is free: first those

@@ -156,7 +156,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     if (!rc) {
         say_model(s, rr_engine_info(engine), &host);
         rr_lanes_say(&s->console, engine);
-        rr_plan_say(&s->console, &plan);
+        rr_plan_say(&s->console, &plan, engine);
     }
     rr_models_give(s->models, engine);
     if (rc) return rc;
@@ -314,7 +314,7 @@ static int check_models(const struct rr_settings *settings, struct rr_error *err
         rr_settings_model(settings, i, &options);
         rc = rr_inspect(&options, &info, err);
         if (!rc && i == 0) rc = rr_plan_make(&plan, settings, &info, &host, &max_inflight, err);
-        bytes = info.weights_bytes + info.workspace_bytes;
+        bytes = rr_models_bytes(settings, &info);
         if (!rc && i && plan.models && first + bytes > plan.models)
             rc = rr_fail(err, RR_ENOMEM,
                          "memory: it needs %llu MiB beside the default's %llu MiB, and models may "

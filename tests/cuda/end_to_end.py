@@ -48,7 +48,8 @@ def server(program, *more, **env):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    process = subprocess.Popen([program, "serve", "--model", "models/starter", "--device", "cuda",
+    where = () if "--devices" in more else ("--device", "cuda")
+    process = subprocess.Popen([program, "serve", "--model", "models/starter", *where,
                                 "--host", "127.0.0.1", "--port", str(port), *more],
                                stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
     log = []
@@ -90,6 +91,34 @@ def figures(program, env):
         assert gpu == {"memory_used_bytes": 104857600, "memory_bytes": 536870912,
                        "utilization": 0.25, "celsius": 41, "watts": 33.5, "repeated_pairs": 0,
                        "throttled": ["power", "thermal"]}, gpu
+
+
+def machine_memory(program):
+    """What lies on the GPU is named apart from what the machine needs; a CPU beside it counts there."""
+    here, there = "memory plan: weights 0.0 MiB, ", "memory plan, on cuda:0: weights "
+    with server(program, "--no-fallback", "--dtype", "f16") as (_, log, _):
+        text = "".join(log)
+        assert here in text and ", workspace 0.0 MiB, cache " in text, text
+        found = re.search(there + r"([\d.]+) MiB, workspace ([\d.]+) MiB, of 512 MiB", text)
+        assert found and float(found.group(1)) > 1 and float(found.group(2)) > 1, text
+    with server(program, "--devices", "cuda:0,cpu", "--dtype", "f32") as (_, log, _):
+        text = "".join(log)
+        assert "memory plan: weights " in text and here not in text and there in text, text
+
+
+def full(program, folder):
+    """Where the GPU has no room for a third model, one that nobody uses is unloaded."""
+    other = os.path.join(folder, "other")  # without known scores: emulated, they take 7 s
+    shutil.copytree("models/starter", other, ignore=shutil.ignore_patterns("reference.jsonl"))
+    models = ("--model", "b=" + other, "--model", "c=" + other, "--dtype", "f16")
+    with server(program, "--no-fallback", *models, EMUL_MEMORY="145") as (port, log, process):
+        for name in ("b", "c"):
+            body = json.dumps({"model": name, "query": QUERY, "documents": ["a"]}).encode()
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/rerank", body,
+                                             {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                assert len(json.loads(reply.read())["results"]) == 1
+        wait_for(lambda: any("model b unloaded to make room" in line for line in log), log, process)
 
 
 def hang(program, cpu):
@@ -220,6 +249,7 @@ def main():
         plan(bench, backend)
         del os.environ["LD_LIBRARY_PATH"]
         for test in (lambda: figures(program, env), lambda: memory(program),
+                     lambda: machine_memory(program), lambda: full(program, folder),
                      lambda: choice(program, folder), lambda: hang(program, cpu)):
             test()
             passed += 1

@@ -325,7 +325,7 @@ int rr_open(struct rr_engine **out, const struct rr_options *opt, struct rr_erro
     }
     pthread_mutex_lock(&lock);
     e->info.fallback_active = fallback;
-    e->info.weights_bytes = size_of(opt->model);
+    e->info.weights_bytes = e->info.host_weights_bytes = size_of(opt->model);
     snprintf(e->info.path, sizeof(e->info.path), "%s", opt->model);
     open_count++;
     pthread_mutex_unlock(&lock);
@@ -447,7 +447,9 @@ const struct rr_info *rr_engine_info(const struct rr_engine *e)
 
 int rr_inspect(const struct rr_options *opt, struct rr_info *info, struct rr_error *err)
 {
-    *info = (struct rr_info){ .model = "fake", .weights_bytes = size_of(opt->model) };
+    *info = (struct rr_info){ .model = "fake",
+                              .weights_bytes = size_of(opt->model),
+                              .host_weights_bytes = size_of(opt->model) };
     (void)err;
     return RR_OK;
 }

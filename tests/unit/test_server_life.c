@@ -424,17 +424,19 @@ static void test_plan(void **state)
         const char *why;
         uint64_t limit, total;
         size_t inflight, expected; /* MiB */
-        bool fits;
+        bool fits, gpu;
     } rows[] = {
-        { "plenty", 0, 16384, 0, 256, true },
-        { "a quarter of what the model leaves", 1064, 16384, 0, 225, true },
-        { "never less than one body", 190, 16384, 0, 8, true },
-        { "the control group counts, not the machine", 150, 16384, 0, 8, false },
-        { "without a group the machine counts", 0, 150, 0, 8, false },
-        { "given, and it fits", 1064, 16384, 400, 400, true },
-        { "given, and it does not", 1064, 16384, 500, 500, false },
-        { "less than a body is a body", 1064, 16384, 1, 8, true },
-        { "nothing is known", 0, 0, 0, 256, true },
+        { "plenty", 0, 16384, 0, 256, true, false },
+        { "a quarter of what the model leaves", 1064, 16384, 0, 225, true, false },
+        { "never less than one body", 190, 16384, 0, 8, true, false },
+        { "the control group counts, not the machine", 150, 16384, 0, 8, false, false },
+        { "without a group the machine counts", 0, 150, 0, 8, false, false },
+        { "given, and it fits", 1064, 16384, 400, 400, true, false },
+        { "given, and it does not", 1064, 16384, 500, 500, false, false },
+        { "less than a body is a body", 1064, 16384, 1, 8, true, false },
+        { "nothing is known", 0, 0, 0, 256, true, false },
+        { "what lies on a GPU takes nothing here", 152, 16384, 0, 22, true, true },
+        { "the cache and bodies are here", 79, 16384, 0, 8, false, true },
     };
     struct rr_info info = { .weights_bytes = 90 * MIB, .workspace_bytes = 10 * MIB };
     struct rr_host host = { 0 };
@@ -446,6 +448,8 @@ static void test_plan(void **state)
     settings.cache_size = 64 * MIB;
     settings.max_body = 8 * MIB;
     for (i = 0; i < RR_COUNT(rows); i++) {
+        info.host_weights_bytes = rows[i].gpu ? 0 : info.weights_bytes;
+        info.host_workspace_bytes = rows[i].gpu ? 0 : info.workspace_bytes;
         host.memory_limit = rows[i].limit * MIB;
         host.memory_total = rows[i].total * MIB;
         settings.max_inflight_bytes = rows[i].inflight * MIB;
@@ -454,7 +458,9 @@ static void test_plan(void **state)
             inflight != rows[i].expected * MIB)
             fail_msg("%s: %zu MiB, need %llu", rows[i].why, inflight / MIB,
                      (unsigned long long)plan.need / MIB);
-        if (!rows[i].fits) assert_non_null(strstr(err.msg, "weights 90, workspace 10, cache 64"));
+        if (rows[i].fits) continue;
+        assert_non_null(strstr(err.msg, rows[i].gpu ? "weights 0, workspace 0, cache 64"
+                                                    : "weights 90, workspace 10, cache 64"));
     }
 }
 
