@@ -121,7 +121,8 @@ static void ask_for_all(struct task *t)
 
     if (json_is_object(json_object_get(where, "input")))
         where = json_object_get(where, "parameters");
-    if (t->documents && json_object_get(t->tree, "texts") != t->documents)
+    if (t->documents && json_object_get(t->tree, "texts") != t->documents &&
+        json_object_get(t->tree, "instances") != t->documents)
         json_object_set_new(where, name, json_integer((json_int_t)json_array_size(t->documents)));
 }
 

@@ -16,7 +16,8 @@
 enum { RR_BODY_LISTS = 6 };
 extern const char *const rr_body_lists[RR_BODY_LISTS]; /* what dialects call the documents */
 
-/* A request's documents, whatever its dialect calls them; NULL: it has none.  A view. */
+/* A request's documents, whatever its dialect calls them, or its "instances", each with documents;
+ * NULL: it has none.  A view. */
 json_t *rr_body_documents(const json_t *body);
 
 struct rr_ranking {
@@ -25,11 +26,13 @@ struct rr_ranking {
     float *score;      /* [n] NaN: not returned, or without a score */
     size_t n_returned; /* documents in the reply */
     size_t n_scored;
+    struct rr_ranking *next; /* of the request's next instance; owned, NULL: there is none */
 };
 
 /* Reads the reply to a request with these documents (NULL: none), in any form that is known: a
  * list, or an object with "results", "data", "rankings", "documents" or "scores" ("output" may hold
- * it), whose members have an "index", or are documents of the request, or are in its order.
+ * it), whose members have an "index", or are documents of the request, or are in its order; for
+ * instances an object with "predictions", such a list for each.
  * RR_EFORMAT: none of these.  Free it in any case. */
 RR_NODISCARD int rr_ranking_read(struct rr_ranking *out, const json_t *documents,
                                  struct rr_text reply, struct rr_error *err);

@@ -127,12 +127,14 @@ int rr_shadow_add(struct rr_shadow *s, uint64_t line, const bool answered[RR_SID
     }
     s->both++;
     for (i = 0; i < RR_SIDES && !rc; i++) rc = push(&s->ms[i], (float)ms[i], err);
-    for (i = 0; i < a->n && !rc; i++) {
-        if (isnan(a->score[i]) || isnan(b->score[i])) continue;
-        rc = push(&s->scores[RR_PRIMARY], a->score[i], err);
-        if (!rc) rc = push(&s->scores[RR_CANDIDATE], b->score[i], err);
+    for (; a && b && !rc; a = a->next, b = b->next) { /* as many: it is the same request */
+        for (i = 0; i < a->n && !rc; i++) {
+            if (isnan(a->score[i]) || isnan(b->score[i])) continue;
+            rc = push(&s->scores[RR_PRIMARY], a->score[i], err);
+            if (!rc) rc = push(&s->scores[RR_CANDIDATE], b->score[i], err);
+        }
+        if (!rc) add_order(s, line, a, b);
     }
-    if (!rc) add_order(s, line, a, b);
     return rc;
 }
 

@@ -24,15 +24,25 @@ json_t *rr_body_documents(const json_t *body)
     }
     list = json_object_get(json_object_get(body, "input"), "documents"); /* DashScope */
     if (json_array_size(list)) return list;
+    list = json_object_get(body, "instances"); /* Vertex */
+    if (json_array_size(list)) return list;
     list = json_object_get(body, "inputs"); /* pairs; two strings are one pair */
     return json_array_size(list) && !json_is_string(json_array_get(list, 0)) ? list : NULL;
 }
 
 void rr_ranking_free(struct rr_ranking *r)
 {
+    struct rr_ranking *next = r->next, *after;
+
     rr_free(r->key);
     rr_free(r->score);
     memset(r, 0, sizeof(*r));
+    for (; next; next = after) {
+        after = next->next;
+        rr_free(next->key);
+        rr_free(next->score);
+        rr_free(next);
+    }
 }
 
 /* ---- which document ------------------------------------------------------------------------- */
@@ -167,16 +177,13 @@ static int read_members(struct rr_ranking *r, const json_t *documents, const jso
     return RR_OK;
 }
 
-int rr_ranking_read(struct rr_ranking *out, const json_t *documents, struct rr_text reply,
-                    struct rr_error *err)
+static int read_list(struct rr_ranking *out, const json_t *documents, const json_t *members,
+                     struct rr_error *err)
 {
     size_t n = json_array_size(documents), i;
     struct placed *p = rr_alloc(RR_MEM_MISC, n, sizeof(*p));
-    json_t *tree = NULL;
-    const json_t *members;
     int rc;
 
-    memset(out, 0, sizeof(*out));
     out->n = n;
     out->key = rr_alloc(RR_MEM_MISC, n, sizeof(*out->key));
     out->score = rr_alloc(RR_MEM_MISC, n, sizeof(*out->score));
@@ -188,14 +195,51 @@ int rr_ranking_read(struct rr_ranking *out, const json_t *documents, struct rr_t
         out->key[i] = -INFINITY;
         out->score[i] = NAN;
     }
-    rc = rr_json_parse(&tree, reply, 0, RR_JSON_DUP_LAST, err);
-    members = rc ? NULL : members_of(tree);
-    if (!rc && !members)
+    rc = read_members(out, documents, members, p, err);
+    rr_free(p);
+    return rc;
+}
+
+/* Each instance has a query of its own: its documents are compared among themselves. */
+static int read_instances(struct rr_ranking *out, const json_t *instances, const json_t *reply,
+                          struct rr_error *err)
+{
+    const json_t *lists = json_object_get(reply, "predictions");
+    size_t i, n = json_array_size(instances);
+    int rc = RR_OK;
+
+    if (json_array_size(lists) != n)
+        return rr_fail(err, RR_EFORMAT, "the reply has no list \"predictions\" of %zu lists", n);
+    for (i = 0; i < n && !rc; i++) {
+        const json_t *list = json_array_get(lists, i);
+
+        if (!json_is_array(list))
+            return rr_fail(err, RR_EFORMAT, "predictions[%zu] of the reply is no list", i);
+        if (i) out = out->next = rr_calloc(RR_MEM_MISC, 1, sizeof(*out));
+        if (!out) return rr_fail(err, RR_ENOMEM, "out of memory for %zu instances", n);
+        rc = read_list(out, json_object_get(json_array_get(instances, i), "texts"), list, err);
+    }
+    return rc;
+}
+
+int rr_ranking_read(struct rr_ranking *out, const json_t *documents, struct rr_text reply,
+                    struct rr_error *err)
+{
+    json_t *tree = NULL;
+    const json_t *members, *first = json_array_get(documents, 0);
+    int rc = rr_json_parse(&tree, reply, 0, RR_JSON_DUP_LAST, err);
+
+    memset(out, 0, sizeof(*out));
+    if (rc) return rc;
+    members = members_of(tree);
+    if (json_object_get(first, "query") && json_is_array(json_object_get(first, "texts")))
+        rc = read_instances(out, documents, tree, err);
+    else if (members)
+        rc = read_list(out, documents, members, err);
+    else
         rc = rr_fail(err, RR_EFORMAT,
                      "the reply has no list \"results\", \"data\", \"rankings\", "
                      "\"documents\" or \"scores\"");
-    if (!rc) rc = read_members(out, documents, members, p, err);
     json_decref(tree);
-    rr_free(p);
     return rc;
 }

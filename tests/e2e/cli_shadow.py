@@ -158,6 +158,11 @@ def test_shadow_dialects():
             inner["query"] = "Where is Paris?"
             r, found = shadow(url, url, [body], "--full")
             assert r.code == 0 and found["both"] == 1 and found["scores"] == 3, (body, r)
+        two = {"instances": [{"query": "Where is Paris?", "texts": texts},
+                             {"query": "What is bread made of?", "texts": texts[:2]}]}
+        r, found = shadow(url + "/", url + "/", [two], "--full")
+        assert r.code == 0 and found["both"] == 1 and found["scores"] == 5, r
+        assert found["kendall_tau"] == 1 and found["top1_lists"] == 2, found
 
 
 def test_shadow_forms_of_requests():

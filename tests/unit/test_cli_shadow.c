@@ -18,6 +18,8 @@
 #define RAGFAB \
     "[{\"chunk_id\":\"a\",\"content\":\"x\"},{\"chunk_id\":\"b\",\"content\":\"x\"}," \
     "{\"chunk_id\":\"c\",\"content\":\"y\"}]"
+#define INSTANCES \
+    "[{\"query\":\"q\",\"texts\":[\"x\",\"y\"]},{\"query\":\"r\",\"texts\":[\"z\",\"x\",\"y\"]}]"
 #define STRINGS "[\"x\",\"x\",\"y\"]"
 
 static void near(double a, double b)
@@ -68,10 +70,11 @@ static const struct {
       "{\"document\":\"y\",\"score\":0.2}]}",
       RR_OK, "120", 0.1f },
     { "DashScope: in an object of its own", STRINGS,
-      "{\"output\":{\"results\":[{\"index\":1,\"relevance_score\":0.5}]},\"request_id\":\"1\"}", RR_OK,
-      "1", NAN },
+      "{\"output\":{\"results\":[{\"index\":1,\"relevance_score\":0.5}]},\"request_id\":\"1\"}",
+      RR_OK, "1", NAN },
     { "labels of pairs, in the order of the request", STRINGS,
-      "[[{\"score\":0.1,\"label\":\"L\"}],[{\"score\":0.3}],[{\"score\":0.2}]]", RR_OK, "120", 0.1f },
+      "[[{\"score\":0.1,\"label\":\"L\"}],[{\"score\":0.3}],[{\"score\":0.2}]]", RR_OK, "120",
+      0.1f },
     { "bare numbers", STRINGS, "{\"scores\":[0.5,0.75,0.25]}", RR_OK, "102", 0.5f },
     { "ragfab's old form: the documents, without scores", RAGFAB,
       "{\"documents\":[{\"chunk_id\":\"c\",\"content\":\"y\"},{\"chunk_id\":\"a\",\"content\":\"x\"}],"
@@ -87,6 +90,14 @@ static const struct {
       "{\"text\":\"x\",\"score\":1}]}",
       RR_OK, "201", 2 },
     { "nothing asked for", RAGFAB, "{\"documents\":[],\"count\":0}", RR_OK, "", NAN },
+    { "Vertex: a list for each instance", INSTANCES,
+      "{\"predictions\":[[{\"index\":1,\"score\":0.5},{\"index\":0,\"score\":0.25}],"
+      "[{\"index\":2,\"score\":1}]]}",
+      RR_OK, "10", 0.25f },
+    { "a list for one of two instances", INSTANCES, "{\"predictions\":[[]]}", RR_EFORMAT, "", 0 },
+    { "an index of another instance", INSTANCES,
+      "{\"predictions\":[[{\"index\":2,\"score\":1}],[]]}", RR_EFORMAT, "", 0 },
+    { "no list for an instance", INSTANCES, "{\"predictions\":[[],1]}", RR_EFORMAT, "", 0 },
     { "an index that is not there", STRINGS, "[{\"index\":3,\"score\":1}]", RR_EFORMAT, "", 0 },
     { "a negative index", STRINGS, "[{\"index\":-1,\"score\":1}]", RR_EFORMAT, "", 0 },
     { "an index that comes twice", STRINGS, "[{\"index\":1,\"score\":1},{\"index\":1,\"score\":1}]",
@@ -212,6 +223,38 @@ static void test_partial(void **state)
     rr_shadow_free(&s);
 }
 
+/* An instance is a list of its own: a document that is better in both than those of other instances
+ * is no agreement.  Of the two here one is the same, one is turned. */
+static void test_instances(void **state)
+{
+    static const char *const text[] = {
+        "{\"predictions\":[[{\"index\":0,\"score\":0.9},{\"index\":1,\"score\":0.8}],"
+        "[{\"index\":0,\"score\":0.2},{\"index\":1,\"score\":0.1},{\"index\":2,\"score\":0}]]}",
+        "{\"predictions\":[[{\"index\":0,\"score\":0.9},{\"index\":1,\"score\":0.8}],"
+        "[{\"index\":0,\"score\":0},{\"index\":1,\"score\":0.1},{\"index\":2,\"score\":0.2}]]}"
+    };
+    struct rr_ranking r[2];
+    struct rr_shadow s;
+    struct rr_shadow_report report;
+    struct rr_error err = { 0 };
+
+    (void)state;
+    rr_shadow_init(&s, 2);
+    for (size_t i = 0; i < 2; i++) assert_int_equal(read_reply(&r[i], INSTANCES, text[i]), RR_OK);
+    assert_int_equal(rr_shadow_add(&s, 7, (bool[]){ true, true }, (double[]){ 1, 1 }, r, &err), 0);
+    rr_shadow_report(&s, &report);
+    assert_int_equal(report.both, 1);
+    assert_int_equal(report.n_tau, 2);
+    near(report.tau, 0);
+    near(report.least_tau, -1);
+    near(report.top1_equal, 0.5);
+    assert_int_equal(report.n_top1, 2);
+    assert_int_equal(report.n_scores, 5);
+    near(report.max_diff, 0.2);
+    for (size_t i = 0; i < 2; i++) rr_ranking_free(&r[i]);
+    rr_shadow_free(&s);
+}
+
 static void test_logits(void **state)
 {
     struct rr_shadow s;
@@ -307,8 +350,8 @@ static int try_all(void *user)
     int rc;
 
     rr_shadow_init(&s, 5);
-    rc = rr_ranking_read(&r[0], list, rr_text("[0.5,0.75]"), &err);
-    if (!rc) rc = rr_ranking_read(&r[1], list, rr_text("[0.5,0.75]"), &err);
+    rc = rr_ranking_read(&r[0], list, rr_text("{\"predictions\":[[0.5,0.75],[1]]}"), &err);
+    if (!rc) rc = rr_ranking_read(&r[1], list, rr_text("{\"predictions\":[[1,0.75],[1]]}"), &err);
     if (!rc) rc = rr_shadow_add(&s, 1, answered, ms, r, &err);
     rr_ranking_free(&r[0]);
     rr_ranking_free(&r[1]);
@@ -318,7 +361,7 @@ static int try_all(void *user)
 
 static void test_no_memory(void **state)
 {
-    json_t *list = parse("[\"a\",\"b\"]");
+    json_t *list = parse("[{\"query\":\"q\",\"texts\":[\"a\",\"b\"]},{\"texts\":[\"c\"]}]");
 
     (void)state;
     (void)fault_each(try_all, list);
@@ -328,10 +371,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replies),   cmocka_unit_test(test_known),
-        cmocka_unit_test(test_partial),   cmocka_unit_test(test_logits),
-        cmocka_unit_test(test_worst),     cmocka_unit_test(test_gate),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_replies), cmocka_unit_test(test_known),
+        cmocka_unit_test(test_partial), cmocka_unit_test(test_instances),
+        cmocka_unit_test(test_logits),  cmocka_unit_test(test_worst),
+        cmocka_unit_test(test_gate),    cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
