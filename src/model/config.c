@@ -93,9 +93,9 @@ int rr_config_sizes(struct rr_model_config *c, const json_t *root, const char *w
     c->max_length = c->positions;
     c->kv_heads = c->heads;
     c->head_dim = c->hidden / c->heads;
-    if (!(c->norm_eps >= 0 && c->norm_eps <= 1))
-        return rr_fail(err, RR_EFORMAT, "%s: %s is %g, expected 0 to 1", where, eps_key,
-                       (double)c->norm_eps);
+    if (!(c->norm_eps > 0 && c->norm_eps <= 1))
+        return rr_fail(err, RR_EFORMAT, "%s: %s is %g, expected more than 0 and at most 1", where,
+                       eps_key, (double)c->norm_eps);
     if (c->pad_id >= c->vocab)
         return rr_fail(err, RR_EFORMAT,
                        "%s: pad_token_id is %" PRIu32 ", expected less than vocab_size, %" PRIu32,

@@ -63,7 +63,7 @@ static const struct {
       "as usually written" },
     { "{\"num_labels\":1}", "id2label", RR_OK, "", "the other way to say one label" },
     { "{\"num_labels\":3}", NULL, RR_OK, "", "id2label beats num_labels, as in the reference" },
-    { "{\"layer_norm_eps\":0}", NULL, RR_OK, "", "an integer is a number" },
+    { "{\"layer_norm_eps\":1}", NULL, RR_OK, "", "an integer is a number" },
 
     { "{}", "architectures", RR_EFORMAT, "architectures is missing", "" },
     { "{\"architectures\":null}", NULL, RR_EFORMAT, "architectures is missing", "null" },
@@ -127,6 +127,12 @@ static const struct {
       "no room for a token" },
     { "{\"layer_norm_eps\":\"1e-5\"}", NULL, RR_EFORMAT, "layer_norm_eps: found a string", "" },
     { "{\"layer_norm_eps\":-1e-5}", NULL, RR_EFORMAT, "layer_norm_eps is -1e-05", "" },
+    { "{\"layer_norm_eps\":0}", NULL, RR_EFORMAT,
+      "layer_norm_eps is 0, expected more than 0 and at most 1",
+      "equal values would be divided by 0" },
+    { "{\"layer_norm_eps\":-0.0}", NULL, RR_EFORMAT, "layer_norm_eps is -0", "" },
+    { "{\"layer_norm_eps\":1e-50}", NULL, RR_EFORMAT, "layer_norm_eps is 0", "in float32" },
+    { "{\"layer_norm_eps\":1.5}", NULL, RR_EFORMAT, "layer_norm_eps is 1.5", "" },
     { "{\"layer_norm_eps\":1e300}", NULL, RR_EFORMAT, "layer_norm_eps: found 1e+300", "" },
 
     { "{\"architectures\":[\"ModernBertForSequenceClassification\"]}", NULL, RR_OK, "",
