@@ -262,11 +262,13 @@ static void print_models(bool french)
                ? "\n*testé* : scores comparés à ceux de transformers par `make test` (ceux de "
                  "NewModel, qui n'y est pas, à un calcul en float64), sur CPU en %s, avec des "
                  "poids en %s ; GGUF en %s ; sur GPU en %s, par `make test-gpu` sur un H100 "
-                 "(un petit modèle par sorte de réseau) et, dans `make test`, en émulation. *-* : le format n'a pas ce réseau.\n"
+                 "(un petit modèle par sorte de réseau) et, dans `make test`, en émulation. "
+                 "*-* : le format n'a pas ce réseau.\n"
                : "\n*tested*: scores compared with transformers' by `make test` (NewModel's, "
                  "which it has not got, with an evaluation in float64), on a CPU in %s, from "
                  "weights in %s; GGUF in %s; on a GPU in %s, by `make test-gpu` on an H100 "
-                 "(a small model of each kind of network) and, in `make test`, in emulation. *-*: the format has no such network.\n",
+                 "(a small model of each kind of network) and, in `make test`, in emulation. "
+                 "*-*: the format has no such network.\n",
            s.cpu_dtypes, s.safetensors_types, s.gguf_types, s.gpu_dtypes);
 }
 

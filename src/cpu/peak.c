@@ -35,8 +35,8 @@
             CHAIN(s0) \
             CHAIN(s1) \
             CHAIN(s2) \
-            CHAIN(s3) CHAIN(s4) CHAIN(s5) CHAIN(s6) CHAIN(s7) CHAIN(s8) CHAIN(s9) CHAIN(s10) \
-                CHAIN(s11) \
+            CHAIN(s3) \
+            CHAIN(s4) CHAIN(s5) CHAIN(s6) CHAIN(s7) CHAIN(s8) CHAIN(s9) CHAIN(s10) CHAIN(s11) \
         } \
         return 12.0 * (ops)*STEPS; \
     }
@@ -75,7 +75,7 @@ PEAK(i8_avx512, TARGET("avx512f"), __m512i, _mm512_setzero_si512(), 128)
 PEAK(bf16_avx512, TARGET("avx512f"), __m512, _mm512_setzero_ps(), 64)
 #undef CHAIN
 
-/* Whole tiles: 16 rows of 64 bytes.  Four tiles of sums: a product takes 16 cycles and its sum 52. */
+/* Whole tiles: 16 rows of 64 bytes.  Four of sums: a product takes 16 cycles, its sum 52. */
 #define PEAK_TILES(name, product, ops) \
     static double name(void) \
     { \
