@@ -67,8 +67,8 @@ def eight_bits(x):
 def excess(x):
     """By how much the range of the elements of each row of x, [..., k], is more than CALM of their
     standard deviations, on the mean: rounding errors in eight bits are in proportion to the range"""
-    low, high = x.float().aminmax(dim=-1)
-    return ((high - low) / (x.float().std(-1) + 1e-6) - CALM).clamp(min=0).mean()
+    x = x.float()
+    return ((x.amax(-1) - x.amin(-1)) / (x.std(-1) + 1e-6) - CALM).clamp(min=0).mean()
 
 
 class Encoder:
