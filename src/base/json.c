@@ -151,6 +151,14 @@ int rr_json_read(json_t **out, const char *path, size_t limit, enum rr_json_dupl
     return rc ? rr_fail_prefix(err, "%s", path) : RR_OK;
 }
 
+int rr_json_read_beside(json_t **out, char path[PATH_MAX], const char *folder, const char *name,
+                        size_t limit, enum rr_json_duplicates dup, struct rr_error *err)
+{
+    *out = NULL;
+    if (!rr_path_join(path, PATH_MAX, folder, name) || !rr_file_exists(path)) return RR_OK;
+    return rr_json_read(out, path, limit, dup, err);
+}
+
 const char *rr_json_type_name(const json_t *v)
 {
     if (!v) return "nothing";

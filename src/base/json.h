@@ -5,6 +5,7 @@
 #define RR_BASE_JSON_H
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,12 @@ RR_NODISCARD int rr_json_parse(json_t **out, struct rr_text text, unsigned max_d
 /* The same of a regular file of at most limit bytes; messages begin with its path. */
 RR_NODISCARD int rr_json_read(json_t **out, const char *path, size_t limit,
                               enum rr_json_duplicates dup, struct rr_error *err);
+
+/* The same of folder/name, whose path is written to path.  *out is NULL where there is no such
+ * file. */
+RR_NODISCARD int rr_json_read_beside(json_t **out, char path[PATH_MAX], const char *folder,
+                                     const char *name, size_t limit, enum rr_json_duplicates dup,
+                                     struct rr_error *err);
 
 /* Getters for configuration files.  A missing key, or null, leaves *out as it is (the default) and
  * is RR_OK; another type or a value out of range is RR_EFORMAT naming "where: key", found and

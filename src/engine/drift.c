@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -129,10 +128,9 @@ static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
     int rc;
 
     *found = false;
-    if (!rr_path_join(path, sizeof(path), e->folder, "verify.json") || !rr_file_exists(path))
-        return RR_OK;
-    rc = rr_json_read(&root, path, MAX_REPORT, RR_JSON_DUP_REJECT, err);
-    if (rc) return rc;
+    rc = rr_json_read_beside(&root, path, e->folder, "verify.json", MAX_REPORT, RR_JSON_DUP_REJECT,
+                             err);
+    if (rc || !root) return rc;
     rc = rr_json_f32(root, path, "drift", &drift, err);
     if (!rc) rc = rr_json_text(root, path, "fingerprint", &print, err);
     if (!rc) rc = rr_json_text(root, path, "dtype", &dtype, err);

@@ -2,24 +2,19 @@
 /* sentence.c - see sentence.h.  Layer: model (L4). */
 #include "model/sentence.h"
 
-#include <limits.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
 
 #define MAX_FILE (4u << 20) /* bytes */
 #define MAX_TOKENS 131072
 
-/* *root is NULL when there is no such file. */
 static int load(json_t **root, char path[PATH_MAX], const char *folder, const char *name,
                 struct rr_error *err)
 {
-    *root = NULL;
-    if (!rr_path_join(path, PATH_MAX, folder, name) || !rr_file_exists(path)) return RR_OK;
-    return rr_json_read(root, path, MAX_FILE, RR_JSON_DUP_LAST, err);
+    return rr_json_read_beside(root, path, folder, name, MAX_FILE, RR_JSON_DUP_LAST, err);
 }
 
 /* A Python name, "torch.nn.modules.linear.Identity", of which the last part counts. */

@@ -11,16 +11,13 @@
 #include "base/text.h"
 
 #define MAX_FILE (16u << 20) /* bytes */
-#define MAX_PATH 4096
 
-/* *root is NULL when there is no such file.  Integers are reals: for a model_max_length of "none"
- * transformers writes 1e30, with all its 31 digits, which no integer of ours holds. */
-static int load(json_t **root, char path[MAX_PATH], const char *folder, const char *name,
+/* Integers are reals: for a model_max_length of "none" transformers writes 1e30, with all its 31
+ * digits, which no integer of ours holds. */
+static int load(json_t **root, char path[PATH_MAX], const char *folder, const char *name,
                 struct rr_error *err)
 {
-    *root = NULL;
-    if (!rr_path_join(path, MAX_PATH, folder, name) || !rr_file_exists(path)) return RR_OK;
-    return rr_json_read(root, path, MAX_FILE, RR_JSON_REALS, err);
+    return rr_json_read_beside(root, path, folder, name, MAX_FILE, RR_JSON_REALS, err);
 }
 
 static bool type_is(const json_t *v, const char *type)
@@ -221,7 +218,7 @@ static bool names_types(const json_t *names)
 static int read_config(struct rr_tok_beside *out, json_t *root, const char *folder,
                        struct rr_error *err)
 {
-    char path[MAX_PATH];
+    char path[PATH_MAX];
     json_t *config;
     const json_t *names;
     double most;
@@ -276,7 +273,7 @@ static int prepend_lowercase(json_t *root, struct rr_error *err)
  * another kind of model, it makes one from the network and the tokenizer alone. */
 static int is_cross_encoder(bool *yes, const char *folder, struct rr_error *err)
 {
-    char path[MAX_PATH];
+    char path[PATH_MAX];
     json_t *config;
     const char *type;
     int rc;
@@ -295,7 +292,7 @@ static int is_cross_encoder(bool *yes, const char *folder, struct rr_error *err)
 static int read_sentence(struct rr_tok_beside *out, json_t *root, const char *folder,
                          struct rr_error *err)
 {
-    char path[MAX_PATH];
+    char path[PATH_MAX];
     bool read, lower = false;
     json_t *config;
     int rc = is_cross_encoder(&read, folder, err);

@@ -126,14 +126,13 @@ static int put_json(const char *data, size_t n, void *user)
 int rr_tok_json(struct rr_buf *out, const char *folder, struct rr_error *err)
 {
     struct rr_tok_beside beside;
-    char path[4096];
+    char path[PATH_MAX];
     json_t *root;
-    int rc;
+    int rc = rr_json_read_beside(&root, path, folder, "tokenizer.json", JSON_LIMIT,
+                                 RR_JSON_DUP_REJECT, err);
 
-    if (!rr_path_join(path, sizeof(path), folder, "tokenizer.json") || !rr_file_exists(path))
-        return RR_OK;
-    rc = rr_json_read(&root, path, JSON_LIMIT, RR_JSON_DUP_REJECT, err);
-    if (!rc) rc = rr_tok_beside(&beside, root, folder, err);
+    if (rc || !root) return rc;
+    rc = rr_tok_beside(&beside, root, folder, err);
     if (!rc && beside.changed &&
         (json_dump_callback(root, put_json, out, JSON_COMPACT) || out->failed))
         rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", path);

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -377,6 +379,45 @@ static void test_faults_of_long_strings(void **state)
     assert_int_equal(fault_memory_in_use(), 0);
 }
 
+/* A file of a folder that may be missing. */
+static void test_read_beside(void **state)
+{
+    char folder[] = "/tmp/rr_json_XXXXXX", path[PATH_MAX];
+    char far[PATH_MAX + 1]; /* a path that no file has */
+    struct rr_error err = { 0 };
+    json_t *v = json_true();
+    FILE *f;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(rr_json_read_beside(&v, path, folder, "a.json", 16, RR_JSON_DUP_LAST, &err),
+                     RR_OK);
+    assert_null(v);
+    memset(far, 'a', PATH_MAX);
+    far[PATH_MAX] = 0;
+    v = json_true();
+    assert_int_equal(rr_json_read_beside(&v, path, far, "a.json", 16, RR_JSON_DUP_LAST, &err),
+                     RR_OK);
+    assert_null(v);
+
+    assert_true(rr_path_join(path, sizeof(path), folder, "a.json"));
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("{\"a\":1}", f);
+    fclose(f);
+    memset(path, 0, sizeof(path));
+    assert_int_equal(rr_json_read_beside(&v, path, folder, "a.json", 16, RR_JSON_REALS, &err),
+                     RR_OK);
+    assert_true(json_is_real(json_object_get(v, "a")));
+    json_decref(v);
+    assert_int_equal(rr_json_read_beside(&v, path, folder, "a.json", 4, RR_JSON_DUP_LAST, &err),
+                     RR_ETOOBIG);
+    assert_null(v);
+    assert_non_null(strstr(err.msg, folder));
+    unlink(path);
+    rmdir(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_getters),
         cmocka_unit_test(test_getter_errors),
         cmocka_unit_test(test_type_names),
+        cmocka_unit_test(test_read_beside),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_long_strings),
         cmocka_unit_test(test_random_strings),
