@@ -3,6 +3,7 @@
  * Layer: top (L6).  Threads: one at a time. */
 #include <string.h>
 
+#include "base/text.h"
 #include "options.h"
 #include "options_value.h"
 #include "rerank.h"
@@ -131,13 +132,6 @@ static void print_value(FILE *out, const struct rr_option *o, const char *value)
     fputc('"', out);
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 /* Replaces what must not be shown: keys, and the password of "scheme://user:password@host". */
 static void redact(const struct rr_option *o, char *value, size_t cap)
 {
@@ -145,8 +139,8 @@ static void redact(const struct rr_option *o, char *value, size_t cap)
     char *host = strstr(value, "://"), *at = host ? strrchr(host, '@') : NULL, *colon;
     char tail[1024];
 
-    if (*value && (o->type == RR_OPTION_SECRET || ends_with(o->name, "-token") ||
-                   ends_with(o->name, "-password"))) {
+    if (*value && (o->type == RR_OPTION_SECRET || rr_text_stem(o->name, "-token") ||
+                   rr_text_stem(o->name, "-password"))) {
         snprintf(value, cap, "%s", stars);
         return;
     }

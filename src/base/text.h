@@ -30,6 +30,14 @@ static inline struct rr_text rr_text_unmarked(struct rr_text t)
     return (struct rr_text){ t.data + n, t.len - n };
 }
 
+/* The length of s without end, with which it ends; 0: it does not, or is nothing else. */
+static inline size_t rr_text_stem(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+
+    return n > m && strcmp(s + n - m, end) == 0 ? n - m : 0;
+}
+
 /* True for only white space (Unicode White_Space) or nothing. */
 bool rr_text_blank(struct rr_text t);
 

@@ -81,13 +81,6 @@ static void look_at_cache(struct rr_findings *f)
            "cache folder %.500s cannot be written: every start compiles the tokenizer", f->cache);
 }
 
-static bool has_suffix(const char *name, const char *suffix)
-{
-    size_t n = strlen(name), k = strlen(suffix);
-
-    return n > k && strcmp(name + n - k, suffix) == 0;
-}
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(a, b); /* the name comes first in the struct */
@@ -101,8 +94,8 @@ static void look_at_folder(struct rr_findings *f)
 
     if (!dir) return; /* rr_inspect says why */
     while ((e = readdir(dir))) {
-        if (!has_suffix(e->d_name, ".json") && !has_suffix(e->d_name, ".safetensors") &&
-            !has_suffix(e->d_name, ".bin") && !has_suffix(e->d_name, ".model"))
+        if (!rr_text_stem(e->d_name, ".json") && !rr_text_stem(e->d_name, ".safetensors") &&
+            !rr_text_stem(e->d_name, ".bin") && !rr_text_stem(e->d_name, ".model"))
             continue;
         if (fstatat(dirfd(dir), e->d_name, &st, 0) != 0) continue;
         if (f->n_files == RR_DOCTOR_FILES || strlen(e->d_name) >= sizeof(f->files[0].name)) {
@@ -121,7 +114,7 @@ static bool has_file(const struct rr_findings *f, const char *suffix)
     unsigned i;
 
     for (i = 0; i < f->n_files; i++) {
-        if (has_suffix(f->files[i].name, suffix)) return true;
+        if (rr_text_stem(f->files[i].name, suffix)) return true;
     }
     return false;
 }

@@ -256,12 +256,12 @@ static bool is_folder(const char *path)
 /* reference.jsonl in the model's folder; of a file, m.gguf, m.reference.jsonl beside it. */
 static bool reference_of(char path[REFERENCE_PATH], const char *model)
 {
-    size_t len = strlen(model);
+    size_t stem = rr_text_stem(model, ".gguf");
     int n;
 
     if (is_folder(model)) return rr_path_join(path, REFERENCE_PATH, model, "reference.jsonl");
-    if (len > 5 && strcmp(model + len - 5, ".gguf") == 0) len -= 5;
-    n = snprintf(path, REFERENCE_PATH, "%.*s.reference.jsonl", (int)len, model);
+    n = snprintf(path, REFERENCE_PATH, "%.*s.reference.jsonl", (int)(stem ? stem : strlen(model)),
+                 model);
     return n > 0 && n < REFERENCE_PATH;
 }
 

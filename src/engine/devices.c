@@ -9,6 +9,7 @@
 
 #include "backend/registry.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "engine/null.h"
 
 static bool has(const struct rr_devices *d, const char *name)
@@ -69,7 +70,7 @@ static int add_name(struct rr_devices *d, char name[RR_DEVICE_NAME], const char 
                        "for all",
                        text);
     if (rr_null_is(name)) return add(d, name, text, err);
-    if (len > 2 && strcmp(name + len - 2, ":*") == 0) return add_all(d, name, text, err);
+    if (rr_text_stem(name, ":*")) return add_all(d, name, text, err);
     if (strcmp(name, "cpu:0") == 0) name[3] = 0;
     if (!strchr(name, ':') && strcmp(name, "cpu") != 0 && len + 3 <= RR_DEVICE_NAME)
         memcpy(name + len, ":0", 3);

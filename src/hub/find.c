@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "hub/cache.h"
 
 #define MAX_INDEX ((size_t)64 << 20)
@@ -155,8 +156,7 @@ static bool is_bare(const char *dir)
     json_t *config = read_json(dir, "config.json");
     const char *name =
         json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
-    size_t len = name ? strlen(name) : 0;
-    bool bare = len > 5 && strcmp(name + len - 5, "Model") == 0;
+    bool bare = name && rr_text_stem(name, "Model");
 
     json_decref(config);
     return bare;

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "hub/hub.h"
 
 #define MAX_SIZE ((json_int_t)1 << 42) /* of a file: 4 TiB */
@@ -51,7 +52,7 @@ static bool is_shard(const char *name)
 
     return len > 18 && len < sizeof(((struct rr_hub_file *)0)->name) &&
            strspn(name, allowed) == len && strncmp(name, "model-", 6) == 0 &&
-           strcmp(name + len - 12, ".safetensors") == 0;
+           rr_text_stem(name, ".safetensors");
 }
 
 /* "2_Dense/config.json", "2_Dense/model.safetensors": the modules of sentence-transformers. */

@@ -49,9 +49,7 @@ static const struct rr_safetensors_dtype dtypes[] = {
 
 bool rr_gguf_named(const char *path)
 {
-    size_t len = strlen(path);
-
-    return len > 5 && strcmp(path + len - 5, ".gguf") == 0;
+    return rr_text_stem(path, ".gguf") > 0;
 }
 
 bool rr_gguf_is(const char *path)

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "model/arch.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -59,14 +60,11 @@ static int check_file(const char *path, struct rr_error *err)
         { ".onnx", "ONNX is not read: use the folder that it was exported from, with "
                    "model.safetensors" },
     };
-    size_t len = strlen(path);
     struct stat st;
 
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return RR_OK;
     for (size_t i = 0; i < RR_COUNT(kinds); i++) {
-        size_t n = strlen(kinds[i].suffix);
-
-        if (len > n && strcmp(path + len - n, kinds[i].suffix) == 0)
+        if (rr_text_stem(path, kinds[i].suffix))
             return rr_fail(err, RR_ENOTSUP, "%s: %s", path, kinds[i].hint);
     }
     return rr_fail(err, RR_ENOTSUP, "%s: expected a model folder, or a GGUF file", path);

@@ -158,6 +158,28 @@ static void test_string_end(void **state)
     assert_int_equal(rr_text_string_end(NULL, 0), 0);
 }
 
+static void test_stem(void **state)
+{
+    static const struct {
+        const char *s;
+        size_t stem;
+        const char *why;
+    } cases[] = {
+        { "m.gguf", 1, "with the end" },
+        { "m.gguf.gguf", 6, "twice: once is the end" },
+        { ".gguf", 0, "nothing but the end" },
+        { "gguf", 0, "shorter than the end" },
+        { "", 0, "empty" },
+        { "m.gguf.bin", 0, "the end is inside" },
+        { "m.GGUF", 0, "another case" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++)
+        if (rr_text_stem(cases[i].s, ".gguf") != cases[i].stem) fail_msg("%s", cases[i].why);
+}
+
 static void test_nearest(void **state)
 {
     static const char *const names[] = { "model", "max-length", "port",
@@ -197,6 +219,7 @@ int main(void)
         cmocka_unit_test(test_equal),   cmocka_unit_test(test_blank),
         cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_character_round_trips),
         cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_stem),
         cmocka_unit_test(test_plain_and_count),
         cmocka_unit_test(test_string_end),
     };
