@@ -145,6 +145,25 @@ unsigned rr_utf8_put(char out[4], uint32_t cp)
     return 4;
 }
 
+bool rr_text_word(const char **at, struct rr_text *word)
+{
+    static const char between[] = ", \t";
+
+    word->data = *at + strspn(*at, between);
+    word->len = strcspn(word->data, between);
+    *at = word->data + word->len;
+    return word->len > 0;
+}
+
+bool rr_text_listed(const char *list, const char *word)
+{
+    struct rr_text w;
+
+    while (rr_text_word(&list, &w))
+        if (rr_text_is(w, word)) return true;
+    return false;
+}
+
 #define WORD_MAX 48 /* longer than any option or field name */
 
 static char lower(char c)

@@ -81,6 +81,12 @@ static inline unsigned rr_utf8_next(const char *s, size_t n, uint32_t *cp)
 /* Writes cp as UTF-8 to out[4]; returns the length. */
 unsigned rr_utf8_put(char out[4], uint32_t cp);
 
+/* The next word of a list whose words have commas, spaces and tabs between them: *at, its start at
+ * first, moves behind the word.  False: there are no more, and *word is empty. */
+bool rr_text_word(const char **at, struct rr_text *word);
+/* Whether such a list has the word. */
+bool rr_text_listed(const char *list, const char *word);
+
 /* Case-insensitive (ASCII) similarity for "did you mean": the nearest of n names, or NULL when none
  * is near. */
 const char *rr_text_nearest(const char *word, const char *const *names, size_t n);

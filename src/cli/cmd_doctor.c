@@ -235,16 +235,14 @@ static bool look_at_address(struct rr_findings *f, const char *host)
 static void look_at_port(struct rr_findings *f)
 {
     const char *s = f->settings->host;
+    struct rr_text word;
     char host[256];
 
     snprintf(f->address, sizeof(f->address), "%.255s:%u", s, f->settings->port);
     f->port_free = true;
-    for (s += strspn(s, ", "); *s && f->port_free; s += strspn(s, ", ")) {
-        size_t len = strcspn(s, ", ");
-
-        snprintf(host, sizeof(host), "%.*s", (int)len, s);
+    while (f->port_free && rr_text_word(&s, &word)) {
+        snprintf(host, sizeof(host), "%.*s", (int)word.len, word.data);
         f->port_free = look_at_address(f, host);
-        s += len;
     }
 }
 

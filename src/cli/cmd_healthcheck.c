@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "cli/cli.h"
 #include "cli/http_get.h"
 
@@ -39,13 +40,14 @@ static void arm_alarm(double seconds)
     (void)alarm((unsigned)seconds + 2);
 }
 
-/* len bytes of host, an address to listen at, as one to ask. */
-static void put_url(char *out, size_t cap, const char *host, size_t len, unsigned port)
+/* host, an address to listen at, as one to ask. */
+static void put_url(char *out, size_t cap, struct rr_text host, unsigned port)
 {
     char text[256];
 
-    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') host++, len -= 2;
-    snprintf(text, sizeof(text), "%.*s", (int)len, host);
+    if (host.len >= 2 && host.data[0] == '[' && host.data[host.len - 1] == ']')
+        host.data++, host.len -= 2;
+    snprintf(text, sizeof(text), "%.*s", (int)host.len, host.data);
     if (!*text || strcmp(text, "0.0.0.0") == 0) snprintf(text, sizeof(text), "127.0.0.1");
     if (strcmp(text, "::") == 0) snprintf(text, sizeof(text), "::1");
     snprintf(out, cap, strchr(text, ':') ? "http://[%s]:%u/ready" : "http://%s:%u/ready", text,
@@ -56,12 +58,14 @@ static void put_url(char *out, size_t cap, const char *host, size_t len, unsigne
  * the others speak TLS.  False: there is none that could be asked. */
 static bool default_url(const struct rr_settings *s, char *out, size_t cap)
 {
-    const char *host = s->host + strspn(s->host, ", "), *colon = strrchr(s->admin_listen, ':');
+    const char *list = s->host, *colon = strrchr(s->admin_listen, ':');
+    struct rr_text host;
 
+    (void)rr_text_word(&list, &host);
     if (!*s->tls_cert)
-        put_url(out, cap, host, strcspn(host, ", "), s->port);
+        put_url(out, cap, host, s->port);
     else if (colon)
-        put_url(out, cap, s->admin_listen, (size_t)(colon - s->admin_listen),
+        put_url(out, cap, (struct rr_text){ s->admin_listen, (size_t)(colon - s->admin_listen) },
                 (unsigned)strtoul(colon + 1, NULL, 10));
     return !*s->tls_cert || colon;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json_out.h"
+#include "base/text.h"
 #include "server/handle.h"
 #include "server/pages.h"
 
@@ -69,15 +70,12 @@ void rr_about_ready(struct rr_server *s, struct rr_exchange *x)
 /* Does If-None-Match name this tag?  Weakly, as the standard has it: W/"a" and "a" are the same. */
 static bool has_tag(const char *list, const char *tag)
 {
-    size_t len = strlen(tag);
+    struct rr_text word;
 
-    if (!list) return false;
-    for (list += strspn(list, ", \t"); *list; list += strspn(list, ", \t")) {
-        size_t word = strcspn(list, ", \t"), weak = strncmp(list, "W/", 2) == 0 ? 2 : 0;
-
-        if (word == 1 && *list == '*') return true;
-        if (word == len + weak && memcmp(list + weak, tag, len) == 0) return true;
-        list += word;
+    while (list && rr_text_word(&list, &word)) {
+        if (rr_text_is(word, "*")) return true;
+        if (strncmp(word.data, "W/", 2) == 0) word.data += 2, word.len -= 2;
+        if (rr_text_is(word, tag)) return true;
     }
     return false;
 }

@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
-
-#define SEPARATORS ", "
+#include "base/text.h"
 
 static bool is_origin(const char *s, size_t len)
 {
@@ -25,35 +24,17 @@ static bool is_origin(const char *s, size_t len)
 
 int rr_cors_check(const char *origins, struct rr_error *err)
 {
-    const char *s = origins;
+    struct rr_text word;
 
     if (strcmp(origins, "*") == 0) return RR_OK;
-    for (s += strspn(s, SEPARATORS); *s; s += strspn(s, SEPARATORS)) {
-        size_t len = strcspn(s, SEPARATORS);
-
-        if (!is_origin(s, len))
+    while (rr_text_word(&origins, &word)) {
+        if (!is_origin(word.data, word.len))
             return rr_fail(err, RR_EFORMAT,
                            "cors-origins: found \"%.*s\", expected origins such as "
                            "https://app.example.com, or * alone",
-                           (int)RR_MIN(len, 60), s);
-        s += len;
+                           (int)RR_MIN(word.len, 60), word.data);
     }
     return RR_OK;
-}
-
-bool rr_cors_listed(const char *origins, const char *origin)
-{
-    size_t wanted = strlen(origin);
-    const char *s = origins;
-
-    if (!wanted) return false;
-    for (s += strspn(s, SEPARATORS); *s; s += strspn(s, SEPARATORS)) {
-        size_t len = strcspn(s, SEPARATORS);
-
-        if (len == wanted && memcmp(s, origin, len) == 0) return true;
-        s += len;
-    }
-    return false;
 }
 
 bool rr_cors_answer(const char *origins, struct rr_exchange *x)
@@ -65,7 +46,7 @@ bool rr_cors_answer(const char *origins, struct rr_exchange *x)
 
     if (!*origins) return preflight;
     if (!any) rr_http_header(x, "Vary", "Origin"); /* also where it is not allowed: caches */
-    if (!origin || rr_http_given(x, "Origin", 1) || !(any || rr_cors_listed(origins, origin)))
+    if (!origin || rr_http_given(x, "Origin", 1) || !(any || rr_text_listed(origins, origin)))
         return preflight;
     rr_http_header(x, "Access-Control-Allow-Origin", "%s", any ? "*" : origin);
     if (!preflight) {

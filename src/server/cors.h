@@ -13,9 +13,6 @@
  * RR_EFORMAT otherwise. */
 RR_NODISCARD int rr_cors_check(const char *origins, struct rr_error *err);
 
-/* True for an origin that is in the list, byte for byte. */
-bool rr_cors_listed(const char *origins, const char *origin);
-
 /* Adds the headers for the Origin of x; none when it is not listed.  Never allows credentials that
  * the browser would add by itself: keys are in headers that the page sets.  True: x is a browser's
  * question before the request proper (preflight). */

@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #define BACKLOG 1024
 #define MAX_DOORS 16
@@ -119,14 +120,12 @@ static int open_hosts(struct rr_doors *d, struct rr_error *err)
 {
     const char *s = d->config.host;
     char host[MAX_ADDRESS];
-    size_t len;
+    struct rr_text word;
     int rc = RR_OK;
 
-    for (; !rc && *s; s += strspn(s, ", ")) {
-        len = strcspn(s, ", ");
-        snprintf(host, sizeof(host), "%.*s", (int)RR_MIN(len, sizeof(host) - 1), s);
+    while (!rc && rr_text_word(&s, &word)) {
+        snprintf(host, sizeof(host), "%.*s", (int)RR_MIN(word.len, sizeof(host) - 1), word.data);
         rc = open_tcp(d, host, d->config.port, RR_DOOR_MAIN, err);
-        s += len;
     }
     return rc;
 }

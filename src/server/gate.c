@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/auth.h"
 #include "server/cors.h"
 #include "server/job.h"
@@ -49,20 +50,6 @@ static bool from_allowed_net(const struct rr_gate *g, const struct rr_exchange *
     return x->client.kind == RR_ADDR_UNIX || rr_nets_has(&g->allow, &x->client);
 }
 
-static bool listed(const char *routes, const char *path)
-{
-    size_t len = strlen(path);
-    const char *s = routes;
-
-    for (s += strspn(s, ", "); *s; s += strspn(s, ", ")) {
-        size_t word = strcspn(s, ", ");
-
-        if (word == len && memcmp(s, path, len) == 0) return true;
-        s += word;
-    }
-    return false;
-}
-
 static bool is_admin_route(const struct rr_route *route)
 {
     return route->handler == RR_HANDLER_METRICS || route->handler == RR_HANDLER_ADMIN;
@@ -85,7 +72,8 @@ static int find_need(const struct rr_server *s, const struct rr_exchange *x,
             return rr_problem_set(problem, 404, "requests are answered at the main address only");
         *need = rr_auth_has_admin(s->gate->auth) ? RR_NEED_ADMIN : RR_NEED_NOTHING;
     }
-    if (x->method == RR_OPTIONS || listed(o->open_routes, x->route->path)) *need = RR_NEED_NOTHING;
+    if (x->method == RR_OPTIONS || rr_text_listed(o->open_routes, x->route->path))
+        *need = RR_NEED_NOTHING;
     if (x->door == RR_DOOR_ADMIN || !admin_route || *need == RR_NEED_NOTHING) return 0;
     if (*o->admin_listen)
         return rr_problem_set(problem, 404, "this is answered at the admin address only");

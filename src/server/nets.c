@@ -166,23 +166,20 @@ static int parse_net(struct rr_net *out, const char *s, size_t len, const char *
 
 int rr_nets_parse(struct rr_nets *out, const char *text, const char *where, struct rr_error *err)
 {
-    static const char blanks[] = " \t,";
+    struct rr_text word;
     int rc;
 
     memset(out, 0, sizeof(*out));
-    for (text += strspn(text, blanks); *text; text += strspn(text, blanks)) {
-        size_t len = strcspn(text, blanks);
-
-        if (len == 4 && memcmp(text, "unix", 4) == 0) {
+    while (rr_text_word(&text, &word)) {
+        if (rr_text_is(word, "unix")) {
             out->unix_clients = true;
-        } else {
-            if (out->n == RR_NETS_MAX)
-                return rr_fail(err, RR_EFORMAT, "%s: more than %d networks", where, RR_NETS_MAX);
-            rc = parse_net(&out->list[out->n], text, len, where, err);
-            if (rc) return rc;
-            out->n++;
+            continue;
         }
-        text += len;
+        if (out->n == RR_NETS_MAX)
+            return rr_fail(err, RR_EFORMAT, "%s: more than %d networks", where, RR_NETS_MAX);
+        rc = parse_net(&out->list[out->n], word.data, word.len, where, err);
+        if (rc) return rc;
+        out->n++;
     }
     return RR_OK;
 }

@@ -99,12 +99,14 @@ static int set_up(struct life *life, struct rr_error *err)
 
 static void url_of(const struct rr_server *s, char *out, size_t cap, bool local)
 {
-    const char *host = s->settings->host;
-    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    const char *list = s->settings->host;
+    struct rr_text host;
 
-    if (local && any) host = "localhost";
-    snprintf(out, cap, strchr(host, ':') ? "%s://[%.*s]:%u" : "%s://%.*s:%u",
-             *s->settings->tls_cert ? "https" : "http", (int)strcspn(host, ", "), host,
+    (void)rr_text_word(&list, &host); /* the first of several */
+    if (local && (rr_text_is(host, "0.0.0.0") || rr_text_is(host, "::")))
+        host = rr_text("localhost");
+    snprintf(out, cap, memchr(host.data, ':', host.len) ? "%s://[%.*s]:%u" : "%s://%.*s:%u",
+             *s->settings->tls_cert ? "https" : "http", (int)host.len, host.data,
              rr_http_port(s->http, RR_DOOR_MAIN));
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/auth.h"
 #include "server/cors.h"
 #include "server/frame.h"
@@ -51,7 +52,7 @@ static void run_strings(const char *s)
     rr_addr_forwarded(&client, &nets, s);
     (void)!rr_nets_parse(&nets, s, "w", &err);
     if (rr_auth_extract(key, sizeof(key), s) && (!key[0] || strlen(key) >= sizeof(key))) abort();
-    if (rr_cors_check(s, &err) == RR_OK && rr_cors_listed(s, "null")) abort();
+    if (rr_cors_check(s, &err) == RR_OK && rr_text_listed(s, "null")) abort();
     (void)rr_frame_target(s, &status);
     (void)rr_frame_path(path, s, RR_GET);
     if (strlen(path) >= RR_PATH_MAX) abort();

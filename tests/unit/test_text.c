@@ -180,6 +180,46 @@ static void test_stem(void **state)
         if (rr_text_stem(cases[i].s, ".gguf") != cases[i].stem) fail_msg("%s", cases[i].why);
 }
 
+static void test_words(void **state)
+{
+    static const struct {
+        const char *list, *words, *why; /* words: each with a | behind it */
+    } cases[] = {
+        { "", "", "empty" },
+        { ", ,\t", "", "nothing but what stands between words" },
+        { "a", "a|", "one" },
+        { "a,b", "a|b|", "a comma" },
+        { " a ,\tbc,,d, ", "a|bc|d|", "many between them, and at the ends" },
+        { "a;b|c\nd", "a;b|c\nd|", "other characters belong to words" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++) {
+        const char *at = cases[i].list;
+        struct rr_text word;
+        char got[64] = "";
+
+        while (rr_text_word(&at, &word)) {
+            strncat(got, word.data, word.len);
+            strcat(got, "|");
+        }
+        if (strcmp(got, cases[i].words) || *at || word.len) fail_msg("%s: %s", cases[i].why, got);
+    }
+}
+
+static void test_listed(void **state)
+{
+    (void)state;
+    assert_true(rr_text_listed("/a, /bc", "/a"));
+    assert_true(rr_text_listed("/a, /bc", "/bc"));
+    assert_false(rr_text_listed("/a, /bc", "/b"));
+    assert_false(rr_text_listed("/a, /bc", "/bcd"));
+    assert_false(rr_text_listed("/a, /bc", "/a, /bc"));
+    assert_false(rr_text_listed("/a, /bc", ""));
+    assert_false(rr_text_listed("", ""));
+}
+
 static void test_nearest(void **state)
 {
     static const char *const names[] = { "model", "max-length", "port",
@@ -220,6 +260,8 @@ int main(void)
         cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_character_round_trips),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_stem),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_listed),
         cmocka_unit_test(test_plain_and_count),
         cmocka_unit_test(test_string_end),
     };
