@@ -550,3 +550,8 @@ int rr_exit_code(int rr_status)
     default: return RR_EXIT_FAILURE;
     }
 }
+
+int rr_exit_code_of_data(int rr_status)
+{
+    return rr_status == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rr_status);
+}

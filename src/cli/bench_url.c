@@ -494,5 +494,5 @@ int rr_bench_url(const struct rr_bench_url *b)
     json_decref(bodies);
     if (!rc) return l.all_failed ? RR_EXIT_FAILURE : RR_EXIT_OK;
     rr_cli_complain("bench", "%s", err.msg);
-    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+    return rr_exit_code_of_data(rc);
 }

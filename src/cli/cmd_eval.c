@@ -444,11 +444,6 @@ static int report(struct eval *e, struct rr_error *err)
     return rc;
 }
 
-static int exit_code_of(int rc)
-{
-    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
-}
-
 static int run_eval(const struct rr_settings *settings, const void *fields, char **words,
                     int n_words)
 {
@@ -467,13 +462,13 @@ static int run_eval(const struct rr_settings *settings, const void *fields, char
     e->against = against;
     rr_eval_data_init(&e->data);
     rc = read_data(e, n_words ? words[0] : NULL, &err);
-    code = rc == RR_EINVAL ? RR_EXIT_USAGE : exit_code_of(rc);
+    code = rr_exit_code_of_data(rc);
     if (!rc) {
         rc = check_output(e->own->output, &err);
         if (!rc) rc = check_output(e->own->svg, &err);
         if (!rc) rc = score_all(e, settings, &err);
         if (!rc) rc = report(e, &err);
-        code = exit_code_of(rc);
+        code = rr_exit_code_of_data(rc);
     }
     if (rc) rr_cli_complain("eval", "%s", err.msg);
     for (i = 0; i < e->n_systems; i++) {

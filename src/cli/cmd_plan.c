@@ -68,7 +68,7 @@ int rr_bench_plan(const struct rr_bench_plan *p, rr_bench_rate_fn *measure, void
         rc = measure(user, &here->pairs_per_s, &here->gpu, measured, sizeof(measured), &err);
     if (rc) {
         rr_cli_complain("bench", "%s", err.msg);
-        return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+        return rr_exit_code_of_data(rc);
     }
     for (i = 0; i < n; i++) rows[2 + i].offer = offers[i];
     for (i = 0; i < n + 2; i++) rr_plan_fit(&rows[i].plan, &rows[i].offer, &load);

@@ -344,7 +344,7 @@ static int quantize(struct run *r, const struct rr_settings *settings, const cha
     rr_settings_engine(settings, &opt);
     opt.model = model;
     rc = read_texts(&texts, r->own, settings, &q, &r->n_kept_back, err);
-    r->bad_lists = rc == RR_EFORMAT;
+    r->bad_lists = rc != RR_OK;
     if (!rc && q.gate && !has_long_list(&q))
         rc = rr_fail(err, RR_EINVAL,
                      "--gate auto needs lists of more than five documents, kept back from "
@@ -385,7 +385,7 @@ static int run_quantize(const struct rr_settings *settings, const void *fields, 
     rc = quantize(&r, settings, model, words[1], &err);
     if (rc) {
         rr_cli_complain("quantize", "%s", err.msg);
-        return r.bad_lists ? RR_EXIT_DATA : rr_exit_code(rc);
+        return r.bad_lists ? rr_exit_code_of_data(rc) : rr_exit_code(rc);
     }
     (void)rr_cli_flush(&code);
     return code;

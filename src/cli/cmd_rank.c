@@ -201,7 +201,7 @@ static int run_rank(const struct rr_settings *settings, const void *fields, char
     if (rc) rr_cli_complain("rank", "%s", err.msg);
     rr_lists_close(&r->lists);
     rr_free(r);
-    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+    return rr_exit_code_of_data(rc);
 }
 
 const struct rr_command rr_cmd_rank = {

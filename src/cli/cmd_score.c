@@ -193,11 +193,6 @@ static int take_results(struct run *r, struct rr_error *err)
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
-static int exit_code_of(int rc)
-{
-    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
-}
-
 /* Scores block after block; the first is in r->records already, input_rc says how reading it
  * ended.  Everything read before an error is scored and printed. */
 static int score_all(struct run *r, int input_rc, struct rr_error *input_err)
@@ -228,7 +223,7 @@ static int score_all(struct run *r, int input_rc, struct rr_error *input_err)
     if (!rc) rc = input_rc;
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("score", "%s", err.msg);
-    return exit_code_of(rc);
+    return rr_exit_code_of_data(rc);
 }
 
 /* reference: the file to be scored, for its windows; NULL: others are. */
@@ -267,7 +262,7 @@ static int score_source(struct run *r, const struct rr_settings *settings)
             rr_cli_complain("score", "%s: nothing to score, the input is empty", r->source.name);
         else
             rr_cli_complain("score", "%s", err.msg);
-        return rc ? exit_code_of(rc) : RR_EXIT_DATA;
+        return rc ? rr_exit_code_of_data(rc) : RR_EXIT_DATA;
     }
     if (r->pairs) r->results.sorted = false; /* known so early, they are printed as they come */
     code = open_engine(settings, NULL, &r->engine);

@@ -333,7 +333,7 @@ static int run_shadow(const struct rr_settings *settings, const void *fields, ch
     if (!rc) code = conclude(&r, &gate);
     if (rc) {
         rr_cli_complain("shadow", "%s", err.msg);
-        code = rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+        code = rr_exit_code_of_data(rc);
     }
     rr_source_close(&r.in);
     rr_shadow_free(&r.sums);

@@ -371,12 +371,6 @@ static int verify_lists(struct verify *v, struct rr_error *err)
     return *v->own->data ? verify_file(v, v->own->data, err) : verify_sample(v, err);
 }
 
-/* What is malformed then are the lists, not the model. */
-static int lists_exit_code(int rc)
-{
-    return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
-}
-
 /* Fills a row with what engines[1], opened for it unless it is there, makes of the lists; what the
  * device refuses is no failure. */
 static int try_precision(struct verify *v, struct rr_options *opt, const double gate[2],
@@ -487,7 +481,7 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
     code = rr_exit_code(rc);
     if (!rc) {
         rc = choose(v, &opt, gate, rows, n, &err);
-        code = lists_exit_code(rc);
+        code = rr_exit_code_of_data(rc);
     }
     if (v->progress) fputs("\r\033[K", stderr);
     if (!rc) {
@@ -561,7 +555,7 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
     code = rr_exit_code(rc);
     if (!rc && !v.own->golden) {
         rc = verify_lists(&v, &err);
-        code = lists_exit_code(rc);
+        code = rr_exit_code_of_data(rc);
     }
     if (rc) {
         rr_cli_complain("verify", "%s", err.msg);

@@ -236,7 +236,7 @@ int rr_score_reference(const char *command, struct rr_engine *engine, const char
     }
     if (rc) {
         rr_cli_complain(command, "%s", err.msg);
-        return rc == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rc);
+        return rr_exit_code_of_data(rc);
     }
     ok = c.logit.difference <= tolerance && c.score.difference <= tolerance;
     print_report(&c, tolerance, ok, json);

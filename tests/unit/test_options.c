@@ -699,6 +699,9 @@ static void test_exit_codes(void **state)
     (void)state;
     for (size_t i = 0; i < RR_COUNT(cases); i++)
         assert_int_equal(rr_exit_code(cases[i].status), cases[i].code);
+    assert_int_equal(rr_exit_code_of_data(RR_OK), 0);
+    assert_int_equal(rr_exit_code_of_data(RR_EFORMAT), 65);
+    assert_int_equal(rr_exit_code_of_data(RR_ENOENT), 66);
 }
 
 /* ---- memory -------------------------------------------------------------------------------- */
