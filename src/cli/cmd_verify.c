@@ -13,19 +13,18 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/hub.h"
 #include "cli/known.h"
+#include "cli/lists.h"
 #include "cli/sample.h"
 #include "cli/score.h"
 #include "cli/verify.h"
 #include "cli/verify_choose.h"
 #include "rerank.h"
 
-#define MAX_FILE_BYTES ((size_t)1 << 30)
 #define MAX_DOCUMENTS 10000
 #define REFERENCE_PATH 4096
 
@@ -76,16 +75,10 @@ struct verify {
     const char *model, *against;  /* NULL, "": not given; else folders, or GGUF files */
     struct rr_engine *engines[2]; /* f32, and the precision in question */
     struct rr_verify sums;
-    uint64_t ns[2]; /* that their scoring took */
-    const char *path;
-    uint64_t line; /* from 1 */
+    uint64_t ns[2];        /* that their scoring took */
+    struct rr_lists lists; /* of --data */
     bool progress;
 };
-
-static int bad_line(const struct verify *v, struct rr_error *err, const char *what)
-{
-    return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": %s", v->path, v->line, what);
-}
 
 /* ---- one list ------------------------------------------------------------------------------- */
 
@@ -135,85 +128,28 @@ static int score_both(struct verify *v, const struct rr_request *req, const floa
     return rc;
 }
 
-static int verify_list(struct verify *v, const json_t *list, struct rr_error *err)
+static int verify_list(struct verify *v, size_t i, struct rr_error *err)
 {
-    const json_t *query = json_object_get(list, "query"),
-                 *docs = json_object_get(list, "documents");
-    size_t n = json_array_size(docs), i;
-    struct rr_request req = { .no_cache = true };
-    struct rr_error why = { 0 };
-    struct rr_text *texts;
-    float *grades;
+    const struct rr_list *list = &v->lists.lists[i];
+    struct rr_request req = { .query = list->query,
+                              .documents = list->documents,
+                              .n_documents = list->n_documents,
+                              .no_cache = true };
+    float *grades = rr_alloc(RR_MEM_MISC, list->n_documents, sizeof(*grades));
     bool known;
-    int rc = RR_OK;
+    int rc;
 
-    if (!json_is_string(query) || n == 0 || n > MAX_DOCUMENTS)
-        return bad_line(v, err,
-                        "expected an object with \"query\", a string, and \"documents\", an "
-                        "array of 1 to 10000 strings");
-    texts = rr_alloc(RR_MEM_MISC, n, sizeof(*texts));
-    grades = rr_alloc(RR_MEM_MISC, n, sizeof(*grades));
-    if (!texts || !grades) rc = rr_fail(err, RR_ENOMEM, "out of memory");
-    for (i = 0; i < n && !rc; i++) {
-        const json_t *doc = json_array_get(docs, i);
-
-        if (!json_is_string(doc))
-            rc = bad_line(v, err, "a document is not a string");
-        else
-            texts[i] = (struct rr_text){ json_string_value(doc), json_string_length(doc) };
-    }
-    req.query = (struct rr_text){ json_string_value(query), json_string_length(query) };
-    req.documents = texts;
-    req.n_documents = n;
-    if (!rc && rr_verify_grades(list, grades, n, &known, &why)) rc = bad_line(v, err, why.msg);
-    if (!rc) rc = score_both(v, &req, known ? grades : NULL, err);
+    if (!grades) return rr_fail(err, RR_ENOMEM, "out of memory");
+    rc = rr_verify_grades(v->lists.lines[i].tree, grades, list->n_documents, &known, err);
+    if (rc)
+        rr_fail_prefix(err, "%s: line %" PRIu64, v->own->data, v->lists.lines[i].number);
+    else
+        rc = score_both(v, &req, known ? grades : NULL, err);
     rr_free(grades);
-    rr_free(texts);
     return rc;
 }
 
 /* ---- all lists ------------------------------------------------------------------------------ */
-
-static bool enough(const struct verify *v)
-{
-    return v->own->limit && v->sums.n_lists >= v->own->limit;
-}
-
-static int verify_lines(struct verify *v, struct rr_text all, struct rr_error *err)
-{
-    const char *data = all.data, *end = data + all.len;
-
-    while (data < end && !enough(v)) {
-        const char *newline = memchr(data, '\n', (size_t)(end - data));
-        struct rr_text line = { data, (size_t)((newline ? newline : end) - data) };
-        struct rr_error why = { 0 };
-        json_t *list = NULL;
-        int rc;
-
-        v->line++;
-        data = newline ? newline + 1 : end;
-        if (rr_text_blank(line)) continue;
-        if (rr_json_parse(&list, line, 0, RR_JSON_DUP_LAST, &why)) return bad_line(v, err, why.msg);
-        rc = verify_list(v, list, err);
-        json_decref(list);
-        if (rc) return rc;
-    }
-    if (v->sums.n_lists) return RR_OK;
-    return rr_fail(err, RR_EFORMAT, "%s: no lists in it", v->path);
-}
-
-static int verify_file(struct verify *v, const char *path, struct rr_error *err)
-{
-    char *data;
-    size_t len;
-    int rc = rr_file_read(&data, &len, path, MAX_FILE_BYTES, RR_MEM_MISC, err);
-
-    if (rc) return rc;
-    v->path = path;
-    rc = verify_lines(v, rr_text_unmarked((struct rr_text){ data, len }), err);
-    rr_free(data);
-    return rc;
-}
 
 static int verify_sample(struct verify *v, struct rr_error *err)
 {
@@ -222,7 +158,7 @@ static int verify_sample(struct verify *v, struct rr_error *err)
     int rc = RR_OK;
     uint32_t i;
 
-    for (i = 0; i < RR_SAMPLE_LISTS && !rc && !enough(v); i++) {
+    for (i = 0; i < RR_SAMPLE_LISTS && !rc && !(v->own->limit && i >= v->own->limit); i++) {
         float grades[RR_SAMPLE_DOCS] = { 0 };
         long relevant;
 
@@ -230,6 +166,15 @@ static int verify_sample(struct verify *v, struct rr_error *err)
         grades[relevant] = 1;
         rc = score_both(v, &req, grades, err);
     }
+    return rc;
+}
+
+static int verify_lists(struct verify *v, struct rr_error *err)
+{
+    int rc = RR_OK;
+
+    if (!*v->own->data) return verify_sample(v, err);
+    for (size_t i = 0; i < v->lists.n && !rc; i++) rc = verify_list(v, i, err);
     return rc;
 }
 
@@ -366,11 +311,6 @@ static int report(struct verify *v, double top5, double tau)
 
 /* ---- choosing ------------------------------------------------------------------------------- */
 
-static int verify_lists(struct verify *v, struct rr_error *err)
-{
-    return *v->own->data ? verify_file(v, v->own->data, err) : verify_sample(v, err);
-}
-
 /* Fills a row with what engines[1], opened for it unless it is there, makes of the lists; what the
  * device refuses is no failure. */
 static int try_precision(struct verify *v, struct rr_options *opt, const double gate[2],
@@ -386,7 +326,6 @@ static int try_precision(struct verify *v, struct rr_options *opt, const double 
         return RR_OK;
     }
     rr_verify_free(&v->sums);
-    v->line = 0;
     v->ns[1] = 0;
     rc = verify_lists(v, err);
     rr_close(v->engines[1]);
@@ -547,12 +486,16 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
     if (!code) code = rr_cli_hub_path(&rr_cmd_verify, settings, &v.against, dirs[1]);
     if (code) return code;
     rr_verify_init(&v.sums);
-    if (v.own->choose) {
+    rc = *v.own->data ? rr_lists_read(&v.lists, v.own->data, v.own->limit, &err) : RR_OK;
+    code = rr_exit_code_of_data(rc);
+    if (!rc && v.own->choose) {
         code = run_choose(&v, settings, gate);
         goto end;
     }
-    rc = open_engines(&v, settings, &err);
-    code = rr_exit_code(rc);
+    if (!rc) {
+        rc = open_engines(&v, settings, &err);
+        code = rr_exit_code(rc);
+    }
     if (!rc && !v.own->golden) {
         rc = verify_lists(&v, &err);
         code = rr_exit_code_of_data(rc);
@@ -565,6 +508,7 @@ static int run_verify(const struct rr_settings *settings, const void *fields, ch
         code = report(&v, gate[0], gate[1]);
     }
 end:
+    rr_lists_free(&v.lists);
     rr_verify_free(&v.sums);
     rr_close(v.engines[0]);
     rr_close(v.engines[1]);

@@ -18,27 +18,25 @@ void rr_lists_free(struct rr_lists *l)
 {
     for (size_t i = 0; i < l->n; i++) {
         rr_free((void *)(uintptr_t)l->lists[i].documents);
-        json_decref(l->trees[i]);
+        json_decref(l->lines[i].tree);
     }
     rr_free(l->lists);
-    rr_free(l->trees);
+    rr_free(l->lines);
     memset(l, 0, sizeof(*l));
 }
 
 static bool make_room(struct rr_lists *l)
 {
     size_t cap = 2 * l->cap + 16;
-    void *lists, *trees;
+    void *lists, *lines;
 
     if (l->n < l->cap) return true;
-    lists = l->lists ? rr_realloc(RR_MEM_MISC, l->lists, cap, sizeof(*l->lists))
-                     : rr_alloc(RR_MEM_MISC, cap, sizeof(*l->lists));
+    lists = rr_realloc(RR_MEM_MISC, l->lists, cap, sizeof(*l->lists));
     if (lists) l->lists = lists;
-    trees = l->trees ? rr_realloc(RR_MEM_MISC, l->trees, cap, sizeof(*l->trees))
-                     : rr_alloc(RR_MEM_MISC, cap, sizeof(*l->trees));
-    if (trees) l->trees = trees;
-    if (lists && trees) l->cap = cap;
-    return lists && trees;
+    lines = rr_realloc(RR_MEM_MISC, l->lines, cap, sizeof(*l->lines));
+    if (lines) l->lines = lines;
+    if (lists && lines) l->cap = cap;
+    return lists && lines;
 }
 
 static struct rr_text text_of(const json_t *v)
@@ -57,6 +55,7 @@ static bool read_list(struct rr_list *out, const json_t *root, const char **why)
     *why = "expected an object with \"query\", a string, and \"documents\", an array of 1 to 10000 "
            "strings";
     if (!json_is_string(query) || n == 0 || n > MAX_DOCUMENTS) return false;
+    *why = "a document is not a string";
     for (size_t i = 0; i < n; i++)
         if (!json_is_string(json_array_get(docs, i))) return false;
     *why = "out of memory";
@@ -89,7 +88,7 @@ static int read_lines(struct rr_lists *l, const char *path, struct rr_text all, 
             json_decref(root);
             return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": %s", path, number, why);
         }
-        l->trees[l->n++] = root;
+        l->lines[l->n++] = (struct rr_list_line){ root, number };
     }
     if (l->n == 0) return rr_fail(err, RR_EFORMAT, "%s: no lists in it", path);
     return RR_OK;

@@ -3,13 +3,21 @@
 #ifndef RR_CLI_LISTS_H
 #define RR_CLI_LISTS_H
 
+#include <jansson.h>
+#include <stdint.h>
+
 #include "base/attr.h"
 #include "rerank.h"
 
+struct rr_list_line {
+    json_t *tree;    /* what is in it */
+    uint64_t number; /* from 1 */
+};
+
 struct rr_lists {
-    struct rr_list *lists; /* [n] views into trees */
+    struct rr_list *lists;      /* [n] views into the trees */
+    struct rr_list_line *lines; /* [n] where each came from */
     size_t n, cap;
-    void **trees; /* [n] parsed lines */
 };
 
 /* Lines of {"query": text, "documents": [texts]}; other members and blank lines are skipped.

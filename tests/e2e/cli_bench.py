@@ -265,6 +265,8 @@ def test_verify_data():
             write(path, text)
             r = run(*words)
             assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
+        r = run("verify", os.path.join(d, "none"), "--data", path)  # before a model is opened
+        assert r.code == 65 and "no lists" in r.err, r
 
 
 def test_verify_against():
