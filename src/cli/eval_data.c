@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/eval.h"
+#include "cli/ids.h"
 #include "cli/score.h"
 #include "cli/trec.h"
 
@@ -80,63 +81,6 @@ void rr_eval_data_free(struct rr_eval_data *d)
     rr_eval_data_init(d);
 }
 
-/* ---- ids ------------------------------------------------------------------------------------ */
-
-struct ids { /* id -> number, in the order of their first occurrence */
-    struct rr_text *list;
-    size_t n, cap;
-    uint32_t *slots; /* [n_slots] number + 1; 0: free */
-    size_t n_slots;
-};
-
-static void ids_free(struct ids *ids)
-{
-    rr_free(ids->list);
-    rr_free(ids->slots);
-}
-
-static uint32_t *slot_of(const struct ids *ids, struct rr_text id)
-{
-    size_t i = (size_t)rr_id_hash(id) & (ids->n_slots - 1);
-
-    while (ids->slots[i] && !rr_text_eq(ids->list[ids->slots[i] - 1], id))
-        i = (i + 1) & (ids->n_slots - 1);
-    return &ids->slots[i];
-}
-
-static int ids_grow(struct ids *ids, struct rr_error *err)
-{
-    size_t n = ids->n_slots ? 2 * ids->n_slots : 1024, i;
-    uint32_t *slots = rr_calloc(RR_MEM_MISC, n, sizeof(*slots));
-
-    if (!slots) return rr_fail(err, RR_ENOMEM, "out of memory for %zu ids", n);
-    rr_free(ids->slots);
-    ids->slots = slots;
-    ids->n_slots = n;
-    for (i = 0; i < ids->n; i++) *slot_of(ids, ids->list[i]) = (uint32_t)i + 1;
-    return RR_OK;
-}
-
-/* Finds or adds id, copied into arena. */
-static int intern(struct ids *ids, struct rr_arena *arena, struct rr_text id, uint32_t *number,
-                  struct rr_error *err)
-{
-    struct rr_text *copy;
-    uint32_t *slot;
-    int rc = ids->n >= ids->n_slots / 2 ? ids_grow(ids, err) : RR_OK;
-
-    if (rc) return rc;
-    slot = slot_of(ids, id);
-    if (!*slot) {
-        copy = one_more(&ids->list, &ids->n, &ids->cap, sizeof(*ids->list));
-        if (copy) *copy = (struct rr_text){ rr_arena_strndup(arena, id.data, id.len), id.len };
-        if (!copy || !copy->data) return rr_fail(err, RR_ENOMEM, "out of memory for the ids");
-        *slot = (uint32_t)ids->n;
-    }
-    *number = *slot - 1;
-    return RR_OK;
-}
-
 /* ---- judgements and runs -------------------------------------------------------------------- */
 
 struct pair { /* of a query and a document, with what a file says about them */
@@ -153,7 +97,7 @@ struct pairs {
 struct reader {
     struct rr_eval_data *d;
     const struct rr_eval_sources *sources;
-    struct ids queries, docs;
+    struct rr_ids queries, docs;
     struct pairs judged, run;
     struct rr_texts *texts; /* of queries */
 };
@@ -187,8 +131,8 @@ static int read_pair(struct reader *r, struct rr_text line, const struct rr_sour
         p->score = row.score;
     else
         p->label = judgement.relevance;
-    rc = intern(&r->queries, &r->d->arena, query, &p->query, err);
-    if (!rc) rc = intern(&r->docs, &r->d->arena, doc, &p->doc, err);
+    rc = rr_ids_add(&r->queries, &r->d->arena, query, &p->query, err);
+    if (!rc) rc = rr_ids_add(&r->docs, &r->d->arena, doc, &p->doc, err);
     return rc;
 }
 
@@ -400,7 +344,7 @@ static int intern_corpus(struct reader *r, struct rr_error *err)
         uint32_t number;
 
         rc = rr_texts_next_id(r->d->corpus, &cursor, &r->d->arena, &id, &got, err);
-        if (!rc && got) rc = intern(&r->docs, &r->d->arena, id, &number, err);
+        if (!rc && got) rc = rr_ids_add(&r->docs, &r->d->arena, id, &number, err);
     }
     return rc;
 }
@@ -428,8 +372,8 @@ int rr_eval_read_files(struct rr_eval_data *d, const struct rr_eval_sources *s,
     d->with_title = s->with_title;
     d->has_first = s->pool == RR_POOL_RUN;
     rc = read_all(&r, err);
-    ids_free(&r.queries);
-    ids_free(&r.docs);
+    rr_ids_free(&r.queries);
+    rr_ids_free(&r.docs);
     rr_free(r.judged.list);
     rr_free(r.run.list);
     rr_texts_close(r.texts);

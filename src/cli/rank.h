@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "cli/ids.h"
 #include "cli/score.h"
 #include "cli/texts.h"
 
@@ -32,8 +33,8 @@ struct rr_lists { /* fields are private */
     char *query;    /* TREC: of the line that was read ahead, and its document */
     char *document; /* NULL: none was */
     uint64_t ahead_line;
-    uint64_t *seen; /* hashes of the ids that were there, open addressing, 0: free */
-    size_t n_seen, n_slots;
+    struct rr_ids seen; /* of queries that were there, in seen_arena */
+    struct rr_arena seen_arena;
 };
 
 /* Queries and corpus NULL: JSONL, {"query", "documents": [...], "id", "ids": [...]}; else a TREC

@@ -19,6 +19,7 @@ int rr_lists_open(struct rr_lists *l, const char *path, const char *queries, con
     int rc;
 
     memset(l, 0, sizeof(*l));
+    rr_arena_init(&l->seen_arena, RR_MEM_MISC, SIZE_MAX / 2);
     rc = rr_source_open(&l->source, path, queries ? RR_FORMAT_LINES : RR_FORMAT_JSONL, err);
     if (!queries) l->source.max_line = RR_SOURCE_LIST;
     if (!rc && queries) rc = rr_texts_open(&l->queries, queries, err);
@@ -33,7 +34,8 @@ void rr_lists_close(struct rr_lists *l)
     rr_texts_close(l->corpus);
     rr_free(l->query);
     rr_free(l->document);
-    rr_free(l->seen);
+    rr_ids_free(&l->seen);
+    rr_arena_reset(&l->seen_arena);
     memset(l, 0, sizeof(*l));
     l->source.fd = -1;
 }
@@ -51,40 +53,18 @@ static int bad_line(const struct rr_lists *l, const char *what, struct rr_error 
 
 /* ---- ids that were there -------------------------------------------------------------------- */
 
-static int grow_seen(struct rr_lists *l, struct rr_error *err)
-{
-    size_t n = l->n_slots ? 2 * l->n_slots : 1024, i, at;
-    uint64_t *bigger = rr_calloc(RR_MEM_MISC, n, sizeof(*bigger));
-
-    if (!bigger) return no_memory(err);
-    for (i = 0; i < l->n_slots; i++) {
-        if (!l->seen[i]) continue;
-        for (at = (size_t)l->seen[i] & (n - 1); bigger[at];) at = (at + 1) & (n - 1);
-        bigger[at] = l->seen[i];
-    }
-    rr_free(l->seen);
-    l->seen = bigger;
-    l->n_slots = n;
-    return RR_OK;
-}
-
 /* Of a query that comes again in a run the two halves would be ranked. */
 static int check_new(struct rr_lists *l, struct rr_text id, uint64_t line, const char *remedy,
                      struct rr_error *err)
 {
-    uint64_t hash = rr_id_hash(id) | 1;
-    size_t at;
-    int rc = l->n_seen >= l->n_slots / 2 ? grow_seen(l, err) : RR_OK;
+    size_t before = l->seen.n;
+    uint32_t number;
+    int rc = rr_ids_add(&l->seen, &l->seen_arena, id, &number, err);
 
-    if (rc) return rc;
-    for (at = (size_t)hash & (l->n_slots - 1); l->seen[at]; at = (at + 1) & (l->n_slots - 1)) {
-        if (l->seen[at] == hash)
-            return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": query %.80s was there before%s",
-                           l->source.name, line, id.data, remedy);
-    }
-    l->seen[at] = hash;
-    l->n_seen++;
-    return RR_OK;
+    if (!rc && number < before)
+        rc = rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": query %.80s was there before%s",
+                     l->source.name, line, id.data, remedy);
+    return rc;
 }
 
 /* ---- JSONL ---------------------------------------------------------------------------------- */

@@ -207,27 +207,19 @@ int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err)
 /* Readers of runs refuse a document that is there twice: it would count twice. */
 static int check_unique(const struct rr_rank_list *list, struct rr_error *err)
 {
-    size_t n_slots = 16, i, at;
-    uint32_t *slots; /* 1 + index of an id, open addressing; 0: free */
+    struct rr_ids ids = { 0 };
+    uint32_t number;
     int rc = RR_OK;
 
-    while (n_slots < 2 * list->n) n_slots *= 2;
-    slots = rr_calloc(RR_MEM_MISC, n_slots, sizeof(*slots));
-    if (!slots) return rr_fail(err, RR_ENOMEM, "out of memory for %zu ids", list->n);
-    for (i = 0; i < list->n && !rc; i++) {
-        struct rr_text id = list->ids[i];
-
-        at = (size_t)rr_id_hash(id) & (n_slots - 1);
-        while (slots[at] && !rr_text_eq(list->ids[slots[at] - 1], id))
-            at = (at + 1) & (n_slots - 1);
-        if (slots[at])
+    for (size_t i = 0; i < list->n && !rc; i++) {
+        rc = rr_ids_add(&ids, NULL, list->ids[i], &number, err);
+        if (!rc && number < i)
             rc = rr_fail(err, RR_EFORMAT,
                          "line %" PRIu64 ": query %.80s has document %.80s twice, which a TREC run "
                          "must not; --format jsonl takes it",
-                         list->line, list->id.data, id.data);
-        slots[at] = (uint32_t)i + 1;
+                         list->line, list->id.data, list->ids[i].data);
     }
-    rr_free(slots);
+    rr_ids_free(&ids);
     return rc;
 }
 

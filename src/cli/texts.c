@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "cli/ids.h"
 
 #define FIRST_SLOTS 1024
 #define SHOWN_ID 80 /* bytes of an id in a message */
@@ -28,16 +29,6 @@ struct rr_texts {
     bool json;
     char name[256];
 };
-
-uint64_t rr_id_hash(struct rr_text id)
-{
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-    size_t i;
-
-    for (i = 0; i < id.len; i++) h = (h ^ (unsigned char)id.data[i]) * UINT64_C(0x100000001B3);
-    h ^= h >> 32;
-    return h * UINT64_C(0x9E3779B97F4A7C15);
-}
 
 static struct rr_text line_at(const struct rr_texts *t, size_t at)
 {

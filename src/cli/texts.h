@@ -37,7 +37,4 @@ RR_NODISCARD int rr_texts_check(const struct rr_texts *t, struct rr_text id, str
 RR_NODISCARD int rr_texts_next_id(const struct rr_texts *t, size_t *cursor, struct rr_arena *arena,
                                   struct rr_text *id, bool *got, struct rr_error *err);
 
-/* FNV-1a, mixed; for tables of ids. */
-uint64_t rr_id_hash(struct rr_text id);
-
 #endif
