@@ -27,7 +27,16 @@ struct reader {
     char where[PATH_MAX]; /* modules.json */
     uint32_t width;       /* of what the modules so far put out */
     bool pooled, scores;
+    struct rr_words *words; /* of a causal network, with vocab tokens */
+    uint32_t vocab;
+    const char *to; /* folder of a copy */
     struct rr_error *err;
+};
+
+struct entry { /* of modules.json */
+    size_t i;
+    struct rr_text type, path;
+    const char *name; /* last part of the type */
 };
 
 /* ---- files ---------------------------------------------------------------------------------- */
@@ -50,21 +59,81 @@ static const char *last_part(const char *dotted)
     return dot ? dot + 1 : dotted;
 }
 
-/* ---- modules -------------------------------------------------------------------------------- */
+/* ---- the list ------------------------------------------------------------------------------- */
 
-static int check_path(const struct reader *r, size_t i, struct rr_text path)
+static int check_path(const struct reader *r, const struct entry *e)
 {
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
 
-    if (path.len > 0 && path.len < sizeof(r->out->list->path) &&
-        strspn(path.data, allowed) == path.len)
+    if (e->path.len > 0 && e->path.len < sizeof(r->out->list->path) &&
+        strspn(e->path.data, allowed) == e->path.len)
         return RR_OK;
     return rr_fail(r->err, RR_EFORMAT,
                    "%s: [%zu].path is \"%.60s\", expected the name of a folder inside the model's "
                    "(letters, digits, - and _)",
-                   r->where, i, path.data);
+                   r->where, e->i, e->path.data);
 }
+
+static int read_entry(struct entry *e, const struct reader *r, const json_t *list, size_t i)
+{
+    const json_t *v = json_array_get(list, i);
+    int rc;
+
+    *e = (struct entry){ .i = i, .type = { "", 0 }, .path = { "", 0 } };
+    rc = rr_json_text(v, r->where, "type", &e->type, r->err);
+    e->name = last_part(e->type.data);
+    return rc ? rc : rr_json_text(v, r->where, "path", &e->path, r->err);
+}
+
+/* A list begins with the network itself, in the model's own folder. */
+static int check_begin(const struct reader *r, const json_t *list)
+{
+    struct entry e;
+    int rc;
+
+    if (!json_is_array(list) || json_array_size(list) == 0)
+        return rr_fail(r->err, RR_EFORMAT, "%s: the file is %s, expected a list of modules",
+                       r->where, json_is_array(list) ? "empty" : rr_json_type_name(list));
+    rc = read_entry(&e, r, list, 0);
+    if (rc || (strcmp(e.name, "Transformer") == 0 && e.path.len == 0)) return rc;
+    return rr_fail(r->err, RR_ENOTSUP,
+                   "%s: begins with \"%.80s\" in \"%.60s\", expected a Transformer in \"\"",
+                   r->where, e.type.data, e.path.data);
+}
+
+/* Reads modules.json and calls each for the modules behind the network. */
+static int walk(struct reader *r, int (*each)(struct reader *, const struct entry *))
+{
+    json_t *list;
+    int rc = load(&list, r->where, r->folder, "modules.json", r->err);
+
+    if (!rc) rc = check_begin(r, list);
+    for (size_t i = 1; !rc && i < json_array_size(list); i++) {
+        struct entry e;
+
+        rc = read_entry(&e, r, list, i);
+        if (!rc) rc = check_path(r, &e);
+        if (!rc) rc = each(r, &e);
+    }
+    json_decref(list);
+    return rc;
+}
+
+/* config.json of the module. */
+static int load_module(json_t **root, char where[PATH_MAX], const struct reader *r,
+                       const struct entry *e)
+{
+    char folder[PATH_MAX];
+
+    *root = NULL;
+    if (!rr_path_join(folder, sizeof(folder), r->folder, e->path.data))
+        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->folder,
+                       PATH_MAX);
+    return load(root, where, folder, "config.json", r->err);
+}
+
+/* ---- modules -------------------------------------------------------------------------------- */
 
 static int check_text(const struct reader *r, const json_t *root, const char *where,
                       const char *key, const char *fallback, const char *expected)
@@ -192,99 +261,47 @@ static int read_norm(struct reader *r, const json_t *root, const char *where, st
     return rc ? rc : check_width(r, where, "dimension", m->in);
 }
 
-static int read_layer(struct reader *r, const json_t *root, const char *where, const char *type,
-                      struct rr_text path)
+static int read_layer(struct reader *r, const json_t *root, const char *where,
+                      const struct entry *e)
 {
     struct rr_module *m = &r->out->list[r->out->n];
     int rc;
 
     if (!r->pooled)
-        return rr_fail(r->err, RR_ENOTSUP, "%s: a %s without a pooling before it", where, type);
+        return rr_fail(r->err, RR_ENOTSUP, "%s: a %s without a pooling before it", where, e->name);
     if (r->out->n == RR_MODULES_MAX)
         return rr_fail(r->err, RR_ETOOBIG, "%s: more than %d layers, expected at most so many",
                        r->where, RR_MODULES_MAX);
     memset(m, 0, sizeof(*m));
-    memcpy(m->path, path.data, path.len + 1);
-    rc = strcmp(type, "Dense") == 0 ? read_dense(r, root, where, m) : read_norm(r, root, where, m);
+    memcpy(m->path, e->path.data, e->path.len + 1);
+    rc = strcmp(e->name, "Dense") == 0 ? read_dense(r, root, where, m)
+                                       : read_norm(r, root, where, m);
     r->width = m->out;
     r->out->n++;
     return rc;
 }
 
-/* config.json of the module in that folder. */
-static int load_module(json_t **root, char where[PATH_MAX], const struct reader *r,
-                       struct rr_text path)
+static int read_module(struct reader *r, const struct entry *e)
 {
-    char folder[PATH_MAX];
-
-    *root = NULL;
-    if (!rr_path_join(folder, sizeof(folder), r->folder, path.data))
-        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->folder,
-                       PATH_MAX);
-    return load(root, where, folder, "config.json", r->err);
-}
-
-/* Behind the network. */
-static int read_module(struct reader *r, size_t i, const json_t *entry)
-{
-    struct rr_text type = { "", 0 }, path = { "", 0 };
     char where[PATH_MAX];
-    const char *name;
     json_t *root;
-    int rc = rr_json_text(entry, r->where, "type", &type, r->err);
+    int rc;
 
-    if (!rc) rc = rr_json_text(entry, r->where, "path", &path, r->err);
-    if (!rc) rc = check_path(r, i, path);
-    if (rc) return rc;
-    name = last_part(type.data);
-    if (strcmp(name, "Dropout") == 0) return RR_OK; /* does nothing but in training */
+    if (strcmp(e->name, "Dropout") == 0) return RR_OK; /* does nothing but in training */
     if (r->scores)
         return rr_fail(r->err, RR_ENOTSUP, "%s: %.40s comes after the scores, expected nothing",
-                       r->where, name);
-    if (strcmp(name, "Pooling") && strcmp(name, "Dense") && strcmp(name, "LayerNorm"))
+                       r->where, e->name);
+    if (strcmp(e->name, "Pooling") && strcmp(e->name, "Dense") && strcmp(e->name, "LayerNorm"))
         return rr_fail(r->err, RR_ENOTSUP,
                        "%s: [%zu].type is \"%.80s\", supported are Pooling, Dense, LayerNorm and "
                        "Dropout",
-                       r->where, i, type.data);
-    rc = load_module(&root, where, r, path);
+                       r->where, e->i, e->type.data);
+    rc = load_module(&root, where, r, e);
     if (!rc)
-        rc = strcmp(name, "Pooling") == 0 ? read_pooling(r, root, where)
-                                          : read_layer(r, root, where, name, path);
+        rc = strcmp(e->name, "Pooling") == 0 ? read_pooling(r, root, where)
+                                             : read_layer(r, root, where, e);
     json_decref(root);
     return rc;
-}
-
-/* A list begins with the network itself, in the model's own folder. */
-static int check_begin(const struct reader *r, const json_t *list)
-{
-    struct rr_text type = { "", 0 }, path = { "", 0 };
-    int rc;
-
-    if (!json_is_array(list) || json_array_size(list) == 0)
-        return rr_fail(r->err, RR_EFORMAT, "%s: the file is %s, expected a list of modules",
-                       r->where, json_is_array(list) ? "empty" : rr_json_type_name(list));
-    rc = rr_json_text(json_array_get(list, 0), r->where, "type", &type, r->err);
-    if (!rc) rc = rr_json_text(json_array_get(list, 0), r->where, "path", &path, r->err);
-    if (rc) return rc;
-    if (strcmp(last_part(type.data), "Transformer") || path.len)
-        return rr_fail(r->err, RR_ENOTSUP,
-                       "%s: begins with \"%.80s\" in \"%.60s\", expected a Transformer in \"\"",
-                       r->where, type.data, path.data);
-    return RR_OK;
-}
-
-static int read_list(struct reader *r, const json_t *list)
-{
-    int rc = check_begin(r, list);
-
-    if (rc) return rc;
-    for (size_t i = 1; i < json_array_size(list) && !rc; i++)
-        rc = read_module(r, i, json_array_get(list, i));
-    if (rc || r->scores) return rc;
-    return rr_fail(r->err, RR_ENOTSUP,
-                   "%s: no module makes scores, expected a Dense with module_output_name "
-                   "\"scores\" at the end: this is an embedding model, not a reranker",
-                   r->where);
 }
 
 bool rr_modules_listed(const char *folder)
@@ -298,41 +315,42 @@ int rr_modules_read(struct rr_modules *out, const char *folder, uint32_t hidden,
                     struct rr_error *err)
 {
     struct reader r = { .out = out, .folder = folder, .width = hidden, .err = err };
-    json_t *list;
     int rc;
 
     memset(out, 0, sizeof(*out));
-    rc = load(&list, r.where, folder, "modules.json", err);
-    if (!rc) rc = read_list(&r, list);
-    json_decref(list);
-    return rc;
+    rc = walk(&r, read_module);
+    if (rc || r.scores) return rc;
+    return rr_fail(err, RR_ENOTSUP,
+                   "%s: no module makes scores, expected a Dense with module_output_name "
+                   "\"scores\" at the end: this is an embedding model, not a reranker",
+                   r.where);
 }
 
 /* ---- a causal network's tokens -------------------------------------------------------------- */
 
 /* *id stays as it is where there is none. */
 static int read_token(const struct reader *r, const json_t *root, const char *where,
-                      const char *key, uint32_t vocab, int32_t *id)
+                      const char *key, int32_t *id)
 {
     uint32_t v = UINT32_MAX;
-    int rc = rr_json_u32(root, where, key, 0, vocab - 1, &v, r->err);
+    int rc = rr_json_u32(root, where, key, 0, r->vocab - 1, &v, r->err);
 
     if (!rc && v != UINT32_MAX) *id = (int32_t)v; /* vocabularies are far smaller */
     return rc;
 }
 
-static int read_logit_score(const struct reader *r, const json_t *root, const char *where,
-                            uint32_t vocab, struct rr_words *out)
+static int read_logit_score(const struct reader *r, const json_t *root, const char *where)
 {
-    int rc = read_token(r, root, where, "true_token_id", vocab, &out->yes);
+    struct rr_words *out = r->words;
+    int rc = read_token(r, root, where, "true_token_id", &out->yes);
 
-    if (!rc) rc = read_token(r, root, where, "false_token_id", vocab, &out->no);
+    if (!rc) rc = read_token(r, root, where, "false_token_id", &out->no);
     if (!rc) rc = check_text(r, root, where, "module_input_name", "causal_logits", "causal_logits");
     if (rc) return rc;
     if (out->yes < 0)
         return rr_fail(r->err, RR_EFORMAT,
                        "%s: true_token_id is missing, expected a token's id, 0 to %" PRIu32, where,
-                       vocab - 1);
+                       r->vocab - 1);
     if (out->yes == out->no)
         return rr_fail(r->err, RR_EFORMAT,
                        "%s: false_token_id is %" PRId32 ", as true_token_id is, expected another "
@@ -342,64 +360,50 @@ static int read_logit_score(const struct reader *r, const json_t *root, const ch
     return RR_OK;
 }
 
-static int read_word_module(struct reader *r, size_t i, const json_t *entry, uint32_t vocab,
-                            struct rr_words *out)
+static int read_word_module(struct reader *r, const struct entry *e)
 {
-    struct rr_text type = { "", 0 }, path = { "", 0 };
     char where[PATH_MAX];
     json_t *root;
-    int rc = rr_json_text(entry, r->where, "type", &type, r->err);
+    int rc;
 
-    if (!rc) rc = rr_json_text(entry, r->where, "path", &path, r->err);
-    if (rc || strcmp(last_part(type.data), "Dropout") == 0) return rc;
-    if (out->given || strcmp(last_part(type.data), "LogitScore"))
+    if (strcmp(e->name, "Dropout") == 0) return RR_OK;
+    if (r->words->given || strcmp(e->name, "LogitScore"))
         return rr_fail(r->err, RR_ENOTSUP,
                        "%s: [%zu].type is \"%.80s\", expected one LogitScore behind a causal "
                        "network: an embedding model is no reranker",
-                       r->where, i, type.data);
-    rc = check_path(r, i, path);
-    if (rc) return rc;
-    rc = load_module(&root, where, r, path);
-    if (!rc) rc = read_logit_score(r, root, where, vocab, out);
+                       r->where, e->i, e->type.data);
+    rc = load_module(&root, where, r, e);
+    if (!rc) rc = read_logit_score(r, root, where);
     json_decref(root);
     return rc;
 }
 
 int rr_modules_words(struct rr_words *out, const char *folder, uint32_t vocab, struct rr_error *err)
 {
-    struct reader r = { .folder = folder, .err = err };
-    json_t *list;
+    struct reader r = { .words = out, .vocab = vocab, .folder = folder, .err = err };
     int rc;
 
     *out = (struct rr_words){ .yes = -1, .no = -1 };
     if (!rr_modules_listed(folder)) return RR_OK;
-    rc = load(&list, r.where, folder, "modules.json", err);
-    if (!rc) rc = check_begin(&r, list);
-    for (size_t i = 1; !rc && i < json_array_size(list); i++)
-        rc = read_word_module(&r, i, json_array_get(list, i), vocab, out);
-    if (!rc && !out->given)
-        rc = rr_fail(err, RR_ENOTSUP,
-                     "%s: no module makes scores, expected a LogitScore behind a causal network",
-                     r.where);
-    json_decref(list);
-    return rc;
+    rc = walk(&r, read_word_module);
+    if (rc || out->given) return rc;
+    return rr_fail(err, RR_ENOTSUP,
+                   "%s: no module makes scores, expected a LogitScore behind a causal network",
+                   r.where);
 }
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
 static const char *const module_files[] = { "config.json", "model.safetensors" };
 
-static int copy_module(const struct reader *r, size_t i, const json_t *entry, const char *to)
+static int copy_module(struct reader *r, const struct entry *e)
 {
-    struct rr_text path = { "", 0 };
     char source[PATH_MAX], out[PATH_MAX];
-    int rc = rr_json_text(entry, r->where, "path", &path, r->err);
+    int rc = RR_OK;
 
-    if (!rc) rc = check_path(r, i, path);
-    if (rc) return rc;
-    if (!rr_path_join(source, sizeof(source), r->folder, path.data) ||
-        !rr_path_join(out, sizeof(out), to, path.data))
-        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", to, PATH_MAX);
+    if (!rr_path_join(source, sizeof(source), r->folder, e->path.data) ||
+        !rr_path_join(out, sizeof(out), r->to, e->path.data))
+        return rr_fail(r->err, RR_EINVAL, "%s: the path is longer than %d bytes", r->to, PATH_MAX);
     if (mkdir(out, 0777) && errno != EEXIST)
         return rr_fail(r->err, RR_EIO, "%s: cannot create a folder: %s", out, strerror(errno));
     for (size_t k = 0; k < RR_COUNT(module_files) && !rc; k++)
@@ -409,15 +413,9 @@ static int copy_module(const struct reader *r, size_t i, const json_t *entry, co
 
 int rr_modules_copy(const char *from, const char *to, struct rr_error *err)
 {
-    struct reader r = { .folder = from, .err = err };
-    json_t *list;
-    int rc = load(&list, r.where, from, "modules.json", err);
+    struct reader r = { .folder = from, .to = to, .err = err };
 
-    if (!rc) rc = rr_export_copy(from, to, "modules.json", err);
-    for (size_t i = 1; !rc && i < json_array_size(list); i++)
-        rc = copy_module(&r, i, json_array_get(list, i), to);
-    json_decref(list);
-    return rc;
+    return walk(&r, copy_module);
 }
 
 /* ---- the network ---------------------------------------------------------------------------- */

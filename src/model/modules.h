@@ -48,7 +48,7 @@ RR_NODISCARD int rr_modules_read(struct rr_modules *out, const char *folder, uin
 RR_NODISCARD int rr_modules_words(struct rr_words *out, const char *folder, uint32_t vocab,
                                   struct rr_error *err);
 
-/* Copies modules.json and, of each module's folder, config.json and model.safetensors. */
+/* Copies, of each module's folder, config.json and model.safetensors. */
 RR_NODISCARD int rr_modules_copy(const char *from, const char *to, struct rr_error *err);
 
 struct rr_weights;
