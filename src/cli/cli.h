@@ -13,6 +13,14 @@
 
 #define RR_OWN_BYTES 256 /* room for the fields of a sub-command's own options */
 
+/* A row of a sub-command's own options; field is one of its file's struct own. */
+#define RR_OWN_BETWEEN(name, def, type, field, min, max, arg, help) \
+    { \
+        name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "", arg, help \
+    }
+#define RR_OWN(name, def, type, field, arg, help) \
+    RR_OWN_BETWEEN(name, def, type, field, 0, 0, arg, help)
+
 struct rr_command {
     const char *name;
     const char *args;     /* of the usage line, "[FILE]" */

@@ -26,52 +26,51 @@ struct own {
     struct rr_bench_plan p;
 };
 
-#define OWN(name, def, type, field, min, max, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "BENCH", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("shapes", "", STR, shapes, 0, 0, "LIST",
+    RR_OWN(
+        "shapes", "", STR, shapes, "LIST",
         "NxT: N documents of T tokens; ragged: 20 documents, lognormal lengths of mean 128 and "
         "sigma 0.4; raggedX: with sigma 0.X. Empty: 1, 20 and 50 documents of 64 to 512 tokens and "
         "three ragged ones. -: one a line from standard input, each measured once, at once."),
-    OWN("quick", "false", BOOL, quick, 0, 0, "",
-        "Four shapes, three runs each, unless --shapes, --runs or --seconds say otherwise."),
-    OWN("runs", "0", U32, runs, 0, RR_BENCH_MAX_RUNS, "N",
+    RR_OWN("quick", "false", BOOL, quick, "",
+           "Four shapes, three runs each, unless --shapes, --runs or --seconds say otherwise."),
+    RR_OWN_BETWEEN(
+        "runs", "0", U32, runs, 0, RR_BENCH_MAX_RUNS, "N",
         "Measured runs of each shape, after one that is not; 0: 7. With --url: requests, 0: 40."),
-    OWN("seconds", "0", SECONDS, seconds, 0, 86400, "SECONDS",
-        "Stop repeating a shape after so long, three runs at least; 0: 30."),
-    OWN("format", "table", STR, format, 0, 0, "table|csv|json|jsonl", "Form of the output."),
-    OWN("svg", "", STR, svg, 0, 0, "FILE", "Also draw latency and share of the peak."),
-    OWN("url", "", STR, url, 0, 0, "URL",
-        "Measure the running server at URL (with its path, http://HOST:PORT/rerank) instead."),
-    OWN("requests", "", STR, requests, 0, 0, "FILE",
-        "With --url: a JSON body, or one a line; empty: built-in queries and documents."),
-    OWN("concurrency", "1,4,16", STR, concurrency, 0, 0, "LIST",
-        "With --url: how many requests are under way at once."),
-    OWN("as-is", "false", BOOL, as_is, 0, 0, "",
+    RR_OWN_BETWEEN("seconds", "0", SECONDS, seconds, 0, 86400, "SECONDS",
+                   "Stop repeating a shape after so long, three runs at least; 0: 30."),
+    RR_OWN("format", "table", STR, format, "table|csv|json|jsonl", "Form of the output."),
+    RR_OWN("svg", "", STR, svg, "FILE", "Also draw latency and share of the peak."),
+    RR_OWN("url", "", STR, url, "URL",
+           "Measure the running server at URL (with its path, http://HOST:PORT/rerank) instead."),
+    RR_OWN("requests", "", STR, requests, "FILE",
+           "With --url: a JSON body, or one a line; empty: built-in queries and documents."),
+    RR_OWN("concurrency", "1,4,16", STR, concurrency, "LIST",
+           "With --url: how many requests are under way at once."),
+    RR_OWN(
+        "as-is", "false", BOOL, as_is, "",
         "With --url: send the bodies unchanged, so that a cache may answer; otherwise each query "
         "gets a number."),
-    OWN("key-file", "", STR, key_file, 0, 0, "FILE",
-        "With --url: the server's API key, sent as a bearer token."),
-    OWN("plan", "false", BOOL, plan, 0, 0, "",
-        "Instead: how many machines a load needs and what they cost; the options below."),
-    OWN("pairs-per-s", "0", STR, p.rate, 0, 0, "X",
+    RR_OWN("key-file", "", STR, key_file, "FILE",
+           "With --url: the server's API key, sent as a bearer token."),
+    RR_OWN("plan", "false", BOOL, plan, "",
+           "Instead: how many machines a load needs and what they cost; the options below."),
+    RR_OWN(
+        "pairs-per-s", "0", STR, p.rate, "X",
         "What this machine computes; 0: measure it now, with lists of 20 and 128 tokens a pair."),
-    OWN("users", "0", STR, p.users, 0, 0, "N", "Load: people at the same time, at the peak."),
-    OWN("think", "30", STR, p.think, 0, 0, "SECONDS", "Each of them asks once in so long."),
-    OWN("requests-per-s", "0", STR, p.requests, 0, 0, "X", "Or the load on average."),
-    OWN("pairs-per-day", "0", STR, p.day, 0, 0, "X", "Or in pairs."),
-    OWN("candidates", "20", STR, p.candidates, 0, 0, "N", "Documents of a request."),
-    OWN("peak", "3", STR, p.peak, 0, 0, "X", "The busiest hour by the average."),
-    OWN("hits", "0", STR, p.hits, 0, 0, "SHARE", "Share of the pairs that a cache answers."),
-    OWN("goal", "500", STR, p.goal, 0, 0, "MS", "95th percentile of the latency, at the peak."),
-    OWN("most-use", "0.8", STR, p.most_use, 0, 0, "SHARE", "Of the machines' time, at the peak."),
-    OWN("price", "0", STR, p.price, 0, 0, "X", "This machine's a month; 0: it is there anyway."),
-    OWN("budget", "0", STR, p.budget, 0, 0, "X", "Most money a month; 0: any."),
-    OWN("offers", "", STR, p.offers, 0, 0, "FILE",
-        "JSON, machines to choose from with prices and rates; empty: five with GPUs."),
+    RR_OWN("users", "0", STR, p.users, "N", "Load: people at the same time, at the peak."),
+    RR_OWN("think", "30", STR, p.think, "SECONDS", "Each of them asks once in so long."),
+    RR_OWN("requests-per-s", "0", STR, p.requests, "X", "Or the load on average."),
+    RR_OWN("pairs-per-day", "0", STR, p.day, "X", "Or in pairs."),
+    RR_OWN("candidates", "20", STR, p.candidates, "N", "Documents of a request."),
+    RR_OWN("peak", "3", STR, p.peak, "X", "The busiest hour by the average."),
+    RR_OWN("hits", "0", STR, p.hits, "SHARE", "Share of the pairs that a cache answers."),
+    RR_OWN("goal", "500", STR, p.goal, "MS", "95th percentile of the latency, at the peak."),
+    RR_OWN("most-use", "0.8", STR, p.most_use, "SHARE", "Of the machines' time, at the peak."),
+    RR_OWN("price", "0", STR, p.price, "X", "This machine's a month; 0: it is there anyway."),
+    RR_OWN("budget", "0", STR, p.budget, "X", "Most money a month; 0: any."),
+    RR_OWN("offers", "", STR, p.offers, "FILE",
+           "JSON, machines to choose from with prices and rates; empty: five with GPUs."),
 };
 
 struct bench {

@@ -8,17 +8,13 @@ struct own {
     size_t shard_size;
 };
 
-#define OWN(name, def, type, field, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "CONVERT", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("to", "", STR, to, "PATH", "What to write: a name that ends with .gguf, or a new folder."),
-    OWN("to-dtype", "f32", STR, to_dtype, "f32|f16|bf16|q8_0",
-        "Precision of the weights; q8_0 is for GGUF, int8 is made by rerankd quantize."),
-    OWN("shard-size", "0", SIZE, shard_size, "BYTES",
-        "Most bytes of a safetensors file; 0: a single file."),
+    RR_OWN("to", "", STR, to, "PATH",
+           "What to write: a name that ends with .gguf, or a new folder."),
+    RR_OWN("to-dtype", "f32", STR, to_dtype, "f32|f16|bf16|q8_0",
+           "Precision of the weights; q8_0 is for GGUF, int8 is made by rerankd quantize."),
+    RR_OWN("shard-size", "0", SIZE, shard_size, "BYTES",
+           "Most bytes of a safetensors file; 0: a single file."),
 };
 
 static int run_convert(const struct rr_settings *settings, const void *fields, char **words,

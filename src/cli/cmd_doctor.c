@@ -27,8 +27,7 @@ struct own {
 };
 
 static const struct rr_option own_options[] = {
-    { "json", "", "false", RR_OPTION_BOOL, offsetof(struct own, json), 0, 0, "DOCTOR", "",
-      "Print one JSON object instead of text." },
+    RR_OWN("json", "false", BOOL, json, "", "Print one JSON object instead of text."),
 };
 
 static void remark(struct rr_findings *f, bool problem, const char *remedy, const char *fmt, ...)

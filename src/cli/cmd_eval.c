@@ -30,36 +30,31 @@ struct own {
     bool title, rerank, json, per_query, progress;
 };
 
-#define OWN(name, def, type, field, min, max, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "EVAL", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("run", "", STR, run, 0, 0, "FILE", "First-stage run in TREC form: the candidates."),
-    OWN("qrels", "", STR, qrels, 0, 0, "FILE",
-        "Relevance judgements, in TREC form or BEIR's; default: FOLDER/qrels/SPLIT.tsv."),
-    OWN("queries", "", STR, queries, 0, 0, "FILE",
-        "Texts of the queries, JSONL or id TAB text; default: FOLDER/queries.jsonl."),
-    OWN("corpus", "", STR, corpus, 0, 0, "FILE",
-        "Texts of the documents, the same; default: FOLDER/corpus.jsonl."),
-    OWN("split", "test", STR, split, 0, 0, "NAME", "Which qrels of the folder."),
-    OWN("candidates", "run", STR, candidates, 0, 0, "run|judged|all",
-        "What is ranked: the documents of --run, those that were judged, or the whole corpus."),
-    OWN("depth", "0", U32, depth, 0, 0, "N", "Rank the N best of the run only; 0: all."),
-    OWN("limit", "0", U32, limit, 0, 0, "N", "Use the first N queries only; 0: all."),
-    OWN("k", "10", U32, k, 1, 100000, "N", "Cut-off of nDCG, MRR and recall."),
-    OWN("title", "true", BOOL, title, 0, 0, "", "Put a document's title before its text."),
-    OWN("rerank", "true", BOOL, rerank, 0, 0, "",
-        "Rank with the model; --no-rerank measures the run alone."),
-    OWN("against", "", STR, against, 0, 0, "DIR", "Compare with this model, too."),
-    OWN("against-dtype", "", STR, against_dtype, 0, 0, "DTYPE",
-        "Compare with this precision, of --against or of the same model."),
-    OWN("output", "", STR, output, 0, 0, "FILE", "Write the model's ranking as a TREC run."),
-    OWN("svg", "", STR, svg, 0, 0, "FILE", "Draw the measures."),
-    OWN("json", "false", BOOL, json, 0, 0, "", "Print one JSON object."),
-    OWN("per-query", "false", BOOL, per_query, 0, 0, "", "With --json: every query's measures."),
-    OWN("progress", "false", BOOL, progress, 0, 0, "", "Report progress without a terminal, too."),
+    RR_OWN("run", "", STR, run, "FILE", "First-stage run in TREC form: the candidates."),
+    RR_OWN("qrels", "", STR, qrels, "FILE",
+           "Relevance judgements, in TREC form or BEIR's; default: FOLDER/qrels/SPLIT.tsv."),
+    RR_OWN("queries", "", STR, queries, "FILE",
+           "Texts of the queries, JSONL or id TAB text; default: FOLDER/queries.jsonl."),
+    RR_OWN("corpus", "", STR, corpus, "FILE",
+           "Texts of the documents, the same; default: FOLDER/corpus.jsonl."),
+    RR_OWN("split", "test", STR, split, "NAME", "Which qrels of the folder."),
+    RR_OWN("candidates", "run", STR, candidates, "run|judged|all",
+           "What is ranked: the documents of --run, those that were judged, or the whole corpus."),
+    RR_OWN("depth", "0", U32, depth, "N", "Rank the N best of the run only; 0: all."),
+    RR_OWN("limit", "0", U32, limit, "N", "Use the first N queries only; 0: all."),
+    RR_OWN_BETWEEN("k", "10", U32, k, 1, 100000, "N", "Cut-off of nDCG, MRR and recall."),
+    RR_OWN("title", "true", BOOL, title, "", "Put a document's title before its text."),
+    RR_OWN("rerank", "true", BOOL, rerank, "",
+           "Rank with the model; --no-rerank measures the run alone."),
+    RR_OWN("against", "", STR, against, "DIR", "Compare with this model, too."),
+    RR_OWN("against-dtype", "", STR, against_dtype, "DTYPE",
+           "Compare with this precision, of --against or of the same model."),
+    RR_OWN("output", "", STR, output, "FILE", "Write the model's ranking as a TREC run."),
+    RR_OWN("svg", "", STR, svg, "FILE", "Draw the measures."),
+    RR_OWN("json", "false", BOOL, json, "", "Print one JSON object."),
+    RR_OWN("per-query", "false", BOOL, per_query, "", "With --json: every query's measures."),
+    RR_OWN("progress", "false", BOOL, progress, "", "Report progress without a terminal, too."),
 };
 
 struct eval {

@@ -17,8 +17,8 @@ struct own {
 };
 
 static const struct rr_option own_options[] = {
-    { "timeout", "", "5", RR_OPTION_SECONDS, offsetof(struct own, timeout), 0.001, 3600,
-      "HEALTHCHECK", "SECONDS", "Give up after so long." },
+    RR_OWN_BETWEEN("timeout", "5", SECONDS, timeout, 0.001, 3600, "SECONDS",
+                   "Give up after so long."),
 };
 
 /* Looking up a host's name knows no deadline of ours. */

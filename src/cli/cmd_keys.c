@@ -13,18 +13,13 @@ struct own {
     const char *rate, *tokens, *day, *day_tokens, *priority;
 };
 
-#define OWN(field, flag, def, arg, help) \
-    { \
-        flag, "", def, RR_OPTION_STR, offsetof(struct own, field), 0, 0, "KEYS", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN(rate, "rate", "", "N", "add: requests per second."),
-    OWN(tokens, "tokens", "", "N", "add: tokens per second."),
-    OWN(day, "day", "", "N", "add: requests per day."),
-    OWN(day_tokens, "day-tokens", "", "N", "add: tokens per day."),
-    OWN(priority, "priority", "normal", "low|normal|high",
-        "add: highest priority that may be asked for."),
+    RR_OWN("rate", "", STR, rate, "N", "add: requests per second."),
+    RR_OWN("tokens", "", STR, tokens, "N", "add: tokens per second."),
+    RR_OWN("day", "", STR, day, "N", "add: requests per day."),
+    RR_OWN("day-tokens", "", STR, day_tokens, "N", "add: tokens per day."),
+    RR_OWN("priority", "normal", STR, priority, "low|normal|high",
+           "add: highest priority that may be asked for."),
 };
 
 static int fail(const struct rr_error *err, int rc)

@@ -19,27 +19,23 @@ struct own {
     double timeout;
 };
 
-#define OWN(name, def, type, field, min, max, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "PULL", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("revision", "", STR, revision, 0, 0, "REVISION",
-        "Branch, tag or commit; empty: the one after @, else main."),
-    OWN("dry-run", "false", BOOL, dry_run, 0, 0, "",
-        "List the files, their sizes and what is there already; fetch nothing."),
-    OWN("connections", "4", U32, connections, 1, RR_HUB_CONNECTIONS, "N",
-        "Connections for one large file."),
-    OWN("retries", "5", U32, retries, 0, 100, "N",
-        "Attempts in a row that bring nothing, before giving up."),
-    OWN("timeout", "30", SECONDS, timeout, 1, 3600, "SECONDS",
-        "Silence of a server that counts as a failure."),
-    OWN("check", "true", BOOL, check, 0, 0, "",
+    RR_OWN("revision", "", STR, revision, "REVISION",
+           "Branch, tag or commit; empty: the one after @, else main."),
+    RR_OWN("dry-run", "false", BOOL, dry_run, "",
+           "List the files, their sizes and what is there already; fetch nothing."),
+    RR_OWN_BETWEEN("connections", "4", U32, connections, 1, RR_HUB_CONNECTIONS, "N",
+                   "Connections for one large file."),
+    RR_OWN_BETWEEN("retries", "5", U32, retries, 0, 100, "N",
+                   "Attempts in a row that bring nothing, before giving up."),
+    RR_OWN_BETWEEN("timeout", "30", SECONDS, timeout, 1, 3600, "SECONDS",
+                   "Silence of a server that counts as a failure."),
+    RR_OWN(
+        "check", "true", BOOL, check, "",
         "Compare scores with the model's reference.jsonl, if it has one, else with those that are "
         "known of it, if any; --no-check: do not."),
-    OWN("reference", "", STR, reference, 0, 0, "FILE",
-        "Compare scores with this reference.jsonl instead."),
+    RR_OWN("reference", "", STR, reference, "FILE",
+           "Compare scores with this reference.jsonl instead."),
 };
 
 /* ---- --dry-run ------------------------------------------------------------------------------ */

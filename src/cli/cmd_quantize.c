@@ -23,34 +23,29 @@ struct own {
     uint32_t limit;
 };
 
-#define OWN(name, def, type, field, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "QUANTIZE", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("dtype", "int8", STR, dtype, "int8|bf16|f16|f32", "Precision of the new folder."),
-    OWN("calibration", "builtin", STR, calibration, "FILE",
-        "int8: JSONL of {\"query\", \"documents\": [...]} like what will be asked; half of them "
-        "are kept back to check the result. builtin: French and English lists that come with "
-        "rerankd; none: round every weight alone, as serving in int8 does by itself."),
-    OWN("check", "", STR, check, "FILE",
-        "int8: lists to check the result with, instead of half of --calibration."),
-    OWN("limit", "0", U32, limit, "N", "Use the first N lists of each file only; 0: all."),
-    OWN("keep-bf16", "", STR, keep, "PATTERN",
-        "int8: layers with a weight of such a name stay in bf16, for example *layer.23.*"),
-    OWN("gate", "none", STR, gate, "none|auto",
-        "auto: layers go back to bf16 or f32, those first whose errors move scores most for the "
-        "time they take, until the five best of other lists can be expected to stay the same in "
-        "as many of them as --gate-top5 says, by more than a standard error, and the lists kept "
-        "back do not speak against it."),
-    OWN("gate-top5", "0.99", STR, top5, "SHARE",
-        "Least share of other lists whose five best are to be the same as in f32."),
-    OWN("gate-tau", "0.985", STR, tau, "TAU", "Least Kendall's tau in the lists kept back."),
-    OWN("cache", "false", BOOL, cache, "",
-        "Also leave the weights in the new folder as this machine packs them, to be mapped."),
-    OWN("tables-f16", "false", BOOL, tables_f16, "", "Store embedding tables in f16."),
-    OWN("json", "false", BOOL, json, "", "Print one JSON object."),
+    RR_OWN("dtype", "int8", STR, dtype, "int8|bf16|f16|f32", "Precision of the new folder."),
+    RR_OWN("calibration", "builtin", STR, calibration, "FILE",
+           "int8: JSONL of {\"query\", \"documents\": [...]} like what will be asked; half of them "
+           "are kept back to check the result. builtin: French and English lists that come with "
+           "rerankd; none: round every weight alone, as serving in int8 does by itself."),
+    RR_OWN("check", "", STR, check, "FILE",
+           "int8: lists to check the result with, instead of half of --calibration."),
+    RR_OWN("limit", "0", U32, limit, "N", "Use the first N lists of each file only; 0: all."),
+    RR_OWN("keep-bf16", "", STR, keep, "PATTERN",
+           "int8: layers with a weight of such a name stay in bf16, for example *layer.23.*"),
+    RR_OWN("gate", "none", STR, gate, "none|auto",
+           "auto: layers go back to bf16 or f32, those first whose errors move scores most for the "
+           "time they take, until the five best of other lists can be expected to stay the same in "
+           "as many of them as --gate-top5 says, by more than a standard error, and the lists kept "
+           "back do not speak against it."),
+    RR_OWN("gate-top5", "0.99", STR, top5, "SHARE",
+           "Least share of other lists whose five best are to be the same as in f32."),
+    RR_OWN("gate-tau", "0.985", STR, tau, "TAU", "Least Kendall's tau in the lists kept back."),
+    RR_OWN("cache", "false", BOOL, cache, "",
+           "Also leave the weights in the new folder as this machine packs them, to be mapped."),
+    RR_OWN("tables-f16", "false", BOOL, tables_f16, "", "Store embedding tables in f16."),
+    RR_OWN("json", "false", BOOL, json, "", "Print one JSON object."),
 };
 
 struct run {

@@ -16,25 +16,20 @@ struct own {
     bool resume, title, progress;
 };
 
-#define OWN(name, def, type, field, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "RANK", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("queries", "", STR, queries, "FILE",
-        "Texts of the queries, JSONL or id TAB text: the input is a TREC run."),
-    OWN("corpus", "", STR, corpus, "FILE", "Texts of the documents, the same."),
-    OWN("output", "", STR, output, "FILE", "Where the results go; empty: standard output."),
-    OWN("resume", "false", BOOL, resume, "",
-        "Go on with --output FILE where an earlier run was interrupted."),
-    OWN("format", "auto", STR, format, "auto|trec|jsonl",
-        "Form of the results; auto: that of the input."),
-    OWN("top", "0", U32, top, "N", "Write the N best of each query only; 0: all."),
-    OWN("depth", "0", U32, depth, "N", "Rank the first N documents of each query only; 0: all."),
-    OWN("tag", "rerankd", STR, tag, "WORD", "Last word of the lines of a TREC run."),
-    OWN("title", "true", BOOL, title, "", "Put a document's title before its text."),
-    OWN("progress", "false", BOOL, progress, "", "Report progress even without a terminal."),
+    RR_OWN("queries", "", STR, queries, "FILE",
+           "Texts of the queries, JSONL or id TAB text: the input is a TREC run."),
+    RR_OWN("corpus", "", STR, corpus, "FILE", "Texts of the documents, the same."),
+    RR_OWN("output", "", STR, output, "FILE", "Where the results go; empty: standard output."),
+    RR_OWN("resume", "false", BOOL, resume, "",
+           "Go on with --output FILE where an earlier run was interrupted."),
+    RR_OWN("format", "auto", STR, format, "auto|trec|jsonl",
+           "Form of the results; auto: that of the input."),
+    RR_OWN("top", "0", U32, top, "N", "Write the N best of each query only; 0: all."),
+    RR_OWN("depth", "0", U32, depth, "N", "Rank the first N documents of each query only; 0: all."),
+    RR_OWN("tag", "rerankd", STR, tag, "WORD", "Last word of the lines of a TREC run."),
+    RR_OWN("title", "true", BOOL, title, "", "Put a document's title before its text."),
+    RR_OWN("progress", "false", BOOL, progress, "", "Report progress even without a terminal."),
 };
 
 struct rank {

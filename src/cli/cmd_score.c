@@ -28,26 +28,21 @@ struct own {
     bool json, table, sort, raw_order, text, progress;
 };
 
-#define OWN(name, def, type, field, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "SCORE", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("query", "", STR, query, "TEXT", "What the texts are scored against."),
-    OWN("format", "auto", STR, format, "auto|lines|jsonl",
-        "Form of the input; auto: jsonl if it begins with { or a double quote."),
-    OWN("top", "0", U32, top, "N", "Print the N best only; 0: all."),
-    OWN("sort", "true", BOOL, sort, "",
-        "Print best first; --no-sort: in input order, as it comes."),
-    OWN("raw-order", "false", BOOL, raw_order, "", "The same as --no-sort."),
-    OWN("json", "false", BOOL, json, "", "Print JSONL even on a terminal."),
-    OWN("table", "false", BOOL, table, "", "Print a table even in a pipe."),
-    OWN("text", "true", BOOL, text, "", "Print the texts, too."),
-    OWN("progress", "false", BOOL, progress, "", "Report progress even without a terminal."),
-    OWN("reference", "", STR, reference, "FILE",
-        "Score this reference.jsonl instead, and print the largest differences."),
-    OWN("tolerance", "2e-4", STR, tolerance, "X", "With --reference: larger differences fail."),
+    RR_OWN("query", "", STR, query, "TEXT", "What the texts are scored against."),
+    RR_OWN("format", "auto", STR, format, "auto|lines|jsonl",
+           "Form of the input; auto: jsonl if it begins with { or a double quote."),
+    RR_OWN("top", "0", U32, top, "N", "Print the N best only; 0: all."),
+    RR_OWN("sort", "true", BOOL, sort, "",
+           "Print best first; --no-sort: in input order, as it comes."),
+    RR_OWN("raw-order", "false", BOOL, raw_order, "", "The same as --no-sort."),
+    RR_OWN("json", "false", BOOL, json, "", "Print JSONL even on a terminal."),
+    RR_OWN("table", "false", BOOL, table, "", "Print a table even in a pipe."),
+    RR_OWN("text", "true", BOOL, text, "", "Print the texts, too."),
+    RR_OWN("progress", "false", BOOL, progress, "", "Report progress even without a terminal."),
+    RR_OWN("reference", "", STR, reference, "FILE",
+           "Score this reference.jsonl instead, and print the largest differences."),
+    RR_OWN("tolerance", "2e-4", STR, tolerance, "X", "With --reference: larger differences fail."),
 };
 
 struct group { /* records in a row with the same query: one request */

@@ -27,38 +27,33 @@ struct own {
     bool full, json, gate;
 };
 
-#define OWN(name, def, type, field, min, max, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), min, max, "SHADOW", arg, \
-            help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("primary", "", STR, url[RR_PRIMARY], 0, 0, "URL", "The server in service."),
-    OWN("candidate", "", STR, url[RR_CANDIDATE], 0, 0, "URL",
-        "The server to compare with it. Without a path: /rerank."),
-    OWN("primary-key-file", "", STR, key_file[RR_PRIMARY], 0, 0, "FILE",
-        "Its API key, sent as a bearer token."),
-    OWN("candidate-key-file", "", STR, key_file[RR_CANDIDATE], 0, 0, "FILE", "The same."),
-    OWN("concurrency", "1", U32, concurrency, 1, MAX_CONCURRENCY, "N",
-        "Requests under way at once, each at one of the servers."),
-    OWN("rate", "0", STR, rate, 0, 0, "X", "Most requests a second; 0: as fast as they answer."),
-    OWN("limit", "0", U32, limit, 0, UINT32_MAX, "N", "Stop after so many requests; 0: all."),
-    OWN("timeout", "60", SECONDS, timeout, 0.001, 3600, "SECONDS", "Of each request."),
-    OWN("full", "false", BOOL, full, 0, 0, "",
-        "Ask for all documents (top_k, top_n), so that whole orders are compared."),
-    OWN("top-k", "5", U32, top_k, 1, 1000, "K", "Also compare the sets of the K best."),
-    OWN("gate", "false", BOOL, gate, 0, 0, "",
-        "Exit with 1 unless the candidate is good enough, by these bounds."),
-    OWN("gate-top", "0.99", STR, gate_top, 0, 0, "SHARE",
-        "Least share of requests whose K best are the same."),
-    OWN("gate-tau", "0", STR, gate_tau, 0, 0, "TAU", "Least Kendall's tau, on average."),
-    OWN("gate-errors", "0", STR, gate_errors, 0, 0, "SHARE",
-        "Most requests that fail at the candidate only."),
-    OWN("gate-score", "0", STR, gate_score, 0, 0, "X", "Largest difference of a score; 0: any."),
-    OWN("gate-slowdown", "0", STR, gate_slowdown, 0, 0, "X",
-        "Most times the primary's 95th percentile; 0: any."),
-    OWN("json", "false", BOOL, json, 0, 0, "", "Print one JSON object."),
+    RR_OWN("primary", "", STR, url[RR_PRIMARY], "URL", "The server in service."),
+    RR_OWN("candidate", "", STR, url[RR_CANDIDATE], "URL",
+           "The server to compare with it. Without a path: /rerank."),
+    RR_OWN("primary-key-file", "", STR, key_file[RR_PRIMARY], "FILE",
+           "Its API key, sent as a bearer token."),
+    RR_OWN("candidate-key-file", "", STR, key_file[RR_CANDIDATE], "FILE", "The same."),
+    RR_OWN_BETWEEN("concurrency", "1", U32, concurrency, 1, MAX_CONCURRENCY, "N",
+                   "Requests under way at once, each at one of the servers."),
+    RR_OWN("rate", "0", STR, rate, "X", "Most requests a second; 0: as fast as they answer."),
+    RR_OWN_BETWEEN("limit", "0", U32, limit, 0, UINT32_MAX, "N",
+                   "Stop after so many requests; 0: all."),
+    RR_OWN_BETWEEN("timeout", "60", SECONDS, timeout, 0.001, 3600, "SECONDS", "Of each request."),
+    RR_OWN("full", "false", BOOL, full, "",
+           "Ask for all documents (top_k, top_n), so that whole orders are compared."),
+    RR_OWN_BETWEEN("top-k", "5", U32, top_k, 1, 1000, "K", "Also compare the sets of the K best."),
+    RR_OWN("gate", "false", BOOL, gate, "",
+           "Exit with 1 unless the candidate is good enough, by these bounds."),
+    RR_OWN("gate-top", "0.99", STR, gate_top, "SHARE",
+           "Least share of requests whose K best are the same."),
+    RR_OWN("gate-tau", "0", STR, gate_tau, "TAU", "Least Kendall's tau, on average."),
+    RR_OWN("gate-errors", "0", STR, gate_errors, "SHARE",
+           "Most requests that fail at the candidate only."),
+    RR_OWN("gate-score", "0", STR, gate_score, "X", "Largest difference of a score; 0: any."),
+    RR_OWN("gate-slowdown", "0", STR, gate_slowdown, "X",
+           "Most times the primary's 95th percentile; 0: any."),
+    RR_OWN("json", "false", BOOL, json, "", "Print one JSON object."),
 };
 
 _Static_assert(sizeof(struct own) <= RR_OWN_BYTES, "own options fit");

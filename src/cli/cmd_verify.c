@@ -34,40 +34,35 @@ struct own {
     uint32_t limit, exact;
 };
 
-#define OWN(name, def, type, field, arg, help) \
-    { \
-        name, "", def, RR_OPTION_##type, offsetof(struct own, field), 0, 0, "VERIFY", arg, help \
-    }
-
 static const struct rr_option own_options[] = {
-    OWN("data", "", STR, data, "FILE",
-        "JSONL: {\"query\", \"documents\": [...]}, and, where known, \"positive\": index of the "
-        "relevant one, or \"labels\": a grade for each; empty: built-in lists."),
-    OWN("against", "", STR, against, "DIR",
-        "Folder or GGUF file whose scores in f32 are the reference, for example the one that "
-        "rerankd quantize read; empty: the model's own weights."),
-    { "limit", "", "0", RR_OPTION_U32, offsetof(struct own, limit), 0, UINT32_MAX, "VERIFY", "N",
-      "Use the first N lists only; 0: all." },
-    OWN("gate", "false", BOOL, gate, "",
-        "Exit with 1 unless the precision is good enough: see --gate-top5 and --gate-tau."),
-    OWN("gate-top5", "0.99", STR, top5, "SHARE",
-        "With --gate and --choose: least share of lists whose five best are the same."),
-    OWN("gate-tau", "0", STR, tau, "TAU", "With --gate and --choose: least Kendall's tau."),
-    OWN("choose", "false", BOOL, choose, "",
-        "Measure every precision that the device has, and keep in the cache folder which is the "
-        "quickest that is good enough: --dtype auto takes it from then on."),
-    { "exact-top-k", "", "0", RR_OPTION_U32, offsetof(struct own, exact), 0, MAX_DOCUMENTS,
-      "VERIFY", "K",
-      "Also ask for an exact top K, re-scored in f32, and say whether it was; 0: no." },
-    OWN("write", "false", BOOL, write, "",
+    RR_OWN("data", "", STR, data, "FILE",
+           "JSONL: {\"query\", \"documents\": [...]}, and, where known, \"positive\": index of the "
+           "relevant one, or \"labels\": a grade for each; empty: built-in lists."),
+    RR_OWN("against", "", STR, against, "DIR",
+           "Folder or GGUF file whose scores in f32 are the reference, for example the one that "
+           "rerankd quantize read; empty: the model's own weights."),
+    RR_OWN_BETWEEN("limit", "0", U32, limit, 0, UINT32_MAX, "N",
+                   "Use the first N lists only; 0: all."),
+    RR_OWN("gate", "false", BOOL, gate, "",
+           "Exit with 1 unless the precision is good enough: see --gate-top5 and --gate-tau."),
+    RR_OWN("gate-top5", "0.99", STR, top5, "SHARE",
+           "With --gate and --choose: least share of lists whose five best are the same."),
+    RR_OWN("gate-tau", "0", STR, tau, "TAU", "With --gate and --choose: least Kendall's tau."),
+    RR_OWN("choose", "false", BOOL, choose, "",
+           "Measure every precision that the device has, and keep in the cache folder which is the "
+           "quickest that is good enough: --dtype auto takes it from then on."),
+    RR_OWN_BETWEEN("exact-top-k", "0", U32, exact, 0, MAX_DOCUMENTS, "K",
+                   "Also ask for an exact top K, re-scored in f32, and say whether it was; 0: no."),
+    RR_OWN(
+        "write", "false", BOOL, write, "",
         "Store the report as verify.json in the model's folder; re-scoring in f32 beside the same "
         "precision takes its bound, \"drift\", from there."),
-    OWN("golden", "false", BOOL, golden, "",
-        "Instead: score the model folder's reference.jsonl (of a file m.gguf, m.reference.jsonl "
-        "beside it), or the pairs that are known of the hub's model of that name, and compare "
-        "with the scores in it."),
-    OWN("tolerance", "2e-4", STR, tolerance, "X", "With --golden: larger differences fail."),
-    OWN("json", "false", BOOL, json, "", "Print one JSON object."),
+    RR_OWN("golden", "false", BOOL, golden, "",
+           "Instead: score the model folder's reference.jsonl (of a file m.gguf, m.reference.jsonl "
+           "beside it), or the pairs that are known of the hub's model of that name, and compare "
+           "with the scores in it."),
+    RR_OWN("tolerance", "2e-4", STR, tolerance, "X", "With --golden: larger differences fail."),
+    RR_OWN("json", "false", BOOL, json, "", "Print one JSON object."),
 };
 
 struct verify {
