@@ -111,6 +111,18 @@ static void ignore_duplicates(rr_job *job)
     for (i = 0; i < job->req.n_documents; i++) job->candidates[i].ignored = job->same_as[i] != i;
 }
 
+/* Nothing of todo[n] is prepared yet; NULL: all documents, in order. */
+static void begin_pass(rr_job *job, enum rr_pass pass, const uint32_t *todo, size_t n)
+{
+    job->pass = pass;
+    job->todo = todo;
+    job->n_todo = n;
+    job->n_prepared = job->n_wants = job->n_done = 0;
+    job->at = NULL;
+    job->at_want = 0;
+    job->tokens_left = 0;
+}
+
 /* Settles the phase of a job with candidates and prepares the next one.  Lock held; released
  * meanwhile, the job is held. */
 static void next_phase(struct rr_engine *e, rr_job *job)
@@ -132,13 +144,7 @@ static void next_phase(struct rr_engine *e, rr_job *job)
     pthread_mutex_lock(&e->lock);
     job->holds--;
     job->closed = picked == 0;
-    job->pass = RR_PASS_RESCORE;
-    job->todo = job->picks;
-    job->n_todo = picked;
-    job->n_prepared = job->n_wants = job->n_done = 0;
-    job->at = NULL;
-    job->at_want = 0;
-    job->tokens_left = 0;
+    begin_pass(job, RR_PASS_RESCORE, job->picks, picked);
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */
@@ -305,13 +311,7 @@ static void start_anew(struct rr_engine *e, rr_job *job)
     forget_scores(job);
     rr_prep_job_forget(job);
     job->kind = NULL;
-    job->pass = RR_PASS_MAIN;
-    job->todo = NULL;
-    job->n_todo = job->req.n_documents;
-    job->n_prepared = job->n_wants = job->n_done = 0;
-    job->at = NULL;
-    job->at_want = 0;
-    job->tokens_left = 0;
+    begin_pass(job, RR_PASS_MAIN, NULL, job->req.n_documents);
     job->closed = job->hopeless = false;
     rr_prep_push(e, job);
 }
