@@ -47,20 +47,15 @@ static int parse_form(struct rr_fields *f, enum form form, const json_t *from, c
     struct rr_doc_rules rules = { .objects = w->objects };
     struct rr_group *g = rr_fields_group(f, 1);
     char path[48];
-    bool has = false;
-    int64_t n = 0;
 
     if (!g || rr_fields_query(f, from, where, &g->query)) return -1;
     if (form == FORM_PINECONE) rules.rank_fields = rr_fields_get(from, "rank_fields");
     snprintf(path, sizeof(path), "%s%s%s", where, *where ? "." : "", w->list);
     if (rr_fields_docs(f, json_object_get(from, w->list), path, &rules, g)) return -1;
-    if (w->limit && rr_fields_int(f, options, options_where, w->limit, 0, INT64_MAX, &has, &n))
-        return -1;
+    if (w->limit && rr_fields_limit(f, options, options_where, w->limit)) return -1;
     g->echo = w->echo_default;
     if (w->echo && rr_fields_bool(f, options, options_where, w->echo, &g->echo)) return -1;
     f->ask->form = (int)form;
-    f->ask->has_limit = has && n > 0;
-    f->ask->limit = n;
     f->ask->n_pairs = g->n_docs;
     if (rr_fields_common(f) || (options != f->root && rr_fields_options(f, options, options_where)))
         return -1;

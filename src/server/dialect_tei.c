@@ -35,23 +35,13 @@ static int parse_body(struct rr_fields *f, const json_t *body, const char *where
     return 0;
 }
 
-/* TEI knows no limit and llama.cpp's form of this body does; a positive one suits both. */
-static int parse_limit(struct rr_fields *f)
-{
-    bool has = false;
-    int64_t n = 0;
-
-    if (rr_fields_int(f, f->root, "", "top_n", 0, INT64_MAX, &has, &n)) return -1;
-    f->ask->has_limit = has && n > 0;
-    f->ask->limit = n;
-    return 0;
-}
-
 static int parse_rerank(struct rr_fields *f)
 {
     struct rr_group *g = rr_fields_group(f, 1);
 
-    if (!g || parse_body(f, f->root, "", g) || parse_limit(f) || rr_fields_common(f)) return -1;
+    if (!g || parse_body(f, f->root, "", g)) return -1;
+    /* TEI knows no limit and llama.cpp's form of this body does; a positive one suits both. */
+    if (rr_fields_limit(f, f->root, "", "top_n") || rr_fields_common(f)) return -1;
     g->raw_scores = f->ask->raw_scores;
     return 0;
 }

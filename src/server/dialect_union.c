@@ -52,17 +52,6 @@ enum form { V1, V2 };
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
-static int parse_limit(struct rr_fields *f)
-{
-    bool has = false;
-    int64_t n = 0;
-
-    if (rr_fields_int(f, f->root, "", "top_n", 0, INT64_MAX, &has, &n)) return -1;
-    f->ask->has_limit = has && n > 0; /* 0 is vLLM's "all" */
-    f->ask->limit = n;
-    return 0;
-}
-
 static int parse_rank_fields(struct rr_fields *f, const json_t **out)
 {
     const json_t *v = rr_fields_get(f->root, "rank_fields");
@@ -89,7 +78,8 @@ static int parse(struct rr_fields *f)
     if (parse_rank_fields(f, &rules.rank_fields)) return -1;
     if (rr_fields_docs(f, json_object_get(f->root, "documents"), "documents", &rules, g)) return -1;
     f->ask->n_pairs = g->n_docs;
-    if (parse_echo(f, g) || parse_limit(f) || rr_fields_common(f)) return -1;
+    if (parse_echo(f, g) || rr_fields_limit(f, f->root, "", "top_n") || rr_fields_common(f))
+        return -1;
     f->ask->form = f->config->v2 ? V2 : V1;
     g->raw_scores = f->ask->raw_scores;
     return 0;

@@ -112,6 +112,17 @@ int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, con
     return 0;
 }
 
+int rr_fields_limit(struct rr_fields *f, const json_t *obj, const char *where, const char *key)
+{
+    bool has = false;
+    int64_t n = 0;
+
+    if (rr_fields_int(f, obj, where, key, 0, INT64_MAX, &has, &n)) return -1;
+    f->ask->has_limit = has && n > 0;
+    f->ask->limit = n;
+    return 0;
+}
+
 int rr_fields_number(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                      bool *has, double *out)
 {

@@ -19,6 +19,9 @@ int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, co
 int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                   int64_t min, int64_t max, bool *has, int64_t *out);
 
+/* How many results are asked for, into f->ask; 0 is all. */
+int rr_fields_limit(struct rr_fields *f, const json_t *obj, const char *where, const char *key);
+
 /* A finite number. */
 int rr_fields_number(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                      bool *has, double *out);
