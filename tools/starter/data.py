@@ -119,8 +119,8 @@ class Coder:
         return np.where(stems < len(self.english),
                         self.english[np.minimum(stems, len(self.english) - 1)], stems)
 
-    def learn(self, texts):
-        """Remember the ids of the texts, which will be asked for again and again"""
+    def remember(self, texts):
+        """Keeps the ids of the texts, which will be asked for again and again"""
         texts = list(set(texts))
         for t, c in zip(texts, self.tok.encode_batch(texts, add_special_tokens=False)):
             self.known[t] = np.array(c.ids, np.uint16)

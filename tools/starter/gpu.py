@@ -135,7 +135,7 @@ def run(a):
     first.start()
     first.join()
     parts, _, maker, coder, _ = train.prepare(*made)
-    coder.learn(text[1][:LIMIT] for e in parts["train"] for text in e.text.values())
+    coder.remember(text[1][:LIMIT] for e in parts["train"] for text in e.text.values())
     train.log("texts are known")
     lists = Lists(a, maker, coder)  # before anything is on the GPU: it makes processes
     torch.manual_seed(a.seed)

@@ -354,13 +354,13 @@ class OnGpu(unittest.TestCase):
         self.assertLess(encoder.excess(normal).item(), 0.3)
         self.assertGreater(encoder.excess(far).item(), 6)
 
-    def test_learnt_texts_have_the_same_ids(self):
+    def test_remembered_texts_have_the_same_ids(self):
         tok = unittest.mock.Mock()
         tok.encode_batch = lambda texts, add_special_tokens: [
             types.SimpleNamespace(ids=[ord(c) for c in t]) for t in texts]
         coder = data.Coder(tok, {})
         before = coder.encode(["ab", "c", "ab"], stems=False)
-        coder.learn(["ab", "d"])
+        coder.remember(["ab", "d"])
         after = coder.encode(["ab", "c", "ab"], stems=False)
         for (a, x), (b, y) in zip(before, after):
             self.assertTrue((a == b).all() and (x == y).all() and a.dtype == b.dtype)
