@@ -96,17 +96,24 @@ struct rules {
     uint64_t handled;
 };
 
-/* A path that is not there needs no rule. */
-static void allow(const struct rules *r, const char *path, uint64_t rights)
+/* A path that is not there needs no rule.  The path, open; -1: it is not there. */
+static int allow_open(const struct rules *r, const char *path, uint64_t rights)
 {
     struct landlock_path_beneath_attr rule = { .allowed_access = rights & r->handled };
     struct stat st;
 
     rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
-    if (rule.parent_fd < 0) return;
+    if (rule.parent_fd < 0) return -1;
     if (fstat(rule.parent_fd, &st) == 0 && !S_ISDIR(st.st_mode)) rule.allowed_access &= FILE_RIGHTS;
     (void)syscall(SYS_landlock_add_rule, r->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    close(rule.parent_fd);
+    return rule.parent_fd;
+}
+
+static void allow(const struct rules *r, const char *path, uint64_t rights)
+{
+    int fd = allow_open(r, path, rights);
+
+    if (fd >= 0) close(fd);
 }
 
 /* The folder that the path, links followed, is in; where that is too much, the file alone. */
@@ -184,12 +191,7 @@ static void allow_list(const struct rules *r, const char *paths)
  * the rule is for the kernel's present object of it, which a new look-up could replace. */
 static void allow_thread_names(const struct rules *r)
 {
-    struct landlock_path_beneath_attr rule = { 0 };
-
-    rule.allowed_access = (READ | LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE) & r->handled;
-    rule.parent_fd = open("/proc/self/task", O_PATH | O_CLOEXEC);
-    if (rule.parent_fd >= 0)
-        (void)syscall(SYS_landlock_add_rule, r->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+    (void)allow_open(r, "/proc/self/task", READ | LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE);
 }
 
 static void allow_devices(const struct rules *r)
