@@ -18,6 +18,7 @@ from transformers import XLMRobertaForSequenceClassification
 import data
 import encoder
 import queries
+import teacher
 import train
 from words import LIMIT
 
@@ -41,14 +42,14 @@ def blank(pairs, width, rng):
 
 def packed(pairs, moved):
     """([ids, positions] of each part, [pairs, tokens] of 16 bits; where each pair's logit then is)"""
-    order = np.array(sorted(range(len(pairs)), key=lambda i: len(pairs[i][0])))
     parts = []
-    for chunk in np.array_split(order, PARTS):
+    chunks, back = train.by_length(pairs, PARTS)
+    for chunk in chunks:
         ids, _, segment, *_ = data.collate([pairs[i] for i in chunk], None)
         place = train.place_ids(ids, segment, [moved[i] for i in chunk])
         more = (0, 0), (0, -ids.shape[1] % 16)  # widths that attention has quick kernels for
         parts.append(np.stack([np.pad(v, more, constant_values=1) for v in (ids, place)]).astype(np.uint16))
-    return parts, np.argsort(order)
+    return parts, back
 
 
 class Lists:
@@ -129,11 +130,12 @@ def learn(a, net, lists, log):
 
 def run(a):
     torch.backends.cuda.matmul.allow_tf32 = True
-    # First in another process: it asks the teacher on the GPU, after which no process may be forked.
     made = (a.work, False, a.mix, a.teach > 0)
-    first = multiprocessing.get_context("spawn").Process(target=train.prepare, args=made)
-    first.start()
-    first.join()
+    if a.teach > 0 and not os.path.exists(teacher.cache(a.work)):
+        # In another process: the teacher is asked on the GPU, after which none may be forked.
+        first = multiprocessing.get_context("spawn").Process(target=train.prepare, args=made)
+        first.start()
+        first.join()
     parts, _, maker, coder, _ = train.prepare(*made)
     coder.remember(text[1][:LIMIT] for e in parts["train"] for text in e.text.values())
     train.log("texts are known")

@@ -38,10 +38,14 @@ def embed(texts, log):
     return out
 
 
+def cache(work):
+    return os.path.join(work, "teacher.npy")
+
+
 def vectors(entries, work, log):
     """[2, entries, 384] float16, cached in the work directory: of each entry's short and long
     English text; zeros where it has none, and for sections of the manual"""
-    path = os.path.join(work, "teacher.npy")
+    path = cache(work)
     if not os.path.exists(path):
         known = [i for i, e in enumerate(entries) if "en" in e.text and not manual.is_section(e)]
         texts = [entries[i].text["en"][part][:LIMIT] for part in (0, 1) for i in known]

@@ -117,12 +117,18 @@ def place_ids(ids, segment, moved):
     return pos + (segment == 1) * np.array(moved)[:, None]
 
 
+def by_length(pairs, parts):
+    """(numbers of the pairs in `parts` chunks of similar length, where each pair then is)"""
+    order = np.array(sorted(range(len(pairs)), key=lambda i: len(pairs[i][0])))
+    return np.array_split(order, parts), np.argsort(order)
+
+
 def forward(net, probes, pairs, moved, weights, parts, same):
     """logits of the pairs (run in `parts` chunks of similar length) and, unless probes is None,
     the probes' loss"""
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
-    logits, where, aux, t = [], [], 0.0, torch.from_numpy
-    for chunk in np.array_split(order, parts):
+    logits, aux, t = [], 0.0, torch.from_numpy
+    chunks, back = by_length(pairs, parts)
+    for chunk in chunks:
         ids, mask, segment, match, cover = data.collate([pairs[i] for i in chunk],
                                                         weights if probes else None)
         hidden = net.hidden(t(ids), t(mask), t(place_ids(ids, segment, [moved[i] for i in chunk])))
@@ -132,10 +138,7 @@ def forward(net, probes, pairs, moved, weights, parts, same):
             match[np.array([not same[i] for i in chunk])[:, None] & (match == 0)] = -1
             loss = probes.loss(hidden, t(match), t(segment), t(cover))
             aux = aux + loss * len(chunk) / len(pairs)
-        where.extend(chunk)
-    back = np.empty(len(pairs), np.int64)
-    back[where] = np.arange(len(pairs))
-    return torch.cat(logits)[torch.from_numpy(back)], aux
+    return torch.cat(logits)[t(back)], aux
 
 
 # What the teacher's cosine is worth in logits, how much more the right document gets, and by what
