@@ -216,6 +216,11 @@ void rr_setup_close(struct rr_setup *s);
  * it is in f32, which there is nothing above.  rescore_dtype: NULL, "" or "none" for none. */
 bool rr_setup_rescores(const char *dtype, const char *rescore_dtype);
 
+/* Refuses before the kernel's out-of-memory killer does.  need: bytes on the CPU.  Mapped files are
+ * not counted: the kernel can drop their pages.  RR_ENOMEM says what is needed and what there is. */
+RR_NODISCARD int rr_setup_room(const char *model, const struct rr_memory *need,
+                               struct rr_error *err);
+
 /* What batches on a device may have; the pair of info.max_length always fits. */
 struct rr_limits rr_setup_limits(const struct rr_info *info, uint32_t wanted_tokens,
                                  const struct rr_net *net);

@@ -156,22 +156,45 @@ static int open_net(struct rr_lane *lane, enum rr_pass pass, const char *dtype,
     return rr_net_open(&lane->nets[pass], &config, err);
 }
 
+/* Whether the host has room for what the lane's networks are about to load. */
+static int check_room(struct rr_lane *lane, struct rr_error *err)
+{
+    struct rr_memory one = { 0 }, sum = { 0 };
+    int p, rc = RR_OK;
+
+    for (p = 0; p < RR_PASSES && !rc; p++) {
+        if (!lane->dtype[p][0]) continue;
+        rc = rr_net_plan(&lane->nets[p], &lane->limits, &one, err);
+        sum.weights += one.weights;
+        sum.workspace += one.workspace;
+    }
+    if (!rc) rc = rr_setup_room(lane->engine->info.model, &sum, err);
+    if (rc) return rc;
+    pthread_mutex_lock(&lane->engine->lock);
+    lane->memory = sum;
+    pthread_mutex_unlock(&lane->engine->lock);
+    return RR_OK;
+}
+
 /* The first time that the reserve is opened: what it is, and memory for its batches. */
 static int introduce(struct rr_lane *lane, struct rr_error *err)
 {
-    const struct rr_engine *e = lane->engine;
+    struct rr_engine *e = lane->engine;
     const char *rescore = e->info.rescore_dtype;
     int rc = open_net(lane, RR_PASS_MAIN, e->dtype, err);
 
     if (rc) return rc;
+    pthread_mutex_lock(&e->lock); /* others look at it */
     lane->limits = rr_setup_limits(&e->info, e->option_batch_tokens, &lane->nets[RR_PASS_MAIN]);
     memcpy(lane->dtype[0], lane->nets[0].info.dtype, sizeof(lane->dtype[0]));
     rr_lane_describe(lane);
+    pthread_mutex_unlock(&e->lock);
     if (!lane->batch) rc = rr_lane_alloc(lane, err);
-    if (rc || !rr_setup_rescores(lane->dtype[0], rescore)) return rc;
-    rc = open_net(lane, RR_PASS_RESCORE, rescore, err);
-    if (!rc) memcpy(lane->dtype[1], lane->nets[1].info.dtype, sizeof(lane->dtype[1]));
-    return rc;
+    if (!rc && rr_setup_rescores(lane->dtype[0], rescore)) {
+        rc = open_net(lane, RR_PASS_RESCORE, rescore, err);
+        if (!rc) memcpy(lane->dtype[1], lane->nets[1].info.dtype, sizeof(lane->dtype[1]));
+    }
+    return rc ? rc : check_room(lane, err);
 }
 
 static void close_nets(struct rr_lane *lane)

@@ -257,10 +257,7 @@ static int choose_lengths(struct rr_setup *s, const struct rr_options *opt, stru
     return RR_OK;
 }
 
-/* Refuses before the kernel's out-of-memory killer does.  need: bytes on the CPU.  Mapped files are
- * not counted: the kernel can drop their pages. */
-static int check_memory(const struct rr_setup *s, const struct rr_memory *need,
-                        struct rr_error *err)
+int rr_setup_room(const char *model, const struct rr_memory *need, struct rr_error *err)
 {
     struct rr_topology t;
     uint64_t have;
@@ -273,7 +270,7 @@ static int check_memory(const struct rr_setup *s, const struct rr_memory *need,
                        "%s needs %" PRIu64 " MiB for weights and %" PRIu64
                        " MiB for batches, %" PRIu64 " MiB are available: use a smaller model or "
                        "batch, or give it more memory",
-                       s->info.model, need->weights >> 20, need->workspace >> 20, have >> 20);
+                       model, need->weights >> 20, need->workspace >> 20, have >> 20);
     return RR_OK;
 }
 
@@ -503,7 +500,7 @@ static int plan_memory(struct rr_setup *s, const struct rr_options *opt, struct 
     s->info.batch_tokens = s->lanes[0].limits.max_tokens;
     s->info.host_weights_bytes = on_cpu.weights;
     s->info.host_workspace_bytes = on_cpu.workspace;
-    return rc ? rc : check_memory(s, &on_cpu, err);
+    return rc ? rc : rr_setup_room(s->info.model, &on_cpu, err);
 }
 
 int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_team *team,

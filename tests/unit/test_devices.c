@@ -627,7 +627,10 @@ static void test_kill_all(void **state)
         rr_engine_stats(e, &s);
         assert_int_equal(s.requests_failed, failed + !fallback);
         assert_int_equal(s.queue_requests, 0);
-        if (fallback) assert_true(device(e, 2).up && device(e, 2).pairs_done > 0);
+        if (fallback) {
+            assert_true(device(e, 2).up && device(e, 2).pairs_done > 0);
+            assert_true(device(e, 2).weights_bytes > 0 && device(e, 2).workspace_bytes > 0);
+        }
         fault[0].fail = 0; /* one is enough */
         i = 0;
         while (!device(e, 0).up && i++ < 6000) sleep_ms(10); /* its tries are seconds apart */
