@@ -34,7 +34,7 @@ static const struct rr_option own_options[] = {
 
 struct rank {
     const struct own *own;
-    struct rr_lists lists;
+    struct rr_rank_input lists;
     struct rr_ranking ranking;
     struct rr_progress progress;
     uint64_t n_pairs;
@@ -65,7 +65,7 @@ static int skip_done(struct rank *r, struct rr_error *err)
     for (;;) {
         rc = rr_ranking_done(&r->ranking, &id, err);
         if (rc || !id) break;
-        rc = rr_lists_next(&r->lists, true, &arena, &list, &got, err);
+        rc = rr_rank_input_next(&r->lists, true, &arena, &list, &got, err);
         if (rc) break;
         if (!got || !rr_text_is(list.id, id)) {
             rc = rr_fail(err, RR_EINVAL,
@@ -89,7 +89,7 @@ static int submit_next(struct rank *r, struct rr_pump *pump, bool *got, struct r
     if (rc) return rc;
     list = rr_arena_alloc(&job->arena, 1, sizeof(*list));
     if (!list) return rr_fail(err, RR_ENOMEM, "out of memory for the texts");
-    rc = rr_lists_next(&r->lists, false, &job->arena, list, got, err);
+    rc = rr_rank_input_next(&r->lists, false, &job->arena, list, got, err);
     if (!rc && *got) rc = rr_ranking_check(&r->ranking, list, err);
     if (rc || !*got) return rc;
     job->user = list;
@@ -132,7 +132,7 @@ static int open_all(struct rank *r, const char *word, struct rr_error *err)
     const struct own *own = r->own;
     bool trec = *own->queries;
     int rc =
-        rr_lists_open(&r->lists, word, trec ? own->queries : NULL, trec ? own->corpus : NULL, err);
+        rr_rank_input_open(&r->lists, word, trec ? own->queries : NULL, trec ? own->corpus : NULL, err);
 
     r->lists.depth = own->depth;
     r->lists.with_title = own->title;
@@ -194,7 +194,7 @@ static int run_rank(const struct rr_settings *settings, const void *fields, char
         rc = end;
     }
     if (rc) rr_cli_complain("rank", "%s", err.msg);
-    rr_lists_close(&r->lists);
+    rr_rank_input_close(&r->lists);
     rr_free(r);
     return rr_exit_code_of_data(rc);
 }

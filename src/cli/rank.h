@@ -24,7 +24,7 @@ struct rr_rank_list {     /* a query and what is ranked for it; all in the arena
 
 /* ---- input (rank_input.c) ------------------------------------------------------------------- */
 
-struct rr_lists { /* fields are private */
+struct rr_rank_input { /* fields are private */
     struct rr_source source;
     struct rr_texts *queries, *corpus; /* NULL: the input is JSONL */
     bool with_title;
@@ -39,12 +39,12 @@ struct rr_lists { /* fields are private */
 
 /* Queries and corpus NULL: JSONL, {"query", "documents": [...], "id", "ids": [...]}; else a TREC
  * run whose lines are grouped by query.  depth: documents of each query, the first ones; 0: all. */
-RR_NODISCARD int rr_lists_open(struct rr_lists *l, const char *path, const char *queries,
+RR_NODISCARD int rr_rank_input_open(struct rr_rank_input *l, const char *path, const char *queries,
                                const char *corpus, struct rr_error *err);
-void rr_lists_close(struct rr_lists *l);
+void rr_rank_input_close(struct rr_rank_input *l);
 
 /* The next list; *got is false at the end.  skip: neither texts nor documents are wanted. */
-RR_NODISCARD int rr_lists_next(struct rr_lists *l, bool skip, struct rr_arena *arena,
+RR_NODISCARD int rr_rank_input_next(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
                                struct rr_rank_list *out, bool *got, struct rr_error *err);
 
 /* ---- output (rank_output.c) ----------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 
 #define MAX_DOCUMENTS 100000 /* of one list: it must fit in memory */
 
-int rr_lists_open(struct rr_lists *l, const char *path, const char *queries, const char *corpus,
+int rr_rank_input_open(struct rr_rank_input *l, const char *path, const char *queries, const char *corpus,
                   struct rr_error *err)
 {
     int rc;
@@ -27,7 +27,7 @@ int rr_lists_open(struct rr_lists *l, const char *path, const char *queries, con
     return rc;
 }
 
-void rr_lists_close(struct rr_lists *l)
+void rr_rank_input_close(struct rr_rank_input *l)
 {
     rr_source_close(&l->source);
     rr_texts_close(l->queries);
@@ -45,7 +45,7 @@ static int no_memory(struct rr_error *err)
     return rr_fail(err, RR_ENOMEM, "out of memory for the texts");
 }
 
-static int bad_line(const struct rr_lists *l, const char *what, struct rr_error *err)
+static int bad_line(const struct rr_rank_input *l, const char *what, struct rr_error *err)
 {
     return rr_fail(err, RR_EFORMAT, "%s: line %" PRIu64 ": %s", l->source.name, l->source.lines,
                    what);
@@ -54,7 +54,7 @@ static int bad_line(const struct rr_lists *l, const char *what, struct rr_error 
 /* ---- ids that were there -------------------------------------------------------------------- */
 
 /* Of a query that comes again in a run the two halves would be ranked. */
-static int check_new(struct rr_lists *l, struct rr_text id, uint64_t line, const char *remedy,
+static int check_new(struct rr_rank_input *l, struct rr_text id, uint64_t line, const char *remedy,
                      struct rr_error *err)
 {
     size_t before = l->seen.n;
@@ -84,7 +84,7 @@ static int keep(struct rr_arena *arena, const json_t *v, struct rr_text *out, st
 }
 
 /* An array of n strings, or objects with a "text"; numbers are taken for ids. */
-static int keep_all(const struct rr_lists *l, struct rr_arena *arena, const json_t *array, size_t n,
+static int keep_all(const struct rr_rank_input *l, struct rr_arena *arena, const json_t *array, size_t n,
                     bool ids, const struct rr_text **out, struct rr_error *err)
 {
     struct rr_text *list = rr_arena_alloc(arena, n, sizeof(*list));
@@ -107,7 +107,7 @@ static int keep_all(const struct rr_lists *l, struct rr_arena *arena, const json
     return rc;
 }
 
-static int take_json(const struct rr_lists *l, const json_t *v, bool skip, struct rr_arena *arena,
+static int take_json(const struct rr_rank_input *l, const json_t *v, bool skip, struct rr_arena *arena,
                      struct rr_rank_list *out, struct rr_error *err)
 {
     const json_t *id = json_object_get(v, "id"), *ids = json_object_get(v, "ids");
@@ -138,7 +138,7 @@ static int take_json(const struct rr_lists *l, const json_t *v, bool skip, struc
     return rc;
 }
 
-static int next_json(struct rr_lists *l, bool skip, struct rr_arena *arena,
+static int next_json(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
                      struct rr_rank_list *out, bool *got, struct rr_error *err)
 {
     struct rr_text line;
@@ -166,7 +166,7 @@ static int next_json(struct rr_lists *l, bool skip, struct rr_arena *arena,
 /* ---- TREC ----------------------------------------------------------------------------------- */
 
 /* Reads one line ahead into l->query and l->document. */
-static int read_ahead(struct rr_lists *l, struct rr_error *err)
+static int read_ahead(struct rr_rank_input *l, struct rr_error *err)
 {
     struct rr_text line;
     struct rr_run_line row;
@@ -189,7 +189,7 @@ static int read_ahead(struct rr_lists *l, struct rr_error *err)
 }
 
 /* The documents of the query whose first line was read ahead. */
-static int read_documents(struct rr_lists *l, bool skip, struct rr_arena *arena,
+static int read_documents(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
                           struct rr_rank_list *out, struct rr_error *err)
 {
     struct rr_text *ids = NULL;
@@ -224,7 +224,7 @@ static int read_documents(struct rr_lists *l, bool skip, struct rr_arena *arena,
     return rc;
 }
 
-static int next_trec(struct rr_lists *l, bool skip, struct rr_arena *arena,
+static int next_trec(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
                      struct rr_rank_list *out, bool *got, struct rr_error *err)
 {
     struct rr_text *texts;
@@ -250,7 +250,7 @@ static int next_trec(struct rr_lists *l, bool skip, struct rr_arena *arena,
     return rc;
 }
 
-int rr_lists_next(struct rr_lists *l, bool skip, struct rr_arena *arena, struct rr_rank_list *out,
+int rr_rank_input_next(struct rr_rank_input *l, bool skip, struct rr_arena *arena, struct rr_rank_list *out,
                   bool *got, struct rr_error *err)
 {
     memset(out, 0, sizeof(*out));
