@@ -131,8 +131,8 @@ static int open_all(struct rank *r, const char *word, struct rr_error *err)
 {
     const struct own *own = r->own;
     bool trec = *own->queries;
-    int rc =
-        rr_rank_input_open(&r->lists, word, trec ? own->queries : NULL, trec ? own->corpus : NULL, err);
+    int rc = rr_rank_input_open(&r->lists, word, trec ? own->queries : NULL,
+                                trec ? own->corpus : NULL, err);
 
     r->lists.depth = own->depth;
     r->lists.with_title = own->title;

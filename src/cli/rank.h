@@ -40,12 +40,12 @@ struct rr_rank_input { /* fields are private */
 /* Queries and corpus NULL: JSONL, {"query", "documents": [...], "id", "ids": [...]}; else a TREC
  * run whose lines are grouped by query.  depth: documents of each query, the first ones; 0: all. */
 RR_NODISCARD int rr_rank_input_open(struct rr_rank_input *l, const char *path, const char *queries,
-                               const char *corpus, struct rr_error *err);
+                                    const char *corpus, struct rr_error *err);
 void rr_rank_input_close(struct rr_rank_input *l);
 
 /* The next list; *got is false at the end.  skip: neither texts nor documents are wanted. */
 RR_NODISCARD int rr_rank_input_next(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
-                               struct rr_rank_list *out, bool *got, struct rr_error *err);
+                                    struct rr_rank_list *out, bool *got, struct rr_error *err);
 
 /* ---- output (rank_output.c) ----------------------------------------------------------------- */
 

@@ -13,8 +13,8 @@
 
 #define MAX_DOCUMENTS 100000 /* of one list: it must fit in memory */
 
-int rr_rank_input_open(struct rr_rank_input *l, const char *path, const char *queries, const char *corpus,
-                  struct rr_error *err)
+int rr_rank_input_open(struct rr_rank_input *l, const char *path, const char *queries,
+                       const char *corpus, struct rr_error *err)
 {
     int rc;
 
@@ -84,8 +84,8 @@ static int keep(struct rr_arena *arena, const json_t *v, struct rr_text *out, st
 }
 
 /* An array of n strings, or objects with a "text"; numbers are taken for ids. */
-static int keep_all(const struct rr_rank_input *l, struct rr_arena *arena, const json_t *array, size_t n,
-                    bool ids, const struct rr_text **out, struct rr_error *err)
+static int keep_all(const struct rr_rank_input *l, struct rr_arena *arena, const json_t *array,
+                    size_t n, bool ids, const struct rr_text **out, struct rr_error *err)
 {
     struct rr_text *list = rr_arena_alloc(arena, n, sizeof(*list));
     int rc = list ? RR_OK : no_memory(err);
@@ -107,8 +107,8 @@ static int keep_all(const struct rr_rank_input *l, struct rr_arena *arena, const
     return rc;
 }
 
-static int take_json(const struct rr_rank_input *l, const json_t *v, bool skip, struct rr_arena *arena,
-                     struct rr_rank_list *out, struct rr_error *err)
+static int take_json(const struct rr_rank_input *l, const json_t *v, bool skip,
+                     struct rr_arena *arena, struct rr_rank_list *out, struct rr_error *err)
 {
     const json_t *id = json_object_get(v, "id"), *ids = json_object_get(v, "ids");
     const json_t *query = json_object_get(v, "query"), *docs = json_object_get(v, "documents");
@@ -250,8 +250,8 @@ static int next_trec(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
     return rc;
 }
 
-int rr_rank_input_next(struct rr_rank_input *l, bool skip, struct rr_arena *arena, struct rr_rank_list *out,
-                  bool *got, struct rr_error *err)
+int rr_rank_input_next(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
+                       struct rr_rank_list *out, bool *got, struct rr_error *err)
 {
     memset(out, 0, sizeof(*out));
     return l->queries ? next_trec(l, skip, arena, out, got, err)
