@@ -44,18 +44,21 @@ void rr_batcher_remove(rr_job *job)
     rr_flows_remove(&job->batch);
 }
 
-/* Even if the device did nothing else from now on, so many tokens would end too late. */
-static bool too_late(const struct batch *t, const rr_job *job, uint64_t tokens)
+static bool too_late(const struct batch *t, const rr_job *job, double ns)
 {
-    double need = (double)tokens * t->pace->least_ns_per_token;
-
-    return job->deadline_ns != UINT64_MAX && (double)t->pace->now + need > (double)job->deadline_ns;
+    return job->deadline_ns != UINT64_MAX && (double)t->pace->now + ns > (double)job->deadline_ns;
 }
 
-/* A job that wants all or nothing is given up as a whole. */
+/* Even if the lanes did nothing else from now on, it would end too late: its next pair on the
+ * fastest one or, as a job that wants all or nothing is given up as a whole, what is left on all of
+ * them. */
 static bool hopeless(const struct batch *t, const rr_job *job, const struct rr_unit *u)
 {
-    return too_late(t, job, job->req.allow_partial ? u->n_tokens : job->tokens_left);
+    const struct rr_pace *pace = t->pace;
+    uint64_t left = job->tokens_left - RR_MIN(job->tokens_left, pace->others_tokens);
+
+    if (too_late(t, job, u->n_tokens * pace->least_ns_per_token)) return true;
+    return !job->req.allow_partial && too_late(t, job, (double)left * pace->all_ns_per_token);
 }
 
 /* One visit to a job: takes what its deficit and its tenant's allow.  false: go on with the

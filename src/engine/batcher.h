@@ -21,7 +21,9 @@ struct rr_pace { /* what is known about the lane that asks, about time, and abou
     uint32_t max_tokens, max_pairs; /* of one batch; the longest pair fits */
     uint32_t part_tokens;           /* with so many it is full: others are there for the rest */
     uint64_t now;
-    double least_ns_per_token;    /* the device was never faster; 0: nothing was measured */
+    double least_ns_per_token;    /* no lane of the kind was ever faster; 0: not measured */
+    double all_ns_per_token;      /* ... nor were all of them together */
+    uint64_t others_tokens;       /* that the others have in hand, perhaps of the same job */
     const struct rr_grant *grant; /* of a device that is shared; NULL: it is ours alone */
 };
 

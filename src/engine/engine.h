@@ -309,6 +309,8 @@ bool rr_lane_claim(const struct rr_lane *lane, struct rr_claim *claim);
 /* Nanoseconds for which a free lane should leave what waits to others; 0: it should take it, about
  * *part tokens at most. */
 uint64_t rr_lane_hold(const struct rr_lane *lane, uint64_t now, uint32_t *part);
+/* What the pace of a batch of the lane says of its kind. */
+void rr_lane_pace(const struct rr_lane *lane, struct rr_pace *pace);
 
 /* Gives the lane the kind that its networks and their probes are of, a new one if need be. */
 RR_NODISCARD int rr_lane_join(struct rr_lane *lane, struct rr_error *err);

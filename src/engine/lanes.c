@@ -263,6 +263,25 @@ uint64_t rr_lane_hold(const struct rr_lane *lane, uint64_t now, uint32_t *part)
     return RR_MIN(RR_MAX((uint64_t)hold, LEAST_HOLD), LONGEST_HOLD);
 }
 
+void rr_lane_pace(const struct rr_lane *lane, struct rr_pace *pace)
+{
+    const struct rr_engine *e = lane->engine;
+    double fastest = HUGE_VAL, rate = 0;
+    uint32_t i;
+
+    for (i = 0; i < e->n_lanes; i++) {
+        const struct rr_lane *l = &e->lanes[i];
+
+        if (l->kind != lane->kind || l->state != RR_LANE_UP) continue;
+        if (l != lane && l->in_hand) pace->others_tokens += l->tokens;
+        if (l->least_ns_per_token <= 0) return; /* any speed is possible */
+        fastest = RR_MIN(fastest, l->least_ns_per_token);
+        rate += 1 / l->least_ns_per_token;
+    }
+    pace->least_ns_per_token = fastest;
+    pace->all_ns_per_token = 1 / rate;
+}
+
 /* ---- lanes come and go ---------------------------------------------------------------------- */
 
 void rr_lane_up(struct rr_lane *lane)

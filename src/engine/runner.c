@@ -250,11 +250,11 @@ static uint32_t take(struct rr_lane *lane, const struct rr_grant *grant, enum rr
     struct rr_pace pace = { .max_tokens = lane->limits.max_tokens,
                             .max_pairs = lane->limits.max_sequences,
                             .now = rr_now_ns(),
-                            .least_ns_per_token = lane->least_ns_per_token,
                             .grant = grant };
     uint32_t n = 0, i;
 
     if (rr_lane_hold(lane, pace.now, &pace.part_tokens)) return 0;
+    rr_lane_pace(lane, &pace);
     for (i = 1; i <= RR_PASSES && !n; i++) {
         *pass = (enum rr_pass)((lane->last_pass + i) % RR_PASSES);
         n = rr_batcher_take(&lane->kind->batchers[*pass], &pace, lane->batch, n_tokens);

@@ -358,18 +358,23 @@ static void test_deadlines(void **state)
 {
     static const struct {
         uint64_t deadline;
-        double ns_per_token;
+        double ns_per_token, all_ns_per_token;
+        uint64_t others;
         bool partial;
         uint32_t taken;
         const char *why;
     } cases[] = {
-        { UINT64_MAX, 1000, false, 10, "no deadline" },
-        { 1000 + 100 * 10, 1, false, 10, "time enough" },
-        { 1000 + 999, 1, false, 0, "one nanosecond short" },
-        { 1000 + 999, 0, false, 10, "nothing measured: try" },
-        { 1000 + 999, 1, true, 10, "short, but parts are welcome" },
-        { 1000 + 50, 1, true, 0, "not even one pair" },
-        { 999, 1, false, 0, "over already" },
+        { UINT64_MAX, 1000, 1000, 0, false, 10, "no deadline" },
+        { 1000 + 100 * 10, 1, 1, 0, false, 10, "time enough" },
+        { 1000 + 999, 1, 1, 0, false, 0, "one nanosecond short" },
+        { 1000 + 999, 0, 0, 0, false, 10, "nothing measured: try" },
+        { 1000 + 999, 1, 1, 0, true, 10, "short, but parts are welcome" },
+        { 1000 + 50, 1, 1, 0, true, 0, "not even one pair" },
+        { 999, 1, 1, 0, false, 0, "over already" },
+        { 1000 + 500, 1, 0.5, 0, false, 10, "two lanes need half the time" },
+        { 1000 + 499, 1, 0.5, 0, false, 0, "... and no less" },
+        { 1000 + 499, 1, 0.5, 100, false, 10, "one of the pairs may be done in a moment" },
+        { 1000 + 99, 1, 0.05, 0, false, 0, "a pair is on one lane" },
     };
     size_t c;
 
@@ -383,6 +388,8 @@ static void test_deadlines(void **state)
         pace = no_pace;
         pace.now = 1000;
         pace.least_ns_per_token = cases[c].ns_per_token;
+        pace.all_ns_per_token = cases[c].all_ns_per_token;
+        pace.others_tokens = cases[c].others;
         job->deadline_ns = cases[c].deadline;
         job->req.allow_partial = cases[c].partial;
         rr_batcher_add(&batcher, job);

@@ -379,6 +379,42 @@ static void test_share_work(void **state)
     crowd_end(&c, e, NULL);
 }
 
+/* What several can do in time together is not given up because one alone could not, nor because the
+ * slowest of them asks. */
+static void test_deadline(void **state)
+{
+    static const char *const lists[] = {
+        "null:per_token_ns=20000,null:per_token_ns=20000,"
+        "null:per_token_ns=20000,null:per_token_ns=20000",
+        "null:per_token_ns=200000,null:per_token_ns=5000",
+    };
+    struct documents d = documents_make("document", 200, 450);
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(lists); i++) {
+        struct rr_options opt = engine_options("auto");
+        struct request r = { .req.no_cache = true };
+        struct rr_device_state s;
+        struct rr_engine *e;
+        uint32_t k;
+
+        opt.batch_tokens = 640;
+        e = open_on(lists[i], &opt);
+        request_start(e, &r, "query", &d); /* which measures all of them */
+        request_wait(&r);
+        request_drop(&r);
+        for (k = 0; rr_engine_device(e, k, &s); k++) assert_true(s.pairs_done > 0);
+        r.req.timeout_ns = 1200000000; /* alone two seconds, together half a one */
+        request_start(e, &r, "query", &d);
+        request_wait(&r);
+        if (r.code) fail_msg("%s: %d", lists[i], r.code);
+        request_drop(&r);
+        rr_close(e);
+    }
+    documents_free(&d);
+}
+
 /* Two kinds: the slow one is overflow.  All pairs of a request are of one kind, also when it is
  * scored again beside others: the logits are all those of "other", which are the negative ones, or
  * none is. */
@@ -746,6 +782,7 @@ int main(void)
         cmocka_unit_test(test_finish),
         cmocka_unit_test(test_throughput),
         cmocka_unit_test(test_share_work),
+        cmocka_unit_test(test_deadline),
         cmocka_unit_test_setup(test_overflow, reset),
         cmocka_unit_test_setup(test_keys, reset),
         cmocka_unit_test_setup(test_unlike, reset),
