@@ -74,8 +74,13 @@ static int compare(struct rr_lane *lane, float *most, struct rr_error *err)
     return RR_OK;
 }
 
+static float bound_of(float most)
+{
+    return RR_MAX(MARGIN * most, LEAST_DRIFT);
+}
+
 /* The largest difference on any device that has two precisions. */
-static int measure(struct rr_engine *e, struct rr_error *err)
+static int measure(struct rr_engine *e, float *drift, struct rr_error *err)
 {
     float most = 0;
     uint32_t i;
@@ -84,9 +89,9 @@ static int measure(struct rr_engine *e, struct rr_error *err)
     for (i = 0; i < e->n_devices && !rc; i++)
         if (e->lanes[i].dtype[RR_PASS_RESCORE][0]) rc = compare(&e->lanes[i], &most, err);
     if (rc) return rc;
-    e->drift = RR_MAX(MARGIN * most, LEAST_DRIFT);
+    *drift = bound_of(most);
     rr_log(RR_INFO, "%s and %s differ by up to %g on %zu pairs: taking %g as the bound",
-           e->info.dtype, e->info.rescore_dtype, (double)most, RR_COUNT(samples), (double)e->drift);
+           e->info.dtype, e->info.rescore_dtype, (double)most, RR_COUNT(samples), (double)*drift);
     return RR_OK;
 }
 
@@ -119,7 +124,7 @@ static bool is_ours(const struct rr_engine *e, struct rr_text print, struct rr_t
 
 /* "drift" of verify.json in the model folder, if there is one of what is computed here: a number of
  * at least 0. */
-static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
+static int read_report(struct rr_engine *e, float *out, bool *found, struct rr_error *err)
 {
     struct rr_text print = { NULL, 0 }, dtype = { NULL, 0 }, isa = { NULL, 0 };
     char path[PATH_MAX];
@@ -142,20 +147,37 @@ static int read_report(struct rr_engine *e, bool *found, struct rr_error *err)
                "used; rerankd verify --write makes a new one",
                path);
     json_decref(root);
-    if (*found) e->drift = drift;
+    if (*found) *out = drift;
     return rc;
 }
 
-int rr_drift_open(struct rr_engine *e, const struct rr_options *opt, struct rr_error *err)
+int rr_drift_open(struct rr_engine *e, struct rr_error *err)
 {
-    bool found;
+    float drift = e->option_drift;
+    bool found = drift > 0;
+    uint32_t i;
+    int rc = RR_OK;
+
+    if (drift < 0 || !isfinite(drift))
+        return rr_fail(err, RR_EINVAL, "drift is %g, expected a bound of at least 0",
+                       (double)drift);
+    if (!found) rc = read_report(e, &drift, &found, err);
+    if (!rc && !found) rc = measure(e, &drift, err);
+    for (i = 0; i < e->n_kinds && !rc; i++) e->kinds[i]->drift = drift;
+    return rc;
+}
+
+int rr_drift_reserve(struct rr_lane *lane, struct rr_error *err)
+{
+    struct rr_engine *e = lane->engine;
+    float most = 0;
     int rc;
 
-    if (opt->drift < 0 || !isfinite(opt->drift))
-        return rr_fail(err, RR_EINVAL, "drift is %g, expected a bound of at least 0",
-                       (double)opt->drift);
-    e->drift = opt->drift;
-    if (e->drift > 0) return RR_OK;
-    rc = read_report(e, &found, err);
-    return rc || found ? rc : measure(e, err);
+    lane->drift = e->option_drift;
+    if (lane->drift > 0) return RR_OK;
+    pthread_mutex_lock(&e->tokenize_lock); /* whose scratch it takes */
+    rc = compare(lane, &most, err);
+    pthread_mutex_unlock(&e->tokenize_lock);
+    if (!rc) lane->drift = bound_of(most);
+    return rc;
 }

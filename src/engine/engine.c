@@ -23,6 +23,7 @@ static int copy_options(struct rr_engine *e, const struct rr_options *opt, struc
     e->queue_bytes = opt->queue_bytes;
     e->option_threads = opt->threads;
     e->option_batch_tokens = opt->batch_tokens;
+    e->option_drift = opt->drift;
     e->folder = rr_strdup(RR_MEM_MISC, opt->model ? opt->model : "");
     e->dtype = rr_strdup(RR_MEM_MISC, opt->dtype ? opt->dtype : "auto");
     e->isa = rr_strdup(RR_MEM_MISC, opt->isa ? opt->isa : "auto");
@@ -214,7 +215,7 @@ static int build(struct rr_engine *e, const struct rr_options *opt, struct rr_er
     if (!rc) rc = rr_tok_scratch_open(&e->tokenize_scratch, e->tok, err);
     if (!rc) rc = make_probe(e, err);
     if (!rc) rc = load(e, err);
-    if (!rc && e->rescoring) rc = rr_drift_open(e, opt, err);
+    if (!rc && e->rescoring) rc = rr_drift_open(e, err);
     if (!rc) rc = join_team(e, err);
     if (!rc) rc = start_threads(e, err);
     return rc;

@@ -56,7 +56,8 @@ struct rr_kind {
     struct rr_batcher batchers[RR_PASSES];
     uint64_t waiting;       /* tokens of units that no lane has taken */
     uint32_t waiting_pairs; /* ... and how many these are */
-    uint64_t charged; /* tokens of its jobs that are not computed, as far as known */
+    uint64_t charged;       /* tokens of its jobs that are not computed, as far as known */
+    float drift;            /* bound between its passes; only grows */
 };
 
 struct rr_lane {
@@ -79,6 +80,7 @@ struct rr_lane {
     struct rr_net nets[RR_PASSES];
     float probe[RR_PASSES]; /* what they must answer when they are opened again */
     bool probed;
+    float drift; /* of the reserve: the bound between its passes; 0: not known yet */
 
     /* under the lock */
     pthread_cond_t wake;  /* there is work, or a probe or the reserve is wanted, or stop */
@@ -144,6 +146,7 @@ struct rr_engine {
     uint32_t option_threads, option_batch_tokens;
     size_t queue_tokens, queue_requests, queue_bytes;
     uint64_t stall_ns;
+    float option_drift; /* 0: not given */
     bool rescoring;     /* some kind of lanes has a second pass */
     bool can_be_exact;  /* each has one, or needs none */
     int32_t *probe_ids; /* [probe.n_tokens], then types */
@@ -176,7 +179,6 @@ struct rr_engine {
     uint64_t timer_next; /* when the timer wakes by itself */
     bool cancels;        /* a job was cancelled since the timer looked */
     struct rr_stats stats;
-    float drift;          /* bound between the passes; only grows */
     uint64_t progress_ns; /* end of the last batch, or when the first job of an idle engine came */
     bool closing;         /* no new jobs */
     bool stop;            /* threads end; only when no job is left */
@@ -356,10 +358,11 @@ void rr_lane_describe(struct rr_lane *lane);
 /* Loads the networks, warms them up and takes their probes; the first time, also measures.  The
  * runner's, or before it starts. */
 RR_NODISCARD int rr_lane_load(struct rr_lane *lane, struct rr_error *err);
-/* drift.c: the bound of the difference between the passes, from the options, the model folder or a
- * measurement.  Before the threads start. */
-RR_NODISCARD int rr_drift_open(struct rr_engine *e, const struct rr_options *opt,
-                               struct rr_error *err);
+/* drift.c: the bound of the difference between the passes of every kind, from the options, the
+ * model folder or a measurement.  Before the threads start. */
+RR_NODISCARD int rr_drift_open(struct rr_engine *e, struct rr_error *err);
+/* The bound for the lane in reserve, when it is loaded.  Runner only, lock not held. */
+RR_NODISCARD int rr_drift_reserve(struct rr_lane *lane, struct rr_error *err);
 
 /* One forward of the lane's batch[first, first + n); fills their outcomes if it ends well.  Runner
  * only, lock not held. */

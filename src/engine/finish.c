@@ -97,11 +97,11 @@ static bool phase_over(const rr_job *job)
 }
 
 /* The two precisions were further apart than we believed: believe more from now on. */
-static void widen(struct rr_engine *e, float seen)
+static void widen(struct rr_kind *kind, float seen)
 {
     const float margin = 1.25f;
 
-    if (seen > e->drift) e->drift = seen * margin;
+    if (seen > kind->drift) kind->drift = seen * margin;
 }
 
 static void ignore_duplicates(rr_job *job)
@@ -136,8 +136,8 @@ static void next_phase(struct rr_engine *e, rr_job *job)
     settle(job);
     drift = rr_cascade_drift(job->candidates, n);
     pthread_mutex_lock(&e->lock);
-    widen(e, drift);
-    drift = e->drift;
+    widen(job->kind, drift);
+    drift = job->kind->drift;
     pthread_mutex_unlock(&e->lock);
     picked =
         rr_cascade_pick(job->candidates, n, RR_MIN(job->req.exact_top_k, n), drift, job->picks);

@@ -33,11 +33,12 @@ static void shared_stats(struct rr_engine *e, struct rr_stats *out)
 void rr_engine_stats(struct rr_engine *e, struct rr_stats *out)
 {
     struct rr_lru_stats cache;
+    uint32_t i;
 
     pthread_mutex_lock(&e->lock);
     *out = e->stats;
     out->queue_bytes = e->queue_text;
-    out->drift = e->drift;
+    for (i = 0; i < e->n_kinds; i++) out->drift = RR_MAX(out->drift, e->kinds[i]->drift);
     pthread_mutex_unlock(&e->lock);
     shared_stats(e, out);
     if (!e->cache.memory) return;

@@ -220,6 +220,8 @@ static int reopen(struct rr_lane *lane, struct rr_error *err)
             if (lane->dtype[p][0]) rc = open_net(lane, (enum rr_pass)p, lane->dtype[p], err);
     }
     if (!rc) rc = rr_lane_load(lane, err);
+    if (!rc && lane->reserve && lane->dtype[RR_PASS_RESCORE][0] && !lane->drift)
+        rc = rr_drift_reserve(lane, err);
     if (rc) close_nets(lane);
     return rc;
 }
@@ -234,6 +236,7 @@ void rr_lane_mend(struct rr_lane *lane)
     rc = reopen(lane, &err);
     pthread_mutex_lock(&e->lock);
     if (!rc) rc = rr_lane_join(lane, &err);
+    if (!rc) lane->kind->drift = RR_MAX(lane->kind->drift, lane->drift);
     if (rc) {
         bool again = lane->backoff_ns != 0;
 

@@ -192,6 +192,59 @@ static void test_real_model(void **state)
     rr_close(e);
 }
 
+static float drift_now(struct rr_engine *e)
+{
+    struct rr_stats s;
+
+    rr_engine_stats(e, &s);
+    return s.drift;
+}
+
+/* The CPU that stands in for a device has a difference of its own, which the device's bound does not
+ * cover. */
+static void test_stand_in(void **state)
+{
+    struct rr_options opt = engine_options("cpu");
+    struct rr_engine *cpu, *e;
+    float bound;
+    size_t i;
+
+    (void)state;
+    opt.threads = 1;
+    opt.dtype = "int8";
+    opt.rescore_dtype = "f32";
+    cpu = engine_open(&opt);
+    bound = drift_now(cpu);
+    rr_close(cpu);
+    opt.dtype = "f32";
+    cpu = engine_open(&opt);
+    opt.dtype = "int8";
+    opt.device = "fault";
+    opt.fallback = true;
+    for (i = 0; i < 10; i++) { /* each time anew: what it sees widens the bound */
+        char query[32];
+        struct rr_request req = { .query = { query, (size_t)sprintf(query, "query %zu", i) },
+                                  .documents = docs.texts,
+                                  .n_documents = docs.n,
+                                  .exact_top_k = 1 };
+        struct rr_result *got, *f32;
+        struct rr_error err;
+
+        fault->fail = 0;
+        e = engine_open(&opt);
+        assert_true(drift_now(e) < bound); /* the device has no difference at all */
+        fault->fail = 1;
+        if (rr_score(e, &req, &got, &err)) fail_msg("%s", err.msg);
+        if (rr_score(cpu, &req, &f32, &err)) fail_msg("%s", err.msg);
+        assert_top(got, f32, 1);
+        assert_true(drift_now(e) >= bound);
+        rr_result_free(got);
+        rr_result_free(f32);
+        rr_close(e);
+    }
+    rr_close(cpu);
+}
+
 /* A deadline in the middle: what is there is the answer, and it does not claim to be exact. */
 static void test_late(void **state)
 {
@@ -372,6 +425,7 @@ int main(void)
         cmocka_unit_test_setup(test_bounded, reset),
         cmocka_unit_test_setup(test_with_the_rest, reset),
         cmocka_unit_test_setup(test_real_model, reset),
+        cmocka_unit_test_setup(test_stand_in, reset),
         cmocka_unit_test_setup(test_late, reset),
         cmocka_unit_test_setup(test_refused, reset),
         cmocka_unit_test_setup(test_report, reset),
@@ -379,6 +433,6 @@ int main(void)
         cmocka_unit_test_setup(test_nothing_above_f32, reset),
     };
 
-    rr_set_log(NULL, NULL, RR_LOG_ERROR);
+    rr_set_log(log_nothing, NULL, RR_LOG_ERROR);
     return cmocka_run_group_tests(tests, setup, teardown);
 }
