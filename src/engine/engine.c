@@ -103,6 +103,8 @@ static int adopt(struct rr_engine *e, struct rr_setup *s, const struct rr_option
     e->tok = s->tok;
     e->pairing = s->pairing;
     e->tok_fingerprint = rr_tok_fingerprint(s->tok);
+    if (s->lanes[0].nets[RR_PASS_MAIN].model)
+        e->model_fingerprint = rr_model_info(s->lanes[0].nets[RR_PASS_MAIN].model)->fingerprint;
     e->can_be_exact = true;
     e->n_devices = s->n_lanes;
     e->n_lanes = e->n_devices + has_reserve(s, opt);

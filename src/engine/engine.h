@@ -139,6 +139,7 @@ struct rr_engine {
     struct rr_info info;
     struct rr_tok *tok;
     uint64_t tok_fingerprint;
+    uint64_t model_fingerprint; /* of the files at the start; 0: the null network */
     struct rr_pairing pairing;
     unsigned tok_flags;
     struct rr_tiers cache;

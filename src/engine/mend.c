@@ -149,11 +149,16 @@ static int open_net(struct rr_lane *lane, enum rr_pass pass, const char *dtype,
         .team = e->team,
         .pairing = &e->pairing,
     };
-    int rc = rr_net_open(&lane->nets[pass], &config, err);
+    struct rr_net *net = &lane->nets[pass];
+    int rc = rr_net_open(net, &config, err);
 
-    if (rc != RR_ENOTSUP || !lane->reserve || pass != RR_PASS_MAIN) return rc;
-    config.dtype = "auto"; /* a precision of GPUs only: the CPU's own is better than none */
-    return rr_net_open(&lane->nets[pass], &config, err);
+    if (rc == RR_ENOTSUP && lane->reserve && pass == RR_PASS_MAIN) {
+        config.dtype = "auto"; /* a precision of GPUs only: the CPU's own is better than none */
+        rc = rr_net_open(net, &config, err);
+    }
+    if (!rc && net->model && rr_model_info(net->model)->fingerprint != e->model_fingerprint)
+        return rr_fail(err, RR_EFORMAT, "%s: its files are not those of the start", e->folder);
+    return rc;
 }
 
 /* Whether the host has room for what the lane's networks are about to load. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -209,6 +210,66 @@ static void test_cpu_stands_in(void **state)
     documents_free(&d);
 }
 
+static void copy_file(const char *to_dir, const char *name, int change)
+{
+    char path[512];
+    FILE *in, *out;
+    long at = 0;
+    int c;
+
+    snprintf(path, sizeof(path), TINY_MODEL "/%s", name);
+    in = fopen(path, "rb");
+    assert_non_null(in);
+    snprintf(path, sizeof(path), "%s/%s", to_dir, name);
+    unlink(path); /* a new file, as deployments do: what is mapped stays as it is */
+    out = fopen(path, "wb");
+    assert_non_null(out);
+    while ((c = getc(in)) != EOF) {
+        at++;
+        putc(c, out);
+    }
+    if (change) { /* the lowest bits of the last weight */
+        fseek(out, at - 4, SEEK_SET);
+        putc(change, out);
+    }
+    fclose(out);
+    fclose(in);
+}
+
+/* The model's files were replaced since the start: the CPU would stand in with another model. */
+static void test_other_files(void **state)
+{
+    static const char *const files[] = { "config.json", "tokenizer.json", "model.safetensors" };
+    char dir[] = "/tmp/rerankd-test-XXXXXX", path[512];
+    struct rr_options opt = engine_options("fault");
+    struct documents d = documents_make("doc", 4, 0);
+    float logits[4];
+    struct rr_engine *e;
+    size_t i;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (i = 0; i < 3; i++) copy_file(dir, files[i], 0);
+    opt.model = dir;
+    opt.fallback = true;
+    opt.threads = 1;
+    e = engine_open(&opt);
+    copy_file(dir, files[2], 1);
+    fault->fail = 1;
+    assert_int_equal(ask(e, "q", &d, true, logits), RR_EDEVICE);
+    assert_false(health(e).ok);
+    copy_file(dir, files[2], 0); /* they are those of the start again: it comes */
+    for (i = 0; i < 100 && !health(e).ok; i++) sleep_ms(100);
+    assert_int_equal(ask(e, "q", &d, true, logits), RR_OK);
+    rr_close(e);
+    for (i = 0; i < 3; i++) {
+        snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+    documents_free(&d);
+}
+
 static void test_no_stand_in(void **state)
 {
     struct rr_options opt = engine_options("fault");
@@ -356,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup(test_error_once, reset),
         cmocka_unit_test_setup(test_not_a_number, reset),
         cmocka_unit_test_setup(test_cpu_stands_in, reset),
+        cmocka_unit_test_setup(test_other_files, reset),
         cmocka_unit_test_setup(test_no_stand_in, reset),
         cmocka_unit_test_setup(test_idle_death, reset),
         cmocka_unit_test_setup(test_hang, reset),
