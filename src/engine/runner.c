@@ -377,6 +377,7 @@ void *rr_runner_main(void *arg)
         else
             rest(lane);
     }
+    rr_team_retire(lane->member); /* others need not wait until all of the engine's have ended */
     lane->done = true;
     pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->lock);

@@ -150,7 +150,7 @@ static void pass_on(struct place *p)
     pthread_cond_signal(&m->wake);
 }
 
-void rr_team_leave(struct rr_member *m)
+void rr_team_retire(struct rr_member *m)
 {
     if (!m) return;
     pthread_mutex_lock(&m->team->lock);
@@ -158,6 +158,12 @@ void rr_team_leave(struct rr_member *m)
     if (m->place->busy == m) m->place->busy = NULL;
     pass_on(m->place);
     pthread_mutex_unlock(&m->team->lock);
+}
+
+void rr_team_leave(struct rr_member *m)
+{
+    if (!m) return;
+    rr_team_retire(m); /* its runner may never have started */
     pthread_cond_destroy(&m->wake);
     rr_free(m);
 }

@@ -36,6 +36,8 @@ RR_NODISCARD bool rr_team_wait(struct rr_member *m, const struct rr_grant **gran
 void rr_team_done(struct rr_member *m, const struct rr_claim *next);
 /* Ends the runner's wait, now and later. */
 void rr_team_quit(struct rr_member *m);
+/* The runner's, as it ends: it has no turn and waits for none.  NULL is allowed. */
+void rr_team_retire(struct rr_member *m);
 
 /* The part of the device that the engine gets now: above 0, at most 1. */
 double rr_team_share(struct rr_member *m);

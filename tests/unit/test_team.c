@@ -427,6 +427,52 @@ static void test_probe(void **state)
     rr_team_close(team);
 }
 
+/* A model is closed while one of its devices hangs and it waits for its turn at another one: that
+ * turn is nobody's, and the other model goes on there. */
+static void test_close_hanging(void **state)
+{
+    static struct rr_team *team; /* left behind with the model */
+    static struct rr_engine *a;
+    struct fault_control *fault = engine_faults();
+    struct documents docs = documents_make("document", 1, 0);
+    struct request hangs = { .req.no_cache = true }, waits = hangs, first = hangs, next = hangs;
+    struct rr_options opt = engine_options("auto");
+    struct rr_engine *b;
+    struct rr_error err;
+
+    (void)state;
+    rr_set_log(log_nothing, NULL, RR_LOG_ERROR);
+    team = team_open(1);
+    opt.devices = "fault:0,fault:1";
+    opt.stall_ns = 500000000;
+    if (rr_open_in(&a, team, &opt, &err)) fail_msg("%s", err.msg);
+    b = open_in(team, "fault:1", TINY_MODEL);
+    fault[0].runs = fault[1].runs = 0;
+    fault[0].hang = fault[1].hang = 1;
+    request_start(b, &first, "first", &docs); /* b has the device */
+    while (!fault[1].runs) sleep_ms(1);
+    request_start(a, &hangs, "hangs", &docs);
+    while (!fault[0].runs) sleep_ms(1);
+    request_start(a, &waits, "waits", &docs); /* a asks for its turn there, too */
+    sleep_ms(50);
+    rr_cancel(a, hangs.ticket);
+    rr_cancel(a, waits.ticket);
+    request_drop(&hangs);
+    request_drop(&waits);
+    rr_close(a);
+    fault[1].hang = 0;
+    request_drop(&first);
+    next.req.timeout_ns = 10000000000;
+    request_start(b, &next, "next", &docs);
+    request_wait(&next);
+    assert_int_equal(next.code, RR_OK);
+    request_drop(&next);
+    rr_close(b);
+    rr_team_close(team);
+    fault[0].hang = 0;
+    documents_free(&docs);
+}
+
 /* ---- the CPU -------------------------------------------------------------------------------- */
 
 /* Threads of this process whose name begins so. */
@@ -554,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_flood),
         cmocka_unit_test(test_close_under_load),
         cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_close_hanging),
         cmocka_unit_test(test_shared_threads),
         cmocka_unit_test(test_bad_team),
     };
