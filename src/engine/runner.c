@@ -181,18 +181,25 @@ static void watch(struct rr_lane *lane, uint64_t now, uint64_t budget)
     if (lane->engine->timer_next > now + budget) pthread_cond_signal(&lane->engine->timer_wake);
 }
 
-static void count(struct rr_lane *lane, uint32_t n, uint32_t n_tokens, uint64_t start, uint64_t end)
+/* What failed, or was lost with the device, is not done.  Lock held. */
+static void count(struct rr_lane *lane, uint32_t n, uint64_t start, uint64_t end)
 {
     struct rr_stats *s = &lane->engine->stats;
+    uint32_t i, done = 0, tokens = 0;
 
-    s->batches_done++;
-    s->pairs_done += n;
-    s->tokens_done += n_tokens;
+    for (i = 0; i < n; i++) {
+        if (lane->outcomes[i].code && lane->outcomes[i].code != RR_ENONFINITE) continue;
+        done++;
+        tokens += lane->batch[i]->n_tokens;
+    }
+    s->batches_done += done > 0;
+    s->pairs_done += done;
+    s->tokens_done += tokens;
     s->compute_ns += end - start;
     s->last_batch_ns = lane->engine->progress_ns = end;
-    lane->batches++;
-    lane->pairs += n;
-    lane->tokens_done += n_tokens;
+    lane->batches += done > 0;
+    lane->pairs += done;
+    lane->tokens_done += tokens;
     lane->compute_ns += end - start;
 }
 
@@ -225,7 +232,7 @@ static void run_batch(struct rr_lane *lane, enum rr_pass pass, uint32_t n, uint3
         pthread_mutex_unlock(&e->lock);
         remember(lane, n);
         pthread_mutex_lock(&e->lock);
-        count(lane, n, n_tokens, start, end);
+        count(lane, n, start, end);
         if (!err.code) measure(lane, end - start, n_tokens);
         if (!all_failed(lane, n)) {
             lane->good_ns = end;

@@ -202,6 +202,8 @@ static void test_cpu_stands_in(void **state)
     assert_memory_equal(logits, cpu, sizeof(cpu));
     rr_engine_stats(e, &s);
     assert_int_equal(s.device_retries, 16);
+    assert_int_equal(s.pairs_done, 2 * 16); /* what was lost with the device was not done */
+    assert_int_equal(s.batches_done, 2);
     fault->fail = 0;
     wait_until_well(e, 10);
     assert_int_equal(ask(e, "q", &d, false, logits), RR_OK);
