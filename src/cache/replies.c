@@ -5,11 +5,18 @@
  * struct and return it as the "object".  Returning NULL makes the reader refuse the reply. */
 #include "cache/replies.h"
 
+#include <hiredis/hiredis.h>
 #include <hiredis/read.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/mem.h"
+
+#if HIREDIS_MAJOR < 1
+typedef int length; /* of an array */
+#else
+typedef size_t length;
+#endif
 
 struct rr_replies {
     redisReader *reader;
@@ -57,11 +64,12 @@ static void *on_string(const redisReadTask *task, char *data, size_t len)
     return r;
 }
 
-static void *on_array(const redisReadTask *task, int elements)
+static void *on_array(const redisReadTask *task, length elements)
 {
     struct rr_replies *r = task->privdata;
 
-    if (task->parent || elements < 0 || (size_t)elements != r->expected || !elements) return NULL;
+    if (task->type != REDIS_REPLY_ARRAY) return NULL; /* a map, a set: nobody asked for RESP3 */
+    if (task->parent || (size_t)elements != r->expected || !elements) return NULL;
     r->now.kind = RR_REPLY_ARRAY;
     return r;
 }
@@ -86,7 +94,10 @@ static void *on_nil(const redisReadTask *task)
 
 int rr_replies_open(struct rr_replies **out, struct rr_error *err)
 {
-    static redisReplyObjectFunctions functions = { on_string, on_array, on_integer, on_nil, NULL };
+    static redisReplyObjectFunctions functions = { .createString = on_string,
+                                                   .createArray = on_array,
+                                                   .createInteger = on_integer,
+                                                   .createNil = on_nil };
     struct rr_replies *r = rr_calloc(RR_MEM_CACHE, 1, sizeof(*r));
 
     *out = r;

@@ -17,7 +17,7 @@
 struct rr_replies;
 
 struct rr_reply {
-    enum { RR_REPLY_STATUS, RR_REPLY_ERROR, RR_REPLY_ARRAY, RR_REPLY_OTHER } kind;
+    enum { RR_REPLY_OTHER, RR_REPLY_STATUS, RR_REPLY_ERROR, RR_REPLY_ARRAY } kind;
     char word[24]; /* of an error: its first word, capitals only, such as LOADING */
 };
 
