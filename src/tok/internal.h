@@ -221,7 +221,7 @@ struct rr_tok_scratch {
     struct rr_norm_work norm;
     struct rr_str raw;                     /* aligned copy of the text */
     struct rr_str level[RR_TOK_MAX_STEPS]; /* what a pre-tokenizer step rewrote */
-    struct rr_str bytes;                   /* byte-level form of a word */
+    struct rr_str bytes[RR_TOK_MAX_STEPS]; /* byte-level form of a word, for each step */
     struct rr_str piece;                   /* one character with prefix and suffix */
     struct rr_viterbi *viterbi;
     size_t viterbi_cap;

@@ -279,6 +279,7 @@ static int map_bytes(struct sink *k, size_t from, size_t to, struct rr_str *buf)
 
 static int byte_level(struct sink *k, const struct rr_pretok_step *st, struct rr_str *buf)
 {
+    struct rr_str *bytes = &k->s->bytes[k->next - 1]; /* another such step may have made k->v */
     bool raw = k->tok->model.bytes && k->next == k->tok->n_pre;
     struct rr_match_iter it;
     size_t from, to, done = 0;
@@ -288,16 +289,15 @@ static int byte_level(struct sink *k, const struct rr_pretok_step *st, struct rr
         if (!rewrite(buf, k->v, " ", 1, "", 0)) return no_memory(k->err);
         k->v = rr_str_view(buf, k->v.a != NULL);
     }
-    if (!st->re) return raw ? word(k, 0, k->v.len) : map_bytes(k, 0, k->v.len, &k->s->bytes);
+    if (!st->re) return raw ? word(k, 0, k->v.len) : map_bytes(k, 0, k->v.len, bytes);
     rc = rr_match_begin(&it, st->re, k->s->matcher, k->v.s, k->v.len, k->err);
     if (rc) return rc;
     while (!rc && done < k->v.len) {
         more = rr_match_next(&it, &from, &to, k->err);
         if (more < 0) rc = it.rc;
         if (more == 0) from = to = k->v.len;
-        if (!rc && from > done)
-            rc = raw ? word(k, done, from) : map_bytes(k, done, from, &k->s->bytes);
-        if (!rc && to > from) rc = raw ? word(k, from, to) : map_bytes(k, from, to, &k->s->bytes);
+        if (!rc && from > done) rc = raw ? word(k, done, from) : map_bytes(k, done, from, bytes);
+        if (!rc && to > from) rc = raw ? word(k, from, to) : map_bytes(k, from, to, bytes);
         done = to;
     }
     rr_match_end(&it);

@@ -84,10 +84,12 @@ void rr_scratch_shrink(struct rr_tok_scratch *s)
     unsigned i;
 
     shrink_str(&s->raw);
-    shrink_str(&s->bytes);
     shrink_str(&s->norm.buf[0]);
     shrink_str(&s->norm.buf[1]);
-    for (i = 0; i < RR_TOK_MAX_STEPS; i++) shrink_str(&s->level[i]);
+    for (i = 0; i < RR_TOK_MAX_STEPS; i++) {
+        shrink_str(&s->level[i]);
+        shrink_str(&s->bytes[i]);
+    }
     shrink_array((void **)&s->norm.marks, &s->norm.marks_cap, 2 * sizeof(*s->norm.marks));
     shrink_array((void **)&s->viterbi, &s->viterbi_cap, sizeof(*s->viterbi));
     shrink_array((void **)&s->symbols, &s->symbols_cap, sizeof(*s->symbols));
@@ -108,9 +110,11 @@ void rr_tok_scratch_close(struct rr_tok_scratch *s)
     rr_free(s->words);
     rr_norm_work_free(&s->norm);
     rr_str_free(&s->raw);
-    rr_str_free(&s->bytes);
     rr_str_free(&s->piece);
-    for (i = 0; i < RR_TOK_MAX_STEPS; i++) rr_str_free(&s->level[i]);
+    for (i = 0; i < RR_TOK_MAX_STEPS; i++) {
+        rr_str_free(&s->level[i]);
+        rr_str_free(&s->bytes[i]);
+    }
     rr_matcher_close(s->matcher);
     rr_free(s);
 }

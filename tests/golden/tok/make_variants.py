@@ -19,8 +19,8 @@ import random
 from tokenizers import Tokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FOLDERS = {n: os.path.join(HERE, "..", "models", n) for n in ("tiny-xlmr", "tiny-bert", "tiny-roberta")}
-FOLDERS.update({n: os.path.join(HERE, n) for n in ("tiny-modernbert-cls", "tiny-qwen3")})
+FOLDERS = {n: os.path.join(HERE, "..", "models", n)
+           for n in ("tiny-xlmr", "tiny-bert", "tiny-roberta", "tiny-modernbert-cls", "tiny-qwen3")}
 BASE = {n: json.load(open(os.path.join(p, "tokenizer.json"), encoding="utf-8")) for n, p in FOLDERS.items()}
 TEXTS = [
     "Le délai est de 14 jours.", "  deux  espaces,\tune tab\n", "Straße É ÀÉÎ ﬁ ＡＢ １２", "e\u0301a\u0323\u0308 \u0301x",
@@ -88,6 +88,7 @@ def variants():
     yield "post-sequence", "tiny-roberta", dict(post_processor=dict(type="Sequence", processors=[
         byte_level(add_prefix_space=True), BASE["tiny-modernbert-cls"]["post_processor"]]))
     yield "post-no-trim", "tiny-roberta", dict(post_processor=dict(type="RobertaProcessing", sep=["</s>", 2], cls=["<s>", 0], trim_offsets=False, add_prefix_space=True))
+    yield "bytes-twice", "tiny-bert", dict(pre_tokenizer=pre(byte_level(), byte_level(use_regex=False), dict(type="Whitespace")))
     yield "decoder-none", "tiny-bert", dict(decoder=None)
     yield "decoder-clean", "tiny-bert", dict(decoder=dict(type="WordPiece", prefix="##", cleanup=False))
 
