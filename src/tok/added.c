@@ -243,6 +243,7 @@ bool rr_added_next(struct rr_added_iter *it, struct rr_added_match *m)
         if (flags->single_word && !stands_alone(it, from, end)) continue;
         if (flags->lstrip) from = RR_MAX(space_before(it->s, from), it->done);
         if (flags->rstrip) end = space_after(it->s, end, it->len);
+        if (from >= end) continue; /* white space that the token before it took: no token */
         *m = (struct rr_added_match){ from, end, flags };
         return true;
     }

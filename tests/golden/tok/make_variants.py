@@ -105,6 +105,11 @@ def added(r):
                                 rstrip=r.random() < 0.3, normalized=r.random() < 0.6, special=r.random() < 0.3))
                 next_id += 1
         yield "added-%d" % k, base, out
+    # White space that one token takes is no other token's, and what is left of that one is none.
+    strip = dict(single_word=False, lstrip=False, rstrip=True, normalized=False, special=False)
+    space = dict(strip, lstrip=True, rstrip=False)
+    yield "added-spaces", "tiny-bert", [dict(strip, content=c, id=len(BASE["tiny-bert"]["model"]["vocab"]) + i) for i, c in enumerate(("deux", "jours"))] + [
+        dict(space, content="  ", id=len(BASE["tiny-bert"]["model"]["vocab"]) + 2)]
 
 
 def small_bpe(r, prefix, suffix, fuse, fallback, unk, strings):
