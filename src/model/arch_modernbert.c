@@ -91,6 +91,8 @@ int rr_arch_modernbert_read(struct rr_model_config *c, const json_t *root, const
                            1u << RR_ACT_GELU | 1u << RR_ACT_RELU | 1u << RR_ACT_TANH, err);
     if (!rc) rc = read_pooling(c, root, where, err);
     c->window = window / 2;
+    if (!rc) /* another name of that half, which wins */
+        rc = rr_json_u32(root, where, "sliding_window", 1, RR_CONFIG_MAX_ROWS / 2, &c->window, err);
     return rc;
 }
 

@@ -281,6 +281,34 @@ static void test_meanings(void **state)
     assert_true(c.theta == 80000.0f && c.local_theta == 80000.0f); /* null: as global ones */
 }
 
+/* How far a local layer of ModernBERT sees to each side. */
+static void test_window(void **state)
+{
+    static const struct {
+        const char *fields;
+        uint32_t window;
+    } rows[] = {
+        { "\"sliding_window\":null", 64 },
+        { "\"local_attention\":32", 16 },
+        { "\"local_attention\":7", 3 },
+        { "\"sliding_window\":5", 5 },
+        { "\"local_attention\":32,\"sliding_window\":5", 5 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rr_model_config c;
+        struct rr_error err;
+        char patch[200];
+
+        snprintf(patch, sizeof(patch),
+                 "{\"architectures\":[\"ModernBertForSequenceClassification\"],%s}",
+                 rows[i].fields);
+        assert_int_equal(parse(&c, patch, NULL, &err), RR_OK);
+        if (c.window != rows[i].window) fail_msg("%s: %u", rows[i].fields, c.window);
+    }
+}
+
 /* Where the base of the rotary angles may stand, and which place wins. */
 static void test_rotary_base(void **state)
 {
@@ -390,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_cases),    cmocka_unit_test(test_fields),
         cmocka_unit_test(test_meanings), cmocka_unit_test(test_rotary_base),
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_window),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
