@@ -18,7 +18,7 @@
 
 /* ---- config.json ---------------------------------------------------------------------------- */
 
-/* "c2p" and "p2c", as a list or as "c2p|p2c". */
+/* "c2p" and "p2c", as a list or as "c2p|p2c", then in either case, as in the reference. */
 static int read_terms(struct rr_model_config *c, const json_t *root, const char *where,
                       struct rr_error *err)
 {
@@ -28,6 +28,8 @@ static int read_terms(struct rr_model_config *c, const json_t *root, const char 
 
     if (json_is_string(v)) {
         snprintf(list, sizeof(list), "%s", json_string_value(v));
+        for (char *s = list; *s; s++)
+            if (*s >= 'A' && *s <= 'Z') *s = (char)(*s - 'A' + 'a');
     } else if (json_is_array(v)) {
         for (size_t i = 0; i < json_array_size(v) && len < sizeof(list); i++) {
             const char *s = json_string_value(json_array_get(v, i));
@@ -70,7 +72,7 @@ static int read_relative(struct rr_model_config *c, const json_t *root, const ch
     if (rc) return rc;
     if (!c->relative.max_distance) c->relative.max_distance = c->positions;
     c->relative.span = c->relative.buckets ? c->relative.buckets : c->relative.max_distance;
-    c->relative.norm = strstr(norm.data, "layer_norm") != NULL;
+    c->relative.norm = strcasestr(norm.data, "layer_norm") != NULL; /* in either case, too */
     return RR_OK;
 }
 

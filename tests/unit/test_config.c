@@ -281,6 +281,34 @@ static void test_meanings(void **state)
     assert_true(c.theta == 80000.0f && c.local_theta == 80000.0f); /* null: as global ones */
 }
 
+/* What attention by distance is told in capitals: as in the reference, where it is a text. */
+static void test_relative_terms(void **state)
+{
+    static const struct {
+        const char *fields;
+        bool content_position, position_content, norm;
+    } rows[] = {
+        { "\"pos_att_type\":\"P2C|C2P\",\"norm_rel_ebd\":\"LAYER_NORM\"", true, true, true },
+        { "\"pos_att_type\":\"c2p\",\"norm_rel_ebd\":\"none\"", true, false, false },
+        { "\"pos_att_type\":[\"P2C\",\"c2p\"]", true, false, false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rr_model_config c;
+        struct rr_error err;
+        char patch[200];
+
+        snprintf(patch, sizeof(patch),
+                 "{\"architectures\":[\"DebertaV2ForSequenceClassification\"],%s}", rows[i].fields);
+        assert_int_equal(parse(&c, patch, NULL, &err), RR_OK);
+        if (c.relative.content_position != rows[i].content_position ||
+            c.relative.position_content != rows[i].position_content ||
+            c.relative.norm != rows[i].norm)
+            fail_msg("%s: read otherwise", rows[i].fields);
+    }
+}
+
 /* How far a local layer of ModernBERT sees to each side. */
 static void test_window(void **state)
 {
@@ -418,7 +446,7 @@ int main(void)
         cmocka_unit_test(test_cases),    cmocka_unit_test(test_fields),
         cmocka_unit_test(test_meanings), cmocka_unit_test(test_rotary_base),
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_window),   cmocka_unit_test(test_relative_terms),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
