@@ -93,6 +93,25 @@ static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *confi
     return rc;
 }
 
+/* RoBERTa's does so with add_prefix_space, whatever the file says. */
+static int set_prefix_space(struct rr_tok_beside *out, json_t *root, const json_t *config,
+                            struct rr_error *err)
+{
+    const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
+    json_t *said = json_object_get(config, "add_prefix_space");
+    json_t *pre = json_object_get(root, "pre_tokenizer");
+    /* Without a class the network decides, and its post-processor tells which it is. */
+    bool roberta = name ? !strcmp(name, "RobertaTokenizer") || !strcmp(name, "RobertaTokenizerFast")
+                        : type_is(json_object_get(root, "post_processor"), "RobertaProcessing");
+
+    if (!roberta || !type_is(pre, "ByteLevel") || !json_is_boolean(said) ||
+        json_equal(said, json_object_get(pre, "add_prefix_space")) == 1)
+        return RR_OK;
+    out->changed = true;
+    out->changes |= (json_is_true(said) ? 1u : 3u) << 8;
+    return set(pre, "add_prefix_space", json_incref(said), err);
+}
+
 /* ---- token types ---------------------------------------------------------------------------- */
 
 static json_t *special(const char *name)
@@ -231,6 +250,7 @@ static int read_config(struct rr_tok_beside *out, json_t *root, const char *fold
     side = json_string_value(json_object_get(config, "truncation_side"));
     if (side) rc = set_side(out, root, side, err);
     if (!rc) rc = set_bert(out, root, config, err);
+    if (!rc) rc = set_prefix_space(out, root, config, err);
     names = json_object_get(config, "model_input_names");
     if (!rc && json_array_size(names) && !names_types(names)) rc = clear_types(out, root, err);
     json_decref(config);

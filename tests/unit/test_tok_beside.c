@@ -313,6 +313,58 @@ static void test_types(void **state)
     }
 }
 
+/* RoBERTa's add_prefix_space, true of false files and the other way round. */
+static void test_prefix_space(void **state)
+{
+    static const char json[] =
+        "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,\"trim_offsets\":true},"
+        "\"post_processor\":%s,\"model\":{\"type\":\"BPE\",\"vocab\":{\"<s>\":0,\"a\":1,"
+        "\"\xc4\xa0\":2,\"\xc4\xa0"
+        "a\":3},\"merges\":[[\"\xc4\xa0\",\"a\"]]}}";
+    static const char roberta[] = "{\"type\":\"RobertaProcessing\",\"sep\":[\"<s>\",0],\"cls\":"
+                                  "[\"<s>\",0],\"trim_offsets\":true,\"add_prefix_space\":false}";
+    static const struct {
+        const char *file, *post, *config;
+        int32_t id; /* of "a": 3 with a space before it */
+        bool other;
+    } spaces[] = {
+        { "false", roberta, "{}", 1, false },
+        { "true", roberta, "{}", 3, false },
+        { "false", "null", "{\"add_prefix_space\":true," CLASS("RobertaTokenizer") "}", 3, true },
+        { "true", "null", "{\"add_prefix_space\":false," CLASS("RobertaTokenizerFast") "}", 1,
+          true },
+        { "true", "null", "{\"add_prefix_space\":true," CLASS("RobertaTokenizer") "}", 3, false },
+        { "false", roberta, "{\"add_prefix_space\":true}", 3, true },
+        { "false", "null", "{\"add_prefix_space\":true}", 1, false },
+        { "false", roberta, "{\"add_prefix_space\":1}", 1, false },
+        { "false", roberta, "{\"add_prefix_space\":true," CLASS("PreTrainedTokenizerFast") "}", 1,
+          false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(spaces); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct rr_error err = { 0 };
+        struct tok_fixture all, alone;
+        struct rr_tok_ids ids;
+        char file[1024];
+        size_t len = (size_t)snprintf(file, sizeof(file), json, spaces[i].file, spaces[i].post);
+
+        fixture_write(&f, "tokenizer.json", file, len);
+        fixture_write(&f, "tokenizer_config.json", spaces[i].config, strlen(spaces[i].config));
+        tok_fixture_open(&all, f.path);
+        assert_int_equal(rr_tok_encode(all.tok, all.a, rr_text("a"), 0, 0, &ids, &err), RR_OK);
+        if (ids.n != 1 || ids.ids[0] != spaces[i].id)
+            fail_msg("row %zu: %u ids, the first is %d", i, ids.n, ids.ids[0]);
+        tok_fixture_parse(&alone, (struct rr_text){ file, len }, "alone");
+        if ((rr_tok_fingerprint(all.tok) != rr_tok_fingerprint(alone.tok)) != spaces[i].other)
+            fail_msg("row %zu: fingerprint", i);
+        tok_fixture_close(&alone);
+        tok_fixture_close(&all);
+        fixture_remove(&f);
+    }
+}
+
 static int open_folder(void *user)
 {
     const struct fixture_folder *f = user;
@@ -367,10 +419,11 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_side),
-                                        cmocka_unit_test(test_types),
-                                        cmocka_unit_test(test_allocations),
-                                        cmocka_unit_test(test_refused) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_side),
+        cmocka_unit_test(test_types),       cmocka_unit_test(test_prefix_space),
+        cmocka_unit_test(test_allocations), cmocka_unit_test(test_refused)
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
