@@ -220,7 +220,8 @@ void rr_setup_close(struct rr_setup *s);
 bool rr_setup_rescores(const char *dtype, const char *rescore_dtype);
 
 /* Refuses before the kernel's out-of-memory killer does.  need: bytes on the CPU.  Mapped files are
- * not counted: the kernel can drop their pages.  RR_ENOMEM says what is needed and what there is. */
+ * not counted: the kernel can drop their pages.  RR_ENOMEM says what is needed and what there
+ * is. */
 RR_NODISCARD int rr_setup_room(const char *model, const struct rr_memory *need,
                                struct rr_error *err);
 
