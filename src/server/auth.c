@@ -28,7 +28,7 @@ enum file { API_KEY, API_KEYS, ADMIN_KEY, FILES };
 
 struct account { /* what the key of the same index has used */
     uint64_t tenant;
-    double requests, tokens; /* left */
+    double requests, tokens; /* left; without a limit no number is used up: infinity */
     uint64_t filled_ns;
     uint64_t day, day_requests, day_tokens; /* day: since 1970 */
 };
@@ -199,8 +199,8 @@ static void refill(struct account *a, const struct rr_key_limits *l)
 
     if (!a->filled_ns) seconds = 1e9; /* never used: full */
     a->filled_ns = now;
-    a->requests = fmin(fmax(l->rate, 1), a->requests + seconds * l->rate);
-    a->tokens = fmin(l->tokens, a->tokens + seconds * l->tokens);
+    a->requests = l->rate > 0 ? fmin(fmax(l->rate, 1), a->requests + seconds * l->rate) : INFINITY;
+    a->tokens = l->tokens > 0 ? fmin(l->tokens, a->tokens + seconds * l->tokens) : INFINITY;
     if (a->day == today) return;
     a->day = today;
     a->day_requests = a->day_tokens = 0;

@@ -285,6 +285,51 @@ static void test_limits(void **state)
     unlink(path);
 }
 
+static void write_limits(const char *path, struct rr_keys *keys, struct rr_key_limits limits)
+{
+    struct rr_error err;
+
+    keys->list[0].limits = limits;
+    assert_int_equal(rr_keys_write(keys, path, &err), RR_OK);
+}
+
+/* What a key did while it had no limits is not held against the limits it is given later. */
+static void test_limits_given_later(void **state)
+{
+    char path[] = "/tmp/test_server_gate.XXXXXX", key[RR_KEY_TEXT];
+    struct rr_key_limits none = { 0 };
+    struct rr_grant g;
+    struct rr_auth *auth;
+    struct rr_keys keys;
+    struct rr_error err;
+    int fd = mkstemp(path), i;
+
+    (void)state;
+    assert_true(fd >= 0);
+    close(fd);
+    fake_now = RR_SECOND;
+    rr_clock_fake(read_fake_now);
+    auth = auth_of(path, none, key);
+    assert_int_equal(rr_keys_read(&keys, path, &err), RR_OK);
+    for (i = 0; i < 1000; i++) {
+        assert_int_equal(rr_auth_check(auth, key, RR_NEED_KEY, true, &g), RR_AUTH_YES);
+        assert_false(g.limited);
+        rr_auth_charge(auth, g.tenant, 50);
+    }
+    write_limits(path, &keys, (struct rr_key_limits){ .rate = 4, .tokens = 100 });
+    assert_int_equal(rr_auth_reload(auth, &err), RR_OK);
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(rr_auth_check(auth, key, RR_NEED_KEY, true, &g), RR_AUTH_YES);
+        assert_int_equal(g.rate_left, 3 - i);
+    }
+    assert_int_equal(rr_auth_check(auth, key, RR_NEED_KEY, true, &g), RR_AUTH_SPENT);
+    assert_int_equal(g.retry_after, 1);
+    rr_keys_free(&keys);
+    rr_auth_close(auth);
+    rr_clock_fake(NULL);
+    unlink(path);
+}
+
 /* ---- the sandbox -------------------------------------------------------------------------- */
 
 static void *touch_memory(void *arg)
@@ -350,7 +395,7 @@ int main(void)
         cmocka_unit_test(test_nets),           cmocka_unit_test(test_lines),
         cmocka_unit_test(test_paths),          cmocka_unit_test(test_key_files),
         cmocka_unit_test(test_key_round_trip), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_limits_given_later), cmocka_unit_test(test_sandbox),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
