@@ -70,6 +70,18 @@ static bool default_url(const struct rr_settings *s, char *out, size_t cap)
     return !*s->tls_cert || colon;
 }
 
+/* A URL that names the server alone asks whether it is ready: at "/" a server says what it is. */
+static bool ask_whole_server(struct rr_url *url, char *text, size_t cap)
+{
+    size_t len = strcspn(text, "#");
+
+    if (strcmp(url->path, "/") != 0) return false;
+    if (text[len - 1] == '/') len--;
+    snprintf(text + len, cap - len, "/ready");
+    snprintf(url->path, sizeof(url->path), "/ready");
+    return true;
+}
+
 static int run_healthcheck(const struct rr_settings *settings, const void *own_fields, char **words,
                            int n_words)
 {
@@ -79,6 +91,7 @@ static int run_healthcheck(const struct rr_settings *settings, const void *own_f
     struct rr_url url;
     char text[300];
     int rc, status;
+    bool whole;
 
     if (!default_url(settings, text, sizeof(text)) && n_words == 0) {
         rr_cli_complain("healthcheck",
@@ -92,9 +105,10 @@ static int run_healthcheck(const struct rr_settings *settings, const void *own_f
         rr_cli_complain("healthcheck", "%s", err.msg);
         return RR_EXIT_USAGE;
     }
+    whole = n_words == 0 || ask_whole_server(&url, text, sizeof(text));
     arm_alarm(own->timeout);
     rc = rr_http_get(&url, deadline, &status, &err);
-    if (!rc && status == 404 && n_words == 0) { /* a server without /ready */
+    if (!rc && status == 404 && whole) { /* a server without /ready */
         snprintf(url.path, sizeof(url.path), "/health");
         snprintf(strrchr(text, '/'), sizeof("/health"), "/health");
         rc = rr_http_get(&url, deadline, &status, &err);
@@ -118,9 +132,9 @@ const struct rr_command rr_cmd_healthcheck = {
     .args = "[URL]",
     .summary = "ask a running server whether it is ready",
     .about = "Without URL: the server on this machine, by the settings host and port, or\n"
-             "by admin-listen where tls-cert is set, since healthcheck speaks no TLS;\n"
-             "/ready, or /health where there is no /ready.  Exit status 0: the answer is 2xx;\n"
-             "1: it is not, or there is none.",
+             "by admin-listen where tls-cert is set, since healthcheck speaks no TLS.\n"
+             "Without a path: /ready, or /health where there is no /ready.  Exit status 0: the\n"
+             "answer is 2xx; 1: it is not, or there is none.",
     .sections = "SERVER",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

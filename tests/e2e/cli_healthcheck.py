@@ -120,12 +120,28 @@ def test_healthcheck_default():
     assert asked[4:] == ["/ready"], asked
 
 
+def test_healthcheck_url_without_path():
+    """As without a URL: what a server that is not ready says of itself at / is no answer."""
+    def loading(path, c):
+        status({"/": b"200 OK", "/ready": b"503 Loading"}.get(path, b"404 Not Found"))(path, c)
+
+    def old_server(path, c):
+        status(b"503 Loading" if path == "/health" else b"404 Not Found")(path, c)
+
+    for answer, path in ((loading, "/ready"), (old_server, "/health")):
+        with stub(answer) as port:
+            for url in ("http://127.0.0.1:%d" % port, "http://127.0.0.1:%d/" % port):
+                r = run("healthcheck", url)
+                assert r.code == 1 and ":%d%s: not healthy" % (port, path) in r.err, r
+
+
 def test_healthcheck_addresses():
     with stub(status(b"200 OK")) as port:
         for host in ("127.0.0.1,127.0.0.2", "127.0.0.1, ::1", "0.0.0.0,::"):  # the first of several
             r = run("healthcheck", "--host", host, "--port", str(port))
             assert r.code == 0 and r.out.startswith("http://127.0.0.1:%d/ready" % port), r
-        assert run("healthcheck", "http://localhost:%d" % port).code == 0
+        r = run("healthcheck", "http://localhost:%d" % port)
+        assert r.code == 0 and r.out.startswith("http://localhost:%d/ready: " % port), r
         assert run("healthcheck", "HTTP://127.0.0.1:%d?x=1#y" % port).code == 0
     try:
         with stub(status(b"200 OK"), socket.AF_INET6, "::1") as port:
