@@ -86,7 +86,7 @@ static void send_page(struct rr_exchange *x, const struct rr_page *page)
     struct rr_problem problem = { 0 };
 
     x->status = has_tag(rr_http_given(x, "If-None-Match", 0), page->etag) ? 304 : 200;
-    if (x->status == 200) rr_buf_put(&x->reply, page->data, page->len);
+    rr_buf_put(&x->reply, page->data, page->len); /* not sent with 304, but its length is */
     if (x->reply.failed) { /* an empty page would be kept */
         rr_problem_set(&problem, 503, "out of memory for the page");
         rr_reply_problem(x, &rr_dialect_union, &problem);
