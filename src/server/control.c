@@ -33,7 +33,7 @@ static int read_string(const json_t *root, const char *key, struct rr_text *out,
     struct rr_error err = { 0 };
 
     if (rr_json_text(root, "body", key, out, &err))
-        return rr_problem_field(problem, key, "string_type", "%s", err.msg);
+        return rr_problem_set(problem, 422, "%s", err.msg);
     if (out->len >= MAX_PATH_BYTES || memchr(out->data, 0, out->len))
         return rr_problem_field(problem, key, "string_too_long", "at most %d bytes, no NUL",
                                 MAX_PATH_BYTES - 1);

@@ -215,7 +215,8 @@ static void reply_kept(struct rr_exchange *x, const struct rr_error *err)
     struct rr_problem p = { 0 };
 
     rr_problem_engine(&p, err, 503);
-    if (p.status == 500) p.status = 422; /* a folder that is no model is the caller's mistake */
+    if (p.status == 500) /* a folder that is no model is the caller's mistake */
+        rr_problem_set(&p, 422, "%s", err->msg);
     rr_reply_problem(x, &rr_dialect_union, &p);
 }
 

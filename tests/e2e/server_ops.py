@@ -215,9 +215,12 @@ def test_bad_model_is_not_taken():
         with open(os.path.join(cut, "model.safetensors"), "r+b") as f:
             f.truncate(100000)
         for body, word in (({"model": bad}, "logit"), ({"model": "/no/such"}, "/no/such"),
-                           ({"model": cut}, "safetensors"), ({"model": 5}, "model")):
+                           ({"model": cut}, "safetensors"),
+                           ({"model": 5}, "body: model: found an integer, expected a string")):
             a = s.ask("POST", "/admin/reload", body, headers=KEY)
             assert a.status == 422 and word in a.json()["error"], (body, a)
+            assert a.json()["error"].count("model: ") < 2, a
+            assert a.json()["error_type"] == "Validation", a
             assert s.post(ASK).body == mine
         assert s.ask("POST", "/admin/reload", "[", headers=KEY).status == 400
         assert s.metrics()['rerank_model_reloads_total{result="failed"}'] == 3
