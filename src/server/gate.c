@@ -131,14 +131,11 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
     char key[MAX_KEY];
     struct rr_grant grant;
     enum rr_auth_answer answer;
-    bool found;
+    bool found, one;
 
     if (need == RR_NEED_NOTHING) return 0;
-    if (!find_key(x, key, &found)) {
-        explicit_bzero(key, sizeof(key));
-        return unauthorized(s, x, problem, "the request carries more than one key");
-    }
-    answer = rr_auth_check(s->gate->auth, found ? key : NULL, need,
+    one = find_key(x, key, &found);
+    answer = rr_auth_check(s->gate->auth, found && one ? key : NULL, need,
                            x->route->handler == RR_HANDLER_RERANK, &grant);
     explicit_bzero(key, sizeof(key));
     x->tenant = grant.tenant;
@@ -151,7 +148,9 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
     switch (answer) {
     case RR_AUTH_YES: return 0;
     case RR_AUTH_MISSING:
-        return unauthorized(s, x, problem, "a key is needed: Authorization: Bearer KEY");
+        return unauthorized(s, x, problem,
+                            one ? "a key is needed: Authorization: Bearer KEY"
+                                : "the request carries more than one key");
     case RR_AUTH_WRONG:
         return unauthorized(s, x, problem,
                             "the key is not known here: mistyped, or removed from the server");

@@ -71,6 +71,15 @@ def test_one_key():
         assert not [line for line in s.lines if "canari" in line]
 
 
+def test_without_keys_any_do():
+    """Clients made for other servers bring what those asked for, some of them in two places."""
+    with Server() as s:
+        for headers in (bearer("a"), bearer("a") + [("api-key", "b")], bearer("a") + bearer("b"),
+                        [("x-api-key", "a"), ("Authorization", "Basic eDp5")]):
+            a = s.post(GOOD, headers=headers)
+            assert a.status == 200, (headers, a)
+
+
 def test_named_keys_and_their_file():
     with folder() as f:
         path = os.path.join(f, "keys")
