@@ -27,13 +27,12 @@ static int parse_priority(struct rr_fields *f, const json_t *obj, const char *wh
     const json_t *v = rr_fields_get(obj, "priority");
     enum rr_priority *out = &f->ask->extras.priority;
     char path[RR_FIELD_PATH];
+    int64_t n;
     size_t i;
 
     if (!v) return 0;
     rr_fields_path(path, where, "priority");
-    if (json_is_integer(v)) {
-        json_int_t n = json_integer_value(v);
-
+    if (rr_fields_whole(v, &n)) {
         *out = n > 0 ? RR_PRIORITY_LOW : n < 0 ? RR_PRIORITY_HIGH : RR_PRIORITY_NORMAL;
         return 0;
     }

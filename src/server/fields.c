@@ -84,23 +84,29 @@ int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, co
     return rr_fields_wrong_type(f, path, v, "a boolean");
 }
 
+bool rr_fields_whole(const json_t *v, int64_t *out)
+{
+    double real = json_real_value(v);
+
+    if (json_is_integer(v))
+        *out = json_integer_value(v);
+    else if (json_is_real(v) && floor(real) == real && fabs(real) < 9e15)
+        *out = (int64_t)real;
+    else
+        return false;
+    return true;
+}
+
 int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                   int64_t min, int64_t max, bool *has, int64_t *out)
 {
     const json_t *v = rr_fields_get(obj, key);
     char path[RR_FIELD_PATH];
     int64_t n = 0;
-    double real;
 
     if (!v) return 0;
     rr_fields_path(path, where, key);
-    real = json_real_value(v);
-    if (json_is_integer(v))
-        n = json_integer_value(v);
-    else if (json_is_real(v) && floor(real) == real && fabs(real) < 9e15)
-        n = (int64_t)real;
-    else
-        return rr_fields_wrong_type(f, path, v, "an integer");
+    if (!rr_fields_whole(v, &n)) return rr_fields_wrong_type(f, path, v, "an integer");
     if (n < min)
         return rr_problem_field(f->problem, path, "greater_than_equal",
                                 "found %lld, must be at least %lld", (long long)n, (long long)min);

@@ -15,7 +15,8 @@ int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, co
 /* Also "true" and "false" as strings, in any case of letters. */
 int rr_fields_bool(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                    bool *out);
-/* Also reals without a fraction. */
+/* Is v a whole number?  Also a real without a fraction. */
+bool rr_fields_whole(const json_t *v, int64_t *out);
 int rr_fields_int(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                   int64_t min, int64_t max, bool *has, int64_t *out);
 

@@ -226,11 +226,11 @@ static int put_decoded(struct call *c, const char *path, const json_t *list, boo
     if (!ids) return rr_fields_no_memory(&c->fields);
     for (i = 0; i < n && !rc; i++) {
         const json_t *v = json_array_get(list, i);
-        json_int_t id = json_integer_value(v);
+        int64_t id;
         char where[RR_FIELD_PATH];
 
         snprintf(where, sizeof(where), "%s[%zu]", path, i);
-        if (!json_is_integer(v))
+        if (!rr_fields_whole(v, &id))
             rc = rr_fields_wrong_type(&c->fields, where, v, "an integer");
         else if (id < 0 || id > INT32_MAX)
             rc = rr_problem_field(&c->problem, where, "int_type", "is not the id of a token");

@@ -138,6 +138,7 @@ def test_tokens():
     ids = [t["id"] for t in plain[0]]
     assert s.post({"ids": ids}, "/decode").json() == [TEXTS[0]]
     assert s.post({"ids": [ids, ids]}, "/decode").json() == [TEXTS[0]] * 2
+    assert s.post({"ids": [float(i) for i in ids]}, "/decode").json() == [TEXTS[0]]
     vllm = s.post({"model": "m", "prompt": TEXTS[0]}, "/tokenize").json()
     assert vllm["count"] == len(ids) + 2 and vllm["max_model_len"] == 512, vllm
     assert s.post({"content": TEXTS[0]}, "/tokenize").json()["tokens"] == ids

@@ -740,7 +740,7 @@ static void test_priorities(void **state)
         { "\"high\"", RR_PRIORITY_HIGH },     { "\"LOW\"", RR_PRIORITY_LOW },
         { "\"normal\"", RR_PRIORITY_NORMAL }, { "null", RR_PRIORITY_NORMAL },
         { "0", RR_PRIORITY_NORMAL },          { "999", RR_PRIORITY_LOW },
-        { "-1", RR_PRIORITY_HIGH },
+        { "-1", RR_PRIORITY_HIGH },           { "1.0", RR_PRIORITY_LOW },
     };
     size_t i;
 
