@@ -47,7 +47,9 @@ int rr_request_json(struct rr_server *s, struct rr_exchange *x, json_t **root, s
                       problem))
         return -1;
     if (rr_body_read(&x->body, &rules, root, replaced, problem)) return -1;
-    if (*replaced) rr_metrics_add(s->metrics, RR_M_REPLACED, 0, *replaced);
+    if (!*replaced) return 0;
+    rr_metrics_add(s->metrics, RR_M_REPLACED, 0, *replaced);
+    rr_http_header(x, "x-rerank-replaced", "%zu", *replaced);
     return 0;
 }
 
@@ -219,13 +221,12 @@ static void set_extra_headers(struct rr_job *job, const struct rr_reply *reply)
     bool exact = job->parts[0].request.exact_top_k > 0;
     struct rr_totals t;
 
-    if (!e->allow_partial && !exact && !e->explain && !reply->replaced) return;
+    if (!e->allow_partial && !exact && !e->explain) return;
     rr_extras_totals(reply, &t);
     if (e->allow_partial) rr_http_header(job->x, "x-rerank-missing", "%zu", t.missing);
     if (exact) rr_http_header(job->x, "x-rerank-exact", "%s", t.exact ? "true" : "false");
     if (exact || e->explain) rr_http_header(job->x, "x-rerank-rescored", "%zu", t.rescored);
     if (e->explain) rr_http_header(job->x, "x-rerank-cached", "%zu", t.cached);
-    if (reply->replaced) rr_http_header(job->x, "x-rerank-replaced", "%zu", reply->replaced);
 }
 
 static void observe(struct rr_job *job, const struct rr_timings *t, uint64_t serialize_ns)

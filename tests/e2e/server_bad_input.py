@@ -89,6 +89,8 @@ def test_not_unicode():
     a = shared().post(b'{"query":"q","texts":["\\udc00\xe9"],"return_text":true}')
     assert a.json()[0]["text"] == "\ufffd\ufffd", a
     assert shared().metrics()["rerank_invalid_unicode_total"] == before + 9
+    for path, body in (("/tokenize", b'{"inputs":"a\xff"}'), ("/rerank", b'{"query":"a\xff","texts":[1]}')):
+        assert shared().post(body, path).headers["x-rerank-replaced"] == "1", path
     assert shared().post(b'\xef\xbb\xbf{"query":"q","texts":["a"]}').status == 200
     with Server("--invalid-unicode", "reject") as s:
         for body in NOT_UNICODE + [b'\xef\xbb\xbf{"query":"q","texts":["a"]}']:
