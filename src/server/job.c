@@ -55,22 +55,6 @@ static void keep_error(struct rr_job *job, const struct rr_error *err)
     if (err->code != RR_OK && job->err.code == RR_OK) job->err = *err;
 }
 
-/* An engine thread.  The last part wakes the connection, and then the job is no longer ours. */
-static void on_done(void *user, struct rr_result *result, const struct rr_error *err)
-{
-    struct rr_part *part = user;
-    struct rr_job *job = part->job;
-    struct rr_exchange *x = job->x;
-
-    pthread_mutex_lock(&job->lock);
-    part->done = true;
-    part->ticket = NULL;
-    job->results[part - job->parts] = result;
-    keep_error(job, err);
-    pthread_mutex_unlock(&job->lock);
-    if (release(job)) rr_http_wake(x);
-}
-
 /* job->lock is held: no on_done of a part with a ticket can have returned. */
 static void cancel_parts(struct rr_job *job)
 {
@@ -105,6 +89,7 @@ static size_t exact_top_k(const struct rr_job *job)
 static void fill_request(const struct rr_job *job, const struct rr_group *g, struct rr_request *r)
 {
     const struct rr_extras *e = &job->ask.extras;
+    uint64_t waited = rr_now_ns() - job->submitted_ns;
 
     *r = (struct rr_request){
         .query = g->query,
@@ -114,7 +99,9 @@ static void fill_request(const struct rr_job *job, const struct rr_group *g, str
         .no_truncate = job->ask.cut.never || g->cut.never,
         .truncate_side = g->cut.side ? g->cut.side : job->ask.cut.side,
         .no_cache = e->no_cache,
-        .timeout_ns = e->timeout_ns,
+        .timeout_ns = !e->timeout_ns           ? 0
+                      : e->timeout_ns > waited ? e->timeout_ns - waited
+                                               : 1,
         .allow_partial = e->allow_partial,
         .priority = RR_MIN(e->priority, (enum rr_priority)job->x->max_priority),
         .tenant = job->x->tenant,
@@ -123,12 +110,33 @@ static void fill_request(const struct rr_job *job, const struct rr_group *g, str
     };
 }
 
-/* False: the engine refused the part, and with it the job. */
-static bool submit_part(struct rr_job *job, size_t i)
+static void hand_over(struct rr_job *job);
+
+/* An engine thread.  The last part wakes the connection, and then the job is no longer ours. */
+static void on_done(void *user, struct rr_result *result, const struct rr_error *err)
+{
+    struct rr_part *part = user;
+    struct rr_job *job = part->job;
+    struct rr_exchange *x = job->x;
+    bool go_on;
+
+    pthread_mutex_lock(&job->lock);
+    part->done = true;
+    part->ticket = NULL;
+    job->results[part - job->parts] = result;
+    keep_error(job, err);
+    job->done++;
+    go_on = job->go_on_at && job->done >= job->go_on_at;
+    if (go_on) job->go_on_at = 0;
+    pthread_mutex_unlock(&job->lock);
+    if (go_on) hand_over(job);
+    if (release(job)) rr_http_wake(x);
+}
+
+static int submit_part(struct rr_job *job, size_t i, struct rr_error *err)
 {
     struct rr_part *part = &job->parts[i];
     struct rr_ticket *ticket = NULL;
-    struct rr_error err = { 0 };
     int rc;
 
     part->job = job;
@@ -136,23 +144,65 @@ static bool submit_part(struct rr_job *job, size_t i)
     pthread_mutex_lock(&job->lock);
     job->pending++;
     pthread_mutex_unlock(&job->lock);
-    rc = rr_submit(job->engine, &part->request, on_done, part, &ticket, &err);
+    rc = rr_submit(job->engine, &part->request, on_done, part, &ticket, err);
     pthread_mutex_lock(&job->lock);
     if (rc) {
         job->pending--;
-        err.code = rc;
-        keep_error(job, &err);
     } else if (!part->done) {
         part->ticket = ticket;
         if (job->gone >= 0) rr_cancel(job->engine, ticket); /* the client left meanwhile */
     }
     pthread_mutex_unlock(&job->lock);
-    return rc == RR_OK;
+    return rc;
+}
+
+/* The engine refused a part, when so many were done.  True: to be tried again at once. */
+static bool refused(struct rr_job *job, int rc, size_t done, struct rr_error *err)
+{
+    bool again;
+    size_t in_flight;
+
+    pthread_mutex_lock(&job->lock);
+    again = rc == RR_EBUSY && job->done != done;
+    in_flight = job->next - job->done;
+    if (rc == RR_EBUSY && !again && in_flight) {
+        job->go_on_at = job->done + (in_flight + 1) / 2; /* others get in meanwhile */
+    } else if (!again) {
+        err->code = rc;
+        keep_error(job, err);
+        cancel_parts(job);
+    }
+    pthread_mutex_unlock(&job->lock);
+    return again;
+}
+
+/* Hands over what is left, in order; the caller has a count of pending.  A part that finds the
+ * queue full waits until half of those in it are done: a request of more parts than the queue holds
+ * would be refused by an idle engine, too. */
+static void hand_over(struct rr_job *job)
+{
+    struct rr_error err = { 0 };
+    size_t done;
+    bool go_on;
+    int rc;
+
+    for (;;) {
+        pthread_mutex_lock(&job->lock);
+        done = job->done;
+        go_on = job->next < job->ask.n_groups && job->err.code == RR_OK;
+        pthread_mutex_unlock(&job->lock);
+        if (!go_on) return;
+        rc = submit_part(job, job->next, &err);
+        if (rc == RR_OK)
+            job->next++;
+        else if (!refused(job, rc, done, &err))
+            return;
+    }
 }
 
 enum rr_http_next rr_job_submit(struct rr_job *job)
 {
-    size_t n = job->ask.n_groups, i;
+    size_t n = job->ask.n_groups;
 
     job->results = rr_arena_alloc(&job->arena, n, sizeof(*job->results));
     pthread_mutex_lock(&job->lock); /* the watch may know of a job that was parked */
@@ -166,12 +216,6 @@ enum rr_http_next rr_job_submit(struct rr_job *job)
     job->pending = 1; /* keeps the job from being through while parts are still being handed over */
     job->submitted_ns = rr_now_ns();
     if (!job->watching) rr_watch_add(job->server->watch, &job->watched, rr_http_socket(job->x));
-    for (i = 0; i < n; i++) {
-        if (submit_part(job, i)) continue;
-        pthread_mutex_lock(&job->lock);
-        cancel_parts(job);
-        pthread_mutex_unlock(&job->lock);
-        break;
-    }
+    hand_over(job);
     return release(job) ? RR_HTTP_REPLY : RR_HTTP_WAIT;
 }

@@ -49,6 +49,9 @@ struct rr_job {
     struct rr_watched watched;
     pthread_mutex_t lock;
     size_t pending;      /* lock; parts not done, and one for the submitting thread */
+    size_t next;         /* the first part that is not handed over; whoever hands them over */
+    size_t done;         /* lock; parts */
+    size_t go_on_at;     /* lock; so many done: the rest is handed over; 0: nobody waits for that */
     struct rr_error err; /* lock; the first error of any part */
     int gone;            /* lock; why it was cancelled: -1 not, else enum rr_gone */
 };

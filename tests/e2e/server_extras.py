@@ -6,7 +6,7 @@ import os
 import re
 
 from server_clients import CLIENTS, N, Q
-from server_support import QUERY, TEXTS, Server, long_body, shared, starter
+from server_support import QUERY, TEXTS, Server, long_body, shared, starter, until
 
 LONG = "Le pain se fait avec de la farine. " * 200 + TEXTS[1]
 
@@ -192,3 +192,25 @@ def test_unknown_values():
             a = shared().post({**body, **more}, path)
             assert a.status == 422 and a.json()["error"].startswith(field + ":"), (more, a)
     assert N == len(TEXTS)
+
+
+def test_more_parts_than_the_queue_holds():
+    """Requests of many queries are of many parts inside; an idle server takes them all the same."""
+    n = 60
+    bodies = [("/predict", {"inputs": [["q%d" % i, "mot " * (i % 20)] for i in range(n)]}),
+              ("/score", {"text_1": ["s%d" % i for i in range(n)], "text_2": ["deux mots"] * n}),
+              ("/rerank", {"instances": [{"query": "v%d" % i, "texts": TEXTS} for i in range(n)]})]
+
+    def scores(a):
+        assert a.status == 200, a
+        reply = a.json()
+        return reply["data"] if isinstance(reply, dict) and "data" in reply else reply
+
+    for option, value in (("--queue-requests", "7"), ("--queue-tokens", "512")):
+        with Server(option, value, "--cache-size", "0") as s:
+            for path, body in bodies:
+                assert scores(s.post(body, path)) == scores(shared().post(body, path)), (option, path)
+            a = s.post({**bodies[0][1], "timeout_ms": 1, "no_cache": True}, "/predict")
+            assert a.status in (200, 504), a
+            until(lambda: s.metrics()["rerank_queue_requests"] == 0, "idle")
+            assert s.post(bodies[1][1], "/score").status == 200

@@ -392,10 +392,14 @@ static void test_sandbox(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nets),           cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_paths),          cmocka_unit_test(test_key_files),
-        cmocka_unit_test(test_key_round_trip), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_limits_given_later), cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_nets),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_key_files),
+        cmocka_unit_test(test_key_round_trip),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limits_given_later),
+        cmocka_unit_test(test_sandbox),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
