@@ -17,8 +17,8 @@ def neighbours(entries, work, lang, k, pools):
 
     The same search as the evaluation's, so that training sees the candidates it will be asked to
     put in order.  A package's are packages, a section's sections, and all are of the same one of
-    `pools` random parts: with 10, as many texts as the evaluation searches; with 1 the candidates
-    are nearer.
+    `pools` random parts: with 10, as many texts as the evaluation searches; with fewer the
+    candidates are nearer.
     """
     cache = os.path.join(work, "near-%s-%d.npy" % (lang, pools))
     if os.path.exists(cache):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import XLMRobertaForSequenceClassification
 
+import corpus
 import data
 import encoder
 import queries
@@ -23,21 +24,7 @@ import train
 from words import LIMIT
 
 PARTS = 6  # a step's pairs are taken in so many parts of similar length
-WORN, BLANK = 0.4, 0.15  # share of lists whose documents lose tokens, and of their tokens
 QUIET = 0.02  # weight of encoder.excess
-UNKNOWN = 3  # <unk>; below it are the other special tokens
-
-
-def blank(pairs, width, rng):
-    """Some lists (of `width` pairs each) lose a share of their documents' tokens, so that no text is
-    known by a single one of them"""
-    out = []
-    for at in range(0, len(pairs), width):
-        worn = rng.random() < WORN
-        for ids, stems, segment in pairs[at:at + width]:
-            lost = worn & (segment == 1) & (ids > UNKNOWN) & (rng.random(len(ids)) < BLANK)
-            out.append((np.where(lost, UNKNOWN, ids), stems, segment))
-    return out
 
 
 def packed(pairs, moved):
@@ -71,7 +58,6 @@ class Lists:
         rng = random.Random("step %d %d" % (self.a.seed, step))
         pairs, gold, _, cosines, _ = train.make_batch(step, train.LISTS, self.a, 0, self.maker,
                                                       self.coder, rng, self.a.times)
-        pairs = blank(pairs, len(pairs) // len(gold), np.random.default_rng([self.a.seed, step]))
         return *packed(pairs, train.moves(pairs, rng)), gold.numpy(), cosines.numpy()
 
     def take(self, step):
@@ -130,7 +116,7 @@ def learn(a, net, lists, log):
 
 def run(a):
     torch.backends.cuda.matmul.allow_tf32 = True
-    made = (a.work, False, a.mix, a.teach > 0)
+    made = (a.work, False, a.mix, a.teach > 0, a.taught)
     if a.teach > 0 and not os.path.exists(teacher.cache(a.work)):
         # In another process: the teacher is asked on the GPU, after which none may be forked.
         first = multiprocessing.get_context("spawn").Process(target=train.prepare, args=made)
@@ -161,6 +147,10 @@ def main():
     ap.add_argument("--warmup", type=int, default=150, help="steps")
     ap.add_argument("--decay", type=float, default=0.55, help="last share of the run: decay to zero")
     ap.add_argument("--teach", type=float, default=2.0, help="weight of the teacher's opinion")
+    ap.add_argument("--taught", nargs="+", metavar="LANG", choices=corpus.LANGS,
+                    help="the teacher sees only texts that are in one of these languages, too")
+    ap.add_argument("--worn", type=float, default=0.4,
+                    help="share of the lists whose documents lose some of their tokens")
     ap.add_argument("--makers", type=int, default=max(1, len(os.sched_getaffinity(0)) - 1),
                     help="processes that make lists")
     ap.add_argument("--device", default="cuda")

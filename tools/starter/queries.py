@@ -46,7 +46,21 @@ MIXES = {
                  ("it", "en"): 4, ("en", "it"): 2, ("es", "en"): 4, ("en", "es"): 4,
                  ("pt", "en"): 4, ("en", "pt"): 2, ("it", "fr"): 2, ("fr", "es"): 2,
                  ("it", "es"): 1, ("pt", "es"): 1}, 0.15, 0.12, 0.85),
+    # With the Spanish of translated.py.
+    "spanish": Mix({("fr", "fr"): 8, ("en", "en"): 8, ("it", "it"): 6, ("de", "de"): 6,
+                    ("pt", "pt"): 9, ("es", "es"): 12, ("es~", "es~"): 34,
+                    ("fr", "en"): 3, ("en", "fr"): 3, ("de", "en"): 3, ("en", "de"): 2,
+                    ("it", "en"): 3, ("it", "fr"): 2, ("pt", "en"): 3, ("en", "pt"): 1,
+                    ("es", "en"): 3, ("en", "es"): 2, ("es", "es~"): 3, ("es~", "en"): 3,
+                    ("en", "es~"): 2, ("fr", "es~"): 1}, 0.1, 0.15, 0.85),
 }
+
+
+
+def speaks(mix, lang):
+    """Do lists of the mix have this language?"""
+    return any(lang in pair for pair in MIXES[mix].shares)
+
 
 # Languages with few texts: each is asked again and again, and would be learnt by heart.
 SCARCE = "es", "pt"
@@ -107,7 +121,7 @@ def inflect(rng, word, lang):
     if len(word) < 6 or not word.isalpha():
         return word
     keep = max(4, len(word) - rng.randint(1, 4))
-    return word[:keep] + rng.choice(SUFFIXES[lang])
+    return word[:keep] + rng.choice(SUFFIXES[lang[:2]])
 
 
 def typo(rng, word):
@@ -145,7 +159,7 @@ def rewrite(rng, text, lang):
 def ask(rng, text, lang):
     """Put the text into a question of the language"""
     text = text.rstrip(".")
-    form = rng.choice(TEMPLATES[lang]).replace("{v}", rng.choice(VERBS[lang]))
+    form = rng.choice(TEMPLATES[lang[:2]]).replace("{v}", rng.choice(VERBS[lang[:2]]))
     return form.format(text) if form.count("{}") == 1 else text
 
 

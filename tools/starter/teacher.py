@@ -42,12 +42,14 @@ def cache(work):
     return os.path.join(work, "teacher.npy")
 
 
-def vectors(entries, work, log):
+def vectors(entries, work, log, among=None):
     """[2, entries, 384] float16, cached in the work directory: of each entry's short and long
-    English text; zeros where it has none, and for sections of the manual"""
+    English text; zeros where it has none, for sections of the manual and, unless among is None, for
+    what is in none of these languages"""
     path = cache(work)
     if not os.path.exists(path):
-        known = [i for i, e in enumerate(entries) if "en" in e.text and not manual.is_section(e)]
+        known = [i for i, e in enumerate(entries) if "en" in e.text and not manual.is_section(e)
+                 and (among is None or set(among) & set(e.text))]
         texts = [entries[i].text["en"][part][:LIMIT] for part in (0, 1) for i in known]
         distinct = sorted(set(texts))
         place = {t: i for i, t in enumerate(distinct)}

@@ -3,6 +3,7 @@
 
     python3 tools/starter/test_recipe.py
 """
+import json
 import os
 import random
 import string
@@ -27,6 +28,7 @@ import mean
 import queries
 import releases
 import train
+import translated
 
 
 def small_model():
@@ -320,6 +322,42 @@ class Releases(unittest.TestCase):
         self.assertNotEqual(releases.family("glib2.0"), releases.family("gtk2.0"))
 
 
+class Translated(unittest.TestCase):
+    def test_mended(self):
+        self.assertEqual(translated.mended("Los *Utilitaires de *débogage: 2 ficheros #dar *Qt", "fr"),
+                         "Los Utilidades de depuración: 2 archivos dar Qt")
+        self.assertEqual(translated.mended("librería", "fr"), "librería")  # Italian's mistake alone
+        self.assertEqual(translated.mended("Librería de *stringhe", "it"), "Biblioteca de cadenas")
+
+    def test_line(self):
+        self.assertEqual(translated.line("a *b*\n c@d"), "a b c d \n\n")
+        long = translated.line("word " * 200)
+        self.assertTrue(len(long.strip()) < translated.LONG and long.endswith("word \n\n"))
+
+    def test_source(self):
+        text = ("short", "long")
+        for have, want in (("fr it", "fr-es"), ("it pt", "pt-es"), ("it de", "ita-spa"), ("de", None)):
+            e = corpus.Entry("p", "s", {lang: text for lang in have.split() + ["en"]})
+            self.assertEqual((translated.source(e) or (None, None))[1], want)
+
+    def test_add(self):
+        entries = [corpus.Entry(name, source, {"en": ("s", name), "fr": ("c", "l")})
+                   for name, source in (("a", "a"), ("b", "b"), ("a", manual.MARK + "a"))]
+        with tempfile.TemporaryDirectory() as work:
+            with open(os.path.join(work, "translated.json"), "w") as f:
+                json.dump({translated.key(entries[0]): ["c", "l"]}, f)
+            found = translated.add(entries, work)
+        self.assertEqual([translated.MACHINE in e.text for e in found], [True, False, False])
+        self.assertEqual(found[0].text[translated.MACHINE], ("c", "l"))
+
+    def test_lists_do_not_mix(self):
+        """A list is in people's or in Apertium's Spanish"""
+        for pair in queries.MIXES["spanish"].shares:
+            self.assertEqual(queries.speaks("long", translated.MACHINE), False)
+            self.assertTrue(set(pair) <= set(corpus.LANGS + [translated.MACHINE]))
+        self.assertTrue(queries.speaks("spanish", translated.MACHINE))
+
+
 class OnGpu(unittest.TestCase):
     def pairs(self, n):
         rng = np.random.default_rng(5)
@@ -328,13 +366,13 @@ class OnGpu(unittest.TestCase):
 
     def test_blank(self):
         pairs = self.pairs(400)
-        out = gpu.blank(pairs, 4, np.random.default_rng(1))
+        out = train.blank(pairs, 4, 0.4, np.random.default_rng(1))
         lost = [o[0] != p[0] for o, p in zip(out, pairs)]
         for (ids, _, segment), (was, *_), gone in zip(out, pairs, lost):
-            self.assertTrue((ids[gone] == gpu.UNKNOWN).all() and (segment[gone] == 1).all())
-            self.assertTrue((was[gone] > gpu.UNKNOWN).all())
+            self.assertTrue((ids[gone] == train.UNKNOWN).all() and (segment[gone] == 1).all())
+            self.assertTrue((was[gone] > train.UNKNOWN).all())
         touched = [any(gone.any() for gone in lost[at:at + 4]) for at in range(0, 400, 4)]
-        self.assertAlmostEqual(np.mean(touched), gpu.WORN, delta=0.15)
+        self.assertAlmostEqual(np.mean(touched), 0.4, delta=0.15)
 
     def test_same_logits_in_any_packing(self):
         model, pairs = small_model(), self.pairs(23)

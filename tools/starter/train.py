@@ -32,20 +32,22 @@ import manual
 import queries
 import releases
 import teacher
+import translated
 import vocab
 from lists import SETS, candidate_lists, metrics
 
 VOCAB, LAYERS, FFN = 16000, 4, 448
-NEAR = (48, 1), (20, 10)  # (candidates kept, parts the texts are in) of the searches for wrong ones
+NEAR = (48, 4), (20, 10)  # (candidates kept, parts the texts are in) of the searches for wrong ones
 
 
 def log(*args):
     print(time.strftime("%H:%M:%S"), *args, flush=True)
 
 
-def prepare(work, matching=True, mix="across", taught=False):
+def prepare(work, matching=True, mix="across", teach=False, taught=None):
     """Everything derived from the archive, cached in the work directory; matching: the
-    dictionary, too, which only the first part of a run needs; taught: the teacher's vectors, too"""
+    dictionary, too, which only the first part of a run needs; teach: the teacher's vectors, too,
+    of the texts that are in one of the languages `taught`, or of all"""
     entries = corpus.load_entries(work)
     parts = {"train": [], "dev": [], "test": []}
     for e in entries:
@@ -60,9 +62,12 @@ def prepare(work, matching=True, mix="across", taught=False):
     idf = data.cached(os.path.join(work, "stems.json"), lambda: data.stem_idf(parts["train"]))
     translation = data.cached(os.path.join(work, "dictionary.json"),
                               lambda: data.dictionary(parts["train"], idf)) if matching else {}
+    machine = [translated.MACHINE] if queries.speaks(mix, translated.MACHINE) else []
+    if machine:
+        parts["train"] = translated.add(parts["train"], work)
     near = {lang: [data.neighbours(parts["train"], work, lang, *size) for size in NEAR]
-            for lang in corpus.LANGS}
-    vectors = teacher.vectors(parts["train"], work, log) if taught else None
+            for lang in corpus.LANGS + machine}
+    vectors = teacher.vectors(parts["train"], work, log, taught) if teach else None
     maker = queries.Maker(parts["train"], near, idf, mix, vectors)
     return parts, tok, maker, data.Coder(tok, idf, translation), translation
 
@@ -189,6 +194,22 @@ def stage(x, rng, whole):
     return 14, 11, 0.8, 40, 80, 0.35
 
 
+BLANK = 0.15  # of a worn document's tokens so many are lost
+UNKNOWN = 3  # <unk>; below it are the other special tokens
+
+
+def blank(pairs, width, worn, rng):
+    """A share of the lists (of `width` pairs each) with some of their documents' tokens lost, so that
+    no text is known by a single one of them"""
+    out = []
+    for at in range(0, len(pairs), width):
+        lose = rng.random() < worn
+        for ids, stems, segment in pairs[at:at + width]:
+            lost = lose & (segment == 1) & (ids > UNKNOWN) & (rng.random(len(ids)) < BLANK)
+            out.append((np.where(lost, UNKNOWN, ids), stems, segment))
+    return out
+
+
 def make_batch(step, x, a, worker, maker, coder, rng, times=1):
     """This worker's share of the lists of a step, `times` as many as usual: pairs, numbers of the
     right documents, cosines, and what part of the whole it is"""
@@ -205,6 +226,8 @@ def make_batch(step, x, a, worker, maker, coder, rng, times=1):
             # Across languages a word's partner is its dictionary translation.
             pairs.append((ids, stems if same_lang else coder.to_english(stems), segment))
             same.append(same_lang)
+    if a.worn and x >= LISTS:
+        pairs = blank(pairs, width - 1, a.worn, np.random.default_rng([a.seed, step, worker]))
     cosines = np.array([c if c is not None else [np.nan] * (width - 1) for *_, c in made], np.float32)
     return (pairs, torch.tensor([m[2] for m in made]), same, torch.from_numpy(cosines),
             len(numbers) / lists)
@@ -298,7 +321,7 @@ class Run:
     def __init__(self, worker, a):
         self.a, self.worker = a, worker
         parts, self.tok, self.maker, self.coder, translation = prepare(a.work, not a.start, a.mix,
-                                                                       a.teach > 0)
+                                                                       a.teach > 0, a.taught)
         self.first, self.x0, self.best, self.spent = 0, 0.0, 0.0, 0.0
         if a.start:
             self.model = XLMRobertaForSequenceClassification.from_pretrained(a.start,
@@ -441,13 +464,17 @@ def main():
     ap.add_argument("--decay", type=float, default=0.55, help="last share of the run: decay to zero")
     ap.add_argument("--aux", type=float, default=0.5, help="weight of the helper targets")
     ap.add_argument("--teach", type=float, default=0.0, help="weight of the teacher's opinion")
+    ap.add_argument("--taught", nargs="+", metavar="LANG", choices=corpus.LANGS,
+                    help="the teacher sees only texts that are in one of these languages, too")
+    ap.add_argument("--worn", type=float, default=0.0,
+                    help="share of the lists whose documents lose some of their tokens")
     ap.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     ap.add_argument("--dev", type=int, default=12, help="development lists per set")
     ap.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     ap.add_argument("--no-eval", action="store_true")
     a = ap.parse_args()
     os.makedirs(a.work, exist_ok=True)
-    prepare(a.work, not a.start, taught=a.teach > 0)  # once, before workers look for its files
+    prepare(a.work, not a.start, a.mix, a.teach > 0, a.taught)  # once, before workers look for its files
     a.rendezvous = os.path.join(a.work, "workers-%d" % os.getpid())
     torch.multiprocessing.spawn(work, (a,), a.workers)
     if not a.no_eval:
