@@ -61,7 +61,7 @@ static void fuzz_reply(const uint8_t *data, size_t size, size_t n, size_t piece)
         for (done = true; !rc && done;) {
             rc = rr_replies_next(r, &reply, &done, &err);
             if (rc || !done) break;
-            if (reply.kind > RR_REPLY_OTHER || strlen(reply.word) >= sizeof(reply.word)) abort();
+            if (reply.kind > RR_REPLY_ARRAY || strlen(reply.word) >= sizeof(reply.word)) abort();
             asked.answered = 0;
         }
     }
