@@ -104,7 +104,6 @@ struct rr_ticket {
     struct rr_candidate
         *candidates; /* [n_documents] what the cascade knows; NULL: no exact top k */
     uint32_t *picks; /* [n_documents] what the cascade wants next */
-    float drift;     /* bound that the cascade works with */
     uint64_t tokenize_ns;
 
     /* wants of the phase */
