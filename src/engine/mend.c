@@ -164,15 +164,10 @@ static int open_net(struct rr_lane *lane, enum rr_pass pass, const char *dtype,
 /* Whether the host has room for what the lane's networks are about to load. */
 static int check_room(struct rr_lane *lane, struct rr_error *err)
 {
-    struct rr_memory one = { 0 }, sum = { 0 };
-    int p, rc = RR_OK;
+    struct rr_memory sum;
+    int n = lane->dtype[RR_PASS_RESCORE][0] ? RR_PASSES : 1;
+    int rc = rr_nets_plan(lane->nets, n, &lane->limits, &sum, err);
 
-    for (p = 0; p < RR_PASSES && !rc; p++) {
-        if (!lane->dtype[p][0]) continue;
-        rc = rr_net_plan(&lane->nets[p], &lane->limits, &one, err);
-        sum.weights += one.weights;
-        sum.workspace += one.workspace;
-    }
     if (!rc) rc = rr_setup_room(lane->engine->info.model, &sum, err);
     if (rc) return rc;
     pthread_mutex_lock(&lane->engine->lock);

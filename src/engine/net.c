@@ -190,12 +190,24 @@ void rr_net_close(struct rr_net *net)
     memset(net, 0, sizeof(*net));
 }
 
-int rr_net_plan(const struct rr_net *net, const struct rr_limits *limits, struct rr_memory *out,
-                struct rr_error *err)
+int rr_nets_plan(const struct rr_net *nets, int n, const struct rr_limits *limits,
+                 struct rr_memory *sum, struct rr_error *err)
 {
-    memset(out, 0, sizeof(*out));
-    if (!net->model) return RR_OK;
-    return net->backend->plan(net->device, rr_model_program(net->model), limits, out, err);
+    int i, rc = RR_OK;
+
+    *sum = (struct rr_memory){ 0 };
+    for (i = 0; i < n && !rc; i++) {
+        struct rr_memory one = { 0 };
+
+        if (nets[i].model)
+            rc = nets[i].backend->plan(nets[i].device, rr_model_program(nets[i].model), limits,
+                                       &one, err);
+        sum->weights += one.weights;
+        sum->workspace += one.workspace;
+        sum->mapped = RR_MAX(sum->mapped, one.mapped); /* the same files */
+        sum->available = one.available;
+    }
+    return rc;
 }
 
 int rr_net_load(struct rr_net *net, const struct rr_limits *limits, struct rr_error *err)

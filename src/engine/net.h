@@ -43,9 +43,9 @@ RR_NODISCARD int rr_net_device(struct rr_net *net, const struct rr_net_config *c
                                struct rr_error *err);
 void rr_net_close(struct rr_net *net); /* an empty one is allowed; leaves an empty one */
 
-/* What loading would take; zero for null. */
-RR_NODISCARD int rr_net_plan(const struct rr_net *net, const struct rr_limits *limits,
-                             struct rr_memory *out, struct rr_error *err);
+/* What loading n networks of one model on a device would take together; zero for null. */
+RR_NODISCARD int rr_nets_plan(const struct rr_net *nets, int n, const struct rr_limits *limits,
+                              struct rr_memory *sum, struct rr_error *err);
 RR_NODISCARD int rr_net_load(struct rr_net *net, const struct rr_limits *limits,
                              struct rr_error *err);
 /* logits[n_sequences], also NaN. */

@@ -434,19 +434,12 @@ static int open_files(struct rr_setup *s, const struct rr_options *opt, struct r
 static int plan_lane(struct rr_setup *s, struct rr_setup_lane *lane, bool *fits,
                      struct rr_error *err)
 {
-    struct rr_memory mem = { 0 }, *sum = &lane->memory;
-    int p, rc = RR_OK;
+    struct rr_memory *sum = &lane->memory;
+    int rc = rr_nets_plan(lane->nets, lane->rescoring ? RR_PASSES : 1, &lane->limits, sum, err);
 
-    sum->weights = sum->workspace = 0;
-    for (p = 0; p < RR_PASSES && !rc; p++) {
-        if (p != RR_PASS_MAIN && !lane->rescoring) continue;
-        rc = rr_net_plan(&lane->nets[p], &lane->limits, &mem, err);
-        sum->weights += mem.weights;
-        sum->workspace += mem.workspace;
-        s->info.mapped_bytes = RR_MAX(s->info.mapped_bytes, mem.mapped); /* the same files */
-    }
-    *fits = !mem.available || /* less the driver's own */
-            sum->weights + sum->workspace <= mem.available - mem.available / 32;
+    s->info.mapped_bytes = RR_MAX(s->info.mapped_bytes, sum->mapped); /* the same files */
+    *fits = !sum->available || /* less the driver's own */
+            sum->weights + sum->workspace <= sum->available - sum->available / 32;
     return rc;
 }
 

@@ -281,6 +281,18 @@ static void test_meanings(void **state)
     assert_true(c.theta == 80000.0f && c.local_theta == 80000.0f); /* null: as global ones */
 }
 
+/* The configuration of an architecture with this activation and these fields. */
+static void parse_as(struct rr_model_config *c, const char *architecture, const char *act,
+                     const char *fields)
+{
+    struct rr_error err;
+    char patch[400];
+
+    snprintf(patch, sizeof(patch), "{\"architectures\":[\"%s\"],\"hidden_act\":\"%s\",%s}",
+             architecture, act, fields);
+    assert_int_equal(parse(c, patch, NULL, &err), RR_OK);
+}
+
 /* What attention by distance is told in capitals: as in the reference, where it is a text. */
 static void test_relative_terms(void **state)
 {
@@ -296,12 +308,8 @@ static void test_relative_terms(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct rr_model_config c;
-        struct rr_error err;
-        char patch[200];
 
-        snprintf(patch, sizeof(patch),
-                 "{\"architectures\":[\"DebertaV2ForSequenceClassification\"],%s}", rows[i].fields);
-        assert_int_equal(parse(&c, patch, NULL, &err), RR_OK);
+        parse_as(&c, "DebertaV2ForSequenceClassification", "gelu", rows[i].fields);
         if (c.relative.content_position != rows[i].content_position ||
             c.relative.position_content != rows[i].position_content ||
             c.relative.norm != rows[i].norm)
@@ -326,13 +334,8 @@ static void test_window(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct rr_model_config c;
-        struct rr_error err;
-        char patch[200];
 
-        snprintf(patch, sizeof(patch),
-                 "{\"architectures\":[\"ModernBertForSequenceClassification\"],%s}",
-                 rows[i].fields);
-        assert_int_equal(parse(&c, patch, NULL, &err), RR_OK);
+        parse_as(&c, "ModernBertForSequenceClassification", "gelu", rows[i].fields);
         if (c.window != rows[i].window) fail_msg("%s: %u", rows[i].fields, c.window);
     }
 }
@@ -356,13 +359,8 @@ static void test_rotary_base(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct rr_model_config c;
-        struct rr_error err;
-        char patch[300];
 
-        snprintf(patch, sizeof(patch),
-                 "{\"architectures\":[\"Qwen3ForCausalLM\"],\"hidden_act\":\"silu\",%s}",
-                 rows[i].fields);
-        assert_int_equal(parse(&c, patch, NULL, &err), RR_OK);
+        parse_as(&c, "Qwen3ForCausalLM", "silu", rows[i].fields);
         if (c.theta != rows[i].theta) fail_msg("%s: %g", rows[i].fields, (double)c.theta);
     }
 }
