@@ -8,14 +8,13 @@ the other.  The neighbouring languages give better Spanish than English does.  F
 
     apt-get install apertium apertium-fr-es apertium-es-pt apertium-spa-ita cg3
 """
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 
-import corpus
+import data
 import manual
 
 MACHINE = "es~"
@@ -86,11 +85,9 @@ MISTAKEN = {
         autentificación=autenticación veloces=rápidos coches=máquinas modalidad=modo
         rendir=hacer rinde=hace usuaria=usuario""",
 }
+UNKNOWN, MISTAKEN = ({lang: dict(pair.split("=") for pair in pairs.split())
+                      for lang, pairs in table.items()} for table in (UNKNOWN, MISTAKEN))
 WORD = re.compile(r"[*]?[^\W\d_]+")
-
-
-def table(pairs):
-    return dict(p.split("=") for p in pairs.split())
 
 
 def like(model, word):
@@ -100,11 +97,9 @@ def like(model, word):
 
 def mended(text, lang):
     """Apertium's output with Debian's words; what stays unknown stays as it was"""
-    unknown, mistaken = table(UNKNOWN[lang]), table(MISTAKEN[lang])
-
     def word(m):
         w = m.group().lstrip("*")
-        known = (unknown if m.group()[0] == "*" else mistaken).get(w.lower())
+        known = (UNKNOWN if m.group()[0] == "*" else MISTAKEN)[lang].get(w.lower())
         return like(w, known) if known else w
     return re.sub("[*#@~]", "", WORD.sub(word, text))
 
@@ -132,13 +127,13 @@ def source(entry):
 
 
 def make(entries):
-    """{name: {short, long}}"""
+    """{key: [short, long] in Spanish} of those that have a text to make it of"""
     out = {}
     for way in WAYS:
         some = [e for e in entries if source(e) == way]
         texts = translate([t for e in some for t in e.text[way[0]]], *way)
         for e, short, long in zip(some, texts[::2], texts[1::2]):
-            out[key(e)] = short, long
+            out[key(e)] = [short, long]
     return out
 
 
@@ -149,12 +144,7 @@ def key(entry):
 
 def add(entries, work):
     """The entries, packages with their Spanish by Apertium, too"""
-    cache = os.path.join(work, "translated.json")
-    if not os.path.exists(cache):
-        found = make([e for e in entries if not manual.is_section(e)])
-        with open(cache, "w", encoding="utf-8") as f:
-            json.dump(found, f, ensure_ascii=False)
-    with open(cache, encoding="utf-8") as f:
-        found = json.load(f)
-    return [e._replace(text={**e.text, MACHINE: tuple(found[key(e)])}) if key(e) in found
-            and not manual.is_section(e) else e for e in entries]
+    packages = [e for e in entries if not manual.is_section(e)]
+    found = data.cached(os.path.join(work, "translated.json"), lambda: make(packages))
+    return [e._replace(text={**e.text, MACHINE: tuple(found[key(e)])})
+            if not manual.is_section(e) and key(e) in found else e for e in entries]
