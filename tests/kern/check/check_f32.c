@@ -3,8 +3,7 @@
  *
  * Tolerances, with u = 2^-23 (what one rounding can cost, twice over):
  *   linear_f32     u (8 + sqrt k) (|bias| + sum |x w|), and 3e-7 max(1, |v|) for GELU and tanh
- *   attention_f32  as a product of two linear steps: see attention_tolerance
- *   attention_bf16, attention_i16  that, and what becomes of weights near a tie: see tie_tolerance
+ *   attention_f32, _bf16, _i16  as a product of two linear steps: see attention_tolerance
  *   layernorm_f32  2e-6 (|gamma (x - mean) / std| + |beta|) + 2e-7
  *   pack_f32, convert, add_convert  none: bits */
 #include <float.h>
@@ -269,36 +268,50 @@ static void check_gelu(struct check *c)
 
 /* ---- attention ----------------------------------------------------------------------------- */
 
-/* Scores are off by d, so the weights are by a factor e^(2 d); then the sums. */
-static double attention_tolerance(const struct rr_attention_f32 *a, uint32_t i)
+/* Scores are off by d, so a weight of the softmax is by a factor 1 + this = e^(2 d). */
+static double weight_tolerance(const struct rr_attention_f32 *a, uint32_t i)
 {
-    double most = 0, value = 0;
+    double most = 0;
 
     for (uint32_t j = 0; j < a->n_kv; j++) {
         double sum = 0;
 
-        for (uint32_t d = 0; d < a->head_dim; d++) {
+        for (uint32_t d = 0; d < a->head_dim; d++)
             sum += fabs((double)a->q[i * a->ldq + d] * a->k[j * a->ldk + d]);
-            value = fmax(value, fabs(a->v[j * a->ldv + d]));
-        }
         most = fmax(most, sum * fabs(a->scale));
     }
-    return value * (expm1(2 * U * (4 + sqrt(a->head_dim)) * most) + U * (16 + sqrt(a->n_kv)));
+    return expm1(2 * U * (4 + sqrt(a->head_dim)) * most);
 }
 
-/* Sums of products of bf16 differ as those of f32 do, but a weight of the softmax so near to a tie
- * that it is rounded the other way is off by 2^-8 of itself: a few of them, of the largest size.
- * Of i16, whose products are exact, it is off by a step: two of them, of the largest size. */
-static double tie_tolerance(const struct rr_attention_f32 *a, const char *type)
+/* The weight w as the sums of values see it; unit is what makes whole numbers of those of i16. */
+static double rounded_weight(const char *type, double w, float unit)
 {
-    double value = 0;
+    int exponent;
 
-    for (uint32_t j = 0; j < a->n_kv; j++)
+    if (strcmp(type, "i16") == 0) return rint(w * unit) / unit;
+    if (strcmp(type, "f32") == 0 || w == 0) return w;
+    frexp(w, &exponent);
+    return ldexp(rint(ldexp(w, 8 - exponent)), exponent - 8); /* bf16 has eight bits */
+}
+
+/* What the weights may be off by, then the sums.  A weight near enough to a tie to be rounded the
+ * other way is off by a whole step of its type.  p: what the reference left, [n_kv]. */
+static double attention_tolerance(const struct rr_attention_f32 *a, uint32_t i, const char *type,
+                                  const float *p)
+{
+    double off = weight_tolerance(a, i), value = 0, sum = 0, steps = 0;
+    float unit;
+
+    for (uint32_t j = 0; j < a->n_kv; j++) {
         for (uint32_t d = 0; d < a->head_dim; d++)
             value = fmax(value, fabs(a->v[j * a->ldv + d]));
-    return strcmp(type, "bf16") == 0  ? 0x1p-8 * value * 2 / sqrt(a->n_kv)
-           : strcmp(type, "i16") == 0 ? 0x1p-14 * value
-                                      : 0;
+        sum += p[j];
+    }
+    unit = rr_i16_unit((float)sum, a->n_kv);
+    for (uint32_t j = 0; j < a->n_kv; j++)
+        steps += rounded_weight(type, p[j] * (1 + off + 4 * U), unit) -
+                 rounded_weight(type, p[j] / (1 + off + 4 * U), unit);
+    return value * (off + steps / sum + U * (16 + sqrt(a->n_kv)));
 }
 
 static rr_attention_f32_fn *attention_of(const struct rr_kern *k, const char *type)
@@ -356,12 +369,16 @@ static void attention_one(struct check *c, const char *type, uint32_t n_q, uint3
         b.n_q = RR_MIN(step, n_q - i);
         level(&b);
     }
-    b = a;
-    b.y = want;
-    ref(&b);
     for (uint32_t i = 0; i < n_q; i++) {
-        double tolerance = attention_tolerance(&a, i) + tie_tolerance(&a, type) + 1e-30;
+        double tolerance;
 
+        b = a;
+        b.y = want + i * ldy;
+        b.q += i * ld;
+        if (b.bias) b.bias += i * b.ldb;
+        b.n_q = 1;
+        ref(&b);
+        tolerance = attention_tolerance(&a, i, type, a.scratch) + 1e-30;
         for (uint32_t d = 0; d < dim; d++) {
             double e = fabs((double)got[i * ldy + d] - want[i * ldy + d]) / tolerance;
 
