@@ -74,17 +74,25 @@ def excess(x):
 class Encoder:
     """grid: weights are used on the grid and inputs of the linear layers in eight bits; gradients
     pass as if they were not (straight through).  excesses: a list that gets those of all inputs
-    that rerankd rounds, or None."""
+    that rerankd rounds, or None.  kept: weights on the grid, kept from one use to the next by who
+    clears it whenever the weights change, or None."""
 
     def __init__(self, model, grid=False):
-        self.model, self.grid, self.excesses = model, grid, None
+        self.model, self.grid, self.excesses, self.kept = model, grid, None, None
+
+    def on_grid(self, w, layers):
+        if self.kept is None:
+            return on_grid(w)
+        if layers not in self.kept:
+            self.kept[layers] = on_grid(w)
+        return self.kept[layers]
 
     def linear(self, x, *layers, rounded=True):
         w, b = (torch.cat([getattr(l, n) for l in layers]) for n in ("weight", "bias"))
         if rounded and self.excesses is not None:
             self.excesses.append(excess(x))
         if self.grid:
-            w = w + (on_grid(w) - w).detach()
+            w = w + (self.on_grid(w, layers) - w).detach()
             if rounded:
                 x = x + (eight_bits(x) - x).detach()
         return F.linear(x, w, b)

@@ -111,6 +111,20 @@ class Forward(unittest.TestCase):
         self.assertTrue(all(len(r.unique()) <= 255 for r in y))
         self.assertTrue(torch.equal(encoder.eight_bits(torch.full((1, 8), 2.5)), torch.full((1, 8), 2.5)))
 
+    def test_kept_weights_are_those_of_the_last_clear(self):
+        fresh = encoder.Encoder(self.model, grid=True)
+        keeps = encoder.Encoder(self.model, grid=True)
+        keeps.kept = {}
+        before = fresh.score(self.ids, self.mask)
+        self.assertTrue(torch.equal(keeps.score(self.ids, self.mask), before))
+        with torch.no_grad():
+            for p in self.model.parameters():
+                p *= 1.5
+        after = fresh.score(self.ids, self.mask)
+        self.assertFalse(torch.equal(keeps.score(self.ids, self.mask), after))
+        keeps.kept.clear()
+        self.assertTrue(torch.equal(keeps.score(self.ids, self.mask), after))
+
 
 class Sample(unittest.TestCase):
     def test_sum_is_right_on_average(self):

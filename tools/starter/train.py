@@ -333,6 +333,7 @@ class Run:
         self.probes = Probes()
         self.begin_step = self.first
         self.net = encoder.Encoder(self.model)
+        self.net.kept = {}
         self.opt = optimizer_of(a.lr, self.model, self.probes)
         self.state = os.path.join(a.work, "state.pt")
         self.restore()
@@ -401,6 +402,7 @@ class Run:
         sums = add_up(used, [rank.item() * share, hits, len(gold), len(pairs)])
         torch.nn.utils.clip_grad_norm_(used, 1.0)
         self.opt.step()
+        self.net.kept.clear()
         return sums
 
     def pull(self, pairs, moved, gold, cosines, share, rng):
