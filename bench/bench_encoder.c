@@ -4,10 +4,11 @@
  *
  *   bench_encoder [--layers 24] [--threads 0] [--isa auto] [--dtype f32] [--reps 5]
  *                 [--shape 20x128] [--mode auto|chunks|team] [--chunk N] [--solo N] [--team N]
- *                 [--block N] [--backend cpu] [--words N] [--plan]
+ *                 [--block N] [--backend cpu] [--words N] [--plan] [--profile]
  *
  * --shape takes several, with commas between: COUNTxLENGTH, ragged, or lengths with + between.
- * --plan only says how much memory it would take.
+ * --plan only says how much memory it would take.  --profile also says, for each kind of operation,
+ * what a thread spent on it in a run, on the mean (with one clock reading each: below a thousandth).
  *
  * Times are milliseconds for one run() on one batch, best and median; GFLOP/s counts what the
  * program computes, nothing for padding.  cpu is the least processor time of all threads together,
@@ -33,7 +34,7 @@ enum { HIDDEN = 1024, HEADS = 16, BETWEEN = 4096, POSITIONS = 514, MAX_REPS = 10
 
 struct settings {
     uint32_t layers, threads, reps, words;
-    bool plan;
+    bool plan, profile;
     const char *isa, *dtype, *mode;
     char *shape;
     const struct rr_backend *backend;
@@ -287,20 +288,76 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void measure(const struct settings *s, const struct builder *b, struct rr_loaded *l,
-                    struct work *w, const char *shape)
+/* What tells operations apart in a profile. */
+static void label(char out[64], const struct builder *b, uint32_t i)
 {
-    double ms[MAX_REPS], cpu = INFINITY, flop, sum = 0;
+    static const char *const acts[] = { [RR_ACT_GELU] = " GELU", [RR_ACT_TANH] = " tanh" };
+    const struct rr_op *o = &b->ops[i];
+    enum rr_act act = o->kind == RR_OP_LINEAR ? o->u.linear.act : RR_ACT_NONE;
+    bool tokens = b->registers[o->dst].rows == RR_ROWS_TOKENS;
+
+    if (o->kind == RR_OP_LINEAR)
+        snprintf(out, 64, "%s %u -> %u%s%s", rr_cpu_op_name(o->kind), b->registers[o->src].width,
+                 b->registers[o->dst].width, act < RR_COUNT(acts) && acts[act] ? acts[act] : "",
+                 tokens ? "" : ", last layer");
+    else
+        snprintf(out, 64, "%s%s", rr_cpu_op_name(o->kind), tokens ? "" : ", last layer");
+}
+
+/* times: [threads][n_ops], over all runs; ms: of a run. */
+static void print_profile(const struct builder *b, const struct rr_cpu_time *times,
+                          uint32_t threads, uint32_t runs, double ms)
+{
+    double per = 1e-6 / threads / runs, total = 0;
+    char name[64], other[64];
+
+    for (uint32_t i = 0; i < b->p.n_ops; i++) {
+        double all = 0, convert = 0;
+        bool seen = false;
+
+        label(name, b, i);
+        for (uint32_t j = 0; j < b->p.n_ops; j++) {
+            label(other, b, j);
+            if (strcmp(name, other) != 0) continue;
+            seen |= j < i;
+            for (uint32_t t = 0; t < threads; t++) {
+                all += (double)times[t * b->p.n_ops + j].all * per;
+                convert += (double)times[t * b->p.n_ops + j].convert * per;
+            }
+        }
+        if (seen) continue;
+        total += all;
+        printf("  %-32s %9.2f ms  %5.1f %%", name, all, 100 * all / ms);
+        if (convert > 0) printf("  of which converting inputs %.2f ms", convert);
+        printf("\n");
+    }
+    printf("  %-32s %9.2f ms  %5.1f %%\n", "waiting, planning", ms - total, 100 * (ms - total) / ms);
+}
+
+static void measure(const struct settings *s, const struct builder *b, struct rr_device *d,
+                    struct rr_loaded *l, struct work *w, const char *shape)
+{
+    double ms[MAX_REPS], cpu = INFINITY, flop, sum = 0, all = 0;
     float logits[MAX_SEQUENCES];
     struct rr_error err = { 0 };
+    struct rr_device_info info;
+    struct rr_cpu_time *times = NULL;
 
+    s->backend->describe(d, &info);
     make_work(w, shape, s->words);
     flop = flop_of(b, &w->b);
+    if (s->profile) {
+        check(s->backend->run(l, &w->b, logits, &err), err.msg); /* not with the first one's faults */
+        times = rr_calloc(RR_MEM_MISC, (size_t)info.threads * b->p.n_ops, sizeof(*times));
+        check(!times, "out of memory");
+        rr_cpu_profile(l, times);
+    }
     for (uint32_t i = 0; i < s->reps; i++) {
         double begin = now_ms(CLOCK_MONOTONIC), used = now_ms(CLOCK_PROCESS_CPUTIME_ID);
 
         check(s->backend->run(l, &w->b, logits, &err), err.msg);
         ms[i] = now_ms(CLOCK_MONOTONIC) - begin;
+        all += ms[i];
         cpu = RR_MIN(cpu, now_ms(CLOCK_PROCESS_CPUTIME_ID) - used);
     }
     qsort(ms, s->reps, sizeof(ms[0]), by_value);
@@ -310,6 +367,11 @@ static void measure(const struct settings *s, const struct builder *b, struct rr
            "cpu %8.1f ms  %6.1f GFLOP/s\n",
            strchr(shape, '+') ? "lengths" : shape, w->b.n_tokens, ms[0], ms[s->reps / 2], flop / ms[0] * 1e-6,
            w->b.n_tokens / ms[0] * 1e3, cpu, flop / cpu * 1e-6);
+    if (s->profile) {
+        print_profile(b, times, info.threads, s->reps, all / s->reps);
+        rr_cpu_profile(l, NULL);
+        rr_free(times);
+    }
     fflush(stdout);
 }
 
@@ -329,7 +391,8 @@ static void parse(struct settings *s, int argc, char **argv)
         { "reps", 1, 0, 'r' },   { "shape", 1, 0, 's' },   { "mode", 1, 0, 'm' },
         { "chunk", 1, 0, 'c' },  { "solo", 1, 0, 'o' },    { "team", 1, 0, 'e' },
         { "block", 1, 0, 'b' },  { "dtype", 1, 0, 'd' },
-        { "backend", 1, 0, 'k' }, { "words", 1, 0, 'w' },  { "plan", 0, 0, 'p' }, { 0, 0, 0, 0 },
+        { "backend", 1, 0, 'k' }, { "words", 1, 0, 'w' },  { "plan", 0, 0, 'p' },
+        { "profile", 0, 0, 'f' }, { 0, 0, 0, 0 },
     };
     struct rr_error err = { 0 };
     int c;
@@ -349,12 +412,14 @@ static void parse(struct settings *s, int argc, char **argv)
         case 'd': s->dtype = optarg; break;
         case 'w': s->words = number(optarg); break;
         case 'p': s->plan = true; break;
+        case 'f': s->profile = true; break;
         case 'k': check(rr_backend_find(&s->backend, optarg, &err), err.msg); break;
         default: exit(2);
         }
     }
     check(s->layers < 1 || s->layers > 100 || s->reps < 1 || s->reps > MAX_REPS,
           "--layers and --reps are 1 to 100");
+    check(s->profile && s->backend != rr_backend_cpu(), "--profile is of the CPU backend");
 }
 
 static void tune(const struct settings *s, struct rr_cpu_tuning *t)
@@ -412,9 +477,9 @@ int main(int argc, char **argv)
     if (s.shape)
         for (char *save, *shape = strtok_r(s.shape, ",", &save); shape;
              shape = strtok_r(NULL, ",", &save))
-            measure(&s, &b, l, w, shape);
+            measure(&s, &b, d, l, w, shape);
     else
-        for (size_t i = 0; i < RR_COUNT(shapes); i++) measure(&s, &b, l, w, shapes[i]);
+        for (size_t i = 0; i < RR_COUNT(shapes); i++) measure(&s, &b, d, l, w, shapes[i]);
     rr_free(w);
     s.backend->unload(l);
     s.backend->close(d);

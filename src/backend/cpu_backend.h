@@ -193,12 +193,17 @@ struct rr_cpu_room {
     uint32_t rows[RR_CPU_AREAS];
 };
 
+struct rr_cpu_time { /* that a worker spent on an operation, ns */
+    uint64_t all, convert; /* convert: of it, on the inputs of a LINEAR */
+};
+
 struct rr_cpu_frame { /* one piece on its way through the program */
     const struct rr_cpu_layout *layout;
     const struct rr_cpu_step *steps; /* with the weights of the worker's node */
     float *area[RR_CPU_AREAS];
     struct rr_cpu_room room;
     struct rr_cpu_narrow narrow; /* of the team, converted once for all its shares */
+    struct rr_cpu_time *times;   /* [n_steps] of the worker; NULL: nobody measures */
     uint32_t block0;         /* token that is row 0 of the block */
     const uint32_t *order;   /* [n_sequences] numbers of the sequences in the batch */
     const uint32_t *starts;  /* [n_sequences + 1]; minus starts[0]: token row in this piece */
@@ -237,6 +242,7 @@ struct rr_loaded {
 
     rr_observe_fn *observe; /* NULL: nobody looks */
     void *observe_user;
+    struct rr_cpu_time *times; /* [threads][n_steps], the caller's; NULL: nobody measures */
 
     /* The run in progress. */
     struct rr_cpu_plan plan;
@@ -301,9 +307,10 @@ size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that mult
 /* Bytes of a converted row; 0: inputs are not converted. */
 size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w);
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
-/* As linear_f32 with w's panels and bias, which need not be in a. */
+/* As linear_f32 with w's panels and bias, which need not be in a.  convert_ns: where to add the time
+ * that converting inputs took; NULL: nobody measures. */
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            struct rr_linear_f32 *a, float *scratch);
+                            struct rr_linear_f32 *a, float *scratch, uint64_t *convert_ns);
 /* The two halves of it where inputs are narrow: m rows of x become rows [row, row + m) of `to`;
  * rows [row, row + a->m) of `from` are multiplied, a->x is not used. */
 void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
@@ -375,6 +382,9 @@ RR_NODISCARD int rr_cpu_relative_fill(struct rr_cpu_step *s, const struct rr_ker
 
 /* cpu_run.c */
 void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user);
+/* From the next run on, what each worker spends on each operation is added to times, [threads of
+ * the device][operations of the program]; NULL: no more.  For benchmarks. */
+void rr_cpu_profile(struct rr_loaded *l, struct rr_cpu_time *times);
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,
                struct rr_error *err);
 

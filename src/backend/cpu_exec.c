@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cpu_backend.h"
+#include "base/clock.h"
 
 /* The sequence of the piece that token row `row` belongs to. */
 static uint32_t sequence_at(const struct rr_cpu_frame *f, uint32_t row)
@@ -78,16 +79,22 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
     if (s->linear.narrow && f->narrow.base)
         rr_cpu_linear_product(l->device->kern, &s->linear, &a, &f->narrow, share->row0);
     else
-        rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch);
+        rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch,
+                               f->times ? &f->times[step].convert : NULL);
 }
 
 void rr_cpu_exec_convert(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                          const struct rr_cpu_share *share)
 {
     const struct rr_cpu_place *src = &f->layout->places[step][RR_CPU_SRC];
+    uint64_t begin = f->times ? rr_now_ns() : 0, ns;
 
     rr_cpu_linear_convert(l->device->kern, &f->steps[step].linear, &f->narrow, share->row0,
                           rr_cpu_at(f, src, share->row0), src->ld, share->row1 - share->row0);
+    if (!f->times) return;
+    ns = rr_now_ns() - begin;
+    f->times[step].all += ns;
+    f->times[step].convert += ns;
 }
 
 static void norm(const struct rr_loaded *l, const struct rr_cpu_step *s,
@@ -197,6 +204,7 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
     const struct rr_cpu_step *s = &f->steps[step];
     const struct rr_cpu_place *place = f->layout->places[step];
     const struct rr_cpu_place *dst = &place[RR_CPU_DST];
+    uint64_t begin = f->times ? rr_now_ns() : 0;
 
     switch (s->op.kind) {
     case RR_OP_EMBED:
@@ -223,4 +231,5 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
         attention(l, s, place, f, share, scratch);
         break;
     }
+    if (f->times) f->times[step].all += rr_now_ns() - begin;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "backend/cpu_backend.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "cpu/weights.h"
 
@@ -315,25 +316,28 @@ void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linea
 
 /* Block by block: converts rows and multiplies them. */
 static void multiply_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            const struct rr_linear_f32 *a, float *scratch)
+                            const struct rr_linear_f32 *a, float *scratch, uint64_t *convert_ns)
 {
     const struct rr_cpu_narrow block = { scratch, BLOCK_ROWS };
     struct rr_linear_f32 b = *a;
 
     for (uint32_t row = 0; row < a->m; row += BLOCK_ROWS) {
+        uint64_t begin = convert_ns ? rr_now_ns() : 0;
+
         b.m = RR_MIN(a->m - row, BLOCK_ROWS);
         b.y = a->y + row * a->ldy;
         b.residual = a->residual ? a->residual + row * a->ldr : NULL;
         rr_cpu_linear_convert(kern, w, &block, 0, a->x + row * a->ldx, a->ldx, b.m);
+        if (convert_ns) *convert_ns += rr_now_ns() - begin;
         rr_cpu_linear_product(kern, w, &b, &block, 0);
     }
 }
 
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            struct rr_linear_f32 *a, float *scratch)
+                            struct rr_linear_f32 *a, float *scratch, uint64_t *convert_ns)
 {
     if (w->narrow) {
-        multiply_narrow(kern, w, a, scratch);
+        multiply_narrow(kern, w, a, scratch, convert_ns);
     } else if (w->packing == RR_CPU_PACK_BF16) {
         product_bf16(kern, w, a, a->x, a->ldx);
     } else {

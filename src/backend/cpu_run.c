@@ -31,6 +31,11 @@ static const struct rr_cpu_step *steps_of(const struct rr_loaded *l, uint32_t wo
     return node ? l->copies[node - 1].steps : l->steps;
 }
 
+static struct rr_cpu_time *times_of(const struct rr_loaded *l, uint32_t worker)
+{
+    return l->times ? l->times + (size_t)worker * l->n_steps : NULL;
+}
+
 static void take_piece(struct rr_cpu_frame *f, const struct rr_cpu_plan *p,
                        const struct rr_cpu_piece *piece)
 {
@@ -110,7 +115,7 @@ static void run_whole(const struct rr_loaded *l, uint32_t step, const struct rr_
 static void run_chunks(struct rr_loaded *l, uint32_t worker)
 {
     struct rr_cpu_frame f = { .layout = &l->chunk, .room = l->chunk_room,
-                              .steps = steps_of(l, worker) };
+                              .steps = steps_of(l, worker), .times = times_of(l, worker) };
     float *scratch = l->scratch + worker * l->scratch_floats;
     uint32_t i;
 
@@ -238,7 +243,8 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
 static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t worker)
 {
     struct rr_cpu_frame f = { .layout = &l->team, .room = l->team_room,
-                              .steps = steps_of(l, worker), .narrow = l->narrow };
+                              .steps = steps_of(l, worker), .narrow = l->narrow,
+                              .times = times_of(l, worker) };
 
     place_areas(&f, l->areas);
     for (uint32_t i = begin; i < end; i++) {
@@ -309,6 +315,11 @@ void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user)
 {
     l->observe = fn;
     l->observe_user = user;
+}
+
+void rr_cpu_profile(struct rr_loaded *l, struct rr_cpu_time *times)
+{
+    l->times = times;
 }
 
 int rr_cpu_run(struct rr_loaded *l, const struct rr_batch *batch, float *logits,

@@ -14,6 +14,7 @@
 #include "../support/program.h"
 #include "backend/cpu_backend.h"
 #include "backend/registry.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cpu/features.h"
@@ -246,6 +247,50 @@ static void test_callers_rounding(void **state)
     assert_int_equal(after, FE_UPWARD);
     unload(l, d);
     teardown(&f);
+}
+
+static _Atomic uint64_t ticks;
+
+static uint64_t tick(void)
+{
+    return atomic_fetch_add(&ticks, 1);
+}
+
+/* Every operation's time is counted, that of converting inputs where there is any, and no score
+ * changes by it. */
+static void check_profile(const char *dtype, enum rr_cpu_mode mode)
+{
+    static const uint32_t order[] = { 1, 5, 3, 0 };
+    struct rr_cpu_tuning t = { 256, 1024, 1024, 264, mode };
+    struct rr_cpu_time times[2][PROGRAM_MAX] = { 0 };
+    struct rr_loaded *l;
+    struct rr_device *d;
+    struct fixture f;
+
+    setup(&f, rr_kern_pick(rr_cpu_flags(), NULL), dtype);
+    l = load(&f, 2, &t, &d);
+    rr_clock_fake(tick);
+    rr_cpu_profile(l, times[0]);
+    check_order(&f, l, order, RR_COUNT(order), "measured");
+    rr_cpu_profile(l, NULL);
+    rr_clock_fake(NULL);
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        const struct rr_cpu_time *one = &times[0][i], *two = &times[0][l->n_steps + i];
+
+        assert_true(one->all + two->all > one->convert + two->convert);
+        assert_int_equal(one->convert + two->convert > 0,
+                         l->steps[i].op.kind == RR_OP_LINEAR && l->steps[i].linear.narrow);
+    }
+    unload(l, d);
+    teardown(&f);
+}
+
+static void test_profile(void **state)
+{
+    (void)state;
+    check_profile("f32", RR_CPU_CHUNKS);
+    check_profile("int8", RR_CPU_CHUNKS);
+    check_profile("int8", RR_CPU_TEAM);
 }
 
 /* A mixed program is near its own f32 form (which the device opened in f32 makes of it), and not the
@@ -525,6 +570,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),    cmocka_unit_test(test_callers_rounding),
+        cmocka_unit_test(test_profile),
         cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_anonymous_weights), cmocka_unit_test(test_isa),
         cmocka_unit_test(test_needs),
