@@ -303,14 +303,16 @@ size_t rr_cpu_row_bytes(const struct rr_tensor *t);
 void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
                         const struct rr_program *p, const struct rr_op *op);
 void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b);
-size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w); /* floats that multiply needs */
+/* Floats that multiply needs, to convert so many rows at once. */
+size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w, uint32_t rows);
 /* Bytes of a converted row; 0: inputs are not converted. */
 size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w);
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
-/* As linear_f32 with w's panels and bias, which need not be in a.  convert_ns: where to add the time
- * that converting inputs took; NULL: nobody measures. */
+/* As linear_f32 with w's panels and bias, which need not be in a.  room: for converted inputs.
+ * convert_ns: where to add the time that converting took; NULL: nobody measures. */
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            struct rr_linear_f32 *a, float *scratch, uint64_t *convert_ns);
+                            struct rr_linear_f32 *a, const struct rr_cpu_narrow *room,
+                            uint64_t *convert_ns);
 /* The two halves of it where inputs are narrow: m rows of x become rows [row, row + m) of `to`;
  * rows [row, row + a->m) of `from` are multiplied, a->x is not used. */
 void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,

@@ -57,6 +57,7 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
                    const struct rr_cpu_frame *f, const struct rr_cpu_share *share, float *scratch)
 {
     const struct rr_cpu_step *s = &f->steps[step];
+    struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
     struct rr_linear_f32 a = {
         .y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0),
         .x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0),
@@ -79,7 +80,7 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
     if (s->linear.narrow && f->narrow.base)
         rr_cpu_linear_product(l->device->kern, &s->linear, &a, &f->narrow, share->row0);
     else
-        rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, scratch,
+        rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, &room,
                                f->times ? &f->times[step].convert : NULL);
 }
 

@@ -14,7 +14,6 @@
 
 #define PACK_BYTES (1u << 20) /* of f32 weights: a share of the packing work */
 #define DROP_BYTES (1u << 20) /* smaller tensors may stay resident */
-#define BLOCK_ROWS 96         /* rows converted at once by a worker alone: they stay in its cache */
 
 size_t rr_cpu_row_bytes(const struct rr_tensor *t)
 {
@@ -218,11 +217,11 @@ size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w)
                                         : bf16_stride(w->k) * sizeof(uint16_t);
 }
 
-size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w)
+size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w, uint32_t rows)
 {
     size_t pack = (size_t)w->k + w->k / 4 + 32;
 
-    return RR_MAX(BLOCK_ROWS * rr_cpu_linear_narrow(w) / sizeof(float), pack);
+    return RR_MAX(rows * rr_cpu_linear_narrow(w) / sizeof(float), pack);
 }
 
 /* Rows from `row` on: all bytes first, then the scales, then the offsets. */
@@ -316,28 +315,29 @@ void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linea
 
 /* Block by block: converts rows and multiplies them. */
 static void multiply_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            const struct rr_linear_f32 *a, float *scratch, uint64_t *convert_ns)
+                            const struct rr_linear_f32 *a, const struct rr_cpu_narrow *room,
+                            uint64_t *convert_ns)
 {
-    const struct rr_cpu_narrow block = { scratch, BLOCK_ROWS };
     struct rr_linear_f32 b = *a;
 
-    for (uint32_t row = 0; row < a->m; row += BLOCK_ROWS) {
+    for (uint32_t row = 0; row < a->m; row += room->rows) {
         uint64_t begin = convert_ns ? rr_now_ns() : 0;
 
-        b.m = RR_MIN(a->m - row, BLOCK_ROWS);
+        b.m = RR_MIN(a->m - row, room->rows);
         b.y = a->y + row * a->ldy;
         b.residual = a->residual ? a->residual + row * a->ldr : NULL;
-        rr_cpu_linear_convert(kern, w, &block, 0, a->x + row * a->ldx, a->ldx, b.m);
+        rr_cpu_linear_convert(kern, w, room, 0, a->x + row * a->ldx, a->ldx, b.m);
         if (convert_ns) *convert_ns += rr_now_ns() - begin;
-        rr_cpu_linear_product(kern, w, &b, &block, 0);
+        rr_cpu_linear_product(kern, w, &b, room, 0);
     }
 }
 
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            struct rr_linear_f32 *a, float *scratch, uint64_t *convert_ns)
+                            struct rr_linear_f32 *a, const struct rr_cpu_narrow *room,
+                            uint64_t *convert_ns)
 {
     if (w->narrow) {
-        multiply_narrow(kern, w, a, scratch, convert_ns);
+        multiply_narrow(kern, w, a, room, convert_ns);
     } else if (w->packing == RR_CPU_PACK_BF16) {
         product_bf16(kern, w, a, a->x, a->ldx);
     } else {

@@ -165,7 +165,7 @@ static void choose_rooms(struct rr_loaded *l)
         if (op->kind == RR_OP_ATTENTION) {
             need = rr_cpu_attention_scratch(&l->steps[i], l->device->kern, length);
         } else if (op->kind == RR_OP_LINEAR) {
-            need = rr_cpu_linear_scratch(&l->steps[i].linear);
+            need = rr_cpu_linear_scratch(&l->steps[i].linear, l->tuning.block_rows);
             l->narrow_bytes = RR_MAX(l->narrow_bytes, rr_cpu_linear_narrow(&l->steps[i].linear));
         }
         l->scratch_floats = RR_MAX(l->scratch_floats, (need + 15) / 16 * 16);

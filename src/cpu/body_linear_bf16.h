@@ -135,6 +135,19 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 
 #endif
 
+static void finish_bf16(const struct rr_linear_f32 *f, const float *acc, uint32_t row,
+                        uint32_t rows, uint32_t o, enum rr_act act)
+{
+    switch (act) {
+    case RR_ACT_NONE: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_NONE); break;
+    case RR_ACT_GELU: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_GELU); break;
+    case RR_ACT_RELU: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_RELU); break;
+    case RR_ACT_TANH: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_TANH); break;
+    case RR_ACT_SILU:
+    case RR_ACT_GELU_TANH: break; /* of gated units only */
+    }
+}
+
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
     float acc[MB * NR] RR_ALIGNED(64);
@@ -142,20 +155,19 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
     struct rr_linear_f32 f = { .y = a->y, .bias = a->bias, .residual = a->residual, .ldy = a->ldy,
                                .ldr = a->ldr, .n_end = a->n_end }; /* for finish_f32 */
 
-    for (uint32_t row = 0; row < a->m; row += MB) {
-        uint32_t rows = RR_MIN(a->m - row, (uint32_t)MB);
-        const bf16_in *x = (const bf16_in *)a->x + row * a->ldx;
+    uint32_t block = rows_a_panel(a->m, a->ldx * sizeof(bf16_in));
+
+    for (uint32_t begin = 0; begin < a->m; begin += block) {
+        uint32_t end = begin + RR_MIN(a->m - begin, block);
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
-            memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
-            tiles_bf16(acc, x, a->ldx, a->panels + o * panel, a->k, rows);
-            switch (a->act) {
-            case RR_ACT_NONE: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_NONE); break;
-            case RR_ACT_GELU: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_GELU); break;
-            case RR_ACT_RELU: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_RELU); break;
-            case RR_ACT_TANH: finish_f32(&f, acc, row, rows, o, o + 1, RR_ACT_TANH); break;
-            case RR_ACT_SILU:
-            case RR_ACT_GELU_TANH: break; /* of gated units only */
+            for (uint32_t row = begin; row < end; row += MB) {
+                uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
+
+                memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
+                tiles_bf16(acc, (const bf16_in *)a->x + row * a->ldx, a->ldx,
+                           a->panels + o * panel, a->k, rows);
+                finish_bf16(&f, acc, row, rows, o, a->act);
             }
         }
     }

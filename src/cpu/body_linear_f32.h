@@ -20,6 +20,15 @@
 #endif
 #define GROUP (128 / NR) /* panels that share a block of rows while it is in the L2 cache */
 
+/* Rows that a panel of narrow weights meets before the next one does, m at most: twice or three
+ * times MB while they, row_bytes each, leave room in an L2 cache of 1 MiB. */
+RR_INLINE uint32_t rows_a_panel(uint32_t m, size_t row_bytes)
+{
+    size_t rows = RR_MIN(288, (3u << 18) / row_bytes) / MB * MB;
+
+    return RR_MIN(m, RR_MAX((uint32_t)rows, (uint32_t)MB));
+}
+
 /* What the tiles fetch ahead: the weights after the block at hand, spread evenly over all its
  * tiles. Without it the first tile of each block waits for memory while the others wait for
  * nothing; worth a fifth of the time when the weights come from the L3 cache. */

@@ -161,13 +161,26 @@ RR_INLINE void finish_columns(const struct rr_linear_i8 *a, const int32_t *acc, 
     }
 }
 
-RR_INLINE void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
-                         uint32_t rows, uint32_t o, enum rr_act act)
+RR_INLINE void finish_panel(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                            uint32_t rows, uint32_t o, enum rr_act act)
 {
     if (a->n_end - o >= NR)
         finish_columns(a, acc, row, rows, o, NR, act);
     else
         finish_columns(a, acc, row, rows, o, a->n_end - o, act);
+}
+
+static void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                      uint32_t rows, uint32_t o)
+{
+    switch (a->act) {
+    case RR_ACT_NONE: finish_panel(a, acc, row, rows, o, RR_ACT_NONE); break;
+    case RR_ACT_GELU: finish_panel(a, acc, row, rows, o, RR_ACT_GELU); break;
+    case RR_ACT_RELU: finish_panel(a, acc, row, rows, o, RR_ACT_RELU); break;
+    case RR_ACT_TANH: finish_panel(a, acc, row, rows, o, RR_ACT_TANH); break;
+    case RR_ACT_SILU:
+    case RR_ACT_GELU_TANH: break; /* of gated units only */
+    }
 }
 
 /* What the sums of a panel start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its
@@ -181,22 +194,20 @@ static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
 static void linear_i8(const struct rr_linear_i8 *a)
 {
     int32_t acc[MB * NR] RR_ALIGNED(64), first[NR] RR_ALIGNED(64);
-    uint32_t depth = rr_i8_depth(a->k);
+    uint32_t depth = rr_i8_depth(a->k), block = rows_a_panel(a->m, a->x.ld);
 
-    for (uint32_t row = 0; row < a->m; row += MB) {
-        uint32_t rows = RR_MIN(a->m - row, (uint32_t)MB);
-        const int8_t *x = a->x.q + row * a->x.ld;
+    for (uint32_t begin = 0; begin < a->m; begin += block) {
+        uint32_t end = begin + RR_MIN(a->m - begin, block);
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
+            const int8_t *panel = a->panels + (size_t)o * depth;
+
             start_i8(a, first, o);
-            tiles_i8(acc, first, x, a->x.ld, a->panels + (size_t)o * depth, a->k, rows);
-            switch (a->act) {
-            case RR_ACT_NONE: finish_i8(a, acc, row, rows, o, RR_ACT_NONE); break;
-            case RR_ACT_GELU: finish_i8(a, acc, row, rows, o, RR_ACT_GELU); break;
-            case RR_ACT_RELU: finish_i8(a, acc, row, rows, o, RR_ACT_RELU); break;
-            case RR_ACT_TANH: finish_i8(a, acc, row, rows, o, RR_ACT_TANH); break;
-            case RR_ACT_SILU:
-            case RR_ACT_GELU_TANH: break; /* of gated units only */
+            for (uint32_t row = begin; row < end; row += MB) {
+                uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
+
+                tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows);
+                finish_i8(a, acc, row, rows, o);
             }
         }
     }

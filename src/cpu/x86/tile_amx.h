@@ -9,8 +9,6 @@
 #ifndef RR_CPU_X86_TILE_AMX_H
 #define RR_CPU_X86_TILE_AMX_H
 
-#include <string.h>
-
 #include "cpu/body_linear_f32.h"
 
 #if defined(RR_EMULATE_AVX512)
@@ -50,19 +48,39 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
     _tile_loadconfig(&shape);
 }
 
-/* acc: [up to 32][NR] sums.  x: rows ldx bytes apart, 64 bytes a step.  b: 16 groups a step. */
+/* Lines of the weights that come next which a step fetches, so that all steps of MB rows fetch a
+ * whole panel: the processor by itself has too few on their way for products this fast, where
+ * weights come from the L3 cache. */
+#define FETCH ((TILE_ROWS * NR / 16 + STEPS_OF_MB - 1) / STEPS_OF_MB)
+#define STEPS_OF_MB (MB / (2 * TILE_ROWS) * (4 * NR / (2 * TILE_BYTES)))
+
+RR_INLINE void fetch(const char *at)
+{
+    RR_UNROLL
+    for (int line = 0; line < FETCH; line++) __builtin_prefetch(at + line * 64, 0, 2);
+}
+
+/* acc: [up to 32][NR] sums, which begin with zero if fresh is set.  x: rows ldx bytes apart, 64
+ * bytes a step.  b: 16 groups a step. */
 #define TILE(name, product)                                                                        \
     static RR_NOINLINE void name##_2(void *acc, const void *x, size_t ldx, const void *b,          \
-                                     uint32_t steps)                                               \
+                                     uint32_t steps, bool fresh, const char *next)                 \
     {                                                                                              \
         const char *upper = (const char *)x, *lower = upper + TILE_ROWS * ldx;                     \
         const char *w = (const char *)b;                                                           \
         char *s = (char *)acc, *t = s + TILE_ROWS * 4 * NR;                                        \
                                                                                                    \
-        _tile_loadd(0, s, 4 * NR);                                                                 \
-        _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                    \
-        _tile_loadd(2, t, 4 * NR);                                                                 \
-        _tile_loadd(3, t + TILE_BYTES, 4 * NR);                                                    \
+        if (fresh) {                                                                               \
+            _tile_zero(0);                                                                         \
+            _tile_zero(1);                                                                         \
+            _tile_zero(2);                                                                         \
+            _tile_zero(3);                                                                         \
+        } else {                                                                                   \
+            _tile_loadd(0, s, 4 * NR);                                                             \
+            _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                \
+            _tile_loadd(2, t, 4 * NR);                                                             \
+            _tile_loadd(3, t + TILE_BYTES, 4 * NR);                                                \
+        }                                                                                          \
         for (uint32_t j = 0; j < steps; j++) {                                                     \
             _tile_loadd(6, w, 4 * NR);                                                             \
             _tile_loadd(4, upper, ldx);                                                            \
@@ -70,6 +88,8 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
             _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
             product(1, 4, 7);                                                                      \
             _tile_loadd(5, lower, ldx);                                                            \
+            fetch(next);                                                                           \
+            next += FETCH * 64;                                                                    \
             product(2, 5, 6);                                                                      \
             product(3, 5, 7);                                                                      \
             upper += TILE_BYTES;                                                                   \
@@ -82,17 +102,24 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
         _tile_stored(3, t + TILE_BYTES, 4 * NR);                                                   \
     }                                                                                              \
     static RR_NOINLINE void name##_1(void *acc, const void *x, size_t ldx, const void *b,          \
-                                     uint32_t steps)                                               \
+                                     uint32_t steps, bool fresh, const char *next)                 \
     {                                                                                              \
         const char *upper = (const char *)x, *w = (const char *)b;                                 \
         char *s = (char *)acc;                                                                     \
                                                                                                    \
-        _tile_loadd(0, s, 4 * NR);                                                                 \
-        _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                    \
+        if (fresh) {                                                                               \
+            _tile_zero(0);                                                                         \
+            _tile_zero(1);                                                                         \
+        } else {                                                                                   \
+            _tile_loadd(0, s, 4 * NR);                                                             \
+            _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                \
+        }                                                                                          \
         for (uint32_t j = 0; j < steps; j++) {                                                     \
             _tile_loadd(4, upper, ldx);                                                            \
             _tile_loadd(6, w, 4 * NR);                                                             \
             _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
+            fetch(next);                                                                           \
+            next += FETCH * 64;                                                                    \
             product(0, 4, 6);                                                                      \
             product(1, 4, 7);                                                                      \
             upper += TILE_BYTES;                                                                   \
@@ -106,9 +133,10 @@ TILE(tile_bf16, _tile_dpbf16ps)
 #undef TILE
 
 /* All rows, all columns of a panel; a step takes bytes of a row (64, or fewer for a remainder). */
-static void tiles(bool bf16, void *acc, const void *x, size_t ldx, const void *b, uint32_t steps,
-                  uint32_t bytes, uint32_t rows)
+static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, const void *b,
+                  uint32_t steps, uint32_t bytes, uint32_t rows)
 {
+    const char *next = (const char *)b + (size_t)steps * TILE_ROWS * 4 * NR;
     uint32_t shaped = 0;
 
     for (uint32_t i = 0; i < rows; i += 2 * TILE_ROWS) {
@@ -122,9 +150,10 @@ static void tiles(bool bf16, void *acc, const void *x, size_t ldx, const void *b
             const char *w = (const char *)b + (size_t)4 * c;
 
             if (here > TILE_ROWS)
-                (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps);
+                (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps, fresh, next);
             else
-                (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps);
+                (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps, fresh, next);
+            next += (size_t)steps * FETCH * 64;
         }
     }
     _tile_release(); /* so that a context switch need not save them */
@@ -133,9 +162,8 @@ static void tiles(bool bf16, void *acc, const void *x, size_t ldx, const void *b
 static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
                      const int8_t *b, uint32_t k, uint32_t rows)
 {
-    for (uint32_t i = 0; i < rows; i++)
-        memcpy(acc + i * NR, first, NR * sizeof(*acc));
-    tiles(false, acc, x, ldx, b, rr_i8_depth(k) / TILE_BYTES, TILE_BYTES, rows);
+    (void)first; /* zeros: bytes are what they stand for */
+    tiles(false, true, acc, x, ldx, b, rr_i8_depth(k) / TILE_BYTES, TILE_BYTES, rows);
 }
 
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
@@ -143,9 +171,9 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 {
     uint32_t pairs = (k + 1) / 2, steps = pairs / TILE_ROWS, rest = pairs % TILE_ROWS;
 
-    if (steps) tiles(true, acc, x, 2 * ldx, b, steps, TILE_BYTES, rows);
+    if (steps) tiles(true, false, acc, x, 2 * ldx, b, steps, TILE_BYTES, rows);
     if (rest)
-        tiles(true, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
+        tiles(true, false, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
               b + (size_t)steps * TILE_ROWS * 2 * NR, 1, 4 * rest, rows);
 }
 

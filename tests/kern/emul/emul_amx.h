@@ -47,6 +47,12 @@ static inline void emu_loadconfig(const void *p)
 }
 static inline void emu_release(void) { memset(emu_tiles, 0, sizeof(emu_tiles)); }
 
+static inline void emu_zero(int t)
+{
+    emu_require(emu_tiles[t].rows > 0, "zeros in a tile without a shape");
+    memset(&emu_tiles[t].data, 0, sizeof(emu_tiles[t].data));
+}
+
 static inline void emu_load(int t, const void *p, size_t stride)
 {
     emu_require(emu_tiles[t].rows > 0, "load into a tile without a shape");
@@ -94,6 +100,7 @@ static inline void emu_dpbf16ps(int c, int a, int b)
 #define _tile_loadconfig(p) emu_loadconfig(p)
 #define _tile_release() emu_release()
 #define _tile_loadd(t, p, stride) emu_load(t, p, stride)
+#define _tile_zero(t) emu_zero(t)
 #define _tile_stored(t, p, stride) emu_store(t, p, stride)
 #define _tile_dpbusd(c, a, b) emu_dpbusd(c, a, b)
 #define _tile_dpbf16ps(c, a, b) emu_dpbf16ps(c, a, b)
