@@ -205,17 +205,15 @@ void rr_option_allowed(const struct rr_option *o, char *out, size_t cap)
     case RR_OPTION_LIST: snprintf(out, cap, "text in UTF-8, any number of lines"); break;
     case RR_OPTION_BOOL: snprintf(out, cap, "true or false"); break;
     case RR_OPTION_U32:
-        if (o->max > 0.0)
-            snprintf(out, cap, "a whole number from %.0f to %.0f", o->min, o->max);
-        else
-            snprintf(out, cap, "a whole number");
+        snprintf(out, cap, "a whole number from %.0f to %.0f", o->min,
+                 o->max > 0.0 ? o->max : (double)UINT32_MAX);
         break;
     case RR_OPTION_SIZE:
         if (o->max > 0.0)
             snprintf(out, cap, "a whole number from %.0f to %.0f; K, M and G are understood",
                      o->min, o->max);
         else
-            snprintf(out, cap, "a whole number; K, M and G are understood");
+            snprintf(out, cap, "a whole number from 0 to %zu; K, M and G are understood", SIZE_MAX);
         break;
     case RR_OPTION_SECONDS:
         snprintf(out, cap, "a duration from %g to %g seconds, such as 30, 0.5, 500ms or 2m", o->min,

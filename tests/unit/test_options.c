@@ -567,13 +567,16 @@ static void test_misspelt_environment(void **state)
 
 struct own {
     const char *query;
-    uint32_t top;
+    uint32_t top, depth;
+    size_t shard;
     bool json;
 };
 
 static const struct rr_option own_options[] = {
     { "query", "", "none", RR_OPTION_STR, offsetof(struct own, query), 0, 0, "X", "TEXT", "Q." },
     { "top", "", "5", RR_OPTION_U32, offsetof(struct own, top), 1, 9, "X", "N", "T." },
+    { "depth", "", "0", RR_OPTION_U32, offsetof(struct own, depth), 0, 0, "X", "N", "D." },
+    { "shard", "", "0", RR_OPTION_SIZE, offsetof(struct own, shard), 0, 0, "X", "N", "S." },
     { "json", "", "false", RR_OPTION_BOOL, offsetof(struct own, json), 0, 0, "X", "", "J." },
 };
 
@@ -594,6 +597,9 @@ static void test_own_options(void **state)
     char *good[] = { "--query", "where is it?", "--port=1", "--json", "f" };
     char *near[] = { "--quary", "x" };
     char *range[] = { "--top", "10" };
+    char *width[] = { "--depth", "4294967296" }; /* bounds that no row gives: those of the type */
+    char *most[] = { "--depth", "4294967295", "--shard", "18446744073709551615" };
+    char *size[] = { "--shard", "16777216T" };
     char *help[] = { "--port=1", "-h", "--config", "/no/such.conf" };
     char *print[] = { "--print-config" };
     struct own own;
@@ -612,6 +618,15 @@ static void test_own_options(void **state)
     assert_non_null(strstr(err.msg, "did you mean --query?"));
     assert_int_equal(load_own(2, range, &own, &l), RR_EINVAL);
     assert_string_equal(err.msg, "--top: found \"10\", expected a whole number from 1 to 9");
+    assert_int_equal(load_own(2, width, &own, &l), RR_EINVAL);
+    assert_string_equal(err.msg, "--depth: found \"4294967296\", expected a whole number from 0 to "
+                                 "4294967295");
+    assert_int_equal(load_own(2, size, &own, &l), RR_EINVAL);
+    assert_string_equal(err.msg, "--shard: found \"16777216T\", expected a whole number from 0 to "
+                                 "18446744073709551615; K, M and G are understood");
+    assert_int_equal(load_own(4, most, &own, &l), RR_OK);
+    assert_int_equal(own.depth, UINT32_MAX);
+    assert_true(own.shard == SIZE_MAX);
     assert_int_equal(load_own(4, help, &own, &l), RR_OK); /* help does not read files */
     assert_true(l.help);
     assert_int_equal(load_own(1, print, &own, &l), RR_OK);
