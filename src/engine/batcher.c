@@ -49,16 +49,38 @@ static bool too_late(const struct batch *t, const rr_job *job, double ns)
     return job->deadline_ns != UINT64_MAX && (double)t->pace->now + ns > (double)job->deadline_ns;
 }
 
-/* Even if the lanes did nothing else from now on, it would end too late: its next pair on the
- * fastest one or, as a job that wants all or nothing is given up as a whole, what is left on all of
- * them. */
+/* Even if the fastest lane did nothing else from now on, the pair would end too late. */
+static bool pair_too_late(const struct batch *t, const rr_job *job, uint32_t n_tokens)
+{
+    return too_late(t, job, n_tokens * t->pace->least_ns_per_token);
+}
+
+/* A job that wants all or nothing is given up as a whole, when all lanes together would end what is
+ * left, or the fastest one the next pair, too late; one that takes parts, when not even a token
+ * could be done. */
 static bool hopeless(const struct batch *t, const rr_job *job, const struct rr_unit *u)
 {
     const struct rr_pace *pace = t->pace;
     uint64_t left = job->tokens_left - RR_MIN(job->tokens_left, pace->others_tokens);
 
-    if (too_late(t, job, u->n_tokens * pace->least_ns_per_token)) return true;
-    return !job->req.allow_partial && too_late(t, job, (double)left * pace->all_ns_per_token);
+    if (job->req.allow_partial) return pair_too_late(t, job, 1);
+    return pair_too_late(t, job, u->n_tokens) ||
+           too_late(t, job, (double)left * pace->all_ns_per_token);
+}
+
+/* next_unit() of those that can be done in time: behind one that is too long there may be shorter
+ * ones.  NULL: none, or the job is hopeless. */
+static struct rr_unit *next_in_time(const struct batch *t, rr_job *job)
+{
+    struct rr_unit *u = next_unit(job);
+
+    job->hopeless = u && hopeless(t, job, u);
+    if (job->hopeless) return NULL;
+    for (; u && pair_too_late(t, job, u->n_tokens); u = next_unit(job)) {
+        job->left_out = true;
+        job->at_want++;
+    }
+    return u;
 }
 
 /* One visit to a job: takes what its deficit and its tenant's allow.  false: go on with the
@@ -71,11 +93,7 @@ static bool visit_job(struct batch *t, struct rr_flow *flow)
 
     if (!node->visited) node->deficit += QUANTUM;
     node->visited = true;
-    while ((u = next_unit(job))) {
-        if (hopeless(t, job, u)) {
-            job->hopeless = true;
-            break;
-        }
+    while ((u = next_in_time(t, job))) {
         if (u->n_tokens > node->deficit) {
             rr_flows_rotate_job(flow);
             return false;
@@ -95,7 +113,7 @@ static bool visit_job(struct batch *t, struct rr_flow *flow)
     }
     rr_flows_remove(node);
     /* Its last pair is in: others' work would only delay it. */
-    if (!job->hopeless && t->tokens >= t->enough_tokens) t->full = true;
+    if (!job->hopeless && !job->left_out && t->tokens >= t->enough_tokens) t->full = true;
     return t->full;
 }
 

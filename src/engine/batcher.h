@@ -35,7 +35,8 @@ void rr_batcher_remove(rr_job *job);
 
 /* Fills units (room for pace->max_pairs) and returns how many; *tokens is their sum.  They are
  * marked as taken.  Jobs without further pairs leave the ring, and so do those that cannot be done
- * before their deadline, marked as hopeless.  0: nothing is ready. */
+ * before their deadline, marked as hopeless.  Of a job that takes parts, a pair that cannot is left
+ * out.  0: nothing is ready. */
 uint32_t rr_batcher_take(struct rr_batcher *b, const struct rr_pace *pace, struct rr_unit **units,
                          uint32_t *tokens);
 

@@ -312,7 +312,7 @@ static void start_anew(struct rr_engine *e, rr_job *job)
     rr_prep_job_forget(job);
     job->kind = NULL;
     begin_pass(job, RR_PASS_MAIN, NULL, job->req.n_documents);
-    job->closed = job->hopeless = false;
+    job->closed = job->hopeless = job->left_out = false;
     rr_prep_push(e, job);
 }
 

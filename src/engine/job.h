@@ -78,6 +78,7 @@ struct rr_ticket {
     bool canceled;       /* by rr_cancel */
     bool partial;        /* its time is over, what is scored is the result */
     bool hopeless;       /* what is left cannot be done in time: nothing more is started */
+    bool left_out;       /* ... a pair cannot: it will not be complete */
     bool touched;        /* in the runner's list */
     bool closed;         /* the first exact_top_k are proven */
     atomic_bool quit;    /* it will end: the holder should stop.  Relaxed: only a hint */
@@ -108,7 +109,7 @@ struct rr_ticket {
 
     /* wants of the phase */
     struct rr_want_block *blocks, **blocks_end;
-    struct rr_want_block *at; /* the batcher's place: all before it are taken */
+    struct rr_want_block *at; /* the batcher's place: all before it are taken or left out */
     size_t at_want;
     size_t n_wants, n_done;
     uint64_t tokens_left; /* of the wants that are not done */

@@ -395,10 +395,66 @@ static void test_deadlines(void **state)
         rr_batcher_add(&batcher, job);
         n = take(&pace, NULL);
         if (n != cases[c].taken) fail_msg("%s: %u pairs", cases[c].why, n);
-        assert_int_equal(job->hopeless, n == 0);
+        assert_int_equal(job->hopeless, n == 0 && !cases[c].partial);
         rr_batcher_add(&batcher, job); /* a hopeless one stays out */
         assert_null(job->batch.flow);
     }
+}
+
+/* Where parts are welcome, a pair that is too long for the time left does not give up those behind
+ * it. */
+static void test_too_long_pairs(void **state)
+{
+    static const struct {
+        uint64_t left;
+        uint32_t tokens[5], taken;
+        bool hopeless, left_out;
+        const char *why;
+    } cases[] = {
+        { 100, { 20, 200, 30, 101, 40 }, 90, false, true, "the short ones around long ones" },
+        { 100, { 200, 20, 30, 40, 50 }, 140, false, true, "the first one is too long" },
+        { 100, { 50, 40, 30, 20, 200 }, 140, false, true, "the last one is" },
+        { 100, { 200, 200, 200, 200, 200 }, 0, false, true, "all of them: more may come" },
+        { 200, { 200, 20, 30, 40, 50 }, 340, false, false, "time for each" },
+        { 0, { 200, 20, 30, 40, 50 }, 0, true, false, "time for none" },
+    };
+    struct rr_pace pace;
+    rr_job *job;
+    size_t c, p;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        uint32_t share[MAX_JOBS];
+
+        open_batcher(4096, MAX_ITEMS);
+        pace = no_pace;
+        pace.now = 1000;
+        pace.least_ns_per_token = pace.all_ns_per_token = 1;
+        job = fake_job(0, 5, 0);
+        for (p = 0; p < 5; p++) job->tokens_left += fakes[0].units[p].n_tokens = cases[c].tokens[p];
+        job->req.allow_partial = true;
+        job->deadline_ns = pace.now + cases[c].left;
+        rr_batcher_add(&batcher, job);
+        take(&pace, share);
+        if (share[0] != cases[c].taken) fail_msg("%s: %u tokens", cases[c].why, share[0]);
+        assert_int_equal(job->hopeless, cases[c].hopeless);
+        assert_int_equal(job->left_out, cases[c].left_out);
+        assert_null(job->batch.flow);
+    }
+    /* What comes from prep later is served, and since the job cannot be complete, a batch of its
+     * last pairs has room for others. */
+    open_batcher(200, MAX_ITEMS);
+    pace.max_tokens = pace.part_tokens = 200;
+    job = fake_job(0, 1, 500);
+    job->req.allow_partial = true;
+    job->deadline_ns = pace.now + 100;
+    rr_batcher_add(&batcher, job);
+    assert_int_equal(take(&pace, NULL), 0);
+    fakes[0].block->n = 3;
+    fakes[0].units[1].n_tokens = fakes[0].units[2].n_tokens = 80;
+    rr_batcher_add(&batcher, job);
+    rr_batcher_add(&batcher, fake_job(1, 1, 40));
+    assert_int_equal(take(&pace, NULL), 3);
 }
 
 int main(void)
@@ -416,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_remove),
         cmocka_unit_test(test_grows),
         cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_too_long_pairs),
     };
 
     return cmocka_run_group_tests(tests, NULL, forget);
