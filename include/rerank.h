@@ -174,6 +174,7 @@ struct rr_request {
     bool no_cache;                   /* true: compute every pair, use and leave nothing cached */
     uint64_t timeout_ns;             /* from submit; 0: none.  Late work is RR_ETIMEDOUT */
     bool allow_partial;              /* true: at the deadline, what is scored is the result */
+    bool goes_on;                    /* true: more of a request that was taken; not RR_EBUSY */
     enum rr_priority priority;       /* higher ones go first; lower ones are never starved */
     uint64_t tenant;                 /* fairness is between tenants first, then between requests */
     size_t exact_top_k;              /* the first so many of the order are those of the rescore

@@ -37,7 +37,7 @@ class rr_request(Structure):
     _fields_ = [("query", rr_text), ("documents", POINTER(rr_text)), ("n_documents", c_size_t),
                 ("max_length", c_uint32), ("no_truncate", c_bool), ("truncate_side", c_uint8),
                 ("no_cache", c_bool), ("timeout_ns", c_uint64), ("allow_partial", c_bool),
-                ("priority", c_int), ("tenant", c_uint64), ("exact_top_k", c_size_t),
+                ("goes_on", c_bool), ("priority", c_int), ("tenant", c_uint64), ("exact_top_k", c_size_t),
                 ("window", rr_window)]
 
 

@@ -143,11 +143,13 @@ static int check_request(const struct rr_engine *e, const struct rr_request *req
 }
 
 /* A request larger than the whole queue is taken when the queue is empty: refusing it for ever
- * would help nobody, and the caller has its own limits for what is too large.  Lock held. */
+ * would help nobody, and the caller has its own limits for what is too large.  More of a
+ * request that was taken is taken, too.  Lock held. */
 static int check_queue(const struct rr_engine *e, const rr_job *job, struct rr_error *err)
 {
     const struct rr_stats *s = &e->stats;
 
+    if (job->req.goes_on) return RR_OK;
     if (s->queue_requests >= e->queue_requests)
         return rr_fail(err, RR_EBUSY, "%zu requests are waiting, the limit is %zu",
                        s->queue_requests, e->queue_requests);

@@ -86,7 +86,8 @@ static size_t exact_top_k(const struct rr_job *job)
     return ask->has_limit && ask->limit >= 0 ? RR_MIN(k, (size_t)ask->limit) : k;
 }
 
-static void fill_request(const struct rr_job *job, const struct rr_group *g, struct rr_request *r)
+static void fill_request(const struct rr_job *job, const struct rr_group *g, bool goes_on,
+                         struct rr_request *r)
 {
     const struct rr_extras *e = &job->ask.extras;
     uint64_t waited = rr_now_ns() - job->submitted_ns;
@@ -103,6 +104,7 @@ static void fill_request(const struct rr_job *job, const struct rr_group *g, str
                       : e->timeout_ns > waited ? e->timeout_ns - waited
                                                : 1,
         .allow_partial = e->allow_partial,
+        .goes_on = goes_on,
         .priority = RR_MIN(e->priority, (enum rr_priority)job->x->max_priority),
         .tenant = job->x->tenant,
         .exact_top_k = exact_top_k(job),
@@ -133,14 +135,14 @@ static void on_done(void *user, struct rr_result *result, const struct rr_error 
     if (release(job)) rr_http_wake(x);
 }
 
-static int submit_part(struct rr_job *job, size_t i, struct rr_error *err)
+static int submit_part(struct rr_job *job, size_t i, bool goes_on, struct rr_error *err)
 {
     struct rr_part *part = &job->parts[i];
     struct rr_ticket *ticket = NULL;
     int rc;
 
     part->job = job;
-    fill_request(job, &job->ask.groups[i], &part->request);
+    fill_request(job, &job->ask.groups[i], goes_on, &part->request);
     pthread_mutex_lock(&job->lock);
     job->pending++;
     pthread_mutex_unlock(&job->lock);
@@ -176,9 +178,10 @@ static bool refused(struct rr_job *job, int rc, size_t done, struct rr_error *er
     return again;
 }
 
-/* Hands over what is left, in order; the caller has a count of pending.  A part that finds the
- * queue full waits until half of those in it are done: a request of more parts than the queue holds
- * would be refused by an idle engine, too. */
+/* Hands over what is left, in order; the caller has a count of pending.  The first part is admitted
+ * or refused for all.  Another one that finds the queue full waits until half of those in it are
+ * done: a request of more parts than the queue holds would be refused by an idle engine, too.  When
+ * none of them is in it, others have filled it: a part goes in nevertheless. */
 static void hand_over(struct rr_job *job)
 {
     struct rr_error err = { 0 };
@@ -192,7 +195,7 @@ static void hand_over(struct rr_job *job)
         go_on = job->next < job->ask.n_groups && job->err.code == RR_OK;
         pthread_mutex_unlock(&job->lock);
         if (!go_on) return;
-        rc = submit_part(job, job->next, &err);
+        rc = submit_part(job, job->next, done && done == job->next, &err);
         if (rc == RR_OK)
             job->next++;
         else if (!refused(job, rc, done, &err))

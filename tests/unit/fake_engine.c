@@ -359,7 +359,7 @@ int rr_submit(struct rr_engine *e, const struct rr_request *req, rr_done_fn *on_
     if (!t) return rr_fail(err, RR_ENOMEM, "out of memory");
     *t = (struct rr_ticket){ req, on_done, user, rr_now_ns(), false, NULL };
     pthread_mutex_lock(&lock);
-    code = refuse_left ? RR_OK : refuse_code;
+    code = refuse_left || (req->goes_on && refuse_code == RR_EBUSY) ? RR_OK : refuse_code;
     if (refuse_left) refuse_left--;
     if (code == RR_OK) {
         if (ticket) *ticket = t;

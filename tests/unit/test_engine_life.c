@@ -303,7 +303,7 @@ static void test_queue_limits(void **state)
     (void)state;
     for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         struct rr_options opt = engine_options("null:base_us=100000");
-        struct request a = { 0 }, b = { 0 };
+        struct request a = { 0 }, b = { 0 }, more = { .req.goes_on = true };
         struct rr_engine *e;
         struct rr_result *result;
         struct rr_error err;
@@ -316,6 +316,10 @@ static void test_queue_limits(void **state)
         request_start(e, &b, "b", &d);
         assert_int_equal(rr_score(e, &b.req, &result, &err), RR_EBUSY);
         if (!strstr(err.msg, cases[c].part)) fail_msg("%s: %s", cases[c].why, err.msg);
+        request_start(e, &more, "c", &d); /* of a request that was taken: there is always room */
+        request_wait(&more);
+        assert_logits(&more);
+        request_drop(&more);
         request_drop(&a);
         request_drop(&b);
         assert_int_equal(rr_score(e, &b.req, &result, &err), RR_OK); /* room again */
