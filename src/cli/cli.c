@@ -96,16 +96,14 @@ void rr_cli_print(FILE *out, struct rr_buf *text)
     rr_buf_free(text);
 }
 
-bool rr_cli_flush(int *exit_code)
-{
-    static int failed_with = -1; /* the exit code of the first failure: it is told once */
-    struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
-    int e = 0;
+static int failed_with = -1; /* the exit code of stdout's first failure: it is told once */
 
-    if (failed_with < 0 && fflush(stdout)) e = errno;
-    if (failed_with < 0 && !ferror(stdout)) return true;
+void rr_cli_output_failed(int e, int *exit_code)
+{
+    struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
     *exit_code = failed_with;
-    if (failed_with >= 0) return false;
+    if (failed_with >= 0) return;
     /* The error may be of an earlier write, whose errno is gone; a pipe without a reader still
      * shows. */
     if (e == EPIPE || (poll(&p, 1, 0) > 0 && (p.revents & POLLERR))) {
@@ -115,6 +113,14 @@ bool rr_cli_flush(int *exit_code)
         *exit_code = RR_EXIT_IOERR;
     }
     failed_with = *exit_code;
+}
+
+bool rr_cli_flush(int *exit_code)
+{
+    int e = failed_with < 0 && fflush(stdout) ? errno : 0;
+
+    if (failed_with < 0 && !ferror(stdout)) return true;
+    rr_cli_output_failed(e, exit_code);
     return false;
 }
 

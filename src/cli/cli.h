@@ -70,6 +70,8 @@ void rr_cli_print(FILE *out, struct rr_buf *text);
 /* Flushes stdout.  True while all is well.  Otherwise *exit_code is what the program should end
  * with: quietly when the reader has left, with a message when, say, the disk is full. */
 bool rr_cli_flush(int *exit_code);
+/* The same for a write to stdout that has failed with the error e just now; 0: not known. */
+void rr_cli_output_failed(int e, int *exit_code);
 
 /* The number that text is; false, with a complaint about --option, unless it is one from least to
  * most. */

@@ -193,7 +193,7 @@ static int run_rank(const struct rr_settings *settings, const void *fields, char
         err = late;
         rc = end;
     }
-    if (rc) rr_cli_complain("rank", "%s", err.msg);
+    if (rc && !r->ranking.told) rr_cli_complain("rank", "%s", err.msg);
     rr_rank_input_close(&r->lists);
     rr_free(r);
     return rr_exit_code_of_data(rc);

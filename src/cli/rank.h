@@ -53,6 +53,7 @@ struct rr_ranking { /* fields are private but for these */
     bool trec;      /* else JSONL */
     uint32_t top;   /* 0: all */
     const char *tag;
+    bool told;      /* rr_ranking_add has failed and said so, if it was worth it */
     FILE *file;
     const char *path; /* NULL: standard output */
     struct rr_buf line;

@@ -17,6 +17,7 @@
 #include "base/json_out.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "cli/cli.h"
 #include "cli/rank.h"
 #include "cli/trec.h"
 
@@ -291,6 +292,7 @@ int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
                    const struct rr_result *result, struct rr_error *err)
 {
     size_t n = r->top ? RR_MIN(result->n_documents, (size_t)r->top) : result->n_documents;
+    int code, e, rc;
 
     rr_buf_clear(&r->line);
     if (r->trec)
@@ -298,7 +300,11 @@ int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
     else
         put_json(&r->line, list, result, n);
     if (r->line.failed) return rr_fail(err, RR_ENOMEM, "out of memory for the output");
-    if (fwrite(r->line.data, 1, r->line.len, r->file) != r->line.len || fflush(r->file))
-        return io_error(r, "cannot be written", err);
-    return RR_OK;
+    if (fwrite(r->line.data, 1, r->line.len, r->file) == r->line.len && !fflush(r->file))
+        return RR_OK;
+    e = errno;
+    rc = io_error(r, "cannot be written", err);
+    r->told = !r->path;
+    if (r->told) rr_cli_output_failed(e, &code);
+    return rc;
 }

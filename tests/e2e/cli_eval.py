@@ -4,9 +4,10 @@ import itertools
 import json
 import math
 import os
+import subprocess
 import xml.etree.ElementTree
 
-from cli_support import ROOT, environment, folder, model, one_line, run, terminal, write
+from cli_support import RERANKD, ROOT, environment, folder, model, one_line, run, terminal, write
 from eval_pytrec import GOLDEN, compare, f32
 
 LISTS = os.path.join(ROOT, "tools", "starter", "heldout.jsonl")
@@ -318,6 +319,23 @@ def test_large_lists():
         assert r.code == 0 and len(json.loads(r.out)["results"]) == 18, r
         r = evaluate(write(os.path.join(d, "l"), data), "--max-length", "16", "--json")
         assert r.code == 0, r
+
+
+def test_rank_output_errors():
+    """What "score" does: quiet where the reader has left, one line where the disk is full."""
+    with folder() as d:
+        many = write(os.path.join(d, "many"), jsonl([{**x, "id": i} for i, x in enumerate(lists(8) * 8)]))
+        words = [RERANKD, "rank", "--model", model(), many]
+        for more in ([], ["--format", "trec", "--depth", "2"]):
+            with open("/dev/full", "wb") as full:
+                p = subprocess.run(words + more, stdout=full, stderr=subprocess.PIPE, env=environment())
+            assert p.returncode == 74 and one_line(p.stderr.decode()), p
+            assert b"cannot write to standard output: No space left" in p.stderr, p
+            ours, theirs = os.pipe()
+            os.close(ours)  # a reader that has left
+            p = subprocess.run(words + more, stdout=theirs, stderr=subprocess.PIPE, env=environment())
+            os.close(theirs)
+            assert p.returncode == 0 and p.stderr == b"", p
 
 
 def test_rank_errors():
