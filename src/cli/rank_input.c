@@ -129,6 +129,7 @@ static int take_json(const struct rr_rank_input *l, const json_t *v, bool skip,
                         "expected an object with \"query\", a string, and \"documents\", an "
                         "array of 1 to 100000 strings",
                         err);
+    if (json_is_null(ids)) ids = NULL;
     if (ids && json_array_size(ids) != out->n)
         return bad_line(l, "\"ids\" must have a string or an integer for each document", err);
     if (l->depth) out->n = RR_MIN(out->n, (size_t)l->depth);

@@ -285,7 +285,7 @@ int rr_texts_open(struct rr_texts **out, const char *path, struct rr_error *err)
     rc = rr_file_map(&t->file, path, err);
     if (rc) goto fail;
     t->start = t->file.len - rr_text_unmarked((struct rr_text){ t->file.data, t->file.len }).len;
-    for (i = t->start; i < t->file.len && blank((struct rr_text){ t->file.data + i, 1 }); i++) {
+    for (i = t->start; i < t->file.len && memchr(" \t\r\n", t->file.data[i], 4); i++) {
     }
     t->json = i < t->file.len && t->file.data[i] == '{';
     rc = build_index(t, err);

@@ -338,6 +338,18 @@ def test_rank_output_errors():
             assert p.returncode == 0 and p.stderr == b"", p
 
 
+def test_rank_odd_inputs():
+    with folder() as d:
+        first = write(os.path.join(d, "run"), "\ufeffq Q0 a 1 2 t\r\n\r\nq Q0 b 2 1 t")
+        texts = ["--queries", write(os.path.join(d, "q"), "\ufeff\r\nq\tbread"), "--corpus",
+                 write(os.path.join(d, "c"), "\n \r\n{\"_id\": \"a\", \"text\": \"x\"}\r\n"
+                       "\n{\"_id\": \"b\", \"text\": \"bread\"}")]
+        r = rank(first, *texts)  # blank lines, byte order marks, no last newline
+        assert r.code == 0 and len(r.out.splitlines()) == 2, r
+        a, b = ({"query": "q", "documents": ["x", "y"], **ids} for ids in ({}, {"ids": None}))
+        assert rank(stdin=jsonl([b])).out == rank(stdin=jsonl([a])).out != ""
+
+
 def test_rank_errors():
     with folder() as d:
         first = beir(d, 2)
