@@ -130,6 +130,18 @@ static void json_row(const struct rr_bench_host *h, const struct rr_shape *s, bo
     rr_cli_print(stdout, &b);
 }
 
+/* A name that anybody chose, as RFC 4180 has it. */
+static void csv_name(const char *name)
+{
+    if (!strpbrk(name, ",\"")) {
+        printf("%s", name);
+        return;
+    }
+    putchar('"');
+    for (; *name; name++) printf(*name == '"' ? "\"\"" : "%c", *name);
+    putchar('"');
+}
+
 void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
                   const struct rr_shape *s, bool first)
 {
@@ -144,11 +156,13 @@ void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
         printf(h->peak > 0 ? " %4.0f %%\n" : "\n", r.percent);
         break;
     case RR_BENCH_CSV:
-        printf("%s,%s,%s,%s,%s,%" PRIu32 ",%s,%" PRIu32 ",%" PRIu64 ",%" PRIu32
+        printf("%s,", rr_version());
+        csv_name(m->model);
+        printf(",%s,%s,%s,%" PRIu32 ",%s,%" PRIu32 ",%" PRIu64 ",%" PRIu32
                ",%.3f,%.3f,%.3f,%.3f,%.2f,%.1f,%.2f,%.2f,%" PRIu64 "\n",
-               rr_version(), m->model, m->device, m->isa, m->dtype, m->threads, s->name, s->n,
-               s->total_tokens, s->times.runs, s->times.best, s->times.median, s->times.mean,
-               s->times.p95, r.pairs, r.tokens, r.gops, r.percent, rr_bench_rss());
+               m->device, m->isa, m->dtype, m->threads, s->name, s->n, s->total_tokens,
+               s->times.runs, s->times.best, s->times.median, s->times.mean, s->times.p95, r.pairs,
+               r.tokens, r.gops, r.percent, rr_bench_rss());
         break;
     case RR_BENCH_JSON:
         if (!first) printf(", ");

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """cli_bench.py - rerankd bench and rerankd verify from outside: forms of output, turns, servers."""
 import csv
+import io
 import json
 import os
 import shutil
@@ -41,6 +42,17 @@ def test_bench_forms():
     whole = json.loads(r.out)
     check_rows(whole["shapes"])
     assert whole["threads"] == 1 and whole["memory"]["rss_bytes"] > 1 << 20, whole
+
+
+def test_bench_names():
+    """A folder may have any name."""
+    with folder() as d:
+        name = 'mine, "v2"'
+        os.symlink(model(), os.path.join(d, name))
+        words = ["bench", "--model", os.path.join(d, name), "--shapes", "1x16", "--runs", "1"]
+        rows = list(csv.DictReader(io.StringIO(run(*words, "--format", "csv").out)))
+        assert [(r["model"], r["shape"]) for r in rows] == [(name, "1x16")], rows
+        assert json.loads(run(*words, "--format", "json").out)["model"] == name
 
 
 def test_bench_share_of_the_peak():
