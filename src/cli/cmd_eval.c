@@ -322,7 +322,7 @@ static int measure_query(struct eval *e, struct rr_eval_system *s, size_t query,
     if (rc) return rc;
     for (i = 0; i < q->n; i++) labels[i] = d->candidates[q->first + order[i]].label;
     rr_measure(s->measures[query], labels, q->n, d->gains + q->gains, q->n_gains, e->own->k);
-    for (i = 0; i < RR_MEASURES; i++) s->mean[i] += s->measures[query][i] / (double)d->n_queries;
+    for (i = 0; i < RR_MEASURES; i++) s->mean[i] += s->measures[query][i]; /* so far a sum */
     return RR_OK;
 }
 
@@ -334,6 +334,7 @@ static int measure(struct eval *e, struct rr_eval_system *s, struct rr_error *er
     size_t i;
 
     for (i = 0; i < e->data.n_queries && !rc; i++) rc = measure_query(e, s, i, order, labels, err);
+    for (i = 0; i < RR_MEASURES; i++) s->mean[i] /= (double)e->data.n_queries;
     rr_free(order);
     rr_free(labels);
     return rc;

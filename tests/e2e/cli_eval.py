@@ -130,6 +130,8 @@ def test_eval_lists():
         c = results[0]["comparisons"][0]
         assert c["kendall_tau"] == 1 and c["top5_equal"] == 1 and c["ndcg"]["p"] == 1
         assert c["ndcg"]["mean"] == 0 == c["ndcg"]["high"]
+        six = write(os.path.join(d, "six"), jsonl(lists(6)))  # all found: 1, not 6 times a sixth
+        assert json.loads(evaluate(six, "--json").out)["systems"][0]["recall"] == 1
         r = evaluate(os.path.join(d, "l"), "--against", model("tiny-bert"))
         assert r.code == 0 and "tiny-bert (f32)" in r.out and "Kendall's tau" in r.out, r
         r = terminal("eval", "--model", model(), os.path.join(d, "l"))
