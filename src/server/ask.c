@@ -6,19 +6,23 @@
 
 #include "base/text.h"
 #include "server/dialect.h"
+#include "server/fields.h"
 
 static int check_group(const struct rr_ask *ask, const struct rr_group *g,
                        const struct rr_parse_config *config, struct rr_problem *problem)
 {
     const struct rr_dialect *d = ask->dialect;
+    const char *name = g->name ? g->name : "documents";
     size_t i;
 
     if (rr_text_blank(g->query))
         return rr_problem_set(problem, 400, "%s",
                               d->blank_query ? d->blank_query : "query must not be blank");
     if (g->n_docs == 0) {
-        rr_problem_set(problem, 400, "%s",
-                       d->no_documents ? d->no_documents : "documents must not be empty");
+        if (d->no_documents)
+            rr_problem_set(problem, 400, "%s", d->no_documents);
+        else
+            rr_problem_set(problem, 400, "%s must not be empty", name);
         problem->type = "Empty";
         return -1;
     }
@@ -27,10 +31,13 @@ static int check_group(const struct rr_ask *ask, const struct rr_group *g,
                                 "%zu bytes, at most %zu are allowed (--max-query-bytes)",
                                 g->query.len, config->max_query_bytes);
     for (i = 0; i < g->n_docs; i++) {
-        char path[48];
+        char path[RR_FIELD_PATH];
 
         if (g->docs[i].len <= config->max_document_bytes) continue;
-        snprintf(path, sizeof(path), "documents[%zu]", i);
+        if (g->lone)
+            snprintf(path, sizeof(path), "%s", name);
+        else
+            snprintf(path, sizeof(path), "%s[%zu]", name, i);
         return rr_problem_field(problem, path, "string_too_long",
                                 "%zu bytes, at most %zu are allowed (--max-document-bytes)",
                                 g->docs[i].len, config->max_document_bytes);

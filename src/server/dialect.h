@@ -28,6 +28,8 @@ struct rr_group {
     struct rr_text query;
     struct rr_text *docs; /* [n_docs] in the arena; the bytes are in the JSON tree or the arena */
     size_t n_docs;
+    const char *name;  /* what the request calls docs, for messages; NULL: documents */
+    bool lone;         /* ... which is one of them, not a list */
     json_t *source;    /* the array that docs came from, or a lone string; for echoes */
     bool raw_scores;   /* logits instead of probabilities */
     bool probability;  /* probabilities even where the model's own scores are logits: TEI's rule */

@@ -5,6 +5,7 @@
  *
  * Each is a row of words for the parser, one for the writer, and a few lines for its envelope. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/attr.h"
 #include "base/text.h"
@@ -310,7 +311,14 @@ static int parse_score(struct rr_fields *f)
     if (!g || rr_fields_common(f)) return -1;
     for (i = 0; i < n_left; i++) {
         size_t n = n_left == 1 ? n_right : 1, k;
+        char path[32];
 
+        g[i].name = right_name;
+        g[i].lone = n_left > 1 || json_is_string(right);
+        if (n_left > 1) {
+            snprintf(path, sizeof(path), "%s[%zu]", right_name, i);
+            g[i].name = rr_arena_strndup(f->arena, path, strlen(path));
+        }
         g[i].query = side_text(left, i);
         g[i].raw_scores = f->ask->raw_scores;
         g[i].docs = rr_arena_alloc(f->arena, RR_MAX(n, 1), sizeof(*g[i].docs));

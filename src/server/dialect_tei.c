@@ -157,9 +157,12 @@ static struct rr_text text_of(const json_t *v)
     return (struct rr_text){ json_string_value(v), json_string_length(v) };
 }
 
-static int set_pair(struct rr_fields *f, struct rr_group *g, const json_t *a, const json_t *b)
+static int set_pair(struct rr_fields *f, const char *path, struct rr_group *g, const json_t *a,
+                    const json_t *b)
 {
     g->query = text_of(a);
+    g->name = rr_arena_strndup(f->arena, path, strlen(path));
+    g->lone = true;
     g->n_docs = 1;
     g->docs = rr_arena_alloc(f->arena, 1, sizeof(*g->docs));
     if (!g->docs) return rr_fields_no_memory(f);
@@ -170,10 +173,10 @@ static int set_pair(struct rr_fields *f, struct rr_group *g, const json_t *a, co
 
 static int parse_pair(struct rr_fields *f, const char *path, const json_t *v, struct rr_group *g)
 {
-    if (is_pair(v)) return set_pair(f, g, json_array_get(v, 0), json_array_get(v, 1));
+    if (is_pair(v)) return set_pair(f, path, g, json_array_get(v, 0), json_array_get(v, 1));
     if (json_is_object(v) && json_is_string(json_object_get(v, "text")) &&
         json_is_string(json_object_get(v, "text_pair")))
-        return set_pair(f, g, json_object_get(v, "text"), json_object_get(v, "text_pair"));
+        return set_pair(f, path, g, json_object_get(v, "text"), json_object_get(v, "text_pair"));
     return rr_problem_field(f->problem, path, "value_error",
                             "a reranker scores pairs: expected [\"query\", \"text\"] or "
                             "{\"text\", \"text_pair\"}");

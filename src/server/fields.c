@@ -245,6 +245,8 @@ int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
                                 f->config->max_documents);
     g->source = list;
     g->n_docs = n;
+    g->name = rr_arena_strndup(f->arena, path, strlen(path));
+    g->lone = one;
     g->docs = rr_arena_alloc(f->arena, RR_MAX(n, 1), sizeof(*g->docs));
     if (!g->docs) return rr_fields_no_memory(f);
     for (i = 0; i < n; i++) {

@@ -529,6 +529,10 @@ static void test_slices(void **state)
 
 #define MSG(text) "{\"error\":\"" text "\",\"error_type\":\"Validation\",\"message\":\"" text "\","
 #define BOTH(text) MSG(text) "\"detail\":\"" text "\"}"
+#define LONG_TEXT \
+    "\"12345678901234567890123456789012345678901234567890" \
+    "123456789012345678901234567890123456789012345678901\""
+#define TOO_LONG " bytes, at most 100 are allowed (--max-document-bytes)"
 
 static const struct {
     const struct rr_dialect *pinned;
@@ -599,6 +603,26 @@ static const struct {
       "890123456789012345678901234567890123456789012345678901\"]}", 422,
       BOTH("documents[1]: 101 bytes, at most 100 are allowed (--max-document-bytes)"),
       "document too long" },
+    { NULL, "{\"query\":\"q\",\"texts\":[\"a\"," LONG_TEXT "]}", 422,
+      BOTH("texts[1]: 101" TOO_LONG), "named as the request does" },
+    { NULL, "{\"query\":\"q\",\"documents\":" LONG_TEXT "}", 422, BOTH("documents: 101" TOO_LONG),
+      "a lone one" },
+    { NULL, "{\"query\":{\"text\":\"q\"},\"passages\":[{\"text\":" LONG_TEXT "}]}", 422,
+      BOTH("passages[0]: 101" TOO_LONG), "nim's" },
+    { NULL, "{\"instances\":[{\"query\":\"q\",\"texts\":[\"a\"]},{\"query\":\"q\",\"texts\":["
+      LONG_TEXT "]}]}", 422, BOTH("instances[1].texts[0]: 101" TOO_LONG), "an instance's" },
+    { NULL, "{\"inputs\":[[\"q\",\"a\"],[\"q\"," LONG_TEXT "]]}", 422,
+      BOTH("inputs[1]: 101" TOO_LONG), "a pair's" },
+    { NULL, "{\"text_1\":[\"q\",\"r\"],\"text_2\":[\"a\"," LONG_TEXT "]}", 422,
+      "{\"error\":{\"message\":\"text_2[1]: 101" TOO_LONG "\",\"type\":\"BadRequestError\","
+      "\"param\":\"text_2[1]\",\"code\":422}}", "of a list of pairs" },
+    { NULL, "{\"text_1\":\"q\",\"text_2\":[]}", 400,
+      "{\"error\":{\"message\":\"text_2 must not be empty\",\"type\":\"BadRequestError\","
+      "\"param\":null,\"code\":400}}", "nothing on the right" },
+    { NULL, "{\"query\":\"q\",\"input\":[]}", 400,
+      "{\"error\":\"input must not be empty\",\"error_type\":\"Empty\",\"message\":"
+      "\"input must not be empty\",\"detail\":\"input must not be empty\"}",
+      "mixedbread's list" },
     { NULL, "{\"query\":\"q\",\"documents\":[{\"chunk_id\":1,\"document_id\":\"d\","
       "\"document_title\":\"t\",\"document_source\":\"s\",\"chunk_index\":3,\"content\":\"x\","
       "\"similarity\":0.87}]}", 422,
