@@ -70,6 +70,11 @@ static const char *syntax_problem(const json_error_t *e)
     if (!strncmp(e->text, "control character", 17) || !strncmp(e->text, "unexpected newline", 18)) {
         return "has a bare control character";
     }
+    /* Python writes these, so they are worth a word; "-Infinity" ends its token at the sign. */
+    if (!strcmp(e->text, "invalid token near 'NaN'") ||
+        !strcmp(e->text, "invalid token near 'Infinity'") ||
+        !strcmp(e->text, "invalid token near '-'"))
+        return "has NaN, Infinity or a lone '-' where JSON wants a number";
     return "has a syntax error";
 }
 

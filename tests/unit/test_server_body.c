@@ -166,7 +166,7 @@ static const struct {
     { "{\"id\":9223372036854775808}", 400, "number that is out of range", "one more" },
     { "{\"id\":1e400}", 400, "number that is out of range", "a real that is none" },
     { "{\"a\":01}", 400, "syntax", "a leading zero" },
-    { "{\"a\":NaN}", 400, "syntax", "not a number" },
+    { "{\"a\":NaN}", 400, "NaN", "not a number" },
     { "[1]", 400, "an array, expected a JSON object", "not an object" },
     { "\"texts\"", 400, "a string", "a string" },
     { "", 400, "empty", "nothing" },
