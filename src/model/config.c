@@ -141,31 +141,31 @@ int rr_config_off(const json_t *root, const char *where, const char *key, struct
     return rr_fail(err, RR_ENOTSUP, "%s: %s is true, supported is false", where, key);
 }
 
-/* One label: its logit is the score.  id2label beats num_labels and neither means 2, as in the
+/* One label: its logit is the score.  num_labels beats id2label and neither means 2, as in the
  * reference. */
 static int check_labels(const json_t *root, const char *where, struct rr_error *err)
 {
     const json_t *map = json_object_get(root, "id2label");
+    const json_t *number = json_object_get(root, "num_labels");
     uint32_t n = 2;
-    int rc;
+    int rc = rr_json_u32(root, where, "num_labels", 0, UINT32_MAX, &n, err);
 
-    if (map && !json_is_null(map)) {
-        if (!json_is_object(map))
-            return rr_fail(err, RR_EFORMAT, "%s: id2label is %s, expected an object", where,
-                           rr_json_type_name(map));
+    if (rc) return rc;
+    if (map && !json_is_null(map) && !json_is_object(map))
+        return rr_fail(err, RR_EFORMAT, "%s: id2label is %s, expected an object", where,
+                       rr_json_type_name(map));
+    if (json_is_object(map) && (!number || json_is_null(number))) {
         if (json_object_size(map) == 1) return RR_OK;
         return rr_fail(err, RR_ENOTSUP,
                        "%s: id2label has %zu labels, expected 1: a classifier of "
                        "several labels does not give one relevance score",
                        where, json_object_size(map));
     }
-    rc = rr_json_u32(root, where, "num_labels", 0, UINT32_MAX, &n, err);
-    if (rc || n == 1) return rc;
+    if (n == 1) return RR_OK;
     return rr_fail(err, RR_ENOTSUP,
                    "%s: num_labels is %" PRIu32 "%s, expected 1: a classifier of "
                    "several labels does not give one relevance score",
-                   where, n,
-                   json_object_get(root, "num_labels") ? "" : " by default, without id2label");
+                   where, n, number ? "" : " by default, without id2label");
 }
 
 int rr_config_parse(struct rr_model_config *out, struct rr_text json, const char *where,
