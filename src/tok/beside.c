@@ -56,19 +56,77 @@ static int set_side(struct rr_tok_beside *out, json_t *root, const char *side, s
     return rc ? rc : set(cut, "direction", json_string(direction), err);
 }
 
-/* Those that make a BertNormalizer of what their configuration says, whatever the file says. */
-static bool is_bert(const json_t *config)
-{
-    static const char *const classes[] = { "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer",
-                                           "ElectraTokenizerFast" };
-    const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
+/* Classes of transformers that make a stage of what their configuration and their own defaults say,
+ * whatever the file says. */
+enum kind {
+    KIND_OTHER, /* takes the file as it is */
+    KIND_GUESS, /* nothing tells; the network would have to: only what is said counts */
+    KIND_BERT,
+    KIND_ROBERTA,
+    KIND_XLMR,
+    KIND_DEBERTA,
+    KIND_QWEN
+};
 
-    for (size_t i = 0; name && i < RR_COUNT(classes); i++)
-        if (strcmp(name, classes[i]) == 0) return true;
-    return !name; /* then the network decides, and its normalizer tells which it is */
+static enum kind kind_named(struct rr_text name)
+{
+    static const struct {
+        const char *name;
+        enum kind kind;
+    } known[] = { { "BertTokenizer", KIND_BERT },         { "ElectraTokenizer", KIND_BERT },
+                  { "RobertaTokenizer", KIND_ROBERTA },   { "XLMRobertaTokenizer", KIND_XLMR },
+                  { "DebertaV2Tokenizer", KIND_DEBERTA }, { "Qwen2Tokenizer", KIND_QWEN } };
+
+    if (name.len > 4 && memcmp(name.data + name.len - 4, "Fast", 4) == 0) name.len -= 4;
+    for (size_t i = 0; i < RR_COUNT(known); i++)
+        if (rr_text_is(name, known[i].name)) return known[i].kind;
+    return KIND_OTHER;
 }
 
-static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *config,
+/* Whose tokenizer a network has where no class is named.  Two kinds ignore the name. */
+static enum kind kind_of_network(const json_t *net, bool named, enum kind kind)
+{
+    static const struct {
+        const char *type;
+        enum kind kind;
+        bool always;
+    } known[] = { { "bert", KIND_BERT, false },          { "electra", KIND_BERT, false },
+                  { "roberta", KIND_ROBERTA, false },    { "xlm-roberta", KIND_XLMR, false },
+                  { "deberta-v2", KIND_DEBERTA, false }, { "qwen3", KIND_QWEN, false },
+                  { "qwen2", KIND_QWEN, true },          { "modernbert", KIND_OTHER, true } };
+    const char *type = json_string_value(json_object_get(net, "model_type"));
+
+    for (size_t i = 0; type && i < RR_COUNT(known); i++)
+        if (strcmp(type, known[i].type) == 0 && (known[i].always || !named)) return known[i].kind;
+    return named || type ? kind : KIND_GUESS;
+}
+
+static int find_kind(enum kind *out, const json_t *config, const char *folder, struct rr_error *err)
+{
+    const json_t *name = json_object_get(config, "tokenizer_class");
+    char path[PATH_MAX];
+    json_t *net;
+    int rc = load(&net, path, folder, "config.json", err);
+
+    if (rc) return rc;
+    if (!json_is_string(name)) name = json_object_get(net, "tokenizer_class");
+    *out = json_is_string(name)
+               ? kind_named((struct rr_text){ json_string_value(name), json_string_length(name) })
+               : KIND_OTHER;
+    *out = kind_of_network(net, json_is_string(name), *out);
+    json_decref(net);
+    return RR_OK;
+}
+
+/* What the configuration says, else the default of the class; NULL: nothing that counts. */
+static json_t *said(const json_t *config, const char *key, enum kind kind, json_t *fallback)
+{
+    json_t *v = json_object_get(config, key);
+
+    return v || kind == KIND_GUESS ? v : fallback;
+}
+
+static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *config, enum kind kind,
                     struct rr_error *err)
 {
     static const char *const keys[][2] = { { "do_lower_case", "lowercase" },
@@ -77,39 +135,148 @@ static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *confi
     json_t *norm = json_object_get(root, "normalizer");
     int rc = RR_OK;
 
-    if (!type_is(norm, "BertNormalizer") || !is_bert(config)) return RR_OK;
+    if (!type_is(norm, "BertNormalizer")) return RR_OK;
     for (size_t i = 0; i < RR_COUNT(keys) && !rc; i++) {
-        json_t *said = json_object_get(config, keys[i][0]);
-        bool null = json_is_null(said) && i == 1; /* strip_accents: as lowercase */
+        json_t *v = said(config, keys[i][0], kind, i == 1 ? json_null() : json_true());
+        bool null = json_is_null(v) && i == 1; /* strip_accents: as lowercase */
 
-        if (!(json_is_boolean(said) || null) ||
-            json_equal(said, json_object_get(norm, keys[i][1])) == 1)
+        if (!(json_is_boolean(v) || null) || json_equal(v, json_object_get(norm, keys[i][1])) == 1)
             continue;
         if (null && !json_object_get(norm, keys[i][1])) continue;
         out->changed = true;
-        out->changes |= (json_is_true(said) ? 1u : null ? 2u : 3u) << (2 * i);
-        rc = set(norm, keys[i][1], json_incref(said), err);
+        out->changes |= (json_is_true(v) ? 1u : null ? 2u : 3u) << (2 * i);
+        rc = set(norm, keys[i][1], json_incref(v), err);
     }
     return rc;
 }
 
-/* RoBERTa's does so with add_prefix_space, whatever the file says. */
-static int set_prefix_space(struct rr_tok_beside *out, json_t *root, const json_t *config,
-                            struct rr_error *err)
+/* The step of the pre-tokenizer with this type, or NULL. */
+static json_t *pre_step(const json_t *root, const char *type)
 {
-    const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
-    json_t *said = json_object_get(config, "add_prefix_space");
-    json_t *pre = json_object_get(root, "pre_tokenizer");
-    /* Without a class the network decides, and its post-processor tells which it is. */
-    bool roberta = name ? !strcmp(name, "RobertaTokenizer") || !strcmp(name, "RobertaTokenizerFast")
-                        : type_is(json_object_get(root, "post_processor"), "RobertaProcessing");
+    json_t *pre = json_object_get(root, "pre_tokenizer"), *list;
 
-    if (!roberta || !type_is(pre, "ByteLevel") || !json_is_boolean(said) ||
-        json_equal(said, json_object_get(pre, "add_prefix_space")) == 1)
+    if (type_is(pre, type)) return pre;
+    list = type_is(pre, "Sequence") ? json_object_get(pre, "pretokenizers") : NULL;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (type_is(json_array_get(list, i), type)) return json_array_get(list, i);
+    return NULL;
+}
+
+/* add_prefix_space of RoBERTa's and Qwen2's ByteLevel. */
+static int set_byte_level(struct rr_tok_beside *out, json_t *root, const json_t *config,
+                          enum kind kind, struct rr_error *err)
+{
+    json_t *v = said(config, "add_prefix_space", kind, json_false());
+    json_t *step = pre_step(root, "ByteLevel");
+
+    if (json_is_null(v) && kind == KIND_QWEN) v = json_false();
+    if (!step || !json_is_boolean(v) || json_equal(v, json_object_get(step, "add_prefix_space")))
         return RR_OK;
     out->changed = true;
-    out->changes |= (json_is_true(said) ? 1u : 3u) << 8;
-    return set(pre, "add_prefix_space", json_incref(said), err);
+    out->changes |= (json_is_true(v) ? 1u : 3u) << 8;
+    return set(step, "add_prefix_space", json_incref(v), err);
+}
+
+/* And of the Metaspace of XLM-RoBERTa and DeBERTa. */
+static int set_metaspace(struct rr_tok_beside *out, json_t *root, const json_t *config,
+                         enum kind kind, struct rr_error *err)
+{
+    json_t *v = said(config, "add_prefix_space", kind, json_true());
+    json_t *step = pre_step(root, "Metaspace");
+    const char *now = json_string_value(json_object_get(step, "prepend_scheme"));
+    const char *scheme = json_is_true(v) ? "always" : kind == KIND_DEBERTA ? "first" : "never";
+
+    if (!step || !json_is_boolean(v) || strcmp(now ? now : "always", scheme) == 0) return RR_OK;
+    out->changed = true;
+    out->changes |= (json_is_true(v) ? 1u : 3u) << 8;
+    json_object_del(step, "add_prefix_space"); /* the older word for it */
+    return set(step, "prepend_scheme", json_string(scheme), err);
+}
+
+/* A Lowercase as such, or as a step of a list: what is deeper is not looked for, as there. */
+static bool has_lowercase(const json_t *norm)
+{
+    const json_t *list = type_is(norm, "Sequence") ? json_object_get(norm, "normalizers") : NULL;
+    bool found = type_is(norm, "Lowercase");
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        found = found || type_is(json_array_get(list, i), "Lowercase");
+    return found;
+}
+
+/* Texts become lower case before anything else. */
+static int prepend_lowercase(json_t *root, struct rr_error *err)
+{
+    json_t *norm = json_object_get(root, "normalizer");
+    json_t *list = json_pack("[{s:s}]", "type", "Lowercase");
+    bool good = list != NULL;
+
+    if (type_is(norm, "Sequence"))
+        good = good && json_array_extend(list, json_object_get(norm, "normalizers")) == 0;
+    else if (json_is_object(norm))
+        good = good && json_array_append(list, norm) == 0;
+    if (!good) {
+        json_decref(list);
+        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
+    }
+    return set(root, "normalizer", json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", list),
+               err);
+}
+
+/* DeBERTa's lower case and words apart from punctuation: what the file has of them stays. */
+static int set_deberta(struct rr_tok_beside *out, json_t *root, const json_t *config,
+                       struct rr_error *err)
+{
+    json_t *pre = json_object_get(root, "pre_tokenizer");
+    json_t *steps = type_is(pre, "Sequence") ? json_object_get(pre, "pretokenizers") : NULL, *list;
+
+    if (json_is_true(json_object_get(config, "do_lower_case")) &&
+        !has_lowercase(json_object_get(root, "normalizer"))) {
+        int rc = prepend_lowercase(root, err);
+
+        if (rc) return rc;
+        out->changed = true;
+        out->changes |= 1u << 10;
+    }
+    if (!json_is_true(json_object_get(config, "split_by_punct")) || pre_step(root, "Punctuation"))
+        return RR_OK;
+    list = json_pack("[{s:s, s:s}]", "type", "Punctuation", "behavior", "Isolated");
+    if (!list || (steps ? json_array_extend(list, steps)
+                        : json_is_object(pre) && json_array_append(list, pre))) {
+        json_decref(list);
+        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
+    }
+    out->changed = true;
+    out->changes |= 1u << 11;
+    return set(root, "pre_tokenizer",
+               json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list), err);
+}
+
+/* What the class of the tokenizer does with its configuration.  Without that file nothing: a cache
+ * that other programs fill may lack it, and defaults are wrong for what it says. */
+static int set_stages(struct rr_tok_beside *out, json_t *root, const json_t *config,
+                      const char *folder, struct rr_error *err)
+{
+    enum kind kind;
+    int rc = find_kind(&kind, config, folder, err);
+
+    if (rc) return rc;
+    switch (kind) {
+    case KIND_OTHER: return RR_OK;
+    case KIND_GUESS:
+        rc = set_bert(out, root, config, kind, err);
+        if (!rc && type_is(json_object_get(root, "post_processor"), "RobertaProcessing"))
+            rc = set_byte_level(out, root, config, kind, err);
+        return rc;
+    case KIND_BERT: return set_bert(out, root, config, kind, err);
+    case KIND_ROBERTA:
+    case KIND_QWEN: return set_byte_level(out, root, config, kind, err);
+    case KIND_DEBERTA:
+        rc = set_deberta(out, root, config, err);
+        return rc ? rc : set_metaspace(out, root, config, kind, err);
+    case KIND_XLMR: return set_metaspace(out, root, config, kind, err);
+    }
+    return RR_OK;
 }
 
 /* ---- token types ---------------------------------------------------------------------------- */
@@ -249,8 +416,7 @@ static int read_config(struct rr_tok_beside *out, json_t *root, const char *fold
     if (most >= 1 && most < (1 << 30)) out->max_length = (uint32_t)most;
     side = json_string_value(json_object_get(config, "truncation_side"));
     if (side) rc = set_side(out, root, side, err);
-    if (!rc) rc = set_bert(out, root, config, err);
-    if (!rc) rc = set_prefix_space(out, root, config, err);
+    if (!rc) rc = set_stages(out, root, config, folder, err);
     names = json_object_get(config, "model_input_names");
     if (!rc && json_array_size(names) && !names_types(names)) rc = clear_types(out, root, err);
     json_decref(config);
@@ -258,36 +424,6 @@ static int read_config(struct rr_tok_beside *out, json_t *root, const char *fold
 }
 
 /* ---- sentence_bert_config.json -------------------------------------------------------------- */
-
-/* A Lowercase as such, or as a step of a list: what is deeper is not looked for, as there. */
-static bool has_lowercase(const json_t *norm)
-{
-    const json_t *list = type_is(norm, "Sequence") ? json_object_get(norm, "normalizers") : NULL;
-    bool found = type_is(norm, "Lowercase");
-
-    for (size_t i = 0; i < json_array_size(list); i++)
-        found = found || type_is(json_array_get(list, i), "Lowercase");
-    return found;
-}
-
-/* Texts become lower case before anything else. */
-static int prepend_lowercase(json_t *root, struct rr_error *err)
-{
-    json_t *norm = json_object_get(root, "normalizer");
-    json_t *list = json_pack("[{s:s}]", "type", "Lowercase");
-    bool good = list != NULL;
-
-    if (type_is(norm, "Sequence"))
-        good = good && json_array_extend(list, json_object_get(norm, "normalizers")) == 0;
-    else if (json_is_object(norm))
-        good = good && json_array_append(list, norm) == 0;
-    if (!good) {
-        json_decref(list);
-        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
-    }
-    return set(root, "normalizer", json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", list),
-               err);
-}
 
 /* Whether sentence-transformers reads the file for a reranker: of folders without modules, or of
  * another kind of model, it makes one from the network and the tokenizer alone. */

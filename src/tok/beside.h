@@ -19,8 +19,10 @@ struct rr_tok_beside {
 
 /* Writes into root, the tokenizer.json of folder with or without its vocabulary, what its
  * tokenizer_config.json says: truncation_side; model_input_names without token_type_ids, so that
- * all types are 0; of a BERT tokenizer do_lower_case, strip_accents and tokenize_chinese_chars,
- * of RoBERTa's add_prefix_space.  And do_lower_case of sentence_bert_config.json, which is read
+ * all types are 0; of a BERT tokenizer do_lower_case, strip_accents and
+ * tokenize_chinese_chars, of RoBERTa's, Qwen2's, XLM-RoBERTa's and DeBERTa's add_prefix_space, of
+ * DeBERTa's do_lower_case and split_by_punct.  Which it is, tokenizer_class or config.json tells;
+ * then its defaults count, too.  And do_lower_case of sentence_bert_config.json, which is read
  * where there is a modules.json, of a CrossEncoder.  root stays a file that other readers take. */
 RR_NODISCARD int rr_tok_beside(struct rr_tok_beside *out, json_t *root, const char *folder,
                                struct rr_error *err);

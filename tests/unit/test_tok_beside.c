@@ -25,7 +25,13 @@ static const struct {
     const char *why;
 } rows[] = {
     { CASED, NULL, NULL, 0, { 6, 8, 5, 10 }, false, "the file alone" },
-    { CASED, "{" CLASS("BertTokenizer") "}", NULL, 0, { 6, 8, 5, 10 }, false, "nothing said" },
+    { CASED,
+      "{" CLASS("BertTokenizer") "}",
+      NULL,
+      0,
+      { 5, 9, 5, 10 },
+      true,
+      "nothing said: the class's own default is lower case" },
     { CASED, "{\"do_lower_case\":false}", NULL, 0, { 6, 8, 5, 10 }, false, "what it has" },
     { CASED,
       "{\"do_lower_case\":true," CLASS("BertTokenizer") "}",
@@ -313,6 +319,132 @@ static void test_types(void **state)
     }
 }
 
+#define NETWORK(type) "{\"model_type\":\"" type "\"}"
+#define METASPACE(scheme) \
+    "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"" scheme \
+    "\",\"split\":true}"
+#define BYTES(add) \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":false}," \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":" add \
+    ",\"trim_offsets\":true,\"use_regex\":false}]}"
+
+/* What the class of the tokenizer, named or the network's, makes of its configuration.  As
+ * transformers 5.23 does with such files; the ids are those of "A.a". */
+static void test_classes(void **state)
+{
+    static const char json[] =
+        "{\"normalizer\":%s,\"pre_tokenizer\":%s,\"model\":{\"type\":\"WordPiece\",\"unk_token\":"
+        "\"?\",\"continuing_subword_prefix\":\"\",\"max_input_chars_per_word\":100,\"vocab\":{"
+        "\"?\":0,\"A\":1,\"a\":2,\".\":3,\"\xe2\x96\x81\":4,\"\xc4\xa0\":5,\"\xe2\x96\x81.\":6}}}";
+    static const struct {
+        const char *norm, *pre, *config, *net; /* the last two NULL: no such file */
+        int32_t ids[7];
+        const char *why;
+    } cases[] = {
+        { CASED, "null", NULL, NETWORK("bert"), { 1, 3, 2 }, "no such file, so nothing said" },
+        { CASED, "null", "{}", NETWORK("electra"), { 2, 3, 2 }, "a BERT's by its network" },
+        { CASED, "null", "{\"do_lower_case\":false}", NETWORK("bert"), { 1, 3, 2 }, "said" },
+        { CASED, "null", "{}", NETWORK("new"), { 1, 3, 2 }, "a network with none of its own" },
+        { CASED,
+          "null",
+          "{" CLASS("BertTokenizer") "}",
+          NETWORK("modernbert"),
+          { 1, 3, 2 },
+          "ModernBERT takes the file as it is" },
+        { CASED,
+          "null",
+          "{}",
+          "{\"tokenizer_class\":\"BertTokenizer\"}",
+          { 2, 3, 2 },
+          "config.json can name it, too" },
+        { "null",
+          BYTES("false"),
+          "{\"add_prefix_space\":true}",
+          NETWORK("qwen3"),
+          { 5, 1, 3, 2 },
+          "Qwen's" },
+        { "null", BYTES("true"), "{}", NETWORK("qwen3"), { 1, 3, 2 }, "not, by default" },
+        { "null",
+          BYTES("false"),
+          "{\"add_prefix_space\":true," CLASS("Qwen2TokenizerFast") "}",
+          NULL,
+          { 5, 1, 3, 2 },
+          "by name" },
+        { "null",
+          BYTES("false"),
+          "{\"add_prefix_space\":true," CLASS("PreTrainedTokenizerFast") "}",
+          NETWORK("qwen3"),
+          { 1, 3, 2 },
+          "the file as it is" },
+        { "null",
+          BYTES("false"),
+          "{\"add_prefix_space\":true," CLASS("PreTrainedTokenizerFast") "}",
+          NETWORK("qwen2"),
+          { 5, 1, 3, 2 },
+          "the name of a Qwen2's class does not count" },
+        { "null",
+          BYTES("false"),
+          "{\"add_prefix_space\":true}",
+          NULL,
+          { 1, 3, 2 },
+          "nothing tells whose" },
+        { "null",
+          METASPACE("always"),
+          "{\"add_prefix_space\":false}",
+          NETWORK("xlm-roberta"),
+          { 1, 3, 2 },
+          "XLM-RoBERTa's" },
+        { "null", METASPACE("never"), "{}", NETWORK("xlm-roberta"), { 4, 1, 3, 2 }, "by default" },
+        { "null",
+          METASPACE("always"),
+          "{\"add_prefix_space\":false}",
+          NETWORK("deberta-v2"),
+          { 4, 1, 3, 2 },
+          "DeBERTa's is still first" },
+        { "null",
+          METASPACE("always"),
+          "{\"do_lower_case\":true}",
+          NETWORK("deberta-v2"),
+          { 4, 2, 3, 2 },
+          "DeBERTa's lower case" },
+        { LOWERCASE,
+          METASPACE("always"),
+          "{}",
+          NETWORK("deberta-v2"),
+          { 4, 2, 3, 2 },
+          "and that of the file" },
+        { "null",
+          METASPACE("always"),
+          "{\"split_by_punct\":true," CLASS("DebertaV2TokenizerFast") "}",
+          NULL,
+          { 4, 1, 6, 4, 2 },
+          "DeBERTa's punctuation" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct fixture_folder f = fixture_folder();
+        struct rr_error err = { 0 };
+        struct tok_fixture t;
+        struct rr_tok_ids ids;
+        char file[1024];
+        uint32_t n = 0;
+        size_t len = (size_t)snprintf(file, sizeof(file), json, cases[i].norm, cases[i].pre);
+
+        fixture_write(&f, "tokenizer.json", file, len);
+        if (cases[i].config)
+            fixture_write(&f, "tokenizer_config.json", cases[i].config, strlen(cases[i].config));
+        if (cases[i].net) fixture_write(&f, "config.json", cases[i].net, strlen(cases[i].net));
+        tok_fixture_open(&t, f.path);
+        assert_int_equal(rr_tok_encode(t.tok, t.a, rr_text("A.a"), 0, 0, &ids, &err), RR_OK);
+        while (cases[i].ids[n]) n++;
+        if (ids.n != n || memcmp(ids.ids, cases[i].ids, n * sizeof(*ids.ids)) != 0)
+            fail_msg("row %zu, %s: %u ids, %d %d", i, cases[i].why, ids.n, ids.ids[0], ids.ids[1]);
+        tok_fixture_close(&t);
+        fixture_remove(&f);
+    }
+}
+
 /* RoBERTa's add_prefix_space, true of false files and the other way round. */
 static void test_prefix_space(void **state)
 {
@@ -420,9 +552,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),        cmocka_unit_test(test_side),
-        cmocka_unit_test(test_types),       cmocka_unit_test(test_prefix_space),
-        cmocka_unit_test(test_allocations), cmocka_unit_test(test_refused)
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_side),
+        cmocka_unit_test(test_types),   cmocka_unit_test(test_prefix_space),
+        cmocka_unit_test(test_classes), cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_refused)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
