@@ -417,6 +417,8 @@ static int read_config(struct rr_tok_beside *out, json_t *root, const char *fold
     side = json_string_value(json_object_get(config, "truncation_side"));
     if (side) rc = set_side(out, root, side, err);
     if (!rc) rc = set_stages(out, root, config, folder, err);
+    out->literal = json_is_true(json_object_get(config, "split_special_tokens"));
+    if (out->literal) out->changes |= 1u << 12;
     names = json_object_get(config, "model_input_names");
     if (!rc && json_array_size(names) && !names_types(names)) rc = clear_types(out, root, err);
     json_decref(config);

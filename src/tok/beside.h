@@ -15,6 +15,7 @@ struct rr_tok_beside {
     uint32_t max_length; /* model_max_length; 0: none */
     unsigned changes;    /* of the texts' tokens: 0, or a number that tells changes apart */
     bool changed;        /* anything of root */
+    bool literal;        /* split_special_tokens: "<s>" in a text is text; not in root */
 };
 
 /* Writes into root, the tokenizer.json of folder with or without its vocabulary, what its

@@ -215,7 +215,7 @@ int rr_tok_encode(const struct rr_tok *tok, struct rr_tok_scratch *s, struct rr_
                        text.len, MAX_TEXT);
     s->n = 0;
     s->offsets = (flags & RR_TOK_OFFSETS) != 0;
-    s->literal = (flags & RR_TOK_LITERAL_SPECIALS) != 0;
+    s->literal = tok->literal || (flags & RR_TOK_LITERAL_SPECIALS) != 0;
     s->limit = max_tokens && !(flags & RR_TOK_KEEP_END) ? max_tokens : SIZE_MAX;
     if (!rr_scratch_grow(s, 1)) return rr_fail(err, RR_ENOMEM, "tokenizer: out of memory");
     rc = tok->bytes ? take_bytes(&j, max_tokens) : run_text(&j);

@@ -179,6 +179,7 @@ struct rr_tok {
     bool from_cache; /* vocab is a compiled form: the file has been read in full before */
     bool local;      /* texts may be handled in parts: see encode.c */
     bool bytes;      /* ids are the bytes of the text: nothing of the above is looked at */
+    bool literal;    /* special tokens in a text are text, whatever a call says */
     bool cuts_left;  /* long texts lose their start, unless a request says otherwise */
     uint32_t vocab_size, max_length;
     uint64_t fingerprint;

@@ -76,6 +76,7 @@ static int configure(struct rr_tok *tok, json_t *root, const char *name, const c
     side = json_object_get(json_object_get(root, "truncation"), "direction");
     tok->cuts_left = json_is_string(side) && strcmp(json_string_value(side), "Left") == 0;
     tok->max_length = beside.max_length;
+    tok->literal = beside.literal;
     *changes = beside.changes;
     return rr_load_config(tok, &f);
 }
@@ -133,6 +134,11 @@ int rr_tok_json(struct rr_buf *out, const char *folder, struct rr_error *err)
 
     if (rc || !root) return rc;
     rc = rr_tok_beside(&beside, root, folder, err);
+    if (!rc && beside.literal)
+        rc = rr_fail(err, RR_ENOTSUP,
+                     "%s: split_special_tokens of tokenizer_config.json is true, which the file "
+                     "alone cannot say",
+                     path);
     if (!rc && beside.changed &&
         (json_dump_callback(root, put_json, out, JSON_COMPACT) || out->failed))
         rc = rr_fail(err, RR_ENOMEM, "%s: out of memory", path);

@@ -445,6 +445,40 @@ static void test_classes(void **state)
     }
 }
 
+/* split_special_tokens: what is spelled like a special token is text, for every call. */
+static void test_split_special(void **state)
+{
+    static const char json[] =
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,"
+        "\"rstrip\":false,\"normalized\":false,\"special\":true}],\"model\":{\"type\":\"WordPiece\","
+        "\"unk_token\":\"?\",\"continuing_subword_prefix\":\"\",\"max_input_chars_per_word\":100,"
+        "\"vocab\":{\"?\":0,\"<\":1,\"s>\":2}}}";
+    static const char split[] = "{\"split_special_tokens\":true}";
+    struct fixture_folder f = fixture_folder();
+    struct rr_error err = { 0 };
+    struct tok_fixture t, alone;
+    struct rr_tok_ids ids;
+    struct rr_buf whole;
+
+    (void)state;
+    fixture_write(&f, "tokenizer.json", json, strlen(json));
+    fixture_write(&f, "tokenizer_config.json", split, strlen(split));
+    tok_fixture_open(&t, f.path);
+    assert_int_equal(rr_tok_encode(t.tok, t.a, rr_text("<s>"), 0, 0, &ids, &err), RR_OK);
+    assert_int_equal(ids.n, 2);
+    assert_int_equal(ids.ids[0], 1);
+    assert_int_equal(ids.ids[1], 2);
+    tok_fixture_parse(&alone, (struct rr_text){ json, strlen(json) }, "alone");
+    assert_true(rr_tok_fingerprint(t.tok) != rr_tok_fingerprint(alone.tok));
+    tok_fixture_close(&alone);
+    tok_fixture_close(&t);
+    rr_buf_init(&whole, RR_MEM_TOKENIZER, 1 << 20);
+    assert_int_equal(rr_tok_json(&whole, f.path, &err), RR_ENOTSUP);
+    assert_non_null(strstr(err.msg, "split_special_tokens"));
+    rr_buf_free(&whole);
+    fixture_remove(&f);
+}
+
 /* RoBERTa's add_prefix_space, true of false files and the other way round. */
 static void test_prefix_space(void **state)
 {
@@ -552,10 +586,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),    cmocka_unit_test(test_side),
-        cmocka_unit_test(test_types),   cmocka_unit_test(test_prefix_space),
-        cmocka_unit_test(test_classes), cmocka_unit_test(test_allocations),
-        cmocka_unit_test(test_refused)
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_side),
+        cmocka_unit_test(test_types),       cmocka_unit_test(test_prefix_space),
+        cmocka_unit_test(test_classes),     cmocka_unit_test(test_split_special),
+        cmocka_unit_test(test_allocations), cmocka_unit_test(test_refused)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
