@@ -6,9 +6,13 @@
  * bge-reranker-v2-gemma. */
 #include "engine/prompts.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
 
 #define TEXT(s) \
     { \
@@ -137,6 +141,69 @@ int rr_pairing_query(const struct rr_pairing *p, const struct rr_tok *tok, struc
              : rr_tok_encode(tok, s, (struct rr_text){ both.data, both.len }, max, flags, out, err);
     rr_buf_free(&both);
     return rc;
+}
+
+/* ---- a template of the folder's own ---------------------------------------------------------- */
+
+#define MAX_TEMPLATE (16u << 20) /* bytes, of the file that it is in */
+
+/* The longest run of a wording's own words, as any template with the wording has it: no line feeds
+ * or quotes, which are written in several ways. */
+static struct rr_text landmark(const struct rr_prompt_form *form)
+{
+    struct rr_text best = { "", 0 };
+
+    for (size_t i = 0; i < RR_COUNT(form->segments); i++) {
+        for (size_t k = 0; k < RR_COUNT(form->segments[i].pieces); k++) {
+            const char *s = form->segments[i].pieces[k].text;
+
+            while (s && *s) {
+                size_t n = strcspn(s, "\n\"'<>");
+
+                if (n > best.len) best = (struct rr_text){ s, n };
+                s += n + (s[n] != 0);
+            }
+        }
+    }
+    return best;
+}
+
+/* A template, or a list of them with names. */
+static bool holds(const json_t *template, struct rr_text words)
+{
+    if (json_is_string(template))
+        return memmem(json_string_value(template), json_string_length(template), words.data,
+                      words.len) != NULL;
+    for (size_t i = 0; i < json_array_size(template); i++)
+        if (holds(json_object_get(json_array_get(template, i), "template"), words)) return true;
+    return false;
+}
+
+bool rr_pairing_other_template(const struct rr_model_info *model, const char *folder)
+{
+    const struct rr_prompt_form *form = NULL;
+    char path[PATH_MAX], *text = NULL;
+    bool other = false;
+    json_t *root = NULL, *template;
+    size_t len;
+
+    for (size_t i = 0; i < RR_COUNT(prompts) && !form; i++)
+        if (!strncmp(model->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
+            form = &prompts[i].form;
+    if (!form || !model->modules || !model->words.given) return false;
+    if (rr_path_join(path, sizeof(path), folder, "chat_template.jinja") && rr_file_exists(path)) {
+        if (rr_file_read_regular(&text, &len, path, MAX_TEMPLATE, RR_MEM_MISC, NULL)) return false;
+        other = !memmem(text, len, landmark(form).data, landmark(form).len);
+        rr_free(text);
+        return other;
+    }
+    if (rr_json_read_beside(&root, path, folder, "tokenizer_config.json", MAX_TEMPLATE,
+                            RR_JSON_REALS, NULL))
+        return false; /* the tokenizer has the words for it */
+    template = json_object_get(root, "chat_template");
+    other = template && !json_is_null(template) && !holds(template, landmark(form));
+    json_decref(root);
+    return other;
 }
 
 void rr_pairing_close(struct rr_pairing *p)

@@ -18,6 +18,9 @@ struct rr_pairing {
 /* For the model of that architecture.  RR_ENOTSUP: causal, and its wording is not known. */
 RR_NODISCARD int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
                                  const struct rr_tok *tok, struct rr_error *err);
+/* Whether folder, of a LogitScore, has a chat template in other words: sentence-transformers reads
+ * pairs by it. */
+bool rr_pairing_other_template(const struct rr_model_info *model, const char *folder);
 void rr_pairing_close(struct rr_pairing *p); /* zeros are allowed */
 
 /* The ids of a query, with what comes before it; a view into s. */

@@ -403,11 +403,16 @@ static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, stru
     return rc;
 }
 
-static int open_pairing(struct rr_setup *s, struct rr_error *err)
+static int open_pairing(struct rr_setup *s, const char *folder, struct rr_error *err)
 {
     struct rr_model *model = first_net(s)->model;
     int rc = rr_pairing_open(&s->pairing, rr_model_info(model), s->tok, err);
 
+    if (!rc && rr_pairing_other_template(rr_model_info(model), folder))
+        rr_log(RR_WARN,
+               "%s: its chat template is not used, which has other words than those that pairs are "
+               "read in here: scores are not those of sentence-transformers",
+               folder);
     return rc ? rc : rr_pairing_judge(&s->pairing, model, err);
 }
 
@@ -424,7 +429,7 @@ static int open_files(struct rr_setup *s, const struct rr_options *opt, struct r
     s->n_lanes = 1; /* whose model it is */
     if (!rc) rc = open_tokenizer(s, opt, err);
     if (!rc) rc = check_vocab(s, err);
-    if (!rc) rc = open_pairing(s, err);
+    if (!rc) rc = open_pairing(s, opt->model, err);
     if (!rc) rc = open_devices(s, opt, &list, err);
     for (i = 0; i < s->n_lanes && !rc; i++) rc = open_rescore(s, &s->lanes[i], opt, err);
     return rc;

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "checkpoint_fixture.h"
+#include "engine/prompts.h"
 #include "engine_support.h"
 
 #define MODEL "tests/golden/models/tiny-qwen3"
@@ -106,12 +108,52 @@ static void test_refused(void **state)
     assert_non_null(strstr(err.msg, "max_length is 40, allowed are"));
 }
 
+/* A LogitScore's folder with a chat template of its own, which we do not follow. */
+static void test_other_template(void **state)
+{
+#define OURS \
+    "Judge whether the Document meets the requirements based on the Query and the Instruct " \
+    "provided. Note that the answer can only be \\\"yes\\\""
+    static const struct {
+        const char *file, *text;
+        bool other;
+    } rows[] = {
+        { "chat_template.jinja", "{{ messages }} judge it!", true },
+        { "chat_template.jinja", "{{ '<|im_start|>system\\n" OURS "' }}", false },
+        { "tokenizer_config.json", "{\"chat_template\":\"{{ messages }}\"}", true },
+        { "tokenizer_config.json", "{\"chat_template\":\"system\\n" OURS "\"}", false },
+        { "tokenizer_config.json",
+          "{\"chat_template\":[{\"name\":\"a\",\"template\":\"x\"},{\"name\":\"b\",\"template\":\"" OURS
+          "\"}]}",
+          false },
+        { "tokenizer_config.json", "{\"chat_template\":null}", false },
+        { "tokenizer_config.json", "{}", false },
+    };
+    struct rr_model_info info = { .architecture = "Qwen3ForCausalLM",
+                                  .judge = true,
+                                  .modules = true,
+                                  .words = { .given = true } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct fixture_folder f = fixture_folder();
+
+        fixture_write(&f, rows[i].file, rows[i].text, strlen(rows[i].text));
+        if (rr_pairing_other_template(&info, f.path) != rows[i].other) fail_msg("row %zu", i);
+        info.words.given = false; /* the network's own code has the wording */
+        assert_false(rr_pairing_other_template(&info, f.path));
+        info.words.given = true;
+        fixture_remove(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_other_template),
     };
 
     return cmocka_run_group_tests(tests, open_engine, close_engine);
