@@ -66,9 +66,9 @@ void rr_gguf_put_array(struct rr_gguf_head *h, const char *key, enum rr_gguf_kin
                        uint64_t n);
 void rr_gguf_put_raw(struct rr_gguf_head *h, const void *data, size_t len);
 
-/* tokenizer.ggml.*, from the text of a tokenizer.json; n_rows: of the embedding table
+/* tokenizer.ggml.*, from the text of a tokenizer.json for the network of config
  * (convert_vocab.c). */
 RR_NODISCARD int rr_convert_vocab(struct rr_gguf_head *h, struct rr_text json, const char *where,
-                                  uint32_t n_rows, enum rr_family family, struct rr_error *err);
+                                  const struct rr_model_config *config, struct rr_error *err);
 
 #endif

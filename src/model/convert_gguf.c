@@ -226,9 +226,7 @@ static int put_metadata(const struct rr_convert *c, struct rr_gguf_head *h, stru
     if (!rc && tok.len == 0) rc = rr_model_tokenizer(c->model, &tok, err);
     if (!rc && tok.len == 0) rc = rr_convert_read(c, "tokenizer.json", &tok, err);
     if (!rc && tok.len == 0) rc = rr_fail(err, RR_ENOENT, "%s: has no tokenizer.json", c->from);
-    if (!rc)
-        rc = rr_convert_vocab(h, (struct rr_text){ tok.data, tok.len }, c->from, config->vocab,
-                              config->family, err);
+    if (!rc) rc = rr_convert_vocab(h, (struct rr_text){ tok.data, tok.len }, c->from, config, err);
     if (!rc)
         rr_gguf_put_text(h, "tokenizer.huggingface.json", (struct rr_text){ tok.data, tok.len });
     rr_buf_free(&tok);

@@ -133,8 +133,11 @@ static void put_pieces(struct vocab *v, bool word_pieces)
     }
 }
 
-static void put_ids(const struct vocab *v)
+/* Positions of the RoBERTa family begin behind the network's padding token, which need not be the
+ * tokenizer's. */
+static void put_ids(const struct vocab *v, const struct rr_model_config *config)
 {
+    static const char padding[] = "tokenizer.ggml.padding_token_id";
     static const struct {
         const char *key, *texts[5];
     } ids[] = {
@@ -142,11 +145,14 @@ static void put_ids(const struct vocab *v)
         { "tokenizer.ggml.eos_token_id", { "</s>", "[SEP]", "<|im_end|>", "<eos>" } },
         { "tokenizer.ggml.cls_token_id", { "<s>", "[CLS]" } },
         { "tokenizer.ggml.seperator_token_id", { "</s>", "[SEP]" } },
-        { "tokenizer.ggml.padding_token_id", { "<pad>", "[PAD]", "<|endoftext|>" } },
+        { padding, { "<pad>", "[PAD]", "<|endoftext|>" } },
         { "tokenizer.ggml.mask_token_id", { "<mask>", "[MASK]" } },
     };
+    bool own = config->family == RR_FAMILY_ROBERTA;
 
+    if (own) rr_gguf_put_u32(v->h, padding, config->pad_id);
     for (size_t i = 0; i < RR_COUNT(ids); i++) {
+        if (own && ids[i].key == padding) continue;
         for (uint32_t id = 0; id < v->n; id++) {
             bool is = false;
 
@@ -285,8 +291,9 @@ static int put_scored(struct vocab *v)
     return RR_OK;
 }
 
-static int put_kind(struct vocab *v, enum rr_family family)
+static int put_kind(struct vocab *v, const struct rr_model_config *config)
 {
+    enum rr_family family = config->family;
     struct rr_text type = text_of(json_object_get(v->model, "type"));
     int rc = RR_OK;
 
@@ -310,14 +317,14 @@ static int put_kind(struct vocab *v, enum rr_family family)
     } else {
         rc = bad(v, "model.type is not Unigram, WordPiece or BPE");
     }
-    if (!rc) put_ids(v);
+    if (!rc) put_ids(v, config);
     return rc;
 }
 
 int rr_convert_vocab(struct rr_gguf_head *h, struct rr_text json, const char *where,
-                     uint32_t n_rows, enum rr_family family, struct rr_error *err)
+                     const struct rr_model_config *config, struct rr_error *err)
 {
-    struct vocab v = { .h = h, .where = where, .n = n_rows, .err = err };
+    struct vocab v = { .h = h, .where = where, .n = config->vocab, .err = err };
     json_t *root;
     int rc = rr_json_parse(&root, json, 0, RR_JSON_DUP_LAST, err);
 
@@ -327,10 +334,10 @@ int rr_convert_vocab(struct rr_gguf_head *h, struct rr_text json, const char *wh
     }
     v.root = root;
     v.model = json_object_get(root, "model");
-    v.pieces = rr_calloc(RR_MEM_MODEL, n_rows, sizeof(*v.pieces));
+    v.pieces = rr_calloc(RR_MEM_MODEL, v.n, sizeof(*v.pieces));
     rc = v.pieces ? read_pieces(&v) : rr_fail(err, RR_ENOMEM, "%s: out of memory", where);
     if (!rc) rc = read_added(&v);
-    if (!rc) rc = put_kind(&v, family);
+    if (!rc) rc = put_kind(&v, config);
     rr_free(v.pieces);
     json_decref(root);
     return rc;

@@ -872,6 +872,39 @@ static void test_decimal_comma(void **state)
     fixture_remove(&f);
 }
 
+/* A RoBERTa's padding token by config.json, which is another than the tokenizer's: positions begin
+ * behind it. */
+static void test_other_padding(void **state)
+{
+    static const char from[] = GOLDEN "tiny-roberta";
+    struct fixture_folder f = fixture_folder();
+    struct fixture_bytes b = fixture_read(from, "config.json");
+    char path[512], *text;
+    struct rr_model *m, *g;
+    json_t *root = json_loadb(b.data, b.len, 0, NULL);
+
+    (void)state;
+    assert_non_null(root);
+    json_object_set_new(root, "pad_token_id", json_integer(5));
+    text = fixture_dump(root, 0);
+    fixture_write(&f, "config.json", text, strlen(text));
+    fixture_copy(&f, from, "tokenizer.json");
+    fixture_copy(&f, from, "model.safetensors");
+    in_folder(path, &f, "m.gguf");
+    convert(f.path, path, "f32", 0);
+    m = open_model(f.path);
+    g = open_model(path);
+    assert_int_equal(rr_model_config(g)->pad_id, 5);
+    assert_int_equal(rr_model_config(g)->positions, rr_model_config(m)->positions);
+    compare(m, g, 0);
+    rr_model_close(g);
+    rr_model_close(m);
+    free(text);
+    json_decref(root);
+    free(b.data);
+    fixture_remove(&f);
+}
+
 /* Other weights are another model, whichever tensor they are in. */
 static void test_fingerprint_of_each_tensor(void **state)
 {
@@ -955,6 +988,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_other_padding),
         cmocka_unit_test(test_fingerprint_of_each_tensor),
         cmocka_unit_test(test_decode),
         cmocka_unit_test(test_encode),
