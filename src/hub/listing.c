@@ -28,6 +28,7 @@ static const struct {
     { "config_sentence_transformers.json", OPTIONAL },
     { "sentence_bert_config.json", OPTIONAL },
     { "modules.json", OPTIONAL },
+    { "chat_template.jinja", OPTIONAL }, /* of a LogitScore */
     { "reference.jsonl", OPTIONAL },
     { "model.safetensors", WEIGHTS },
     { "model.safetensors.index.json", INDEX },

@@ -160,6 +160,10 @@ static void test_listing(void **state)
     assert_int_equal(l.n_files, 4); /* of folders, those of modules only */
     assert_string_equal(l.files[3].name, "2_Dense/config.json");
     rr_hub_listing_free(&l);
+    assert_int_equal(parse(&l, LIST(BASE "," WEIGHTS "," ENTRY("chat_template.jinja")), &err),
+                     RR_OK);
+    assert_int_equal(l.n_files, 4); /* sentence-transformers reads a causal model's pairs by it */
+    rr_hub_listing_free(&l);
 }
 
 static void test_listing_refused(void **state)
