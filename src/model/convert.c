@@ -261,6 +261,7 @@ static int write_side_files(const struct rr_convert *c, struct rr_error *err)
         "sentence_bert_config.json",
         "config_sentence_transformers.json",
         "modules.json",
+        "chat_template.jinja",
     };
     struct rr_text config = rr_checkpoint_config(rr_model_checkpoint(c->model));
     uint32_t most = rr_checkpoint_max_length(rr_model_checkpoint(c->model));

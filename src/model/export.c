@@ -29,6 +29,7 @@ static const char *const copied[] = {
     "config_sentence_transformers.json", /* what scores are, and a prompt */
     "sentence_bert_config.json",
     "modules.json",
+    "chat_template.jinja",
     "vocab.txt",
     "added_tokens.json",
     "vocab.json",

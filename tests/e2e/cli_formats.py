@@ -480,6 +480,13 @@ def test_logit_score():
                 modules = json.load(f)
             assert [(x["idx"], x["name"], x["path"], x["type"].rpartition(".")[2]) for x in modules
                     ] == [(0, "0", "", "Transformer"), (1, "1", "1_LogitScore", "LogitScore")], modules
+        write(os.path.join(m, "chat_template.jinja"), "{{ messages }}")
+        for words in (("convert", "--model", m, "--to", os.path.join(d, "c")),
+                      ("quantize", m, os.path.join(d, "q"), "--dtype", "f32")):
+            assert run(*words).code == 0
+        for path in (os.path.join(d, "c"), os.path.join(d, "q")):
+            r = run("score", "--model", path, "--query", "q", stdin="t\n")
+            assert r.code == 0 and "its chat template is not used" in r.err, r
         tokens(m, true_token_id=10 ** 6)
         r = run("score", "--model", m, "--query", "q", stdin="t\n")
         assert r.code == 78 and "1_LogitScore/config.json: true_token_id: found 1000000" in r.err, r
