@@ -27,7 +27,7 @@ struct rr_member {
     struct place *place;
     pthread_cond_t wake; /* its turn has come, or quit */
     struct rr_grant grant;
-    uint64_t begun_ns; /* of its turn */
+    uint64_t begun_ns; /* when its runner came for the turn */
     bool quit;
 };
 
@@ -145,7 +145,6 @@ static void pass_on(struct place *p)
     m = (struct rr_member *)rr_turns_next(&p->turns, &grant);
     if (!m) return;
     m->grant = grant;
-    m->begun_ns = rr_now_ns();
     p->busy = m;
     pthread_cond_signal(&m->wake);
 }
@@ -195,6 +194,9 @@ bool rr_team_wait(struct rr_member *m, const struct rr_grant **grant)
     pthread_mutex_lock(&m->team->lock);
     while (m->place->busy != m && !m->quit) pthread_cond_wait(&m->wake, &m->team->lock);
     ours = m->place->busy == m;
+    /* Not as it was given: on a busy machine a thread waits for a processor, and that would be
+     * charged to whoever takes over from another, most to who has single turns between many. */
+    m->begun_ns = rr_now_ns();
     pthread_mutex_unlock(&m->team->lock);
     *grant = &m->grant;
     return ours;

@@ -14,7 +14,8 @@
 #include <cmocka.h>
 
 #include "base/attr.h"
-#include "engine/turns.h"
+#include "base/clock.h"
+#include "engine/team.h"
 
 #include "engine_support.h"
 
@@ -168,6 +169,51 @@ static void test_classes(void **state)
     assert_int_equal(got[RR_CLASS_LOW], 10);
     assert_int_equal(got[RR_CLASS_NORMAL], 30);
     assert_int_equal(got[RR_CLASS_HIGH], 120);
+}
+
+static uint64_t now_ns = RR_SECOND; /* of the test below */
+
+static uint64_t slow_clock(void)
+{
+    return now_ns;
+}
+
+/* A runner that takes over from another wakes up late, and that is nobody's time: five tenants at
+ * one model and one at another have a sixth of the turns each. */
+static void test_late_runners(void **state)
+{
+    struct rr_member *members[2], *last = NULL;
+    struct rr_team *team = NULL;
+    struct rr_claim claims[2];
+    struct rr_error err;
+    size_t n, i, turns[2] = { 0 };
+
+    (void)state;
+    assert_int_equal(rr_team_open(&team, 1, &err), RR_OK);
+    claim(&claims[0], "abcde");
+    claim(&claims[1], "f");
+    rr_clock_fake(slow_clock);
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(rr_team_join(&members[i], team, "a device", 1, &err), RR_OK);
+        rr_team_quit(members[i]); /* rr_team_wait says at once whose turn it is */
+        rr_team_ask(members[i], &claims[i]);
+    }
+    for (n = 0; n < 120; n++) {
+        const struct rr_grant *grant;
+
+        for (i = 0; !rr_team_wait(members[i], &grant); i++) assert_int_equal(i, 0);
+        if (members[i] != last) now_ns += 10 * RR_MILLISECOND; /* only now does it wake up */
+        last = members[i];
+        assert_true(rr_team_wait(last, &grant));
+        turns[i]++;
+        now_ns += RR_MILLISECOND;
+        rr_team_done(members[i], &claims[i]);
+    }
+    rr_clock_fake(NULL);
+    assert_in_range(turns[1], 19, 21);
+    rr_team_leave(members[0]);
+    rr_team_leave(members[1]);
+    rr_team_close(team);
 }
 
 /* ---- engines -------------------------------------------------------------------------------- */
@@ -595,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_coming_back),
         cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_late_runners),
         cmocka_unit_test(test_tenant_at_two_models),
         cmocka_unit_test(test_tenant_alone_at_a_model),
         cmocka_unit_test(test_flood),
