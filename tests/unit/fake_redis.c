@@ -26,6 +26,8 @@ struct connection {
     bool in; /* logged in */
     char bytes[MAX_BYTES];
     size_t len, at;
+    char replies[4096]; /* of SET, until nothing is left to be read, as Redis does */
+    size_t n_replies;
 };
 
 struct fake_redis {
@@ -33,6 +35,7 @@ struct fake_redis {
     char password[64];
     pthread_t acceptor;
     pthread_mutex_t lock;
+    pthread_cond_t changed; /* the mode */
     enum fake_mode mode;
     const char *error;
     struct entry entries[MAX_ENTRIES];
@@ -93,9 +96,17 @@ static size_t parse_command(struct connection *c, struct word *words)
 
 /* ---- answering ------------------------------------------------------------------------------ */
 
+static bool flush(struct connection *c)
+{
+    size_t len = c->n_replies;
+
+    c->n_replies = 0;
+    return !len || send(c->fd, c->replies, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
 static bool say(struct connection *c, const void *data, size_t len)
 {
-    return send(c->fd, data, len, MSG_NOSIGNAL) == (ssize_t)len;
+    return flush(c) && send(c->fd, data, len, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
 static bool say_text(struct connection *c, const char *text)
@@ -136,6 +147,8 @@ static bool say_values(struct connection *c, const struct word *keys, size_t n, 
 
     len += (size_t)sprintf(out, "*%zu\r\n", told);
     pthread_mutex_lock(&c->f->lock);
+    while (mode == FAKE_LATE && c->f->mode == FAKE_LATE)
+        pthread_cond_wait(&c->f->changed, &c->f->lock);
     for (i = 0; i < told; i++) {
         struct word key = keys[mode == FAKE_SWAPPED ? (i + 1) % n : i];
 
@@ -152,7 +165,6 @@ static bool say_values(struct connection *c, const struct word *keys, size_t n, 
         (void)say(c, out, len / 2);
         return false;
     }
-    if (mode == FAKE_LATE) usleep(60000);
     for (i = 0; mode == FAKE_BYTEWISE && i < len; i++)
         if (!say(c, out + i, 1)) return false;
     return mode == FAKE_BYTEWISE || say(c, out, len);
@@ -194,7 +206,10 @@ static bool set(struct connection *c, const struct word *words)
     e->key_len = words[1].len;
     e->value_len = words[2].len;
     pthread_mutex_unlock(&f->lock);
-    return say_text(c, "+OK\r\n");
+    if (c->n_replies + 5 > sizeof(c->replies) && !flush(c)) return false;
+    memcpy(c->replies + c->n_replies, "+OK\r\n", 5);
+    c->n_replies += 5;
+    return true;
 }
 
 static bool is(struct word w, const char *text)
@@ -239,7 +254,7 @@ static void *serve(void *arg)
     while (alive) {
         size_t n = parse_command(c, words);
 
-        alive = n ? answer(c, words, n) : fill(c);
+        alive = n ? answer(c, words, n) : flush(c) && fill(c);
     }
     shutdown(c->fd, SHUT_RDWR);
     return NULL;
@@ -278,6 +293,7 @@ struct fake_redis *fake_redis_start(int port, const char *password)
 
     if (!f) abort();
     pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
     if (password) snprintf(f->password, sizeof(f->password), "%s", password);
     f->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(f->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -296,6 +312,7 @@ void fake_redis_stop(struct fake_redis *f)
 {
     unsigned i;
 
+    fake_redis_mode(f, FAKE_GOOD, NULL);
     shutdown(f->fd, SHUT_RDWR);
     pthread_join(f->acceptor, NULL);
     close(f->fd);
@@ -305,6 +322,7 @@ void fake_redis_stop(struct fake_redis *f)
         close(f->connections[i]->fd);
         free(f->connections[i]);
     }
+    pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }
@@ -319,6 +337,7 @@ void fake_redis_mode(struct fake_redis *f, enum fake_mode mode, const char *erro
     pthread_mutex_lock(&f->lock);
     f->mode = mode;
     f->error = error;
+    pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -10,7 +10,7 @@
 enum fake_mode {
     FAKE_GOOD,
     FAKE_SILENT,       /* reads, never answers */
-    FAKE_LATE,         /* answers MGET 60 ms late */
+    FAKE_LATE,         /* answers MGET when the mode is another one */
     FAKE_CUT,          /* closes in the middle of the answer to MGET */
     FAKE_BYTEWISE,     /* answers byte by byte */
     FAKE_GARBAGE,      /* answers what is no RESP */

@@ -21,9 +21,11 @@
 #include "support/fault.h"
 
 enum { N = 20 };
-#define PATIENCE (20 * RR_SECOND)         /* for what will happen, on a slow machine */
-#define DEADLINE (200 * RR_MILLISECOND)   /* for answers that should come */
-#define SCHEDULING (150 * RR_MILLISECOND) /* what a busy machine may add to a deadline */
+#define PATIENCE (60 * RR_SECOND)         /* for what will happen, on a slow machine */
+#define DEADLINE (30 * RR_SECOND)         /* for answers that come: nothing should wait for it */
+#define AT_ONCE (10 * RR_SECOND)          /* without waiting for it, on a slow machine */
+#define SHORT (200 * RR_MILLISECOND)      /* for answers that do not come */
+#define SCHEDULING (150 * RR_MILLISECOND) /* what a busy machine may add to that */
 
 static struct rr_shared *open_shared(int port, const char *more, uint64_t deadline_ns)
 {
@@ -66,6 +68,19 @@ static void wait_stored(struct rr_shared *s, uint64_t n)
     }
 }
 
+/* Until n are stored or dropped: what a busy machine does not store within a second is dropped. */
+static struct rr_shared_stats wait_settled(struct rr_shared *s, uint64_t n)
+{
+    uint64_t end = rr_now_ns() + PATIENCE;
+    struct rr_shared_stats stats = stats_of(s);
+
+    for (; stats.stored + stats.dropped < n; stats = stats_of(s)) {
+        if (rr_now_ns() > end) fail_msg("%llu stored", (unsigned long long)stats.stored);
+        usleep(1000);
+    }
+    return stats;
+}
+
 /* Keys from first on, and what is known of them. */
 static void make(struct rr_key *keys, struct rr_cached *values, size_t n, uint64_t first)
 {
@@ -82,11 +97,16 @@ static void store(struct rr_shared *s, uint64_t first)
 {
     struct rr_key keys[N];
     struct rr_cached values[N];
-    uint64_t before = stats_of(s).stored;
+    struct rr_shared_stats stats = stats_of(s);
+    uint64_t before = stats.stored;
+    int i;
 
     make(keys, values, N, first);
-    rr_shared_put(s, keys, values, N);
-    wait_stored(s, before + N);
+    for (i = 0; stats.stored < before + N; i++) {
+        assert_true(i < 5);
+        rr_shared_put(s, keys, values, N);
+        stats = wait_settled(s, stats.stored + stats.dropped + N);
+    }
 }
 
 /* Looks N keys up; whatever is found must be right. */
@@ -152,7 +172,6 @@ static void test_misbehaviour(void **state)
         { FAKE_FLIPPED, NULL, 0, N, true },
         { FAKE_SWAPPED, NULL, 0, N, true },
         { FAKE_NUMBERS, NULL, 0, N, true },
-        { FAKE_SILENT, NULL, 0, 0, false },
         { FAKE_CUT, NULL, 0, 0, false },
         { FAKE_GARBAGE, NULL, 0, 0, false },
         { FAKE_HUGE_BULK, NULL, 0, 0, false },
@@ -184,7 +203,7 @@ static void test_misbehaviour(void **state)
         fake_redis_mode(f, rows[i].mode, rows[i].error);
         start = rr_now_ns();
         assert_int_equal(look_up(s, 0), rows[i].hits);
-        assert_true(rr_now_ns() - start < DEADLINE + SCHEDULING);
+        assert_true(rr_now_ns() - start < AT_ONCE);
         stats = stats_of(s);
         if (stats.up != rows[i].up) fail_msg("row %zu: up is %d", i, stats.up);
         assert_int_equal(stats.invalid, rows[i].invalid);
@@ -192,7 +211,7 @@ static void test_misbehaviour(void **state)
         if (!rows[i].up) {
             start = rr_now_ns();
             assert_int_equal(look_up(s, 0), 0); /* the circuit is open: no wait at all */
-            assert_true(rr_now_ns() - start < SCHEDULING);
+            assert_true(rr_now_ns() - start < AT_ONCE);
         }
         fake_redis_mode(f, FAKE_GOOD, NULL);
         wait_up(s, true);
@@ -202,11 +221,49 @@ static void test_misbehaviour(void **state)
     fake_redis_stop(f);
 }
 
+/* A server that stands still costs one deadline, and no more.  A machine that is busy elsewhere may
+ * make it longer once, but not every time. */
+static void test_silent(void **state)
+{
+    struct fake_redis *f = fake_redis_start(0, NULL);
+    struct rr_shared *s = open_shared(fake_redis_port(f), "", SHORT);
+    uint64_t start, took, end;
+    bool in_time = false;
+    int i, k;
+
+    (void)state;
+    wait_up(s, true);
+    store(s, 0);
+    for (i = 0; i < 20 && !in_time; i++) {
+        wait_up(s, true);
+        fake_redis_mode(f, FAKE_SILENT, NULL);
+        start = rr_now_ns();
+        assert_int_equal(look_up(s, 0), 0);
+        took = rr_now_ns() - start;
+        in_time = took >= SHORT && took < SHORT + SCHEDULING;
+        assert_false(stats_of(s).up);
+        start = rr_now_ns();
+        for (k = 0; k < 100; k++) assert_int_equal(look_up(s, 0), 0);
+        assert_true(rr_now_ns() - start < AT_ONCE); /* the circuit is open: not 100 deadlines */
+        assert_false(stats_of(s).up);
+        fake_redis_mode(f, FAKE_GOOD, NULL);
+    }
+    assert_true(in_time);
+    assert_int_equal(stats_of(s).invalid, 0);
+    end = rr_now_ns() + PATIENCE;
+    do {
+        assert_true(rr_now_ns() < end);
+        wait_up(s, true);
+    } while (look_up(s, 0) != N);
+    rr_shared_close(s);
+    fake_redis_stop(f);
+}
+
 /* The answer to one look-up comes when the next is under way: on a connection that is gone. */
 static void test_late_reply(void **state)
 {
     struct fake_redis *f = fake_redis_start(0, NULL);
-    struct rr_shared *s = open_shared(fake_redis_port(f), "", 20 * RR_MILLISECOND);
+    struct rr_shared *s = open_shared(fake_redis_port(f), "", SHORT);
     unsigned before;
     int i;
 
@@ -241,7 +298,7 @@ static void test_comes_and_goes(void **state)
     start = rr_now_ns();
     s = open_shared(port, "", DEADLINE);
     assert_int_equal(look_up(s, 0), 0);
-    assert_true(rr_now_ns() - start < SCHEDULING);
+    assert_true(rr_now_ns() - start < AT_ONCE);
     assert_false(stats_of(s).up);
     f = fake_redis_start(port, NULL);
     assert_non_null(f);
@@ -320,10 +377,11 @@ static void test_login(void **state)
     fake_redis_stop(f);
 }
 
-/* Stores that nobody takes: the newest are kept, the callers never wait. */
-static void test_queue(void **state)
+/* False: the machine was too busy to store a batch within its second. */
+static bool queue_once(void)
 {
     enum { MANY = 20000, ROOM = 16384 };
+    struct rr_shared_stats stats;
     struct fake_redis *f = fake_redis_start(0, NULL);
     int port = fake_redis_port(f);
     struct rr_key *keys = calloc(MANY, sizeof(*keys));
@@ -331,25 +389,37 @@ static void test_queue(void **state)
     struct rr_shared *s;
     uint64_t start;
 
-    (void)state;
     assert_true(keys && values);
     fake_redis_stop(f);
     s = open_shared(port, "", DEADLINE);
     make(keys, values, MANY, 0);
     start = rr_now_ns();
     rr_shared_put(s, keys, values, MANY);
-    assert_true(rr_now_ns() - start < SCHEDULING);
+    assert_true(rr_now_ns() - start < AT_ONCE);
     assert_int_equal(stats_of(s).dropped, MANY - ROOM);
     f = fake_redis_start(port, NULL);
     assert_non_null(f);
-    wait_stored(s, ROOM);
-    wait_up(s, true);
-    assert_int_equal(look_up(s, MANY - N), N);
-    assert_int_equal(look_up(s, 0), 0);
+    stats = wait_settled(s, MANY);
+    if (stats.stored == ROOM) {
+        wait_up(s, true);
+        assert_int_equal(look_up(s, MANY - N), N);
+        assert_int_equal(look_up(s, 0), 0);
+    }
     rr_shared_close(s);
     fake_redis_stop(f);
     free(keys);
     free(values);
+    return stats.stored == ROOM;
+}
+
+/* Stores that nobody takes: the newest are kept, the callers never wait. */
+static void test_queue(void **state)
+{
+    int i;
+
+    (void)state;
+    for (i = 0; i < 5 && !queue_once(); i++) continue;
+    assert_true(i < 5);
 }
 
 /* What is queued at close still goes out; a server that stands still does not hold close up. */
@@ -359,7 +429,8 @@ static void test_close(void **state)
     struct rr_shared *s = open_shared(fake_redis_port(f), "", DEADLINE);
     struct rr_key keys[N];
     struct rr_cached values[N];
-    uint64_t start;
+    uint64_t start, took = UINT64_MAX;
+    int i;
 
     (void)state;
     wait_up(s, true);
@@ -367,13 +438,18 @@ static void test_close(void **state)
     rr_shared_put(s, keys, values, N);
     rr_shared_close(s);
     assert_int_equal(fake_redis_stored(f), N);
-    s = open_shared(fake_redis_port(f), "", DEADLINE);
-    wait_up(s, true);
-    fake_redis_mode(f, FAKE_SILENT, NULL);
-    rr_shared_put(s, keys, values, N);
-    start = rr_now_ns();
-    rr_shared_close(s);
-    assert_true(rr_now_ns() - start < 3 * RR_SECOND);
+    for (i = 0; i < 5 && took >= 3 * RR_SECOND;
+         i++) { /* again: the machine may be busy elsewhere */
+        fake_redis_mode(f, FAKE_GOOD, NULL);
+        s = open_shared(fake_redis_port(f), "", DEADLINE);
+        wait_up(s, true);
+        fake_redis_mode(f, FAKE_SILENT, NULL);
+        rr_shared_put(s, keys, values, N);
+        start = rr_now_ns();
+        rr_shared_close(s);
+        took = rr_now_ns() - start;
+    }
+    assert_true(took < 3 * RR_SECOND);
     fake_redis_stop(f);
 }
 
@@ -472,7 +548,7 @@ static void test_threads(void **state)
 {
     enum { THREADS = 12 };
     struct fake_redis *f = fake_redis_start(0, NULL);
-    struct rr_shared *s = open_shared(fake_redis_port(f), "", RR_SECOND);
+    struct rr_shared *s = open_shared(fake_redis_port(f), "", DEADLINE);
     struct hammer h[THREADS];
     pthread_t t[THREADS];
     size_t i, hits = 0;
@@ -531,11 +607,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_misbehaviour),
-        cmocka_unit_test(test_late_reply),     cmocka_unit_test(test_comes_and_goes),
-        cmocka_unit_test(test_idle_close),     cmocka_unit_test(test_login),
-        cmocka_unit_test(test_queue),          cmocka_unit_test(test_close),
-        cmocka_unit_test(test_refused_stores), cmocka_unit_test(test_tiers),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_silent),         cmocka_unit_test(test_late_reply),
+        cmocka_unit_test(test_comes_and_goes), cmocka_unit_test(test_idle_close),
+        cmocka_unit_test(test_login),          cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_close),          cmocka_unit_test(test_refused_stores),
+        cmocka_unit_test(test_tiers),          cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_short_memory),
     };
 
     return cmocka_run_group_tests(tests, quiet, NULL);

@@ -23,9 +23,11 @@
 #include "cache/value.h"
 
 enum { N = 20 };
-#define PATIENCE (20 * RR_SECOND)
-#define DEADLINE (200 * RR_MILLISECOND)
-#define SCHEDULING (150 * RR_MILLISECOND)
+#define PATIENCE (60 * RR_SECOND)
+#define DEADLINE (30 * RR_SECOND)         /* for answers that come */
+#define AT_ONCE (10 * RR_SECOND)          /* without waiting for a deadline, on a slow machine */
+#define SHORT (200 * RR_MILLISECOND)      /* for answers that do not come */
+#define SCHEDULING (150 * RR_MILLISECOND) /* what a busy machine may add to that */
 
 struct redis {
     int port;
@@ -139,10 +141,10 @@ static void redis_end(struct redis *r)
 
 /* ---- the cache ------------------------------------------------------------------------------ */
 
-static struct rr_shared *open_shared(const char *url, const char *ca_file)
+static struct rr_shared *open_shared(const char *url, const char *ca_file, uint64_t deadline_ns)
 {
     struct rr_shared_cache config = {
-        .url = url, .ca_file = ca_file, .ttl_seconds = 1000, .deadline_ns = DEADLINE
+        .url = url, .ca_file = ca_file, .ttl_seconds = 1000, .deadline_ns = deadline_ns
     };
     struct rr_shared *s;
     struct rr_error err;
@@ -151,12 +153,12 @@ static struct rr_shared *open_shared(const char *url, const char *ca_file)
     return s;
 }
 
-static struct rr_shared *open_at(const struct redis *r)
+static struct rr_shared *open_at(const struct redis *r, uint64_t deadline_ns)
 {
     char url[100];
 
     snprintf(url, sizeof(url), "redis://127.0.0.1:%d", r->port);
-    return open_shared(url, NULL);
+    return open_shared(url, NULL, deadline_ns);
 }
 
 static struct rr_shared_stats stats_of(struct rr_shared *s)
@@ -219,12 +221,23 @@ static size_t get(struct rr_shared *s)
     return n;
 }
 
+/* Of a server that answers again, within a short deadline: in the end. */
+static void get_all(struct rr_shared *s)
+{
+    uint64_t end = rr_now_ns() + PATIENCE;
+
+    do {
+        assert_true(rr_now_ns() < end);
+        wait_up(s);
+    } while (get(s) != N);
+}
+
 /* ---- tests ---------------------------------------------------------------------------------- */
 
 static void test_values(void **state)
 {
     struct redis *r = *state;
-    struct rr_shared *s = open_at(r);
+    struct rr_shared *s = open_at(r, DEADLINE);
     char name[RR_KEY_CHARS + 1] = { 0 }, out[200];
 
     wait_up(s);
@@ -253,7 +266,7 @@ static void test_unix_socket(void **state)
 
     EXPECT(r, "OK", "FLUSHALL");
     snprintf(url, sizeof(url), "unix:%s/sock?db=3", r->dir);
-    s = open_shared(url, NULL);
+    s = open_shared(url, NULL, DEADLINE);
     wait_up(s);
     put_and_wait(s);
     assert_int_equal(get(s), N);
@@ -266,30 +279,35 @@ static void test_unix_socket(void **state)
 static void test_stopped_and_killed(void **state)
 {
     struct redis *r = *state;
-    struct rr_shared *s = open_at(r);
-    uint64_t start;
-    int i;
+    struct rr_shared *s = open_at(r, SHORT);
+    uint64_t start, took;
+    bool in_time = false;
+    int i, k;
 
     wait_up(s);
     put_and_wait(s);
-    kill(r->pid, SIGSTOP); /* connects still work, answers never come */
-    start = rr_now_ns();
-    assert_int_equal(get(s), 0);
-    assert_true(rr_now_ns() - start < DEADLINE + SCHEDULING);
-    start = rr_now_ns();
-    for (i = 0; i < 100; i++) assert_int_equal(get(s), 0);
-    assert_true(rr_now_ns() - start < SCHEDULING);
-    kill(r->pid, SIGCONT);
-    wait_up(s);
-    assert_int_equal(get(s), N);
+    for (i = 0; i < 20 && !in_time; i++) { /* again: the machine may be busy elsewhere */
+        wait_up(s);
+        kill(r->pid, SIGSTOP); /* connects still work, answers never come */
+        start = rr_now_ns();
+        assert_int_equal(get(s), 0);
+        took = rr_now_ns() - start;
+        in_time = took >= SHORT && took < SHORT + SCHEDULING;
+        start = rr_now_ns();
+        for (k = 0; k < 100; k++) assert_int_equal(get(s), 0);
+        assert_true(rr_now_ns() - start < AT_ONCE); /* not 100 deadlines */
+        kill(r->pid, SIGCONT);
+    }
+    assert_true(in_time);
+    get_all(s);
     redis_kill(r);
     start = rr_now_ns();
     for (i = 0; i < 100; i++) assert_int_equal(get(s), 0);
-    assert_true(rr_now_ns() - start < DEADLINE + SCHEDULING);
+    assert_true(rr_now_ns() - start < AT_ONCE);
     redis_start(r, NULL);
     wait_up(s);
     put_and_wait(s);
-    assert_int_equal(get(s), N);
+    get_all(s);
     rr_shared_close(s);
 }
 
@@ -297,7 +315,7 @@ static void test_stopped_and_killed(void **state)
 static void test_refused_stores(void **state)
 {
     struct redis *r = *state;
-    struct rr_shared *s = open_at(r);
+    struct rr_shared *s = open_at(r, DEADLINE);
     uint64_t end;
 
     wait_up(s);
@@ -312,7 +330,7 @@ static void test_refused_stores(void **state)
     put_and_wait(s);
     rr_shared_close(s);
 
-    s = open_at(r);
+    s = open_at(r, DEADLINE);
     wait_up(s);
     EXPECT(r, "OK", "REPLICAOF", "127.0.0.1", "1"); /* of nobody: data stay, writes are refused */
     put(s);
@@ -335,7 +353,7 @@ static void test_users(void **state)
     EXPECT(r, "OK", "ACL", "SETUSER", "rerank", "on", ">pa:ss");
     EXPECT(r, "OK", "ACL", "SETUSER", "rerank", "~rr:*", "+mget");
     snprintf(url, sizeof(url), "redis://rerank:pa%%3Ass@127.0.0.1:%d", r->port);
-    s = open_shared(url, NULL);
+    s = open_shared(url, NULL, DEADLINE);
     wait_up(s); /* look-ups are allowed */
     put(s);
     while (!stats_of(s).dropped) usleep(1000);
@@ -367,7 +385,7 @@ static void test_cluster(void **state)
     snprintf(port, sizeof(port), "%d", free_port());
     redis_init(&r);
     redis_start(&r, more);
-    s = open_at(&r);
+    s = open_at(&r, DEADLINE);
     usleep(300000);
     assert_false(stats_of(s).up);
     EXPECT(&r, "OK", "CLUSTER", "ADDSLOTSRANGE", "0", "16383");
@@ -430,30 +448,29 @@ static void test_tls(void **state)
 
     snprintf(url, sizeof(url), "rediss://localhost:%d", tls_port);
     snprintf(ca, sizeof(ca), "%s/good.crt", r.dir);
-    s = open_shared(url, ca);
+    s = open_shared(url, ca, SHORT);
     wait_up(s);
     put_and_wait(s);
-    assert_int_equal(get(s), N);
+    get_all(s);
     kill(r.pid, SIGSTOP);
     assert_int_equal(get(s), 0);
     kill(r.pid, SIGCONT);
-    wait_up(s);
-    assert_int_equal(get(s), N);
+    get_all(s);
     rr_shared_close(s);
 
     snprintf(ca, sizeof(ca), "%s/other.crt", r.dir); /* signed by somebody else */
-    s = open_shared(url, ca);
+    s = open_shared(url, ca, DEADLINE);
     usleep(400000);
     assert_false(stats_of(s).up);
     rr_shared_close(s);
     snprintf(ca, sizeof(ca), "%s/good.crt", r.dir); /* of another host */
     snprintf(url, sizeof(url), "rediss://127.0.0.1:%d", tls_port);
-    s = open_shared(url, ca);
+    s = open_shared(url, ca, DEADLINE);
     usleep(400000);
     assert_false(stats_of(s).up);
     rr_shared_close(s);
     snprintf(url, sizeof(url), "rediss://localhost:%d", r.port); /* no TLS there */
-    s = open_shared(url, ca);
+    s = open_shared(url, ca, DEADLINE);
     usleep(400000);
     assert_false(stats_of(s).up);
     rr_shared_close(s);
