@@ -346,6 +346,7 @@ int main(int argc, char **argv)
     const struct rr_command *c;
 
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write, not a death */
+    (void)signal(SIGXFSZ, SIG_IGN); /* nor is a file that may not grow: a log, a cache */
     (void)signal(SIGBUS, lost_file);
     rr_json_init();
     if (argc < 2) {

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 
@@ -359,3 +360,7 @@ def test_cache_folder():
         r = run(*words, os.path.join(write(os.path.join(d, "file"), "x"), "c"), stdin="b\n")
         assert r.code == 0 and r.out == first.out, r
         assert "packed weights are not kept" in r.err and one_line(r.err), r
+        r = run(*words, os.path.join(d, "limited"), stdin="b\n",  # ulimit -f, LimitFSIZE=
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+        assert r.code == 0 and r.out == first.out and one_line(r.err), r
+        assert "File too large" in r.err and not os.listdir(os.path.join(d, "limited")), r

@@ -5,10 +5,12 @@ import http.server
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -321,12 +323,17 @@ def start_raw(stderr, *words, env=None, **options):
 
 
 def test_log_that_cannot_be_written():
-    """A reader that stopped, a full disk, a closed descriptor: serving goes on."""
+    """A reader that stopped, a full disk or file, a closed descriptor: serving goes on."""
     ours, theirs = os.pipe()
     sink, source = socket.socketpair()
-    with open("/dev/full", "wb") as full:
-        for what in (theirs, full, source, "closed"):
-            more = {"preexec_fn": lambda: os.close(2)} if what == "closed" else {}
+    limit = (1 << 16, 1 << 16)
+    with open("/dev/full", "wb") as full, tempfile.TemporaryFile() as limited:
+        for what in (theirs, full, limited, source, "closed"):
+            more = {}
+            if what == "closed":
+                more["preexec_fn"] = lambda: os.close(2)
+            elif what == limited:
+                more["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
             p, port = start_raw(subprocess.DEVNULL if what == "closed" else what, **more)
             try:
                 with Connection(port) as c:
