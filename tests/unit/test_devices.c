@@ -405,11 +405,16 @@ static void test_deadline(void **state)
         request_wait(&r);
         request_drop(&r);
         for (k = 0; rr_engine_device(e, k, &s); k++) assert_true(s.pairs_done > 0);
-        r.req.timeout_ns = 1200000000; /* alone two seconds, together half a one */
-        request_start(e, &r, "query", &d);
-        request_wait(&r);
+        /* All together took half a second, on a machine with time; the first one alone takes four
+         * times as long or more.  It is given up each time, or a busy machine was the reason. */
+        r.req.timeout_ns = (uint64_t)((r.ended - r.submitted) * 2.4e9);
+        for (k = 0; k < 3; k++) {
+            request_start(e, &r, "query", &d);
+            request_wait(&r);
+            request_drop(&r);
+            if (!r.code) break;
+        }
         if (r.code) fail_msg("%s: %d", lists[i], r.code);
-        request_drop(&r);
         rr_close(e);
     }
     documents_free(&d);
