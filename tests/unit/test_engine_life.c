@@ -57,35 +57,51 @@ static void occupy(struct rr_engine *e, struct request *r, const struct document
 
 /* ---- deadlines ----------------------------------------------------------------------------- */
 
-/* The answer comes at the deadline, not when the batch is over. */
+/* Did it end at its deadline?  false: later, for want of a processor or of a timer. */
+static bool on_time(const struct request *r)
+{
+    double took = r->ended - r->submitted, deadline = (double)r->req.timeout_ns * 1e-9;
+
+    print_message("answer after %.3f s (deadline %.3f)\n", took, deadline);
+    if (r->code == RR_ETIMEDOUT)
+        assert_true(took >= deadline - 0.001);
+    else
+        assert_logits(r);                         /* its batch was over first */
+    return r->code == RR_ETIMEDOUT && took < 0.4; /* 0.05 more on a machine with time */
+}
+
+/* The answer comes at the deadline, not when the batch is over: each time on a machine with time, at
+ * least once in ten on a busy one. */
 static void test_deadline(void **state)
 {
     struct rr_options opt = engine_options("null:base_us=600000");
     struct rr_engine *e = engine_open(&opt);
     struct documents d = documents_make("doc", 3, 20);
-    struct request in_batch = { .req.timeout_ns = 150000000 };
-    struct request queued = { .req.timeout_ns = 100000000 };
-    struct request later = { 0 };
+    bool good = false;
+    int i;
 
     (void)state;
-    request_start(e, &in_batch, "in a batch", &d);
-    sleep_ms(30);
-    request_start(e, &queued, "queued", &d);
-    request_wait(&in_batch);
-    request_wait(&queued);
-    print_message("answers after %.3f s (deadline 0.150) and %.3f s (0.100)\n",
-                  in_batch.ended - in_batch.submitted, queued.ended - queued.submitted);
-    assert_int_equal(in_batch.code, RR_ETIMEDOUT);
-    assert_int_equal(queued.code, RR_ETIMEDOUT);
-    assert_true(in_batch.ended - in_batch.submitted >= 0.149);
-    assert_true(in_batch.ended - in_batch.submitted < 0.4); /* 0.05 on a machine with time */
-    assert_true(queued.ended - queued.submitted >= 0.099);
-    assert_true(queued.ended - queued.submitted < 0.4);
-    request_start(e, &later, "later", &d); /* the engine is as it was */
-    request_wait(&later);
-    assert_logits(&later);
-    request_drop(&later);
-    assert_idle(e);
+    for (i = 0; i < 10 && !good; i++) {
+        struct request in_batch = { .req = { .timeout_ns = 150000000, .no_cache = true } };
+        struct request queued = { .req = { .timeout_ns = 100000000, .no_cache = true } };
+        struct request later = { .req.no_cache = true };
+
+        request_start(e, &in_batch, "in a batch", &d);
+        sleep_ms(30);
+        request_start(e, &queued, "queued", &d);
+        request_wait(&in_batch);
+        request_wait(&queued);
+        good = on_time(&in_batch);
+        good = on_time(&queued) && good;
+        request_drop(&in_batch);
+        request_drop(&queued);
+        request_start(e, &later, "later", &d); /* the engine is as it was */
+        request_wait(&later);
+        assert_logits(&later);
+        request_drop(&later);
+        assert_idle(e);
+    }
+    assert_true(good);
     rr_close(e);
     documents_free(&d);
 }
@@ -163,29 +179,45 @@ static void test_partial(void **state)
 
 /* ---- cancels ------------------------------------------------------------------------------- */
 
+/* With a device that does not end its batch before all have been answered. */
 static void test_cancel_is_prompt(void **state)
 {
-    struct rr_options opt = engine_options("null:base_us=400000");
+    struct fault_control *fault = engine_faults();
+    struct rr_options opt = engine_options("fault");
     struct rr_engine *e = engine_open(&opt);
     struct documents d = documents_make("doc", 20, 20);
     struct request r[20];
+    double took = 1;
     struct rr_stats s;
-    double start;
-    int i;
+    int i, k;
 
     (void)state;
-    for (i = 0; i < 20; i++) {
-        r[i] = (struct request){ 0 };
-        request_start(e, &r[i], i ? "queued" : "in a batch", &d);
+    for (k = 0; k < 10 && took >= 0.25; k++) { /* a busy machine is slower, but not each time */
+        struct request later = { 0 };
+        int runs = fault->runs;
+        double start;
+
+        fault->hang = 1;
+        for (i = 0; i < 20; i++) {
+            r[i] = (struct request){ 0 };
+            request_start(e, &r[i], i ? "queued" : "in a batch", &d);
+        }
+        while (fault->runs == runs) sleep_ms(1);
+        sleep_ms(50);
+        start = seconds();
+        for (i = 0; i < 20; i++) rr_cancel(e, r[i].ticket);
+        for (i = 0; i < 20; i++) request_wait(&r[i]);
+        took = seconds() - start;
+        fault->hang = 0;
+        for (i = 0; i < 20; i++) assert_int_equal(r[i].code, RR_ECANCELED);
+        request_start(e, &later, "later", &d); /* the batch is over */
+        request_wait(&later);
+        assert_int_equal(later.code, RR_OK);
+        request_drop(&later);
     }
-    sleep_ms(50);
-    start = seconds();
-    for (i = 0; i < 20; i++) rr_cancel(e, r[i].ticket);
-    for (i = 0; i < 20; i++) request_wait(&r[i]);
-    assert_true(seconds() - start < 0.25);
-    for (i = 0; i < 20; i++) assert_int_equal(r[i].code, RR_ECANCELED);
+    assert_true(took < 0.25);
     rr_engine_stats(e, &s);
-    assert_int_equal(s.requests_canceled, 20);
+    assert_int_equal(s.requests_canceled, 20 * k);
     assert_idle(e);
     rr_close(e);
     documents_free(&d);
