@@ -415,10 +415,16 @@ def test_pull_retry_after():
         assert pull(hub, home).code == 0
         assert time.monotonic() - started >= 2
         hub.fault = lambda q: {"status": 429, "headers": {"Retry-After": "4000"}}
-        started = time.monotonic()
-        r = pull(hub, home)
-        assert r.code == 75 and "come back in 4000 seconds" in r.err, r
-        assert time.monotonic() - started < 1.5, "not waited for"
+        for _ in range(5):  # a busy machine is slow at times
+            hub.requests.clear()
+            started = time.monotonic()
+            r = pull(hub, home)
+            assert r.code == 75 and "come back in 4000 seconds" in r.err, r
+            assert len(hub.requests) == 1, "not tried again"
+            if time.monotonic() - started < 1.5:
+                break
+        else:
+            raise AssertionError("waited for")
 
 
 def test_pull_reset_in_the_middle():
