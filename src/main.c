@@ -299,7 +299,7 @@ static int show_models(void)
         "`rerankd quantize`, and `rerankd convert` to a folder, write a transformer with "
         "`modules.json` anew and\ncopy the modules as they are; GGUF cannot hold such a head. A "
         "LogitScore there chooses the tokens of a\ncausal network; the wording is that of its kind "
-        "of network.\n");
+        "of network, and a chat template in other words is not\nfollowed: the log says so.\n");
     return finish(RR_EXIT_OK);
 }
 
