@@ -150,16 +150,51 @@ static int set_bert(struct rr_tok_beside *out, json_t *root, const json_t *confi
     return rc;
 }
 
-/* The step of the pre-tokenizer with this type, or NULL. */
-static json_t *pre_step(const json_t *root, const char *type)
-{
-    json_t *pre = json_object_get(root, "pre_tokenizer"), *list;
+/* A stage of the tokenizer, which may be a list of steps. */
+struct stage {
+    const char *key, *list;
+};
+static const struct stage normalizer = { "normalizer", "normalizers" };
+static const struct stage pre_tokenizer = { "pre_tokenizer", "pretokenizers" };
 
-    if (type_is(pre, type)) return pre;
-    list = type_is(pre, "Sequence") ? json_object_get(pre, "pretokenizers") : NULL;
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (type_is(json_array_get(list, i), type)) return json_array_get(list, i);
+/* The steps of a stage that is a list, or NULL. */
+static json_t *steps_of(const json_t *root, const struct stage *s)
+{
+    json_t *own = json_object_get(root, s->key);
+
+    return type_is(own, "Sequence") ? json_object_get(own, s->list) : NULL;
+}
+
+/* The stage, or a step of it, if it has this type, or NULL: what is deeper is not looked for, as
+ * there. */
+static json_t *step_of(const json_t *root, const struct stage *s, const char *type)
+{
+    json_t *own = json_object_get(root, s->key), *steps = steps_of(root, s);
+
+    if (type_is(own, type)) return own;
+    for (size_t i = 0; i < json_array_size(steps); i++)
+        if (type_is(json_array_get(steps, i), type)) return json_array_get(steps, i);
     return NULL;
+}
+
+/* step, which is taken over, comes before all that the stage has. */
+static int prepend_step(json_t *root, const struct stage *s, json_t *step, struct rr_error *err)
+{
+    json_t *own = json_object_get(root, s->key), *steps = steps_of(root, s);
+    json_t *list = json_pack("[o]", step);
+
+    if (!list || (steps ? json_array_extend(list, steps)
+                        : json_is_object(own) && json_array_append(list, own))) {
+        json_decref(list);
+        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
+    }
+    return set(root, s->key, json_pack("{s:s, s:o}", "type", "Sequence", s->list, list), err);
+}
+
+/* Texts become lower case before anything else. */
+static int prepend_lowercase(json_t *root, struct rr_error *err)
+{
+    return prepend_step(root, &normalizer, json_pack("{s:s}", "type", "Lowercase"), err);
 }
 
 /* add_prefix_space of RoBERTa's and Qwen2's ByteLevel. */
@@ -167,7 +202,7 @@ static int set_byte_level(struct rr_tok_beside *out, json_t *root, const json_t 
                           enum kind kind, struct rr_error *err)
 {
     json_t *v = said(config, "add_prefix_space", kind, json_false());
-    json_t *step = pre_step(root, "ByteLevel");
+    json_t *step = step_of(root, &pre_tokenizer, "ByteLevel");
 
     if (json_is_null(v) && kind == KIND_QWEN) v = json_false();
     if (!step || !json_is_boolean(v) || json_equal(v, json_object_get(step, "add_prefix_space")))
@@ -182,7 +217,7 @@ static int set_metaspace(struct rr_tok_beside *out, json_t *root, const json_t *
                          enum kind kind, struct rr_error *err)
 {
     json_t *v = said(config, "add_prefix_space", kind, json_true());
-    json_t *step = pre_step(root, "Metaspace");
+    json_t *step = step_of(root, &pre_tokenizer, "Metaspace");
     const char *now = json_string_value(json_object_get(step, "prepend_scheme"));
     const char *scheme = json_is_true(v) ? "always" : kind == KIND_DEBERTA ? "first" : "never";
 
@@ -193,63 +228,26 @@ static int set_metaspace(struct rr_tok_beside *out, json_t *root, const json_t *
     return set(step, "prepend_scheme", json_string(scheme), err);
 }
 
-/* A Lowercase as such, or as a step of a list: what is deeper is not looked for, as there. */
-static bool has_lowercase(const json_t *norm)
-{
-    const json_t *list = type_is(norm, "Sequence") ? json_object_get(norm, "normalizers") : NULL;
-    bool found = type_is(norm, "Lowercase");
-
-    for (size_t i = 0; i < json_array_size(list); i++)
-        found = found || type_is(json_array_get(list, i), "Lowercase");
-    return found;
-}
-
-/* Texts become lower case before anything else. */
-static int prepend_lowercase(json_t *root, struct rr_error *err)
-{
-    json_t *norm = json_object_get(root, "normalizer");
-    json_t *list = json_pack("[{s:s}]", "type", "Lowercase");
-    bool good = list != NULL;
-
-    if (type_is(norm, "Sequence"))
-        good = good && json_array_extend(list, json_object_get(norm, "normalizers")) == 0;
-    else if (json_is_object(norm))
-        good = good && json_array_append(list, norm) == 0;
-    if (!good) {
-        json_decref(list);
-        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
-    }
-    return set(root, "normalizer", json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", list),
-               err);
-}
-
 /* DeBERTa's lower case and words apart from punctuation: what the file has of them stays. */
 static int set_deberta(struct rr_tok_beside *out, json_t *root, const json_t *config,
                        struct rr_error *err)
 {
-    json_t *pre = json_object_get(root, "pre_tokenizer");
-    json_t *steps = type_is(pre, "Sequence") ? json_object_get(pre, "pretokenizers") : NULL, *list;
-
     if (json_is_true(json_object_get(config, "do_lower_case")) &&
-        !has_lowercase(json_object_get(root, "normalizer"))) {
+        !step_of(root, &normalizer, "Lowercase")) {
         int rc = prepend_lowercase(root, err);
 
         if (rc) return rc;
         out->changed = true;
         out->changes |= 1u << 10;
     }
-    if (!json_is_true(json_object_get(config, "split_by_punct")) || pre_step(root, "Punctuation"))
+    if (!json_is_true(json_object_get(config, "split_by_punct")) ||
+        step_of(root, &pre_tokenizer, "Punctuation"))
         return RR_OK;
-    list = json_pack("[{s:s, s:s}]", "type", "Punctuation", "behavior", "Isolated");
-    if (!list || (steps ? json_array_extend(list, steps)
-                        : json_is_object(pre) && json_array_append(list, pre))) {
-        json_decref(list);
-        return rr_fail(err, RR_ENOMEM, "out of memory for a tokenizer");
-    }
     out->changed = true;
     out->changes |= 1u << 11;
-    return set(root, "pre_tokenizer",
-               json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list), err);
+    return prepend_step(root, &pre_tokenizer,
+                        json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Isolated"),
+                        err);
 }
 
 /* What the class of the tokenizer does with its configuration.  Without that file nothing: a cache
@@ -459,7 +457,7 @@ static int read_sentence(struct rr_tok_beside *out, json_t *root, const char *fo
     rc = load(&config, path, folder, "sentence_bert_config.json", err);
     if (!rc && config) rc = rr_json_bool(config, path, "do_lower_case", &lower, err);
     json_decref(config);
-    if (rc || !lower || has_lowercase(json_object_get(root, "normalizer"))) return rc;
+    if (rc || !lower || step_of(root, &normalizer, "Lowercase")) return rc;
     out->changed = true;
     out->changes |= 1u << 6;
     return prepend_lowercase(root, err);
