@@ -36,7 +36,7 @@
         .pieces = { __VA_ARGS__ }, .most = 3 \
     }
 
-static const struct {
+static const struct wording {
     const char *architecture;
     const char *yes, *no; /* tokens; no NULL: the logit of yes alone */
     struct rr_prompt_form form;
@@ -73,6 +73,15 @@ static const struct {
                        "'No'.")) } } },
 };
 
+/* Of a network, or NULL. */
+static const struct wording *wording_of(const struct rr_model_info *model)
+{
+    for (size_t i = 0; i < RR_COUNT(prompts); i++)
+        if (!strncmp(model->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
+            return &prompts[i];
+    return NULL;
+}
+
 /* The first token of a word, as the publishers take it. */
 static int find_word(const struct rr_tok *tok, struct rr_tok_scratch *s, const char *word,
                      int32_t *id, struct rr_error *err)
@@ -103,26 +112,24 @@ static int find_words(struct rr_pairing *p, const struct rr_tok *tok, const char
 int rr_pairing_open(struct rr_pairing *p, const struct rr_model_info *model,
                     const struct rr_tok *tok, struct rr_error *err)
 {
+    const struct wording *w = wording_of(model);
+    int rc = RR_OK;
+
     *p = (struct rr_pairing){ .fixed = rr_tok_pair_specials(tok), .yes = -1, .no = -1 };
     memcpy(p->before_query, model->query_prompt, sizeof(p->before_query));
-    for (size_t i = 0; i < RR_COUNT(prompts); i++) {
-        int rc = RR_OK;
-
-        if (strncmp(model->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
-            continue;
-        if (model->judge && model->words.given) { /* a LogitScore has chosen them */
-            p->yes = model->words.yes;
-            p->no = model->words.no;
-        } else if (model->judge) {
-            rc = find_words(p, tok, prompts[i].yes, prompts[i].no, err);
-        }
-        if (!rc) rc = rr_prompt_open(&p->prompt, tok, &prompts[i].form, err);
-        if (!rc) p->fixed = rr_prompt_fixed(p->prompt);
-        return rc;
+    if (!w && !model->judge) return RR_OK;
+    if (!w)
+        return rr_fail(err, RR_ENOTSUP, "%s: the wording that it was trained on is not known",
+                       model->architecture);
+    if (model->judge && model->words.given) { /* a LogitScore has chosen them */
+        p->yes = model->words.yes;
+        p->no = model->words.no;
+    } else if (model->judge) {
+        rc = find_words(p, tok, w->yes, w->no, err);
     }
-    if (!model->judge) return RR_OK;
-    return rr_fail(err, RR_ENOTSUP, "%s: the wording that it was trained on is not known",
-                   model->architecture);
+    if (!rc) rc = rr_prompt_open(&p->prompt, tok, &w->form, err);
+    if (!rc) p->fixed = rr_prompt_fixed(p->prompt);
+    return rc;
 }
 
 int rr_pairing_query(const struct rr_pairing *p, const struct rr_tok *tok, struct rr_tok_scratch *s,
@@ -181,19 +188,18 @@ static bool holds(const json_t *template, struct rr_text words)
 
 bool rr_pairing_other_template(const struct rr_model_info *model, const char *folder)
 {
-    const struct rr_prompt_form *form = NULL;
+    const struct wording *w = wording_of(model);
     char path[PATH_MAX], *text = NULL;
     bool other = false;
     json_t *root = NULL, *template;
+    struct rr_text words;
     size_t len;
 
-    for (size_t i = 0; i < RR_COUNT(prompts) && !form; i++)
-        if (!strncmp(model->architecture, prompts[i].architecture, strlen(prompts[i].architecture)))
-            form = &prompts[i].form;
-    if (!form || !model->modules || !model->words.given) return false;
+    if (!w || !model->modules || !model->words.given) return false;
+    words = landmark(&w->form);
     if (rr_path_join(path, sizeof(path), folder, "chat_template.jinja") && rr_file_exists(path)) {
         if (rr_file_read_regular(&text, &len, path, MAX_TEMPLATE, RR_MEM_MISC, NULL)) return false;
-        other = !memmem(text, len, landmark(form).data, landmark(form).len);
+        other = !memmem(text, len, words.data, words.len);
         rr_free(text);
         return other;
     }
@@ -201,7 +207,7 @@ bool rr_pairing_other_template(const struct rr_model_info *model, const char *fo
                             RR_JSON_REALS, NULL))
         return false; /* the tokenizer has the words for it */
     template = json_object_get(root, "chat_template");
-    other = template && !json_is_null(template) && !holds(template, landmark(form));
+    other = template && !json_is_null(template) && !holds(template, words);
     json_decref(root);
     return other;
 }
