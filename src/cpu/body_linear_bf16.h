@@ -135,26 +135,12 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 
 #endif
 
-static void finish_bf16(const struct rr_linear_f32 *f, const float *acc, uint32_t row,
-                        uint32_t rows, uint32_t o, enum rr_act act)
-{
-    switch (act) {
-    case RR_ACT_NONE: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_NONE); break;
-    case RR_ACT_GELU: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_GELU); break;
-    case RR_ACT_RELU: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_RELU); break;
-    case RR_ACT_TANH: finish_f32(f, acc, row, rows, o, o + 1, RR_ACT_TANH); break;
-    case RR_ACT_SILU:
-    case RR_ACT_GELU_TANH: break; /* of gated units only */
-    }
-}
-
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
     float acc[MB * NR] RR_ALIGNED(64);
     size_t panel = ((size_t)a->k + 1) / 2 * 2; /* elements of one column */
     struct rr_linear_f32 f = { .y = a->y, .bias = a->bias, .residual = a->residual, .ldy = a->ldy,
-                               .ldr = a->ldr, .n_end = a->n_end }; /* for finish_f32 */
-
+                               .ldr = a->ldr, .n_end = a->n_end, .act = a->act };
     uint32_t block = rows_a_panel(a->m, a->ldx * sizeof(bf16_in));
 
     for (uint32_t begin = 0; begin < a->m; begin += block) {
@@ -167,7 +153,7 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
                 memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
                 tiles_bf16(acc, (const bf16_in *)a->x + row * a->ldx, a->ldx,
                            a->panels + o * panel, a->k, rows);
-                finish_bf16(&f, acc, row, rows, o, a->act);
+                finish_f32(&f, acc, row, rows, o, o + 1);
             }
         }
     }

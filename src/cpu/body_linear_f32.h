@@ -160,12 +160,25 @@ RR_INLINE void finish_row(const struct rr_linear_f32 *a, const float *acc, uint3
 }
 
 /* The same for rows [row, row + rows) and panels [o, end), whose sums lie rows x NR apart. */
-RR_INLINE void finish_f32(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
-                          uint32_t rows, uint32_t o, uint32_t end, enum rr_act act)
+RR_INLINE void finish_panels(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
+                             uint32_t rows, uint32_t o, uint32_t end, enum rr_act act)
 {
     for (uint32_t i = 0; i < rows; i++)
         for (uint32_t c = o; c < end; c += NR)
             finish_row(a, acc + (size_t)(c - o) * rows + (size_t)i * NR, row + i, c, act);
+}
+
+static void finish_f32(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
+                       uint32_t rows, uint32_t o, uint32_t end)
+{
+    switch (a->act) {
+    case RR_ACT_NONE: finish_panels(a, acc, row, rows, o, end, RR_ACT_NONE); break;
+    case RR_ACT_GELU: finish_panels(a, acc, row, rows, o, end, RR_ACT_GELU); break;
+    case RR_ACT_RELU: finish_panels(a, acc, row, rows, o, end, RR_ACT_RELU); break;
+    case RR_ACT_TANH: finish_panels(a, acc, row, rows, o, end, RR_ACT_TANH); break;
+    case RR_ACT_SILU:
+    case RR_ACT_GELU_TANH: break; /* of gated units only */
+    }
 }
 
 /* Rows [row, row + rows), at most MB, times columns [o, end), at most GROUP panels.  A block of
@@ -192,14 +205,7 @@ static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows
             t.b = after;
         }
     }
-    switch (a->act) {
-    case RR_ACT_NONE: finish_f32(a, acc, row, rows, o, end, RR_ACT_NONE); break;
-    case RR_ACT_GELU: finish_f32(a, acc, row, rows, o, end, RR_ACT_GELU); break;
-    case RR_ACT_RELU: finish_f32(a, acc, row, rows, o, end, RR_ACT_RELU); break;
-    case RR_ACT_TANH: finish_f32(a, acc, row, rows, o, end, RR_ACT_TANH); break;
-    case RR_ACT_SILU:
-    case RR_ACT_GELU_TANH: break; /* of gated units only */
-    }
+    finish_f32(a, acc, row, rows, o, end);
 }
 
 static void linear_f32(const struct rr_linear_f32 *a)
