@@ -334,21 +334,19 @@ static void print_profile(const struct builder *b, const struct rr_cpu_time *tim
     printf("  %-32s %9.2f ms  %5.1f %%\n", "waiting, planning", ms - total, 100 * (ms - total) / ms);
 }
 
-static void measure(const struct settings *s, const struct builder *b, struct rr_device *d,
+static void measure(const struct settings *s, const struct builder *b, uint32_t threads,
                     struct rr_loaded *l, struct work *w, const char *shape)
 {
     double ms[MAX_REPS], cpu = INFINITY, flop, sum = 0, all = 0;
     float logits[MAX_SEQUENCES];
     struct rr_error err = { 0 };
-    struct rr_device_info info;
     struct rr_cpu_time *times = NULL;
 
-    s->backend->describe(d, &info);
     make_work(w, shape, s->words);
     flop = flop_of(b, &w->b);
     if (s->profile) {
         check(s->backend->run(l, &w->b, logits, &err), err.msg); /* not with the first one's faults */
-        times = rr_calloc(RR_MEM_MISC, (size_t)info.threads * b->p.n_ops, sizeof(*times));
+        times = rr_calloc(RR_MEM_MISC, (size_t)threads * b->p.n_ops, sizeof(*times));
         check(!times, "out of memory");
         rr_cpu_profile(l, times);
     }
@@ -368,7 +366,7 @@ static void measure(const struct settings *s, const struct builder *b, struct rr
            strchr(shape, '+') ? "lengths" : shape, w->b.n_tokens, ms[0], ms[s->reps / 2], flop / ms[0] * 1e-6,
            w->b.n_tokens / ms[0] * 1e3, cpu, flop / cpu * 1e-6);
     if (s->profile) {
-        print_profile(b, times, info.threads, s->reps, all / s->reps);
+        print_profile(b, times, threads, s->reps, all / s->reps);
         rr_cpu_profile(l, NULL);
         rr_free(times);
     }
@@ -477,9 +475,9 @@ int main(int argc, char **argv)
     if (s.shape)
         for (char *save, *shape = strtok_r(s.shape, ",", &save); shape;
              shape = strtok_r(NULL, ",", &save))
-            measure(&s, &b, d, l, w, shape);
+            measure(&s, &b, info.threads, l, w, shape);
     else
-        for (size_t i = 0; i < RR_COUNT(shapes); i++) measure(&s, &b, d, l, w, shapes[i]);
+        for (size_t i = 0; i < RR_COUNT(shapes); i++) measure(&s, &b, info.threads, l, w, shapes[i]);
     rr_free(w);
     s.backend->unload(l);
     s.backend->close(d);
