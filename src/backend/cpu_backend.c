@@ -13,11 +13,29 @@
 #include "cpu/topology.h"
 
 /* The reasons for the numbers are in docs/internals/backend.md. */
-#define CHUNK_TOKENS 256
-#define SOLO_TOKENS 512
-#define TEAM_TOKENS 1024
-#define BLOCK_ROWS 144
-#define BATCH_TOKENS 512 /* for each thread */
+static const struct rr_cpu_tuning vectors = {
+    .chunk_tokens = 256,
+    .solo_tokens = 512,
+    .team_tokens = 1024,
+    .block_rows = 144,
+    .least_tokens = 32,
+    .batch_tokens = 512,
+};
+/* Tiles are done with 144 rows before the next weights are there. */
+static const struct rr_cpu_tuning tiles = {
+    .chunk_tokens = 640,
+    .solo_tokens = 640,
+    .team_tokens = 1024,
+    .block_rows = 576,
+    .least_tokens = 256,
+    .batch_tokens = 1280,
+};
+
+static const struct rr_cpu_tuning *tuning_of(const struct rr_kern *kern,
+                                             enum rr_cpu_packing packing)
+{
+    return kern->needs & RR_CPU_AMX_INT8 && packing != RR_CPU_PACK_F32 ? &tiles : &vectors;
+}
 
 static uint32_t device_count(const char **why)
 {
@@ -89,8 +107,6 @@ int rr_backend_cpu_open(struct rr_device **out, const struct rr_device_options *
     if (rc) return rc;
     d = rr_calloc(RR_MEM_MISC, 1, sizeof(*d));
     if (!d) return rr_fail(err, RR_ENOMEM, "out of memory for a device");
-    d->tuning = (struct rr_cpu_tuning){ CHUNK_TOKENS, SOLO_TOKENS, TEAM_TOKENS, BLOCK_ROWS,
-                                        RR_CPU_AUTO };
     d->packing = packing;
     d->pool = pool;
     d->borrowed = pool != NULL;
@@ -98,6 +114,7 @@ int rr_backend_cpu_open(struct rr_device **out, const struct rr_device_options *
     levels = rr_kern_levels(&n_levels);
     rc = keep_dirs(d, opt, err);
     if (!rc) rc = rr_cpu_isa(&d->kern, levels, n_levels, rr_cpu_flags(), opt->isa, err);
+    if (!rc) d->tuning = *tuning_of(d->kern, packing);
     if (!rc && !pool) rc = rr_pool_open(&d->pool, d->threads, err);
     if (rc) {
         close_device(d);
@@ -123,7 +140,7 @@ static void describe(const struct rr_device *d, struct rr_device_info *out)
     snprintf(out->isa, sizeof(out->isa), "%s", d->kern->name);
     snprintf(out->dtype, sizeof(out->dtype), "%s", dtypes[d->packing]);
     out->threads = d->threads;
-    out->batch_tokens = BATCH_TOKENS * d->threads;
+    out->batch_tokens = d->tuning.batch_tokens * d->threads;
     out->memory_total = topo.memory_total;
     if (topo.memory_limit && topo.memory_limit < out->memory_total)
         out->memory_total = topo.memory_limit;

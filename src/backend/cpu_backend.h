@@ -43,6 +43,8 @@ struct rr_cpu_tuning {
     uint32_t team_tokens;  /* most that the team takes at once, longer sequences apart */
     uint32_t block_rows;   /* rows that pass through a segment of row-wise operations at once */
     enum rr_cpu_mode mode;
+    uint32_t least_tokens; /* aim for no smaller chunks */
+    uint32_t batch_tokens; /* for each thread: what a batch should have */
 };
 
 /* How the weights of linear layers are stored and multiplied: the precision of a device. */

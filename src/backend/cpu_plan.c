@@ -15,7 +15,6 @@
 #define TEAM_PRICE 1.06      /* operations of the team are that much slower, all in all */
 #define WEIGHT_NS 0.02       /* per byte of weights for each chunk: what does not hide in compute */
 #define ALONE_NS 40000.0     /* less work than this is not worth waking anybody */
-#define LEAST_CHUNK_TOKENS 32
 
 static uint32_t length_of(const struct rr_batch *b, uint32_t sequence)
 {
@@ -91,7 +90,7 @@ static void add_chunks(struct rr_loaded *l, uint32_t begin, uint32_t end, double
 {
     struct rr_cpu_plan *p = &l->plan;
     double most = l->tuning.chunk_tokens * l->cost.linear / FLOP_PER_NS;
-    double least = LEAST_CHUNK_TOKENS * l->cost.linear / FLOP_PER_NS;
+    double least = l->tuning.least_tokens * l->cost.linear / FLOP_PER_NS;
 
     while (begin < end) {
         /* Half of a fair share of what is left: chunks get smaller towards the end, so that the

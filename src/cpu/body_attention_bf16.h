@@ -74,10 +74,12 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
     size_t step = (size_t)rows * NR;
 
     round_bf16(r->x, r->ldx, a->q + row * a->ldq, a->ldq, rows, a->head_dim);
-    memset(r->s, 0, rows * (size_t)r->padded * sizeof(float));
-    for (uint32_t o = 0; o < r->padded; o += NR)
-        tiles_bf16(r->s + o / NR * step, r->x, r->ldx, r->keys + (size_t)o * r->pairs * 2,
-                   2 * r->pairs, rows);
+    for (uint32_t o = 0; o < r->padded; o += NR) {
+        const uint16_t *keys = r->keys + (size_t)o * r->pairs * 2;
+
+        tiles_bf16(r->s + o / NR * step, r->x, r->ldx, keys, 2 * r->pairs, rows,
+                   fetch_part(keys, (size_t)4 * r->pairs * NR, 0, rows, rows));
+    }
     for (uint32_t i = 0; i < rows; i++) {
         float *s = r->s + (size_t)i * NR;
 
@@ -96,8 +98,10 @@ static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_pa
     float acc[PAIR_QUERIES * NR] RR_ALIGNED(64);
 
     for (uint32_t d = 0; d < a->head_dim; d += NR) {
-        memset(acc, 0, rows * NR * sizeof(*acc));
-        tiles_bf16(acc, r->p, r->ldp, r->values + (size_t)d * r->even, r->even, rows);
+        const uint16_t *values = r->values + (size_t)d * r->even;
+
+        tiles_bf16(acc, r->p, r->ldp, values, r->even, rows,
+                   fetch_part(values, (size_t)2 * r->even * NR, 0, rows, rows));
         for (uint32_t i = 0; i < rows; i++)
             store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],
                          RR_MIN(a->head_dim - d, (uint32_t)NR));
@@ -117,6 +121,7 @@ static void attention_bf16(const struct rr_attention_f32 *a)
         score_rows_bf16(a, &r, row, rows, inv);
         mix_rows_bf16(a, &r, row, rows, inv);
     }
+    tiles_end();
 }
 
 #endif

@@ -14,6 +14,10 @@
 #include "cpu/body_linear_f32.h"
 #include "cpu/body_rows_i8.h"
 
+#if !defined(OWN_TILES_END)
+RR_INLINE void tiles_end(void) {} /* what a level's own tiles need when a kernel ends */
+#endif
+
 #if !defined(BF16_OWN_TILES)
 
 #if defined(BF16_DOT)
@@ -90,7 +94,7 @@ RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_
     for (int i = 0; i < mr; i++)
         RR_UNROLL
         for (int c = 0; c < NV; c++)
-            s[i][c] = v_load(acc + i * NR + c * VW);
+            s[i][c] = v_set(0);
     tile_products(s, x, ldx, b, k, next, mr);
     RR_UNROLL
     for (int i = 0; i < mr; i++)
@@ -113,13 +117,12 @@ TILE(2)
 TILE(1)
 #undef TILE
 
-/* acc[rows][NR] += rows of x times a panel. */
+/* acc[rows][NR] = rows of x times a panel; meanwhile part of the next one is fetched. */
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
-                       uint32_t rows)
+                       uint32_t rows, struct fetch part)
 {
     uint32_t pairs = (k + 1) / 2;
-    struct ahead next = { (const char *)(b + (size_t)pairs * 2 * NR),
-                          (size_t)4 * NR * BF16_MR / (rows + BF16_MR - 1) };
+    struct ahead next = spread(part, (rows + BF16_MR - 1) / BF16_MR, pairs);
     size_t tile = next.step * pairs;
 
 #if BF16_MR >= 6
@@ -138,7 +141,7 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
     float acc[MB * NR] RR_ALIGNED(64);
-    size_t panel = ((size_t)a->k + 1) / 2 * 2; /* elements of one column */
+    size_t panel = ((size_t)a->k + 1) / 2 * 2 * NR; /* weights */
     struct rr_linear_f32 f = { .y = a->y, .bias = a->bias, .residual = a->residual, .ldy = a->ldy,
                                .ldr = a->ldr, .n_end = a->n_end, .act = a->act };
     uint32_t block = rows_a_panel(a->m, a->ldx * sizeof(bf16_in));
@@ -147,16 +150,18 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
         uint32_t end = begin + RR_MIN(a->m - begin, block);
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
+            const uint16_t *b = a->panels + o / NR * panel;
+
             for (uint32_t row = begin; row < end; row += MB) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
 
-                memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
-                tiles_bf16(acc, (const bf16_in *)a->x + row * a->ldx, a->ldx,
-                           a->panels + o * panel, a->k, rows);
+                tiles_bf16(acc, (const bf16_in *)a->x + row * a->ldx, a->ldx, b, a->k, rows,
+                           fetch_part(b, panel * 2, row - begin, rows, end - begin));
                 finish_f32(&f, acc, row, rows, o, o + 1);
             }
         }
     }
+    tiles_end();
 }
 
 #endif

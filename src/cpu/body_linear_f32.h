@@ -20,11 +20,17 @@
 #endif
 #define GROUP (128 / NR) /* panels that share a block of rows while it is in the L2 cache */
 
-/* Rows that a panel of narrow weights meets before the next one does, m at most: twice or three
- * times MB while they, row_bytes each, leave room in an L2 cache of 1 MiB. */
+/* Rows that a panel of narrow weights meets before the next one does, at most, and their bytes,
+ * which leave room in an L2 cache of 1 MiB. */
+#if !defined(PANEL_ROWS)
+#define PANEL_ROWS 288
+#define PANEL_BYTES (3u << 18)
+#endif
+
+/* Of m rows, row_bytes each, those that a panel of narrow weights meets before the next does. */
 RR_INLINE uint32_t rows_a_panel(uint32_t m, size_t row_bytes)
 {
-    size_t rows = RR_MIN(288, (3u << 18) / row_bytes) / MB * MB;
+    size_t rows = RR_MIN(PANEL_ROWS, PANEL_BYTES / row_bytes) / MB * MB;
 
     return RR_MIN(m, RR_MAX((uint32_t)rows, (uint32_t)MB));
 }
@@ -36,6 +42,25 @@ struct ahead {
     const char *at;
     size_t step; /* bytes per turn of the inner loop */
 };
+
+/* What some of the rows that a panel meets fetch of the one after it. */
+struct fetch {
+    const char *at;
+    size_t bytes;
+};
+
+/* For rows [row, row + rows) of `all` rows; a panel is so many bytes. */
+RR_INLINE struct fetch fetch_part(const void *panel, size_t bytes, uint32_t row, uint32_t rows,
+                                  uint32_t all)
+{
+    return (struct fetch){ (const char *)panel + bytes + bytes * row / all, bytes * rows / all };
+}
+
+/* The same, spread over so many tiles of so many turns. */
+RR_INLINE struct ahead spread(struct fetch part, size_t tiles, size_t turns)
+{
+    return (struct ahead){ part.at, (part.bytes + tiles * turns - 1) / RR_MAX(tiles * turns, 1) };
+}
 
 struct tile_f32 {
     float *acc; /* [rows, lda]: NR sums in each row */

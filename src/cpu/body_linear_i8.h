@@ -74,13 +74,13 @@ TILE(2)
 TILE(1)
 #undef TILE
 
-/* acc[rows][NR] = first, in each row, plus rows of x, k of each, times a panel. */
+/* acc[rows][NR] = first, in each row, plus rows of x, k of each, times a panel; meanwhile part of
+ * the next one is fetched. */
 static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
-                     const int8_t *b, uint32_t k, uint32_t rows)
+                     const int8_t *b, uint32_t k, uint32_t rows, struct fetch part)
 {
     uint32_t groups = (k + 4 * I8_STEP - 1) / (4 * I8_STEP) * I8_STEP;
-    struct ahead next = { (const char *)(b + (size_t)rr_i8_depth(k) * NR),
-                          (size_t)4 * NR * I8_STEP * I8_MR / (rows + I8_MR - 1) };
+    struct ahead next = spread(part, (rows + I8_MR - 1) / I8_MR, groups / I8_STEP);
     size_t tile = next.step * (groups / I8_STEP);
 
 #if I8_MR >= 6
@@ -194,23 +194,26 @@ static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
 static void linear_i8(const struct rr_linear_i8 *a)
 {
     int32_t acc[MB * NR] RR_ALIGNED(64), first[NR] RR_ALIGNED(64);
-    uint32_t depth = rr_i8_depth(a->k), block = rows_a_panel(a->m, a->x.ld);
+    uint32_t block = rows_a_panel(a->m, a->x.ld);
+    size_t bytes = (size_t)rr_i8_depth(a->k) * NR;
 
     for (uint32_t begin = 0; begin < a->m; begin += block) {
         uint32_t end = begin + RR_MIN(a->m - begin, block);
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
-            const int8_t *panel = a->panels + (size_t)o * depth;
+            const int8_t *panel = a->panels + o / NR * bytes;
 
             start_i8(a, first, o);
             for (uint32_t row = begin; row < end; row += MB) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
 
-                tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows);
+                tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows,
+                         fetch_part(panel, bytes, row - begin, rows, end - begin));
                 finish_i8(a, acc, row, rows, o);
             }
         }
     }
+    tiles_end();
 }
 
 #endif

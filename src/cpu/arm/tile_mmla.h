@@ -104,11 +104,10 @@ typedef void tile_fn(void *acc, const int8_t *x, size_t ldx, const int8_t *b, ui
                      struct ahead next);
 
 static void tiles(tile_fn *const four[4], void *acc, const int8_t *x, size_t ldx, const int8_t *b,
-                  uint32_t steps, uint32_t rows)
+                  uint32_t steps, uint32_t rows, struct fetch part)
 {
     static const uint32_t size[4] = { 6, 4, 2, 1 };
-    struct ahead next = { (const char *)b + (size_t)steps * 8 * NR,
-                          (size_t)8 * NR * 6 / (rows + 5) };
+    struct ahead next = spread(part, (rows + 5) / 6, steps);
     int32_t *sums = (int32_t *)acc;
 
     for (int t = 0; t < 4; t++)
@@ -121,29 +120,31 @@ static void tiles(tile_fn *const four[4], void *acc, const int8_t *x, size_t ldx
 }
 
 static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
-                     const int8_t *b, uint32_t k, uint32_t rows)
+                     const int8_t *b, uint32_t k, uint32_t rows, struct fetch part)
 {
     static tile_fn *const four[4] = { tile_i8_6, tile_i8_4, tile_i8_2, tile_i8_1 };
 
     for (uint32_t i = 0; i < rows; i++)
         memcpy(acc + i * NR, first, NR * sizeof(*acc));
-    tiles(four, acc, x, ldx, b, (k + 7) / 8, rows);
+    tiles(four, acc, x, ldx, b, (k + 7) / 8, rows, part);
 }
 
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
-                       uint32_t rows)
+                       uint32_t rows, struct fetch part)
 {
     static tile_fn *const four[4] = { tile_bf16_6, tile_bf16_4, tile_bf16_2, tile_bf16_1 };
     uint32_t pairs = (k + 1) / 2;
 
-    tiles(four, acc, (const int8_t *)x, 2 * ldx, (const int8_t *)b, pairs / 2, rows);
+    memset(acc, 0, (size_t)rows * NR * sizeof(*acc));
+    tiles(four, acc, (const int8_t *)x, 2 * ldx, (const int8_t *)b, pairs / 2, rows, part);
     if (pairs % 2) { /* the last pair, with zeros beside it */
         uint16_t xt[MB * 4] = { 0 }, bt[2 * 2 * NR] = { 0 };
 
         for (uint32_t i = 0; i < rows; i++)
             memcpy(xt + 4 * i, x + i * ldx + 2 * (pairs - 1), 4);
         memcpy(bt, b + (size_t)(pairs - 1) * 2 * NR, 4 * NR);
-        tiles(four, acc, (const int8_t *)xt, 8, (const int8_t *)bt, 1, rows);
+        tiles(four, acc, (const int8_t *)xt, 8, (const int8_t *)bt, 1, rows,
+              (struct fetch){ (const char *)bt, 0 });
     }
 }
 

@@ -21,11 +21,18 @@
 #define I8_OWN_TILES
 #define BF16_X RR_BF16
 #define BF16_OWN_TILES
+#define OWN_TILES_END
 
 typedef uint16_t bf16_in;
 
 #define TILE_BYTES 64 /* of a row of a tile */
 #define TILE_ROWS 16
+
+/* Shapes that this thread's tiles have.  To set and clear them takes as long as 16 products: they
+ * stay until others are needed or the kernel ends (tiles_end). */
+static _Thread_local struct {
+    uint32_t upper, lower, bytes; /* all 0: none */
+} tiles_now;
 
 /* Shapes of the tiles: rows of sums and inputs in the upper and lower half; bytes in a row of
  * inputs, a quarter of which is the number of groups of weights. */
@@ -37,6 +44,10 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
         uint8_t rows[16];
     } shape = { .palette = 1 };
 
+    if (tiles_now.upper == upper && tiles_now.lower == lower && tiles_now.bytes == bytes) return;
+    tiles_now.upper = upper;
+    tiles_now.lower = lower;
+    tiles_now.bytes = bytes;
     for (int t = 0; t < 8; t++) {
         bool low = t == 2 || t == 3 || t == 5;
 
@@ -48,23 +59,30 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
     _tile_loadconfig(&shape);
 }
 
-/* Lines of the weights that come next which a step fetches, so that all steps of MB rows fetch a
- * whole panel: the processor by itself has too few on their way for products this fast, where
- * weights come from the L3 cache. */
-#define FETCH ((TILE_ROWS * NR / 16 + STEPS_OF_MB - 1) / STEPS_OF_MB)
-#define STEPS_OF_MB (MB / (2 * TILE_ROWS) * (4 * NR / (2 * TILE_BYTES)))
-
-RR_INLINE void fetch(const char *at)
+/* So that a context switch need not save the tiles. */
+static void tiles_end(void)
 {
-    RR_UNROLL
-    for (int line = 0; line < FETCH; line++) __builtin_prefetch(at + line * 64, 0, 2);
+    if (tiles_now.upper) _tile_release();
+    tiles_now.upper = 0;
+}
+
+/* What each step fetches of the weights that come next: the processor by itself has too few lines
+ * on their way for products this fast, where weights come from the L3 cache. */
+struct lines {
+    const char *at;
+    uint32_t a_step;
+};
+
+RR_INLINE void fetch_lines(struct lines *next)
+{
+    for (uint32_t i = 0; i < next->a_step; i++, next->at += 64) __builtin_prefetch(next->at, 0, 2);
 }
 
 /* acc: [up to 32][NR] sums, which begin with zero if fresh is set.  x: rows ldx bytes apart, 64
  * bytes a step.  b: 16 groups a step. */
 #define TILE(name, product)                                                                        \
     static RR_NOINLINE void name##_2(void *acc, const void *x, size_t ldx, const void *b,          \
-                                     uint32_t steps, bool fresh, const char *next)                 \
+                                     uint32_t steps, bool fresh, struct lines next)                \
     {                                                                                              \
         const char *upper = (const char *)x, *lower = upper + TILE_ROWS * ldx;                     \
         const char *w = (const char *)b;                                                           \
@@ -88,8 +106,7 @@ RR_INLINE void fetch(const char *at)
             _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
             product(1, 4, 7);                                                                      \
             _tile_loadd(5, lower, ldx);                                                            \
-            fetch(next);                                                                           \
-            next += FETCH * 64;                                                                    \
+            fetch_lines(&next);                                                                    \
             product(2, 5, 6);                                                                      \
             product(3, 5, 7);                                                                      \
             upper += TILE_BYTES;                                                                   \
@@ -102,7 +119,7 @@ RR_INLINE void fetch(const char *at)
         _tile_stored(3, t + TILE_BYTES, 4 * NR);                                                   \
     }                                                                                              \
     static RR_NOINLINE void name##_1(void *acc, const void *x, size_t ldx, const void *b,          \
-                                     uint32_t steps, bool fresh, const char *next)                 \
+                                     uint32_t steps, bool fresh, struct lines next)                \
     {                                                                                              \
         const char *upper = (const char *)x, *w = (const char *)b;                                 \
         char *s = (char *)acc;                                                                     \
@@ -118,8 +135,7 @@ RR_INLINE void fetch(const char *at)
             _tile_loadd(4, upper, ldx);                                                            \
             _tile_loadd(6, w, 4 * NR);                                                             \
             _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
-            fetch(next);                                                                           \
-            next += FETCH * 64;                                                                    \
+            fetch_lines(&next);                                                                    \
             product(0, 4, 6);                                                                      \
             product(1, 4, 7);                                                                      \
             upper += TILE_BYTES;                                                                   \
@@ -134,18 +150,18 @@ TILE(tile_bf16, _tile_dpbf16ps)
 
 /* All rows, all columns of a panel; a step takes bytes of a row (64, or fewer for a remainder). */
 static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, const void *b,
-                  uint32_t steps, uint32_t bytes, uint32_t rows)
+                  uint32_t steps, uint32_t bytes, uint32_t rows, struct fetch part)
 {
-    const char *next = (const char *)b + (size_t)steps * TILE_ROWS * 4 * NR;
-    uint32_t shaped = 0;
+    const uint32_t columns = 2 * TILE_BYTES / 4;
+    uint32_t turns = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (NR / columns) * steps;
+    struct lines next = { part.at, ((uint32_t)part.bytes / 64 + turns - 1) / turns };
 
     for (uint32_t i = 0; i < rows; i += 2 * TILE_ROWS) {
         uint32_t here = RR_MIN(rows - i, 2u * TILE_ROWS), upper = RR_MIN(here, (uint32_t)TILE_ROWS);
         const char *in = (const char *)x + i * ldx;
 
-        if (here != shaped) tiles_shape(upper, here - upper, bytes);
-        shaped = here;
-        for (uint32_t c = 0; c < NR; c += 2 * TILE_BYTES / 4) {
+        tiles_shape(upper, here - upper, bytes);
+        for (uint32_t c = 0; c < NR; c += columns) {
             char *s = (char *)acc + (size_t)4 * (i * NR + c);
             const char *w = (const char *)b + (size_t)4 * c;
 
@@ -153,28 +169,28 @@ static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, c
                 (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps, fresh, next);
             else
                 (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps, fresh, next);
-            next += (size_t)steps * FETCH * 64;
+            next.at += (size_t)steps * next.a_step * 64;
         }
     }
-    _tile_release(); /* so that a context switch need not save them */
 }
 
 static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
-                     const int8_t *b, uint32_t k, uint32_t rows)
+                     const int8_t *b, uint32_t k, uint32_t rows, struct fetch part)
 {
     (void)first; /* zeros: bytes are what they stand for */
-    tiles(false, true, acc, x, ldx, b, rr_i8_depth(k) / TILE_BYTES, TILE_BYTES, rows);
+    tiles(false, true, acc, x, ldx, b, rr_i8_depth(k) / TILE_BYTES, TILE_BYTES, rows, part);
 }
 
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
-                       uint32_t rows)
+                       uint32_t rows, struct fetch part)
 {
     uint32_t pairs = (k + 1) / 2, steps = pairs / TILE_ROWS, rest = pairs % TILE_ROWS;
 
-    if (steps) tiles(true, false, acc, x, 2 * ldx, b, steps, TILE_BYTES, rows);
+    if (steps) tiles(true, true, acc, x, 2 * ldx, b, steps, TILE_BYTES, rows, part);
     if (rest)
-        tiles(true, false, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
-              b + (size_t)steps * TILE_ROWS * 2 * NR, 1, 4 * rest, rows);
+        tiles(true, steps == 0, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
+              b + (size_t)steps * TILE_ROWS * 2 * NR, 1, 4 * rest, rows,
+              (struct fetch){ (const char *)b, 0 });
 }
 
 #endif
