@@ -49,14 +49,19 @@ def target(operands):
     return int(m.group(1), 16) if m else None
 
 
+def products(body, first, last):
+    return sum(1 for address, m, _ in body if first <= address <= last and PRODUCT.match(m))
+
+
 def loops(body):
-    """Innermost loops: (first, last) addresses of backward jumps with no other inside."""
+    """Innermost loops with products: (first, last) addresses of backward jumps with no other such
+    loop inside.  One that only fetches ahead is no loop of its own."""
     start = body[0][0]
     found = []
     for address, mnemonic, operands in body:
         if JUMP.match(mnemonic):
             to = target(operands)
-            if to is not None and start <= to <= address:
+            if to is not None and start <= to <= address and products(body, to, address):
                 found.append((to, address))
     return [
         a for a in found if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in found)
@@ -84,18 +89,16 @@ def check(objdump, path):
         if not body or not name.startswith("tile_"):
             continue
         count += 1
-        framed, products = is_framed(body), 0
-        for first, last in loops(body):
-            inside = [i for i in body if first <= i[0] <= last]
-            here = sum(1 for _, m, _ in inside if PRODUCT.match(m))
-            products += here
-            spills = [(m, o) for _, m, o in inside if on_stack(o, framed)]
-            if here and spills:
+        framed, found = is_framed(body), loops(body)
+        for first, last in found:
+            spills = [(m, o) for a, m, o in body if first <= a <= last and on_stack(o, framed)]
+            if spills:
                 bad.append(
-                    f"{name} at {first:x}: {len(spills)} stack operands among {here} "
+                    f"{name} at {first:x}: {len(spills)} stack operands among "
+                    f"{products(body, first, last)} "
                     f"multiply-accumulates, e.g. {spills[0][0]} {spills[0][1]}"
                 )
-        if products == 0:
+        if not found:
             bad.append(f"{name}: no loop with multiply-accumulates")
     return count, bad
 

@@ -185,19 +185,20 @@ static void check_batches(const struct fixture *f, struct rr_loaded *l, const ch
 /* Every way of cutting the work. */
 static const struct {
     uint32_t threads;
-    struct rr_cpu_tuning t; /* chunk, solo and team tokens, block rows, mode */
+    struct rr_cpu_tuning t; /* chunk, solo and team tokens, block rows, mode, least, batch */
     const char *why;
 } ways[] = {
-    { 1, { 256, 1024, 1024, 264, RR_CPU_AUTO }, "one thread" },
-    { 2, { 256, 1024, 1024, 264, RR_CPU_AUTO }, "two threads" },
-    { 3, { 256, 1024, 1024, 264, RR_CPU_AUTO }, "three threads" },
-    { 4, { 256, 1024, 1024, 264, RR_CPU_CHUNKS }, "chunks" },
-    { 4, { 256, 1024, 1024, 264, RR_CPU_TEAM }, "team" },
-    { 2, { 1, 1024, 1024, 24, RR_CPU_CHUNKS }, "chunks of one sequence, small blocks" },
-    { 1, { 256, 1024, 1024, 1, RR_CPU_CHUNKS }, "blocks of one row" },
-    { 3, { 64, 64, 64, 48, RR_CPU_AUTO }, "long sequences by the team, the rest in chunks" },
-    { 2, { 128, 1, 300, 48, RR_CPU_AUTO }, "nearly everything by the team, several pieces" },
-    { 1, { 64, 64, 64, 48, RR_CPU_TEAM }, "a team of one" },
+    { 1, { 256, 1024, 1024, 264, RR_CPU_AUTO, 32, 512 }, "one thread" },
+    { 2, { 256, 1024, 1024, 264, RR_CPU_AUTO, 32, 512 }, "two threads" },
+    { 3, { 256, 1024, 1024, 264, RR_CPU_AUTO, 32, 512 }, "three threads" },
+    { 2, { 640, 640, 1024, 576, RR_CPU_AUTO, 256, 1280 }, "two threads, as for tiles" },
+    { 4, { 256, 1024, 1024, 264, RR_CPU_CHUNKS, 32, 512 }, "chunks" },
+    { 4, { 256, 1024, 1024, 264, RR_CPU_TEAM, 32, 512 }, "team" },
+    { 2, { 1, 1024, 1024, 24, RR_CPU_CHUNKS, 32, 512 }, "chunks of one sequence, small blocks" },
+    { 1, { 256, 1024, 1024, 1, RR_CPU_CHUNKS, 32, 512 }, "blocks of one row" },
+    { 3, { 64, 64, 64, 48, RR_CPU_AUTO, 32, 512 }, "long ones by the team, the rest in chunks" },
+    { 2, { 128, 1, 300, 48, RR_CPU_AUTO, 32, 512 }, "nearly all by the team, several pieces" },
+    { 1, { 64, 64, 64, 48, RR_CPU_TEAM, 32, 512 }, "a team of one" },
 };
 
 static void check_ways(const struct rr_kern *kern, const char *dtype)
@@ -261,7 +262,7 @@ static uint64_t tick(void)
 static void check_profile(const char *dtype, enum rr_cpu_mode mode)
 {
     static const uint32_t order[] = { 1, 5, 3, 0 };
-    struct rr_cpu_tuning t = { 256, 1024, 1024, 264, mode };
+    struct rr_cpu_tuning t = { 256, 1024, 1024, 264, mode, 32, 512 };
     struct rr_cpu_time times[2][PROGRAM_MAX] = { 0 };
     struct rr_loaded *l;
     struct rr_device *d;
