@@ -90,7 +90,8 @@ static void add_chunks(struct rr_loaded *l, uint32_t begin, uint32_t end, double
 {
     struct rr_cpu_plan *p = &l->plan;
     double most = l->tuning.chunk_tokens * l->cost.linear / FLOP_PER_NS;
-    double least = l->tuning.least_tokens * l->cost.linear / FLOP_PER_NS;
+    double fair = work / l->device->threads; /* nobody waits because others have large chunks */
+    double least = RR_MIN(l->tuning.least_tokens * l->cost.linear / FLOP_PER_NS, fair);
 
     while (begin < end) {
         /* Half of a fair share of what is left: chunks get smaller towards the end, so that the

@@ -59,7 +59,9 @@ RR_INLINE struct fetch fetch_part(const void *panel, size_t bytes, uint32_t row,
 /* The same, spread over so many tiles of so many turns. */
 RR_INLINE struct ahead spread(struct fetch part, size_t tiles, size_t turns)
 {
-    return (struct ahead){ part.at, (part.bytes + tiles * turns - 1) / RR_MAX(tiles * turns, 1) };
+    size_t all = RR_MAX(tiles * turns, 1);
+
+    return (struct ahead){ part.at, (part.bytes + all - 1) / all };
 }
 
 struct tile_f32 {
