@@ -78,7 +78,7 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
         const uint16_t *keys = r->keys + (size_t)o * r->pairs * 2;
 
         tiles_bf16(r->s + o / NR * step, r->x, r->ldx, keys, 2 * r->pairs, rows,
-                   fetch_part(keys, (size_t)4 * r->pairs * NR, 0, rows, rows));
+                   fetch_whole(keys, (size_t)4 * r->pairs * NR));
     }
     for (uint32_t i = 0; i < rows; i++) {
         float *s = r->s + (size_t)i * NR;
@@ -101,7 +101,7 @@ static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_pa
         const uint16_t *values = r->values + (size_t)d * r->even;
 
         tiles_bf16(acc, r->p, r->ldp, values, r->even, rows,
-                   fetch_part(values, (size_t)2 * r->even * NR, 0, rows, rows));
+                   fetch_whole(values, (size_t)2 * r->even * NR));
         for (uint32_t i = 0; i < rows; i++)
             store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],
                          RR_MIN(a->head_dim - d, (uint32_t)NR));

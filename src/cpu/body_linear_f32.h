@@ -49,7 +49,13 @@ struct fetch {
     size_t bytes;
 };
 
-/* For rows [row, row + rows) of `all` rows; a panel is so many bytes. */
+/* For all rows at once; a panel is so many bytes. */
+RR_INLINE struct fetch fetch_whole(const void *panel, size_t bytes)
+{
+    return (struct fetch){ (const char *)panel + bytes, bytes };
+}
+
+/* For rows [row, row + rows) of `all` rows. */
 RR_INLINE struct fetch fetch_part(const void *panel, size_t bytes, uint32_t row, uint32_t rows,
                                   uint32_t all)
 {
