@@ -272,7 +272,7 @@ static void attend_rows(struct head *h, const struct rr_cpu_share *share, uint32
 
 /* Narrow where linear layers are, too, and the level can; like those, what sees one row per
  * sequence stays in f32. */
-static rr_attention_f32_fn *choose_kernel(const struct rr_loaded *l, const struct rr_cpu_step *s)
+rr_attention_f32_fn *rr_cpu_attention_kernel(const struct rr_loaded *l, const struct rr_cpu_step *s)
 {
     const struct rr_kern *kern = l->device->kern;
     enum rr_cpu_packing packing = l->device->packing;
@@ -284,6 +284,21 @@ static rr_attention_f32_fn *choose_kernel(const struct rr_loaded *l, const struc
     return may && narrow ? narrow : kern->attention_f32;
 }
 
+bool rr_cpu_attention_takes_bf16(const struct rr_loaded *l, const struct rr_cpu_step *s)
+{
+    return !is_masked(s) && l->device->kern->attention_bf16 &&
+           rr_cpu_attention_kernel(l, s) == l->device->kern->attention_bf16;
+}
+
+/* Columns from col on of a value's row, in the one of both forms that it is kept in. */
+static void point(const float **x, const uint16_t **x16, const struct rr_cpu_rows *rows, size_t col)
+{
+    if (rows->dtype == RR_BF16)
+        *x16 = (const uint16_t *)rows->at + col;
+    else
+        *x = (const float *)rows->at + col;
+}
+
 void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
                    const struct rr_cpu_place *place, const struct rr_cpu_frame *f,
                    const struct rr_cpu_share *share, uint32_t sequence, float *scratch)
@@ -292,18 +307,19 @@ void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
     uint32_t n = f->starts[sequence + 1] - f->starts[sequence];
     uint32_t begin = s->rows == RR_ROWS_TOKENS ? rr_cpu_first_row(f, sequence) : share->row0;
     uint32_t group = op->heads / rr_cpu_kv_heads(op);
-    const float *kv = rr_cpu_at(f, &place[RR_CPU_EXTRA], rr_cpu_first_row(f, sequence));
-    const float *q = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0) + op->q_col;
+    struct rr_cpu_rows kv = rr_cpu_rows(f, &place[RR_CPU_EXTRA], rr_cpu_first_row(f, sequence));
+    struct rr_cpu_rows q = rr_cpu_rows(f, &place[RR_CPU_SRC], share->row0);
     float *y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0);
     struct head h = {
-        .l = l, .s = s, .attend = choose_kernel(l, s), .span = padded_span(op, l->device->kern)
+        .l = l, .s = s, .attend = rr_cpu_attention_kernel(l, s),
+        .span = padded_span(op, l->device->kern)
     };
 
     h.a = (struct rr_attention_f32){
         .ldy = place[RR_CPU_DST].ld,
-        .ldq = place[RR_CPU_SRC].ld,
-        .ldk = place[RR_CPU_EXTRA].ld,
-        .ldv = place[RR_CPU_EXTRA].ld,
+        .ldq = q.ld,
+        .ldk = kv.ld,
+        .ldv = kv.ld,
         .n_kv = n,
         .head_dim = op->head_dim,
         .scale = op->scale,
@@ -317,9 +333,9 @@ void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
         size_t kv_col = (size_t)(h.number / group) * op->head_dim;
 
         h.a.y = y + col;
-        h.a.q = q + col;
-        h.a.k = kv + op->k_col + kv_col;
-        h.a.v = kv + op->v_col + kv_col;
+        point(&h.a.q, &h.a.q16, &q, op->q_col + col);
+        point(&h.a.k, &h.a.k16, &kv, op->k_col + kv_col);
+        point(&h.a.v, &h.a.v16, &kv, op->v_col + kv_col);
         attend_rows(&h, share, begin);
     }
 }

@@ -77,6 +77,7 @@ struct rr_cpu_place {
     size_t offset; /* floats per row before this value */
     uint32_t ld;   /* row stride, floats; a multiple of 16, so that rows are 64-byte aligned */
     enum rr_cpu_area area;
+    enum rr_dtype dtype; /* RR_F32, or RR_BF16 or RR_F16 and half as long: cpu_kept.c */
 };
 
 /* A maximal run of operations that work row by row on tokens, or one other operation. */
@@ -98,10 +99,11 @@ struct rr_cpu_layout {
 /* Fills in segments (room for n_ops) and returns their number.  The program was checked. */
 uint32_t rr_cpu_segments(const struct rr_program *p, struct rr_cpu_segment *segments);
 
-/* Fills in l; l->places has room for n_ops.  blocks: use RR_CPU_BLOCK.  The program was checked. */
+/* Fills in l; l->places has room for n_ops.  kept: [n_ops] how what an operation writes is kept.
+ * blocks: use RR_CPU_BLOCK.  The program was checked. */
 RR_NODISCARD int rr_cpu_layout(struct rr_cpu_layout *l, const struct rr_program *p,
-                               const struct rr_cpu_segment *segments, uint32_t n_segments,
-                               bool blocks, struct rr_error *err);
+                               const enum rr_dtype *kept, const struct rr_cpu_segment *segments,
+                               uint32_t n_segments, bool blocks, struct rr_error *err);
 
 /* ---- steps --------------------------------------------------------------------------------- */
 
@@ -255,6 +257,42 @@ struct rr_loaded {
     _Atomic uint32_t *tickets;
 };
 
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+/* A value's row: of a token or a sequence of the piece. */
+static inline float *rr_cpu_at(const struct rr_cpu_frame *f, const struct rr_cpu_place *p,
+                               uint32_t row)
+{
+    if (p->area == RR_CPU_BLOCK) row -= f->block0;
+    return f->area[p->area] + p->offset * f->room.rows[p->area] + (size_t)row * p->ld;
+}
+
+/* Rows of an operand. */
+struct rr_cpu_rows {
+    void *at;
+    size_t ld; /* elements */
+    enum rr_dtype dtype;
+};
+
+static inline size_t rr_cpu_ld(const struct rr_cpu_place *p)
+{
+    return p->dtype == RR_F32 ? p->ld : 2 * (size_t)p->ld;
+}
+
+static inline struct rr_cpu_rows rr_cpu_rows(const struct rr_cpu_frame *f,
+                                             const struct rr_cpu_place *p, uint32_t row)
+{
+    return (struct rr_cpu_rows){ rr_cpu_at(f, p, row), rr_cpu_ld(p), p->dtype };
+}
+
+/* From row i on. */
+static inline struct rr_cpu_rows rr_cpu_rows_after(const struct rr_cpu_rows *r, uint32_t i)
+{
+    size_t bytes = r->ld * (r->dtype == RR_F32 ? sizeof(float) : sizeof(uint16_t));
+
+    return (struct rr_cpu_rows){ (char *)r->at + i * bytes, r->ld, r->dtype };
+}
+
 /* ---- functions of the files ------------------------------------------------------------------ */
 
 /* cpu_isa.c */
@@ -300,7 +338,22 @@ bool rr_cpu_packed_open(struct rr_loaded *l, const struct rr_program *p);
 /* Leaves l's packed weights for the next start, where the device was told to. */
 void rr_cpu_packed_save(struct rr_loaded *l, const struct rr_program *p);
 
+/* cpu_kept.c */
+
+/* How to keep what step i writes: in 16 bits if everything that reads it rounds it anyway. */
+enum rr_dtype rr_cpu_kept(const struct rr_loaded *l, const struct rr_program *p, uint32_t i);
+
 /* cpu_linear.c */
+
+/* What linear_f32 takes, with rows of any type and without the weights. */
+struct rr_cpu_product {
+    struct rr_cpu_rows y, x;
+    const float *residual; /* or NULL; only if y is f32 */
+    size_t ldr;
+    uint32_t m, n_begin, n_end;
+    enum rr_act act;
+};
+
 size_t rr_cpu_row_bytes(const struct rr_tensor *t);
 void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
                         const struct rr_program *p, const struct rr_op *op);
@@ -310,18 +363,23 @@ size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w, uint32_t rows);
 /* Bytes of a converted row; 0: inputs are not converted. */
 size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w);
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p);
-/* As linear_f32 with w's panels and bias, which need not be in a.  room: for converted inputs.
- * convert_ns: where to add the time that converting took; NULL: nobody measures. */
+/* Whether rows of such inputs have to be converted before w multiplies them. */
+static inline bool rr_cpu_linear_converts(const struct rr_cpu_linear *w, enum rr_dtype x)
+{
+    return w->narrow && !(w->packing == RR_CPU_PACK_BF16 && x == RR_BF16);
+}
+/* As linear_f32 with w's panels and bias.  room: for converted inputs.  convert_ns: where to add
+ * the time that converting took; NULL: nobody measures. */
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            struct rr_linear_f32 *a, const struct rr_cpu_narrow *room,
+                            const struct rr_cpu_product *a, const struct rr_cpu_narrow *room,
                             uint64_t *convert_ns);
-/* The two halves of it where inputs are narrow: m rows of x become rows [row, row + m) of `to`;
+/* The two halves of it where inputs are converted: m rows of x become rows [row, row + m) of `to`;
  * rows [row, row + a->m) of `from` are multiplied, a->x is not used. */
 void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                           const struct rr_cpu_narrow *to, uint32_t row, const float *x, size_t ldx,
-                           uint32_t m);
+                           const struct rr_cpu_narrow *to, uint32_t row,
+                           const struct rr_cpu_rows *x, uint32_t m);
 void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                           const struct rr_linear_f32 *a, const struct rr_cpu_narrow *from,
+                           const struct rr_cpu_product *a, const struct rr_cpu_narrow *from,
                            uint32_t row);
 
 /* cpu_table.c */
@@ -348,14 +406,6 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
 void rr_cpu_exec_convert(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                          const struct rr_cpu_share *share);
 
-/* A value's row: of a token or a sequence of the piece. */
-static inline float *rr_cpu_at(const struct rr_cpu_frame *f, const struct rr_cpu_place *p,
-                               uint32_t row)
-{
-    if (p->area == RR_CPU_BLOCK) row -= f->block0;
-    return f->area[p->area] + p->offset * f->room.rows[p->area] + (size_t)row * p->ld;
-}
-
 /* Token row at which a sequence of the piece begins. */
 static inline uint32_t rr_cpu_first_row(const struct rr_cpu_frame *f, uint32_t sequence)
 {
@@ -369,6 +419,11 @@ static inline uint32_t rr_cpu_kv_heads(const struct rr_op_attention *a)
     return a->kv_heads ? a->kv_heads : a->heads;
 }
 
+/* The kernel, one head at a time, of an ATTENTION. */
+rr_attention_f32_fn *rr_cpu_attention_kernel(const struct rr_loaded *l,
+                                             const struct rr_cpu_step *s);
+/* Whether it takes queries, keys and values in bf16. */
+bool rr_cpu_attention_takes_bf16(const struct rr_loaded *l, const struct rr_cpu_step *s);
 /* Floats of scratch for one head over length tokens. */
 size_t rr_cpu_attention_scratch(const struct rr_cpu_step *s, const struct rr_kern *kern,
                                 uint32_t length);

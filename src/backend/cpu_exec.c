@@ -58,14 +58,10 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
 {
     const struct rr_cpu_step *s = &f->steps[step];
     struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
-    struct rr_linear_f32 a = {
-        .y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0),
-        .x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0),
-        .ldy = place[RR_CPU_DST].ld,
-        .ldx = place[RR_CPU_SRC].ld,
+    struct rr_cpu_product a = {
+        .y = rr_cpu_rows(f, &place[RR_CPU_DST], share->row0),
+        .x = rr_cpu_rows(f, &place[RR_CPU_SRC], share->row0),
         .m = share->row1 - share->row0,
-        .n = s->linear.n,
-        .k = s->linear.k,
         .n_begin = share->col0,
         .n_end = share->col1,
         .act = s->op.u.linear.act,
@@ -75,9 +71,10 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
         a.residual = rr_cpu_at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
-    if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
-        l->observe(l->observe_user, step, a.x, a.ldx, a.m);
-    if (s->linear.narrow && f->narrow.base)
+    /* The shares of other columns have the same rows; in 16 bits there is nothing to see. */
+    if (l->observe && share->col0 == 0 && a.x.dtype == RR_F32)
+        l->observe(l->observe_user, step, a.x.at, a.x.ld, a.m);
+    if (f->narrow.base && rr_cpu_linear_converts(&s->linear, a.x.dtype))
         rr_cpu_linear_product(l->device->kern, &s->linear, &a, &f->narrow, share->row0);
     else
         rr_cpu_linear_multiply(l->device->kern, &s->linear, &a, &room,
@@ -87,11 +84,11 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
 void rr_cpu_exec_convert(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                          const struct rr_cpu_share *share)
 {
-    const struct rr_cpu_place *src = &f->layout->places[step][RR_CPU_SRC];
+    struct rr_cpu_rows x = rr_cpu_rows(f, &f->layout->places[step][RR_CPU_SRC], share->row0);
     uint64_t begin = f->times ? rr_now_ns() : 0, ns;
 
-    rr_cpu_linear_convert(l->device->kern, &f->steps[step].linear, &f->narrow, share->row0,
-                          rr_cpu_at(f, src, share->row0), src->ld, share->row1 - share->row0);
+    rr_cpu_linear_convert(l->device->kern, &f->steps[step].linear, &f->narrow, share->row0, &x,
+                          share->row1 - share->row0);
     if (!f->times) return;
     ns = rr_now_ns() - begin;
     f->times[step].all += ns;

@@ -25,6 +25,7 @@ struct value {
 
 struct maker {
     const struct rr_program *p;
+    const enum rr_dtype *kept;
     struct value *values;  /* [n_ops] at most: each operation makes one or goes on with one */
     uint32_t n_values;
     uint32_t *current;     /* [n_registers] value that the register holds */
@@ -55,10 +56,13 @@ static uint32_t write_value(struct maker *m, uint32_t reg, uint32_t op)
 
     /* In place (NORM onto its source, LINEAR onto its residual): the value goes on. */
     if (m->p->ops[op].src == reg || extra_register(&m->p->ops[op]) == reg) return m->current[reg];
-    v->width = (rr_cpu_width(m->p, reg) + LANE - 1) / LANE * LANE;
+    v->width = rr_cpu_width(m->p, reg);
+    if (m->kept[op] != RR_F32) v->width = (v->width + 1) / 2;
+    v->width = (v->width + LANE - 1) / LANE * LANE;
     if (v->width % ALIASING == 0) v->width += LANE; /* 1 % at 128 tokens, 5 % at 512 */
     v->first = v->last = op;
     v->place.ld = v->width;
+    v->place.dtype = m->kept[op];
     m->current[reg] = m->n_values;
     return m->n_values++;
 }
@@ -149,11 +153,11 @@ uint32_t rr_cpu_segments(const struct rr_program *p, struct rr_cpu_segment *segm
     return n;
 }
 
-int rr_cpu_layout(struct rr_cpu_layout *l, const struct rr_program *p,
+int rr_cpu_layout(struct rr_cpu_layout *l, const struct rr_program *p, const enum rr_dtype *kept,
                   const struct rr_cpu_segment *segments, uint32_t n_segments, bool blocks,
                   struct rr_error *err)
 {
-    struct maker m = { .p = p };
+    struct maker m = { .p = p, .kept = kept };
     uint32_t *segment_of = rr_calloc(RR_MEM_MISC, p->n_ops, sizeof(*segment_of));
     int rc = RR_OK;
 

@@ -235,36 +235,66 @@ static struct rr_rows_i8 rows_i8(const struct rr_cpu_narrow *n, uint32_t row, ui
 }
 
 void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                           const struct rr_cpu_narrow *to, uint32_t row, const float *x, size_t ldx,
-                           uint32_t m)
+                           const struct rr_cpu_narrow *to, uint32_t row,
+                           const struct rr_cpu_rows *x, uint32_t m)
 {
     if (w->packing == RR_CPU_PACK_I8) {
         struct rr_rows_i8 rows = rows_i8(to, row, w->k);
 
-        kern->quantize_i8(&rows, x, ldx, w->smooth, m, w->k);
+        kern->quantize_i8(&rows, x->at, x->dtype, x->ld, w->smooth, m, w->k);
     } else {
         size_t ld = bf16_stride(w->k);
 
-        kern->round_bf16((uint16_t *)to->base + row * ld, ld, x, ldx, m, w->k);
+        kern->round_bf16((uint16_t *)to->base + row * ld, ld, x->at, x->ld, m, w->k);
     }
 }
 
+/* y as f32 or half of it. */
+static struct rr_half half_of(const struct rr_cpu_rows *y)
+{
+    return (struct rr_half){ y->dtype == RR_F32 ? NULL : y->at, y->dtype };
+}
+
+static void product_f32(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                        const struct rr_cpu_product *a)
+{
+    struct rr_linear_f32 b = {
+        .y = a->y.at,
+        .x = a->x.at,
+        .panels = w->panels,
+        .bias = w->bias,
+        .residual = a->residual,
+        .ldy = a->y.ld,
+        .ldx = a->x.ld,
+        .ldr = a->ldr,
+        .m = a->m,
+        .n = w->n,
+        .k = w->k,
+        .n_begin = a->n_begin,
+        .n_end = a->n_end,
+        .act = a->act,
+    };
+
+    kern->linear_f32(&b);
+}
+
 static void product_i8(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                       const struct rr_linear_f32 *a, const struct rr_rows_i8 *x)
+                       const struct rr_cpu_product *a, const struct rr_rows_i8 *x)
 {
     struct rr_linear_i8 b = {
-        .y = a->y,
+        .y = a->y.at,
+        .half = half_of(&a->y),
         .x = *x,
         .panels = w->panels,
         .w_scale = w->scale,
         .w_sum = w->sum,
         .bias = w->bias,
         .residual = a->residual,
-        .ldy = a->ldy,
+        .ldy = a->y.ld,
         .ldr = a->ldr,
         .m = a->m,
-        .n = a->n,
-        .k = a->k,
+        .n = w->n,
+        .k = w->k,
         .n_begin = a->n_begin,
         .n_end = a->n_end,
         .act = a->act,
@@ -275,21 +305,22 @@ static void product_i8(const struct rr_kern *kern, const struct rr_cpu_linear *w
 
 /* x: of type bf16_x. */
 static void product_bf16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                         const struct rr_linear_f32 *a, const void *x, size_t ldx)
+                         const struct rr_cpu_product *a, const void *x, size_t ldx)
 {
     struct rr_linear_bf16 b = {
-        .y = a->y,
+        .y = a->y.at,
+        .half = half_of(&a->y),
         .x = x,
         .x_dtype = kern->bf16_x,
         .panels = w->panels,
         .bias = w->bias,
         .residual = a->residual,
-        .ldy = a->ldy,
+        .ldy = a->y.ld,
         .ldx = ldx,
         .ldr = a->ldr,
         .m = a->m,
-        .n = a->n,
-        .k = a->k,
+        .n = w->n,
+        .k = w->k,
         .n_begin = a->n_begin,
         .n_end = a->n_end,
         .act = a->act,
@@ -299,7 +330,7 @@ static void product_bf16(const struct rr_kern *kern, const struct rr_cpu_linear 
 }
 
 void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                           const struct rr_linear_f32 *a, const struct rr_cpu_narrow *from,
+                           const struct rr_cpu_product *a, const struct rr_cpu_narrow *from,
                            uint32_t row)
 {
     if (w->packing == RR_CPU_PACK_I8) {
@@ -314,35 +345,33 @@ void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linea
 }
 
 /* Block by block: converts rows and multiplies them. */
-static void multiply_narrow(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            const struct rr_linear_f32 *a, const struct rr_cpu_narrow *room,
-                            uint64_t *convert_ns)
+static void multiply_converted(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                               const struct rr_cpu_product *a, const struct rr_cpu_narrow *room,
+                               uint64_t *convert_ns)
 {
-    struct rr_linear_f32 b = *a;
+    struct rr_cpu_product b = *a;
 
     for (uint32_t row = 0; row < a->m; row += room->rows) {
         uint64_t begin = convert_ns ? rr_now_ns() : 0;
 
         b.m = RR_MIN(a->m - row, room->rows);
-        b.y = a->y + row * a->ldy;
+        b.y = rr_cpu_rows_after(&a->y, row);
+        b.x = rr_cpu_rows_after(&a->x, row);
         b.residual = a->residual ? a->residual + row * a->ldr : NULL;
-        rr_cpu_linear_convert(kern, w, room, 0, a->x + row * a->ldx, a->ldx, b.m);
+        rr_cpu_linear_convert(kern, w, room, 0, &b.x, b.m);
         if (convert_ns) *convert_ns += rr_now_ns() - begin;
         rr_cpu_linear_product(kern, w, &b, room, 0);
     }
 }
 
 void rr_cpu_linear_multiply(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                            struct rr_linear_f32 *a, const struct rr_cpu_narrow *room,
+                            const struct rr_cpu_product *a, const struct rr_cpu_narrow *room,
                             uint64_t *convert_ns)
 {
-    if (w->narrow) {
-        multiply_narrow(kern, w, a, room, convert_ns);
-    } else if (w->packing == RR_CPU_PACK_BF16) {
-        product_bf16(kern, w, a, a->x, a->ldx);
-    } else {
-        a->panels = w->panels;
-        a->bias = w->bias;
-        kern->linear_f32(a);
-    }
+    if (rr_cpu_linear_converts(w, a->x.dtype))
+        multiply_converted(kern, w, a, room, convert_ns);
+    else if (w->packing == RR_CPU_PACK_BF16)
+        product_bf16(kern, w, a, a->x.at, a->x.ld);
+    else
+        product_f32(kern, w, a);
 }

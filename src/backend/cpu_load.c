@@ -244,6 +244,7 @@ static uint64_t mapped_bytes(const struct rr_device *d, const struct rr_program 
 static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_error *err)
 {
     struct rr_cpu_bump weights = { 0 }, workspace = { 0 };
+    enum rr_dtype *kept;
     size_t all;
     int rc;
 
@@ -257,8 +258,13 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
 
     for (uint32_t i = 0; i < p->n_ops; i++) describe_step(&l->steps[i], l->device, p, &p->ops[i]);
     l->n_segments = rr_cpu_segments(p, l->segments);
-    rc = rr_cpu_layout(&l->chunk, p, l->segments, l->n_segments, true, err);
-    if (!rc) rc = rr_cpu_layout(&l->team, p, l->segments, l->n_segments, false, err);
+    kept = rr_calloc(RR_MEM_MISC, p->n_ops, sizeof(*kept));
+    if (!kept)
+        return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " operations", p->n_ops);
+    for (uint32_t i = 0; i < p->n_ops; i++) kept[i] = rr_cpu_kept(l, p, i);
+    rc = rr_cpu_layout(&l->chunk, p, kept, l->segments, l->n_segments, true, err);
+    if (!rc) rc = rr_cpu_layout(&l->team, p, kept, l->segments, l->n_segments, false, err);
+    rr_free(kept);
     if (rc) return rc;
     estimate_cost(l);
     choose_rooms(l);

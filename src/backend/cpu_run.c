@@ -227,7 +227,8 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
     uint32_t n = g.groups * g.rows * g.cols, i;
     struct rr_cpu_share share;
 
-    if (s->linear.narrow) team_convert(l, step, f);
+    if (rr_cpu_linear_converts(&s->linear, f->layout->places[step][RR_CPU_SRC].dtype))
+        team_convert(l, step, f);
     /* Relaxed: the barriers order everything; here only uniqueness matters. */
     while ((i = atomic_fetch_add_explicit(&l->tickets[step], 1, memory_order_relaxed)) < n)
         if (team_share(s, f, &g, i, &share))

@@ -37,7 +37,9 @@ struct results {
     float glu[4][M * K]; /* of each activation that gates */
     float rotary[HEADS * DIM];
     float int8[4][M * N];
-    bool int8_norm; /* is the level's own norm, quantized */
+    uint16_t half[M * N];     /* of int8[RR_ACT_NONE] */
+    bool int8_norm, int8_f16; /* is the level's own norm, and the rows of half, quantized */
+    bool attention_kept;      /* of rows in bf16, it has the same bits */
     float bf16[4][M * N];
 };
 
@@ -47,6 +49,7 @@ struct room { /* what the kernels work in; zero at first */
     int8_t i8_rows[2][ROWS] RR_ALIGNED(64);
     uint16_t bf16_panels[COLUMNS * 2 * PAIRS] RR_ALIGNED(64);
     uint16_t bf16_rows[M * 2 * PAIRS];
+    uint16_t qkv[KV * 3 * HEADS * DIM]; /* in bf16 */
     float bias[COLUMNS], w_scale[COLUMNS], w_sum[COLUMNS];
     float scale[2][M], offset[2][M], norm[M * K];
     int8_t q[K];
@@ -129,6 +132,13 @@ static void compute_rows(const struct rr_kern *kern, const struct data *d, struc
     kern->add_convert(r->rows[1], d->x, RR_F32, K);
 }
 
+static bool rows_equal(const struct room *room)
+{
+    return memcmp(room->i8_rows[0], room->i8_rows[1], ROWS) == 0 &&
+           memcmp(room->scale[0], room->scale[1], sizeof(room->scale[0])) == 0 &&
+           memcmp(room->offset[0], room->offset[1], sizeof(room->offset[0])) == 0;
+}
+
 /* Weights as `like` needs them, so that both levels multiply the same. */
 static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
                          const struct data *d, struct room *room, struct results *r)
@@ -143,13 +153,49 @@ static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
         room->w_scale[o] = rr_weights_quantize_row(room->q, d->w + o * K, K, like->i8_wtop);
         rr_weights_pack_i8(room->i8_panels, kern->i8_nr, room->w_sum, room->q, o, 1, K);
     }
-    kern->quantize_i8(&rows, d->x, K, NULL, M, K);
+    kern->quantize_i8(&rows, d->x, RR_F32, K, NULL, M, K);
     for (int act = RR_ACT_NONE; act <= RR_ACT_TANH; act++) {
         a.y = r->int8[act];
         a.residual = act % 2 ? d->residual : NULL;
         a.act = (enum rr_act)act;
         kern->linear_i8(&a);
     }
+    a.half = (struct rr_half){ r->half, RR_F16 };
+    a.residual = NULL;
+    a.act = RR_ACT_NONE;
+    kern->linear_i8(&a);
+}
+
+/* Rows of f16 and the same rows in f32. */
+static void compute_int8_f16(const struct rr_kern *kern, struct room *room, struct results *r)
+{
+    struct rr_rows_i8 rows[2];
+
+    for (int i = 0; i < 2; i++)
+        rows[i] = (struct rr_rows_i8){ room->i8_rows[i], room->scale[i], room->offset[i],
+                                       DEPTH + RR_I8_DEPTH };
+    kern->convert(room->norm, r->half, RR_F16, M * K);
+    kern->quantize_i8(&rows[0], r->half, RR_F16, K, NULL, M, K);
+    kern->quantize_i8(&rows[1], room->norm, RR_F32, K, NULL, M, K);
+    r->int8_f16 = rows_equal(room);
+}
+
+static void compute_attention_kept(const struct rr_kern *kern, const struct data *d,
+                                   struct room *room, struct results *r)
+{
+    float y[KV * DIM];
+    struct rr_attention_f32 a = { .y = y, .q16 = room->qkv, .k16 = room->qkv + HEADS * DIM,
+                                  .v16 = room->qkv + 2 * HEADS * DIM, .ldy = DIM,
+                                  .ldq = 3 * HEADS * DIM, .ldk = 3 * HEADS * DIM,
+                                  .ldv = 3 * HEADS * DIM, .n_q = KV, .n_kv = KV, .head_dim = DIM,
+                                  .scale = 0.5f, .scratch = room->scratch };
+
+    kern->round_bf16(room->qkv, 3 * HEADS * DIM, d->qkv, 3 * HEADS * DIM, KV, 3 * HEADS * DIM);
+    kern->attention_bf16(&a);
+    r->attention_kept = true;
+    for (uint32_t i = 0; i < KV; i++)
+        if (memcmp(y + i * DIM, r->attention_bf16 + i * HEADS * DIM, DIM * sizeof(float)) != 0)
+            r->attention_kept = false;
 }
 
 /* Against the level's own norm: from another's, some values would be rounded to the next level. */
@@ -166,11 +212,8 @@ static void compute_int8_norm(const struct rr_kern *kern, const struct data *d, 
                                        DEPTH + RR_I8_DEPTH };
     a.out = rows[0];
     kern->layernorm_i8(&a);
-    kern->quantize_i8(&rows[1], r->norm, K, NULL, M, K);
-    r->int8_norm = memcmp(room->norm, r->norm, sizeof(r->norm)) == 0 &&
-                   memcmp(room->i8_rows[0], room->i8_rows[1], ROWS) == 0 &&
-                   memcmp(room->scale[0], room->scale[1], sizeof(room->scale[0])) == 0 &&
-                   memcmp(room->offset[0], room->offset[1], sizeof(room->offset[0])) == 0;
+    kern->quantize_i8(&rows[1], r->norm, RR_F32, K, NULL, M, K);
+    r->int8_norm = memcmp(room->norm, r->norm, sizeof(r->norm)) == 0 && rows_equal(room);
 }
 
 static void compute_bf16(const struct rr_kern *kern, const struct rr_kern *like,
@@ -211,6 +254,8 @@ static bool compute(const struct rr_kern *kern, const struct rr_kern *like, cons
     compute_rows(kern, d, r);
     compute_int8(kern, like, d, room, r);
     compute_int8_norm(kern, d, room, r);
+    compute_int8_f16(kern, room, r);
+    if (like->attention_bf16) compute_attention_kept(kern, d, room, r);
     compute_bf16(kern, like, d, room, r);
     rr_pages_free(RR_MEM_WORKSPACE, room, bytes);
     return true;
@@ -245,8 +290,11 @@ static const char *differing(const struct results *a, const struct results *b)
     if (memcmp(a->int8[RR_ACT_NONE], b->int8[RR_ACT_NONE], sizeof(a->int8[0])) || /* exact */
         !within(a->int8[0], b->int8[0], RR_COUNT(a->int8) * M * N, GELU_TOLERANCE))
         return "linear int8";
+    if (memcmp(a->half, b->half, sizeof(a->half)) != 0) return "linear int8 in f16";
     if (!a->int8_norm) return "layernorm int8";
+    if (!a->int8_f16) return "quantize int8 of f16";
     if (!close_to(a->bf16[0], b->bf16[0], RR_COUNT(a->bf16) * M * N)) return "linear bf16";
+    if (a->attention_kept != b->attention_kept) return "attention of bf16";
     return NULL;
 }
 

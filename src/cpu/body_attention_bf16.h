@@ -11,6 +11,20 @@
 #include "cpu/body_attention_pairs.h"
 #include "cpu/body_linear_bf16.h"
 
+/* n rows of queries or keys; x16, if there is one, has them rounded already. */
+static void rows_bf16(const struct room_pairs *r, const float *x, const uint16_t *x16, size_t ldx,
+                      uint32_t row, uint32_t n, uint32_t head_dim)
+{
+    if (!x16) {
+        round_bf16(r->x, r->ldx, x + row * ldx, ldx, n, head_dim);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(r->x + i * r->ldx, x16 + (row + i) * ldx, head_dim * sizeof(*x16));
+        if (head_dim % 2) r->x[i * r->ldx + head_dim] = 0;
+    }
+}
+
 /* Pairs of bf16 are moved as the floats that they have the size of. */
 static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r)
 {
@@ -20,7 +34,7 @@ static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_p
     for (uint32_t o = 0; o < a->n_kv; o += NR) {
         uint32_t n = RR_MIN(a->n_kv - o, (uint32_t)NR);
 
-        round_bf16(r->x, r->ldx, a->k + o * a->ldk, a->ldk, n, a->head_dim);
+        rows_bf16(r, a->k, a->k16, a->ldk, o, n, a->head_dim);
         pack_rows((float *)r->keys, r->x, r->ldx * 2, RR_F32, o, n, r->pairs);
     }
 }
@@ -32,11 +46,15 @@ static void pack_values_bf16(const struct rr_attention_f32 *a, const struct room
     for (uint32_t d = 0; d < a->head_dim; d += NR)
         for (uint32_t j = 0; j < a->n_kv; j += 2, dst += NR) {
             bool both = j + 1 < a->n_kv;
-            const float *first = a->v + j * a->ldv + d, *second = both ? first + a->ldv : first;
+            size_t at = j * a->ldv + d, after = both ? at + a->ldv : at;
             uint32_t here = RR_MIN(a->head_dim - d, (uint32_t)NR), mask = both ? 0xFFFF0000 : 0;
 
-            for (uint32_t c = 0; c < here; c++)
-                dst[c] = to_bf16(first[c]) | (to_bf16(second[c]) << 16 & mask);
+            if (a->v16)
+                for (uint32_t c = 0; c < here; c++)
+                    dst[c] = a->v16[at + c] | ((uint32_t)a->v16[after + c] << 16 & mask);
+            else
+                for (uint32_t c = 0; c < here; c++)
+                    dst[c] = to_bf16(a->v[at + c]) | (to_bf16(a->v[after + c]) << 16 & mask);
             memset(dst + here, 0, (NR - here) * sizeof(*dst));
         }
 }
@@ -73,7 +91,7 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
 {
     size_t step = (size_t)rows * NR;
 
-    round_bf16(r->x, r->ldx, a->q + row * a->ldq, a->ldq, rows, a->head_dim);
+    rows_bf16(r, a->q, a->q16, a->ldq, row, rows, a->head_dim);
     for (uint32_t o = 0; o < r->padded; o += NR) {
         const uint16_t *keys = r->keys + (size_t)o * r->pairs * 2;
 
@@ -119,6 +137,7 @@ static void attention_bf16(const struct rr_attention_f32 *a)
         uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)PAIR_QUERIES);
 
         score_rows_bf16(a, &r, row, rows, inv);
+        fetch_next_head(a, row, rows);
         mix_rows_bf16(a, &r, row, rows, inv);
     }
     tiles_end();

@@ -138,6 +138,27 @@ static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint
     }
 }
 
+/* Rows [row, row + rows) of the next head, which lie right behind this one's, while this one is
+ * computed: see struct results. */
+static void fetch_next_head(const struct rr_attention_f32 *a, uint32_t row, uint32_t rows)
+{
+    size_t size = a->q16 ? sizeof(*a->q16) : sizeof(*a->q), width = a->head_dim * size;
+    const char *queries = a->q16 ? (const char *)a->q16 : (const char *)a->q;
+    const char *keys = a->k16 ? (const char *)a->k16 : (const char *)a->k;
+    const char *values = a->v16 ? (const char *)a->v16 : (const char *)a->v;
+
+    for (uint32_t i = row; i < row + rows; i++) {
+        for (uint32_t c = a->head_dim; c < 2 * a->head_dim; c += 16)
+            __builtin_prefetch(a->y + i * a->ldy + c, 1, 3);
+        for (size_t b = width; b < 2 * width; b += 64) {
+            __builtin_prefetch(queries + i * a->ldq * size + b, 0, 3);
+            if (i >= a->n_kv) continue;
+            __builtin_prefetch(keys + i * a->ldk * size + b, 0, 3);
+            __builtin_prefetch(values + i * a->ldv * size + b, 0, 3);
+        }
+    }
+}
+
 static void attention_f32(const struct rr_attention_f32 *a)
 {
     uint32_t padded = (a->n_kv + NR - 1) / NR * NR, width = (a->head_dim + NR - 1) / NR * NR;
@@ -152,6 +173,7 @@ static void attention_f32(const struct rr_attention_f32 *a)
         uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)QUERIES);
 
         score_rows(a, keys, row, rows, s, padded, inv);
+        fetch_next_head(a, row, rows);
         mix_rows(a, values, row, rows, s, padded, inv);
     }
 }

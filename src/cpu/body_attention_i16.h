@@ -286,6 +286,7 @@ static void attention_i16(const struct rr_attention_f32 *a)
         uint32_t rows = RR_MIN(a->n_q - row, (uint32_t)PAIR_QUERIES);
 
         score_rows_i16(&h, row, rows, inv);
+        fetch_next_head(a, row, rows);
         mix_rows_i16(&h, row, rows, inv);
     }
 }

@@ -126,17 +126,37 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
     size_t tile = next.step * pairs;
 
 #if BF16_MR >= 6
-    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
+    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile) {
+        fetch_results(&part.results, 6);
         tile_bf16_6(acc, x, ldx, b, k, next);
+    }
 #endif
-    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
+    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile) {
+        fetch_results(&part.results, 4);
         tile_bf16_4(acc, x, ldx, b, k, next);
+    }
     for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
         tile_bf16_2(acc, x, ldx, b, k, next);
     if (rows) tile_bf16_1(acc, x, ldx, b, k, next);
 }
 
 #endif
+
+/* Finished sums of a panel become results in 16 bits. */
+static void finish_half_bf16(const struct rr_linear_bf16 *a, const float *acc, uint32_t row,
+                             uint32_t rows, uint32_t o)
+{
+    float y[HALF_ROWS * NR] RR_ALIGNED(64) = { 0 };
+    struct rr_linear_f32 f = { .y = y, .bias = a->bias + o, .ldy = NR,
+                               .n_end = RR_MIN(a->n_end - o, (uint32_t)NR), .act = a->act };
+
+    for (uint32_t i = 0; i < rows; i += HALF_ROWS) {
+        uint32_t some = RR_MIN(rows - i, (uint32_t)HALF_ROWS);
+
+        finish_f32(&f, acc + i * NR, 0, some, 0, 1);
+        store_half(a->half.y + (row + i) * a->ldy + o, a->ldy, a->half.dtype, y, some, f.n_end);
+    }
+}
 
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
@@ -156,8 +176,13 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
                 uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
 
                 tiles_bf16(acc, (const bf16_in *)a->x + row * a->ldx, a->ldx, b, a->k, rows,
-                           fetch_part(b, panel * 2, row - begin, rows, end - begin));
-                finish_f32(&f, acc, row, rows, o, o + 1);
+                           fetch_part(b, panel * 2, row - begin, rows, end - begin,
+                                      results(a->y, &a->half, a->ldy, a->residual, a->ldr, row, o,
+                                              a->n_end)));
+                if (a->half.y)
+                    finish_half_bf16(a, acc, row, rows, o);
+                else
+                    finish_f32(&f, acc, row, rows, o, o + 1);
             }
         }
     }

@@ -84,11 +84,15 @@ static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t
     size_t tile = next.step * (groups / I8_STEP);
 
 #if I8_MR >= 6
-    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile)
+    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile) {
+        fetch_results(&part.results, 6);
         tile_i8_6(acc, first, x, ldx, b, groups, next);
+    }
 #endif
-    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile)
+    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile) {
+        fetch_results(&part.results, 4);
         tile_i8_4(acc, first, x, ldx, b, groups, next);
+    }
     for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
         tile_i8_2(acc, first, x, ldx, b, groups, next);
     if (rows) tile_i8_1(acc, first, x, ldx, b, groups, next);
@@ -183,6 +187,27 @@ static void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t
     }
 }
 
+/* The same for results in 16 bits. */
+static void finish_half_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                           uint32_t rows, uint32_t o)
+{
+    float y[HALF_ROWS * NR] RR_ALIGNED(64) = { 0 };
+    struct rr_linear_i8 f = { .y = y, .x = a->x, .w_scale = a->w_scale + o, .w_sum = a->w_sum + o,
+                              .bias = a->bias + o, .ldy = NR,
+                              .n_end = RR_MIN(a->n_end - o, (uint32_t)NR), .act = a->act };
+
+    f.x.scale += row;
+    f.x.offset += row;
+    for (uint32_t i = 0; i < rows; i += HALF_ROWS) {
+        uint32_t some = RR_MIN(rows - i, (uint32_t)HALF_ROWS);
+
+        finish_i8(&f, acc + i * NR, 0, some, 0);
+        store_half(a->half.y + (row + i) * a->ldy + o, a->ldy, a->half.dtype, y, some, f.n_end);
+        f.x.scale += some;
+        f.x.offset += some;
+    }
+}
+
 /* What the sums of a panel start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its
  * weights' sum. */
 static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
@@ -208,8 +233,13 @@ static void linear_i8(const struct rr_linear_i8 *a)
                 uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
 
                 tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows,
-                         fetch_part(panel, bytes, row - begin, rows, end - begin));
-                finish_i8(a, acc, row, rows, o);
+                         fetch_part(panel, bytes, row - begin, rows, end - begin,
+                                    results(a->y, &a->half, a->ldy, a->residual, a->ldr, row, o,
+                                            a->n_end)));
+                if (a->half.y)
+                    finish_half_i8(a, acc, row, rows, o);
+                else
+                    finish_i8(a, acc, row, rows, o);
             }
         }
     }

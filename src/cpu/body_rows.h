@@ -52,6 +52,16 @@ RR_INLINE v load_part(const void *src, enum rr_dtype dtype, uint32_t n)
     return load_full(tmp, dtype);
 }
 
+/* To nearest even in integers, which compilers turn into vectors; NaN stays NaN. */
+RR_INLINE uint32_t to_bf16(float x)
+{
+    uint32_t bits, up;
+
+    memcpy(&bits, &x, 4);
+    up = bits + 0x7FFF + (bits >> 16 & 1);
+    return ((bits & 0x7FFFFFFF) > 0x7F800000 ? bits | 0x400000 : up) >> 16;
+}
+
 /* ---- conversions --------------------------------------------------------------------------- */
 
 RR_INLINE void convert_rows(float *y, const void *src, enum rr_dtype dtype, size_t n, bool add)

@@ -6,21 +6,33 @@
 
 #include "cpu/body_rows.h"
 
+struct row_i8 { /* a row to quantize */
+    const char *x;
+    enum rr_dtype dtype;
+    const float *smooth; /* NULL: none */
+};
+
 /* x[j ...] * smooth[j ...], VW of them. */
-RR_INLINE v smooth_full(const float *x, const float *smooth, uint32_t j)
+RR_INLINE v smooth_full(const struct row_i8 *r, uint32_t j)
 {
-    return smooth ? v_mul(v_load(x + j), v_load(smooth + j)) : v_load(x + j);
+    v t = load_full(r->x + j * dtype_size(r->dtype), r->dtype);
+
+    return r->smooth ? v_mul(t, v_load(r->smooth + j)) : t;
 }
 
 /* The same where a row may end; lanes past k repeat its first value, which changes no extreme. */
-RR_INLINE v smooth_load(const float *x, const float *smooth, uint32_t j, uint32_t k)
+RR_INLINE v smooth_load(const struct row_i8 *r, uint32_t j, uint32_t k)
 {
-    float t[VW];
+    float t[VW], first[VW];
 
-    if (j + VW <= k) return smooth_full(x, smooth, j);
-    for (uint32_t l = 0; l < VW; l++)
-        t[l] = j + l < k ? (smooth ? x[j + l] * smooth[j + l] : x[j + l])
-                         : (smooth ? x[0] * smooth[0] : x[0]);
+    if (j + VW <= k) return smooth_full(r, j);
+    v_store(t, load_part(r->x + j * dtype_size(r->dtype), r->dtype, k - j));
+    v_store(first, load_part(r->x, r->dtype, 1));
+    for (uint32_t l = 0; l < VW; l++) {
+        uint32_t at = j + l < k ? j + l : 0;
+
+        t[l] = (at ? t[l] : first[0]) * (r->smooth ? r->smooth[at] : 1.0f);
+    }
     return v_load(t);
 }
 
@@ -29,15 +41,15 @@ struct range_i8 { /* of a row */
     float poison; /* 0, or NaN if the row has a NaN or infinity */
 };
 
-RR_INLINE struct range_i8 range_of(const float *x, const float *smooth, uint32_t k)
+RR_INLINE struct range_i8 range_of(const struct row_i8 *row, uint32_t k)
 {
-    v least0 = smooth_load(x, smooth, 0, k), least1 = least0, most0 = least0, most1 = least0;
+    v least0 = smooth_load(row, 0, k), least1 = least0, most0 = least0, most1 = least0;
     v poison0 = v_set(0.0f), poison1 = poison0;
     uint32_t j = 0;
     struct range_i8 r;
 
     for (; j + 2 * VW <= k; j += 2 * VW) { /* two, so that none waits for the one before */
-        v t = smooth_full(x, smooth, j), u = smooth_full(x, smooth, j + VW);
+        v t = smooth_full(row, j), u = smooth_full(row, j + VW);
 
         least0 = v_min(least0, t);
         least1 = v_min(least1, u);
@@ -47,7 +59,7 @@ RR_INLINE struct range_i8 range_of(const float *x, const float *smooth, uint32_t
         poison1 = v_fma(u, v_set(0.0f), poison1);
     }
     for (; j < k; j += VW) {
-        v t = smooth_load(x, smooth, j, k);
+        v t = smooth_load(row, j, k);
 
         least0 = v_min(least0, t);
         most0 = v_max(most0, t);
@@ -67,8 +79,8 @@ RR_INLINE v level_of(v x, v low, v inv)
     return I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t;
 }
 
-RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const float *x,
-                            const float *smooth, uint32_t k, const struct range_i8 *r)
+RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const struct row_i8 *x,
+                            uint32_t k, const struct range_i8 *r)
 {
     int8_t *q = out->q + row * out->ld;
     v low = v_set(r->low), inv = v_set(r->range > 1e-30f ? I8_TOP / r->range : 0.0f);
@@ -79,11 +91,11 @@ RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const fl
 
         RR_UNROLL
         for (uint32_t c = 0; c < 4; c++)
-            t[c] = level_of(smooth_full(x, smooth, j + c * VW), low, inv);
+            t[c] = level_of(smooth_full(x, j + c * VW), low, inv);
         v_store_bytes4(q + j, t);
     }
     for (; j < k; j += VW)
-        v_store_bytes(q + j, level_of(smooth_load(x, smooth, j, k), low, inv));
+        v_store_bytes(q + j, level_of(smooth_load(x, j, k), low, inv));
     memset(q + k, 0, rr_i8_depth(k) - k);
     out->scale[row] = r->range > 1e-30f ? r->range / I8_TOP : 0.0f;
     out->offset[row] = r->low + r->poison;
@@ -91,35 +103,43 @@ RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const fl
 
 /* Rows from `row` on, m of them.  The ranges of a few first: then no row waits for the end of its
  * own search. */
-RR_INLINE void quantize_some(const struct rr_rows_i8 *out, uint32_t row, const float *x, size_t ldx,
-                             const float *smooth, uint32_t m, uint32_t k)
+RR_INLINE void quantize_some(const struct rr_rows_i8 *out, uint32_t row, const void *x,
+                             enum rr_dtype dtype, size_t ldx, const float *smooth, uint32_t m,
+                             uint32_t k)
 {
     struct range_i8 r[ROWS_AT_ONCE];
     uint32_t step = rows_at_once(k);
+    size_t bytes = ldx * dtype_size(dtype);
 
     for (uint32_t i = 0; i < m; i += step) {
+        struct row_i8 in = { (const char *)x + i * bytes, dtype, smooth };
         uint32_t n = RR_MIN(m - i, step);
 
-        for (uint32_t j = 0; j < n; j++)
-            r[j] = range_of(x + (i + j) * ldx, smooth, k);
-        for (uint32_t j = 0; j < n; j++)
-            store_levels(out, row + i + j, x + (i + j) * ldx, smooth, k, &r[j]);
+        for (uint32_t j = 0; j < n; j++, in.x += bytes) r[j] = range_of(&in, k);
+        in.x -= n * bytes;
+        for (uint32_t j = 0; j < n; j++, in.x += bytes)
+            store_levels(out, row + i + j, &in, k, &r[j]);
     }
 }
 
-static void quantize_rows(const struct rr_rows_i8 *out, uint32_t row, const float *x, size_t ldx,
-                          const float *smooth, uint32_t m, uint32_t k)
+static void quantize_rows(const struct rr_rows_i8 *out, uint32_t row, const void *x,
+                          enum rr_dtype dtype, size_t ldx, const float *smooth, uint32_t m,
+                          uint32_t k)
 {
-    if (smooth)
-        quantize_some(out, row, x, ldx, smooth, m, k);
+    if (dtype == RR_F16 && smooth)
+        quantize_some(out, row, x, RR_F16, ldx, smooth, m, k);
+    else if (dtype == RR_F16)
+        quantize_some(out, row, x, RR_F16, ldx, NULL, m, k);
+    else if (smooth)
+        quantize_some(out, row, x, RR_F32, ldx, smooth, m, k);
     else
-        quantize_some(out, row, x, ldx, NULL, m, k);
+        quantize_some(out, row, x, RR_F32, ldx, NULL, m, k);
 }
 
-static void quantize_i8(const struct rr_rows_i8 *out, const float *x, size_t ldx,
-                        const float *smooth, uint32_t m, uint32_t k)
+static void quantize_i8(const struct rr_rows_i8 *out, const void *x, enum rr_dtype dtype,
+                        size_t ldx, const float *smooth, uint32_t m, uint32_t k)
 {
-    quantize_rows(out, 0, x, ldx, smooth, m, k);
+    quantize_rows(out, 0, x, dtype, ldx, smooth, m, k);
 }
 
 static void layernorm_i8(const struct rr_layernorm_i8 *a)
@@ -131,18 +151,8 @@ static void layernorm_i8(const struct rr_layernorm_i8 *a)
         float *y = a->y + i * a->ldy;
 
         layernorm_f32(y, a->ldy, a->x + i * a->ldx, a->ldx, a->gamma, a->beta, n, a->n, a->eps);
-        quantize_rows(&a->out, i, y, a->ldy, a->smooth, n, a->n);
+        quantize_rows(&a->out, i, y, RR_F32, a->ldy, a->smooth, n, a->n);
     }
-}
-
-/* To nearest even in integers, which compilers turn into vectors; NaN stays NaN. */
-RR_INLINE uint32_t to_bf16(float x)
-{
-    uint32_t bits, up;
-
-    memcpy(&bits, &x, 4);
-    up = bits + 0x7FFF + (bits >> 16 & 1);
-    return ((bits & 0x7FFFFFFF) > 0x7F800000 ? bits | 0x400000 : up) >> 16;
 }
 
 static void round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m, uint32_t k)

@@ -51,6 +51,7 @@ struct rr_attention_f32 {
     const float *q; /* [n_q, head_dim] */
     const float *k; /* [n_kv, head_dim] */
     const float *v; /* [n_kv, head_dim] */
+    const uint16_t *q16, *k16, *v16; /* not NULL: these, in bf16, instead; attention_bf16 only */
     size_t ldy, ldq, ldk, ldv;
     uint32_t n_q, n_kv, head_dim;
     float scale;
@@ -97,6 +98,17 @@ typedef void rr_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_
 /* y[i] += float(src[i]), n values: embedding rows. */
 typedef void rr_add_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_t n);
 
+/* ---- results in 16 bits ------------------------------------------------------------------------
+ * What only kernels read that round it anyway is written in half the bytes: rows of a product are
+ * too many for the L2 cache, and beyond it their way there and back takes as long as the product.
+ * As bf16, for bf16 products and attention_bf16, no bit of a score is another; as f16, for
+ * quantize_i8, what is finite but above 65504 becomes infinite, and so an error. */
+struct rr_half {
+    uint16_t *y; /* [m, n] instead of f32, row stride ldy, to nearest even; NULL: f32.  There is no
+                  * residual then. */
+    enum rr_dtype dtype; /* RR_BF16 or RR_F16 */
+};
+
 /* ---- int8 ------------------------------------------------------------------------------------
  * Activations: one byte per value, one scale and one offset per row, found from the row alone:
  *     x[j] = offset + scale * q[j],  0 <= q[j] <= i8_top
@@ -141,10 +153,11 @@ struct rr_rows_i8 {
     size_t ld;
 };
 
-/* Quantizes m rows of k values; with smooth (not NULL), x[i, j] * smooth[j] instead.  Bytes from k
- * to rr_i8_depth(k) are written as 0.  A row with NaN or infinity gets offset NaN. */
-typedef void rr_quantize_i8_fn(const struct rr_rows_i8 *out, const float *x, size_t ldx,
-                               const float *smooth, uint32_t m, uint32_t k);
+/* Quantizes m rows of k values of dtype, RR_F32 or RR_F16; with smooth (not NULL), x[i, j] *
+ * smooth[j] instead.  Bytes from k to rr_i8_depth(k) are written as 0.  A row with NaN or infinity
+ * gets offset NaN. */
+typedef void rr_quantize_i8_fn(const struct rr_rows_i8 *out, const void *x, enum rr_dtype dtype,
+                               size_t ldx, const float *smooth, uint32_t m, uint32_t k);
 
 /* layernorm_f32 and quantize_i8 of its result, row by row. */
 struct rr_layernorm_i8 {
@@ -162,7 +175,8 @@ typedef void rr_layernorm_i8_fn(const struct rr_layernorm_i8 *a);
 /* As linear_f32, of rows and panels as above.  GELU may be off by 1.2e-4: its results are rounded
  * to 8 bits before they are used again. */
 struct rr_linear_i8 {
-    float *y;              /* [m, n] */
+    float *y;              /* [m, n]; not used if half.y is not NULL */
+    struct rr_half half;
     struct rr_rows_i8 x;   /* [m, k] */
     const int8_t *panels;  /* 64-byte aligned */
     const float *w_scale;  /* [n] */
@@ -187,7 +201,8 @@ typedef void rr_round_bf16_fn(uint16_t *y, size_t ldy, const float *x, size_t ld
                               uint32_t k);
 
 struct rr_linear_bf16 {
-    float *y;               /* [m, n] */
+    float *y;               /* [m, n]; not used if half.y is not NULL */
+    struct rr_half half;
     const void *x;          /* [m, k] of x_dtype; for bf16 an even ldx, 0 in column k if k is odd */
     enum rr_dtype x_dtype;  /* the level's bf16_x; "ref" takes both */
     const uint16_t *panels; /* 64-byte aligned */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cpu/kern_levels.h"
+#include "cpu/weights.h"
 
 #define NR 16
 #define I8_TOP 254
@@ -144,6 +145,11 @@ static float keep(enum kept kept, float v, float inv)
     return kept == KEPT_I16 ? rintf(v * inv) : kept == KEPT_BF16 ? from_bf16(to_bf16(v)) : v;
 }
 
+static float row_value(const float *x, const uint16_t *x16, size_t i)
+{
+    return x16 ? from_bf16(x16[i]) : x[i];
+}
+
 static void attention(const struct rr_attention_f32 *a, enum kept kept)
 {
     float *p = a->scratch, top = rr_i16_top(a->head_dim); /* [n_kv] */
@@ -151,7 +157,7 @@ static void attention(const struct rr_attention_f32 *a, enum kept kept)
     struct steps values = steps_of(kept, a->v, a->ldv, a->n_kv, a->head_dim, RR_I16_VALUES);
 
     for (uint32_t i = 0; i < a->n_q; i++) {
-        const float *q = a->q + i * a->ldq;
+        const float *q = a->q16 ? NULL : a->q + i * a->ldq;
         struct steps row = steps_of(kept, q, 0, 1, a->head_dim, top);
         float max = -INFINITY, scale = row.size * k.size * a->scale, unit = 1;
         double sum = 0;
@@ -160,8 +166,8 @@ static void attention(const struct rr_attention_f32 *a, enum kept kept)
             double dot = 0;
 
             for (uint32_t d = 0; d < a->head_dim; d++)
-                dot += (double)keep(kept, q[d], row.inv) *
-                       keep(kept, a->k[j * a->ldk + d], k.inv);
+                dot += (double)keep(kept, row_value(a->q, a->q16, i * a->ldq + d), row.inv) *
+                       keep(kept, row_value(a->k, a->k16, j * a->ldk + d), k.inv);
             p[j] = (float)(dot * scale);
             if (a->bias) p[j] += a->bias[i * a->ldb + j];
             if (p[j] > max) max = p[j];
@@ -176,7 +182,7 @@ static void attention(const struct rr_attention_f32 *a, enum kept kept)
 
             for (uint32_t j = 0; j < a->n_kv; j++)
                 v += (double)keep(kept, p[j], unit) *
-                     keep(kept, a->v[j * a->ldv + d], values.inv);
+                     keep(kept, row_value(a->v, a->v16, j * a->ldv + d), values.inv);
             a->y[i * a->ldy + d] = (float)(v * values.size / (unit * sum));
         }
     }
@@ -250,16 +256,36 @@ static void rotary_f32(float *x, uint32_t heads, uint32_t head_dim, const float 
         }
 }
 
+/* ---- 16 bits ------------------------------------------------------------------------------- */
+
+/* Element i of a result. */
+static void store(float *y, const struct rr_half *half, size_t i, float v)
+{
+    if (!half->y)
+        y[i] = v;
+    else
+        half->y[i] = half->dtype == RR_F16 ? rr_weights_round_f16(v) : to_bf16(v);
+}
+
 /* ---- int8 ---------------------------------------------------------------------------------- */
 
-static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float *x,
-                         const float *smooth, uint32_t k)
+/* Element j of a row that begins at element `at`. */
+static float smoothed(const void *x, enum rr_dtype dtype, size_t at, const float *smooth,
+                      uint32_t j)
+{
+    float t = element(x, dtype, at + j);
+
+    return smooth ? t * smooth[j] : t;
+}
+
+static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const void *x,
+                         enum rr_dtype dtype, size_t at, const float *smooth, uint32_t k)
 {
     int8_t *q = out->q + row * out->ld;
     float lo = INFINITY, hi = -INFINITY, poison = 0, inv;
 
     for (uint32_t j = 0; j < k; j++) {
-        float t = smooth ? x[j] * smooth[j] : x[j];
+        float t = smoothed(x, dtype, at, smooth, j);
 
         lo = t < lo ? t : lo;
         hi = t > hi ? t : hi;
@@ -267,7 +293,7 @@ static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float
     }
     inv = hi - lo > 1e-30f ? I8_TOP / (hi - lo) : 0.0f;
     for (uint32_t j = 0; j < k; j++) {
-        float t = smooth ? x[j] * smooth[j] : x[j];
+        float t = smoothed(x, dtype, at, smooth, j);
 
         q[j] = (int8_t)(uint8_t)rintf(poison == 0.0f ? (t - lo) * inv : 0.0f);
     }
@@ -276,17 +302,17 @@ static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const float
     out->offset[row] = lo + poison; /* never -0 */
 }
 
-static void quantize_i8(const struct rr_rows_i8 *out, const float *x, size_t ldx,
-                        const float *smooth, uint32_t m, uint32_t k)
+static void quantize_i8(const struct rr_rows_i8 *out, const void *x, enum rr_dtype dtype,
+                        size_t ldx, const float *smooth, uint32_t m, uint32_t k)
 {
     for (uint32_t i = 0; i < m; i++)
-        quantize_row(out, i, x + i * ldx, smooth, k);
+        quantize_row(out, i, x, dtype, i * ldx, smooth, k);
 }
 
 static void layernorm_i8(const struct rr_layernorm_i8 *a)
 {
     layernorm_f32(a->y, a->ldy, a->x, a->ldx, a->gamma, a->beta, a->m, a->n, a->eps);
-    quantize_i8(&a->out, a->y, a->ldy, a->smooth, a->m, a->n);
+    quantize_i8(&a->out, a->y, RR_F32, a->ldy, a->smooth, a->m, a->n);
 }
 
 /* From the exact integer sum to the value before activation: this chain of roundings is the
@@ -314,7 +340,7 @@ static void linear_i8(const struct rr_linear_i8 *a)
                 sum += q[j] * column[(size_t)(j / 4) * NR * 4 + j % 4];
             v = activate(a->act, finish_i8(a, sum, i, o));
             if (a->residual) v += a->residual[i * a->ldr + o];
-            a->y[i * a->ldy + o] = v;
+            store(a->y, &a->half, i * a->ldy + o, v);
         }
     }
 }
@@ -344,7 +370,7 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
                        from_bf16(column[(size_t)(j / 2) * NR * 2 + j % 2]);
             v = activate(a->act, (float)sum);
             if (a->residual) v += a->residual[i * a->ldr + o];
-            a->y[i * a->ldy + o] = v;
+            store(a->y, &a->half, i * a->ldy + o, v);
         }
 }
 

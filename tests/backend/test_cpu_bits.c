@@ -425,6 +425,28 @@ static void wrong_attention_bf16(const struct rr_attention_f32 *a)
     a->y[(a->n_q - 1) * a->ldy] += 0.002f;
 }
 
+/* Right but from rows that are in bf16 already. */
+static void wrong_attention_kept(const struct rr_attention_f32 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->attention_bf16(a);
+    if (a->q16) a->y[0] += 0.001f;
+}
+
+/* Right but for results in f16. */
+static void wrong_linear_half(const struct rr_linear_i8 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->linear_i8(a);
+    if (a->half.y) a->half.y[0] ^= 1;
+}
+
+/* Right but of rows in f16. */
+static void wrong_quantize_f16(const struct rr_rows_i8 *out, const void *x, enum rr_dtype dtype,
+                               size_t ldx, const float *smooth, uint32_t m, uint32_t k)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->quantize_i8(out, x, dtype, ldx, smooth, m, k);
+    if (dtype == RR_F16) out->q[(m - 1) * out->ld] ^= 1;
+}
+
 static void wrong_attention_i16(const struct rr_attention_f32 *a)
 {
     rr_kern_levels(&(uint32_t){ 0 })[0]->attention_i16(a);
@@ -436,10 +458,11 @@ static void test_isa(void **state)
     uint32_t n;
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
     struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
-                   narrow = good, whole = good, rotary = good;
+                   narrow = good, whole = good, rotary = good, kept = good, half = good,
+                   rows = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
                                              &norm_i8, &bf16, &attention, &narrow, &whole,
-                                             &rotary, &absent };
+                                             &rotary, &kept, &half, &rows, &absent };
     static const struct {
         const char *name;
         int code;
@@ -447,8 +470,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 9, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 9, "", "the same by name" },
+        { NULL, RR_OK, 1, 12, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 12, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -460,9 +483,12 @@ static void test_isa(void **state)
         { "narrow", RR_EDEVICE, -1, 0, "attention bf16 differs", "one value, by two thousandths" },
         { "whole", RR_EDEVICE, -1, 0, "attention i16 differs", "one value, by two thousandths" },
         { "rotary", RR_EDEVICE, -1, 0, "rotary differs", "cosines for sines" },
+        { "kept", RR_EDEVICE, -1, 0, "attention of bf16 differs", "rows that were in bf16" },
+        { "half", RR_EDEVICE, -1, 0, "linear int8 in f16 differs", "one bit of one result" },
+        { "rows", RR_EDEVICE, -1, 0, "quantize int8 of f16 differs", "one step of one row" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary, kept, half, rows", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -486,6 +512,12 @@ static void test_isa(void **state)
     whole.attention_i16 = wrong_attention_i16;
     rotary.name = "rotary";
     rotary.rotary_f32 = wrong_rotary;
+    kept.name = "kept";
+    kept.attention_bf16 = wrong_attention_kept;
+    half.name = "half";
+    half.linear_i8 = wrong_linear_half;
+    rows.name = "rows";
+    rows.quantize_i8 = wrong_quantize_f16;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);

@@ -112,6 +112,7 @@ static void tiles(tile_fn *const four[4], void *acc, const int8_t *x, size_t ldx
 
     for (int t = 0; t < 4; t++)
         for (; rows >= size[t]; rows -= size[t]) {
+            fetch_results(&part.results, size[t]);
             four[t](sums, x, ldx, b, steps, next);
             sums += size[t] * NR;
             x += size[t] * ldx;
@@ -144,7 +145,7 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
             memcpy(xt + 4 * i, x + i * ldx + 2 * (pairs - 1), 4);
         memcpy(bt, b + (size_t)(pairs - 1) * 2 * NR, 4 * NR);
         tiles(four, acc, (const int8_t *)xt, 8, (const int8_t *)bt, 1, rows,
-              (struct fetch){ (const char *)bt, 0 });
+              (struct fetch){ .at = (const char *)bt });
     }
 }
 

@@ -37,7 +37,7 @@ static inline v v_load_n(const float *p, uint32_t n)
 {
     float t[4] = { 0 };
 
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && i < VW; i++)
         t[i] = p[i];
     return vld1q_f32(t);
 }
@@ -54,6 +54,11 @@ static inline void v_store_n(float *p, v a, uint32_t n)
 static inline v v_load_f16(const uint16_t *p)
 {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+static inline void v_store_f16(uint16_t *p, v a)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
 }
 
 static inline v v_load_bf16(const uint16_t *p)

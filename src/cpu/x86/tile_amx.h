@@ -67,86 +67,101 @@ static void tiles_end(void)
 }
 
 /* What each step fetches of the weights that come next: the processor by itself has too few lines
- * on their way for products this fast, where weights come from the L3 cache. */
+ * on their way for products this fast, where weights come from the L3 cache.  And what each of the
+ * first steps fetches of results that are written soon: two lines of a row. */
+#define ROW_BYTES 128
 struct lines {
     const char *at;
-    uint32_t a_step;
+    uint32_t a_step, rows; /* a_step: bytes */
+    const char *y;
+    size_t ldy;
 };
 
-RR_INLINE void fetch_lines(struct lines *next)
-{
-    for (uint32_t i = 0; i < next->a_step; i++, next->at += 64) __builtin_prefetch(next->at, 0, 2);
-}
+/* Products of two tiles of rows, or of one, a step each; moves what it is given on. */
+#define STEPS(name, product)                                                                       \
+    RR_INLINE void name##_steps(const char **x, size_t ldx, const char **w, uint32_t steps,        \
+                                struct lines *next, const bool two, const bool results)            \
+    {                                                                                              \
+        for (uint32_t j = 0; j < steps; j++) {                                                     \
+            _tile_loadd(6, *w, 4 * NR);                                                            \
+            _tile_loadd(4, *x, ldx);                                                               \
+            product(0, 4, 6);                                                                      \
+            _tile_loadd(7, *w + TILE_BYTES, 4 * NR);                                               \
+            product(1, 4, 7);                                                                      \
+            if (two) _tile_loadd(5, *x + TILE_ROWS * ldx, ldx);                                    \
+            for (const char *end = next->at + next->a_step; next->at < end; next->at += 64)        \
+                __builtin_prefetch(next->at, 0, 2);                                                \
+            if (results) {                                                                         \
+                fetch_rows(next->y, next->ldy, ROW_BYTES, 1);                                      \
+                next->y += next->ldy;                                                              \
+            }                                                                                      \
+            if (two) {                                                                             \
+                product(2, 5, 6);                                                                  \
+                product(3, 5, 7);                                                                  \
+            }                                                                                      \
+            *x += TILE_BYTES;                                                                      \
+            *w += (size_t)TILE_ROWS * 4 * NR;                                                      \
+        }                                                                                          \
+    }
+STEPS(tile_i8, _tile_dpbusd)
+STEPS(tile_bf16, _tile_dpbf16ps)
+#undef STEPS
 
 /* acc: [up to 32][NR] sums, which begin with zero if fresh is set.  x: rows ldx bytes apart, 64
  * bytes a step.  b: 16 groups a step. */
-#define TILE(name, product)                                                                        \
-    static RR_NOINLINE void name##_2(void *acc, const void *x, size_t ldx, const void *b,          \
-                                     uint32_t steps, bool fresh, struct lines next)                \
+#define TILE(name, walk, two)                                                                      \
+    static RR_NOINLINE void name(void *acc, const void *x, size_t ldx, const void *b,              \
+                                 uint32_t steps, bool fresh, struct lines next)                    \
     {                                                                                              \
-        const char *upper = (const char *)x, *lower = upper + TILE_ROWS * ldx;                     \
-        const char *w = (const char *)b;                                                           \
+        const char *in = (const char *)x, *w = (const char *)b;                                    \
         char *s = (char *)acc, *t = s + TILE_ROWS * 4 * NR;                                        \
+        uint32_t first = RR_MIN(steps, next.rows);                                                 \
                                                                                                    \
         if (fresh) {                                                                               \
             _tile_zero(0);                                                                         \
             _tile_zero(1);                                                                         \
-            _tile_zero(2);                                                                         \
-            _tile_zero(3);                                                                         \
+            if (two) {                                                                             \
+                _tile_zero(2);                                                                     \
+                _tile_zero(3);                                                                     \
+            }                                                                                      \
         } else {                                                                                   \
             _tile_loadd(0, s, 4 * NR);                                                             \
             _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                \
-            _tile_loadd(2, t, 4 * NR);                                                             \
-            _tile_loadd(3, t + TILE_BYTES, 4 * NR);                                                \
+            if (two) {                                                                             \
+                _tile_loadd(2, t, 4 * NR);                                                         \
+                _tile_loadd(3, t + TILE_BYTES, 4 * NR);                                            \
+            }                                                                                      \
         }                                                                                          \
-        for (uint32_t j = 0; j < steps; j++) {                                                     \
-            _tile_loadd(6, w, 4 * NR);                                                             \
-            _tile_loadd(4, upper, ldx);                                                            \
-            product(0, 4, 6);                                                                      \
-            _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
-            product(1, 4, 7);                                                                      \
-            _tile_loadd(5, lower, ldx);                                                            \
-            fetch_lines(&next);                                                                    \
-            product(2, 5, 6);                                                                      \
-            product(3, 5, 7);                                                                      \
-            upper += TILE_BYTES;                                                                   \
-            lower += TILE_BYTES;                                                                   \
-            w += (size_t)TILE_ROWS * 4 * NR;                                                       \
-        }                                                                                          \
+        walk(&in, ldx, &w, first, &next, two, true);                                               \
+        walk(&in, ldx, &w, steps - first, &next, two, false);                                      \
         _tile_stored(0, s, 4 * NR);                                                                \
         _tile_stored(1, s + TILE_BYTES, 4 * NR);                                                   \
-        _tile_stored(2, t, 4 * NR);                                                                \
-        _tile_stored(3, t + TILE_BYTES, 4 * NR);                                                   \
-    }                                                                                              \
-    static RR_NOINLINE void name##_1(void *acc, const void *x, size_t ldx, const void *b,          \
-                                     uint32_t steps, bool fresh, struct lines next)                \
-    {                                                                                              \
-        const char *upper = (const char *)x, *w = (const char *)b;                                 \
-        char *s = (char *)acc;                                                                     \
-                                                                                                   \
-        if (fresh) {                                                                               \
-            _tile_zero(0);                                                                         \
-            _tile_zero(1);                                                                         \
-        } else {                                                                                   \
-            _tile_loadd(0, s, 4 * NR);                                                             \
-            _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                \
+        if (two) {                                                                                 \
+            _tile_stored(2, t, 4 * NR);                                                            \
+            _tile_stored(3, t + TILE_BYTES, 4 * NR);                                               \
         }                                                                                          \
-        for (uint32_t j = 0; j < steps; j++) {                                                     \
-            _tile_loadd(4, upper, ldx);                                                            \
-            _tile_loadd(6, w, 4 * NR);                                                             \
-            _tile_loadd(7, w + TILE_BYTES, 4 * NR);                                                \
-            fetch_lines(&next);                                                                    \
-            product(0, 4, 6);                                                                      \
-            product(1, 4, 7);                                                                      \
-            upper += TILE_BYTES;                                                                   \
-            w += (size_t)TILE_ROWS * 4 * NR;                                                       \
-        }                                                                                          \
-        _tile_stored(0, s, 4 * NR);                                                                \
-        _tile_stored(1, s + TILE_BYTES, 4 * NR);                                                   \
     }
-TILE(tile_i8, _tile_dpbusd)
-TILE(tile_bf16, _tile_dpbf16ps)
+TILE(tile_i8_2, tile_i8_steps, true)
+TILE(tile_i8_1, tile_i8_steps, false)
+TILE(tile_bf16_2, tile_bf16_steps, true)
+TILE(tile_bf16_1, tile_bf16_steps, false)
 #undef TILE
+
+/* What a tile of `here` rows from row i on, columns from c on, fetches of the results: its own lines,
+ * or, where a panel's columns fit in ROW_BYTES, all lines of half of the rows. */
+static void next_results(struct lines *next, const struct results *r, uint32_t i, uint32_t here,
+                         uint32_t c, uint32_t steps)
+{
+    bool halves = r->bytes <= ROW_BYTES;
+    uint32_t row = halves && c ? here / 2 : 0, end = halves && !c ? here / 2 : here;
+    size_t column = halves || !c ? 0 : ROW_BYTES;
+
+    next->rows = column < r->bytes ? end - row : 0;
+    next->y = r->y + (i + row) * r->ldy + column;
+    if (next->rows <= steps) return;
+    fetch_rows(next->y + steps * next->ldy, next->ldy, ROW_BYTES, next->rows - steps);
+    next->rows = steps;
+}
 
 /* All rows, all columns of a panel; a step takes bytes of a row (64, or fewer for a remainder). */
 static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, const void *b,
@@ -154,8 +169,12 @@ static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, c
 {
     const uint32_t columns = 2 * TILE_BYTES / 4;
     uint32_t turns = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (NR / columns) * steps;
-    struct lines next = { part.at, ((uint32_t)part.bytes / 64 + turns - 1) / turns };
+    struct lines next = { .at = part.at,
+                          .a_step = ((uint32_t)part.bytes / 64 + turns - 1) / turns * 64,
+                          .ldy = part.results.ldy };
 
+    if (part.results.residual)
+        fetch_rows(part.results.residual, part.results.ldr, part.results.bytes, rows);
     for (uint32_t i = 0; i < rows; i += 2 * TILE_ROWS) {
         uint32_t here = RR_MIN(rows - i, 2u * TILE_ROWS), upper = RR_MIN(here, (uint32_t)TILE_ROWS);
         const char *in = (const char *)x + i * ldx;
@@ -165,11 +184,12 @@ static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, c
             char *s = (char *)acc + (size_t)4 * (i * NR + c);
             const char *w = (const char *)b + (size_t)4 * c;
 
+            next_results(&next, &part.results, i, here, c, steps);
             if (here > TILE_ROWS)
                 (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps, fresh, next);
             else
                 (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps, fresh, next);
-            next.at += (size_t)steps * next.a_step * 64;
+            next.at += (size_t)steps * next.a_step;
         }
     }
 }
@@ -190,7 +210,7 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
     if (rest)
         tiles(true, steps == 0, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
               b + (size_t)steps * TILE_ROWS * 2 * NR, 1, 4 * rest, rows,
-              (struct fetch){ (const char *)b, 0 });
+              (struct fetch){ .at = (const char *)b });
 }
 
 #endif

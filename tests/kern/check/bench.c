@@ -123,7 +123,7 @@ static void bench_i8(const struct rr_kern *k, double best, const uint32_t shape[
     a.x = x;
     check_fill(&c, in, (size_t)m * d, 1.0f);
     for (size_t i = 0; i < (size_t)n * d; i++) w[i] = (int8_t)((int)check_random(&c, 65) - 32);
-    BEST(s, k->quantize_i8(&x, in, d, NULL, m, d));
+    BEST(s, k->quantize_i8(&x, in, RR_F32, d, NULL, m, d));
     if (n == 1024) printf("quantize_i8 m %u k %u: %.1f ns/row\n", m, d, s / m * 1e9);
     BEST(s, k->linear_i8(&a));
     snprintf(what, sizeof(what), "linear_i8 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");

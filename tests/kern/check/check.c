@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cpu/weights.h"
+
 #define MAX_BLOCKS 64
 
 static struct {
@@ -132,4 +134,22 @@ bool check_columns_equal(const void *a, const void *b, size_t size, uint32_t m, 
         if (memcmp((const char *)a + at, (const char *)b + at, (to - from) * size)) return false;
     }
     return true;
+}
+
+void check_halves(struct check *c, const uint16_t *half, enum rr_dtype dtype, const float *want,
+                  uint32_t m, size_t ld, uint32_t n)
+{
+    uint32_t bad = 0;
+
+    for (uint32_t i = 0; i < m; i++)
+        for (uint32_t o = 0; o < n; o++) {
+            float v = want[i * ld + o];
+
+            bad += half[i * ld + o] !=
+                   (dtype == RR_F16 ? rr_weights_round_f16(v) : rr_weights_round_bf16(v));
+        }
+    check_case(c, bad == 0, "m %u n %u: %u results are not rounded to %s", m, n, bad,
+               dtype == RR_F16 ? "f16" : "bf16");
+    check_case(c, check_columns_untouched(half, sizeof(*half), m - 1, ld, n, (uint32_t)ld),
+               "m %u n %u: wrote outside the results in 16 bits", m, n);
 }

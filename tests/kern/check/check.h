@@ -76,6 +76,11 @@ bool check_columns_untouched(const void *p, size_t size, uint32_t m, size_t ld, 
 bool check_columns_equal(const void *a, const void *b, size_t size, uint32_t m, size_t ld,
                          uint32_t from, uint32_t to);
 
+/* One case: whether [m, n] values of row stride ld are those of want, rounded, and nothing else was
+ * written. */
+void check_halves(struct check *c, const uint16_t *half, enum rr_dtype dtype, const float *want,
+                  uint32_t m, size_t ld, uint32_t n);
+
 /* ---- benchmark ----------------------------------------------------------------------------- */
 
 /* Prints speeds of every kernel of the level whose name contains function. */

@@ -3,7 +3,7 @@
  *
  * Tolerances, with u = 2^-23: round_bf16 none; linear_bf16 2 u (8 + sqrt k) (|bias| + sum |x w|),
  * since products of bf16 are exact but instructions differ in how they add two of them; GELU and
- * tanh add 3e-7 max(1, |v|). */
+ * tanh add 3e-7 max(1, |v|).  Results in 16 bits are those in f32, rounded. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,6 +63,30 @@ static void linear_pieces(const struct rr_kern *kern, const struct rr_linear_bf1
         }
 }
 
+/* a->y has the results: they are rounded where they are to be in 16 bits. */
+static void linear_halves(struct check *c, const struct rr_linear_bf16 *a)
+{
+    uint32_t rows = check_between(c, 1, a->m), columns = c->kern->bf16_nr * check_between(c, 1, 2);
+    enum rr_dtype dtype = check_random(c, 2) ? RR_F16 : RR_BF16;
+    size_t n = (a->m - 1) * a->ldy + a->n, size = a->x_dtype == RR_BF16 ? 2 : 4;
+    uint16_t *half = check_alloc(n * sizeof(*half), false);
+
+    check_mark(half, n * sizeof(*half));
+    for (uint32_t i = 0; i < a->m; i += rows)
+        for (uint32_t o = 0; o < a->n; o += columns) {
+            struct rr_linear_bf16 b = *a;
+
+            b.y = NULL;
+            b.half = (struct rr_half){ half + i * a->ldy, dtype };
+            b.x = (const char *)a->x + i * a->ldx * size;
+            b.m = RR_MIN(rows, a->m - i);
+            b.n_begin = o;
+            b.n_end = RR_MIN(o + columns, a->n);
+            c->kern->linear_bf16(&b);
+        }
+    check_halves(c, half, dtype, a->y, a->m, a->ldy, a->n);
+}
+
 static double tolerance(const struct rr_linear_bf16 *a, const float *x, const float *w, uint32_t i,
                         uint32_t o, double want)
 {
@@ -119,6 +143,7 @@ static void linear_one(struct check *c, struct linear_case s)
     a.residual = s.residual == 1 ? res : s.residual == 2 ? got : NULL;
     linear_pieces(c->kern, &a, got, old, s.m, s.n);
     linear_pieces(c->kern, &a, cut, old, check_between(c, 1, s.m), nr * check_between(c, 1, 2));
+    if (!a.residual) linear_halves(c, &a);
     r = a;
     r.panels = rpanels;
     r.y = want;

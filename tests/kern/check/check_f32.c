@@ -14,6 +14,7 @@
 
 #include "base/attr.h"
 #include "check.h"
+#include "cpu/weights.h"
 
 #define U 0x1p-23
 
@@ -390,6 +391,20 @@ static void attention_one(struct check *c, const char *type, uint32_t n_q, uint3
                dim, (double)size, bad, worst);
     check_case(c, check_columns_equal(got, cut, 4, n_q, ldy, 0, dim),
                "n_q %u n_kv %u dim %u: other bits when cut", n_q, n_kv, dim);
+    if (level == c->kern->attention_bf16) {
+        uint16_t *half = check_alloc(rows * ld * sizeof(*half), false);
+
+        for (size_t i = 0; i < rows * ld; i++) half[i] = rr_weights_round_bf16(in[i]);
+        b = a;
+        b.y = cut;
+        b.q = b.k = b.v = NULL;
+        b.q16 = half;
+        b.k16 = half + dim;
+        b.v16 = half + 2 * dim;
+        level(&b);
+        check_case(c, check_columns_equal(got, cut, 4, n_q, ldy, 0, dim),
+                   "n_q %u n_kv %u dim %u: other bits from inputs in bf16", n_q, n_kv, dim);
+    }
     check_case(c, check_columns_untouched(got, 4, n_q - 1, ldy, dim, (uint32_t)ldy),
                "n_q %u n_kv %u dim %u: wrote outside", n_q, n_kv, dim);
     check_free();

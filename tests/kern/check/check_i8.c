@@ -3,7 +3,8 @@
  *
  * Tolerances: none.  quantize_i8, layernorm_i8 (against the level's layernorm_f32) and linear_i8
  * without activation or with ReLU give the reference's bits; tanh adds 3e-7 max(1, |v|), GELU
- * GELU_ERROR, a hundredth of what rounding to 8 bits next leaves uncertain. */
+ * GELU_ERROR, a hundredth of what rounding to 8 bits next leaves uncertain.  Results in 16 bits are
+ * those in f32, rounded; rows of f16 are quantized as if they were in f32. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,6 +80,26 @@ static double row_error(const struct rr_kern *kern, const struct rr_rows_i8 *r, 
     return worst;
 }
 
+/* Rows of f16, as the same rows in f32. */
+static void quantize_halves(struct check *c, const float *x, size_t ldx, const float *smooth,
+                            uint32_t m, uint32_t k)
+{
+    size_t n = (m - 1) * ldx + k;
+    uint16_t *half = check_alloc(n * sizeof(*half), false);
+    float *same = check_alloc(n * sizeof(*same), false);
+    struct rr_rows_i8 got = rows_alloc(m, k), want = rows_alloc(m, k);
+
+    for (size_t i = 0; i < n; i++) half[i] = rr_weights_round_f16(fminf(fmaxf(x[i], -6e4f), 6e4f));
+    c->ref->convert(same, half, RR_F16, n);
+    c->kern->quantize_i8(&got, half, RR_F16, ldx, smooth, m, k);
+    c->kern->quantize_i8(&want, same, RR_F32, ldx, smooth, m, k);
+    check_case(c, rows_equal(&got, &want, m, k), "m %u k %u: rows of f16 are quantized otherwise",
+               m, k);
+    half[check_random(c, k)] = check_random(c, 2) ? 0x7C00 : 0xFE00; /* infinity, NaN */
+    c->kern->quantize_i8(&got, half, RR_F16, ldx, smooth, m, k);
+    check_case(c, isnan(got.offset[0]), "k %u: a NaN or infinity of f16 got lost", k);
+}
+
 static void check_quantize(struct check *c)
 {
     for (uint32_t t = 0; t < c->cases / 2; t++) {
@@ -95,12 +116,12 @@ static void check_quantize(struct check *c)
         check_fill(c, x, (m - 1) * ldx + k,
                    (float[]){ 0.0f, 1e-35f, 1e-3f, 1.0f, 1e6f }[check_random(c, 5)]);
         if (check_random(c, 4) == 0) x[check_random(c, k)] *= 1000; /* an outlier */
-        c->kern->quantize_i8(&got, x, ldx, smooth, m, k);
+        c->kern->quantize_i8(&got, x, RR_F32, ldx, smooth, m, k);
         for (uint32_t i = 0; i < m; i++) {
             struct rr_rows_i8 one = { cut.q + i * cut.ld, cut.scale + i, cut.offset + i, cut.ld };
 
             define_row(c->kern, &want, i, x + i * ldx, smooth, k);
-            c->kern->quantize_i8(&one, x + i * ldx, ldx, smooth, 1, k);
+            c->kern->quantize_i8(&one, x + i * ldx, RR_F32, ldx, smooth, 1, k);
             worst = fmax(worst, row_error(c->kern, &got, i, x + i * ldx, smooth, k));
         }
         check_case(c, rows_equal(&got, &want, m, k), "m %u k %u: not as defined", m, k);
@@ -110,8 +131,9 @@ static void check_quantize(struct check *c)
                    check_columns_untouched(got.q, 1, m, got.ld, rr_i8_depth(k), (uint32_t)got.ld),
                    "m %u k %u: wrote outside", m, k);
 
+        quantize_halves(c, x, ldx, smooth, m, k);
         x[check_random(c, k)] = check_random(c, 2) ? NAN : INFINITY;
-        c->kern->quantize_i8(&got, x, ldx, smooth, m, k);
+        c->kern->quantize_i8(&got, x, RR_F32, ldx, smooth, m, k);
         check_case(c, isnan(got.offset[0]), "k %u: a NaN or infinity got lost", k);
         check_case(c, memcmp(got.offset + 1, want.offset + 1, (m - 1) * sizeof(float)) == 0,
                    "m %u k %u: a NaN or infinity got into other rows", m, k);
@@ -149,7 +171,7 @@ static void check_layernorm_i8(struct check *c)
         check_mark(want, m * ldy * sizeof(float));
         c->kern->layernorm_i8(&a);
         c->kern->layernorm_f32(want, ldy, x, ldx, g, b, m, n, 1e-5f);
-        c->kern->quantize_i8(&rows, want, ldy, a.smooth, m, n);
+        c->kern->quantize_i8(&rows, want, RR_F32, ldy, a.smooth, m, n);
         check_case(c, memcmp(y, want, m * ldy * sizeof(float)) == 0, "m %u n %u: values", m, n);
         check_case(c, rows_equal(&got, &rows, m, n), "m %u n %u: rows", m, n);
         check_free();
@@ -238,6 +260,32 @@ static void linear_inputs(struct check *c, struct linear_case s, struct rr_rows_
     }
 }
 
+/* a->y has the results: they are rounded where they are to be in 16 bits. */
+static void linear_halves(struct check *c, const struct rr_linear_i8 *a)
+{
+    uint32_t rows = check_between(c, 1, a->m), columns = c->kern->i8_nr * check_between(c, 1, 2);
+    enum rr_dtype dtype = check_random(c, 2) ? RR_F16 : RR_BF16;
+    size_t n = (a->m - 1) * a->ldy + a->n;
+    uint16_t *half = check_alloc(n * sizeof(*half), false);
+
+    check_mark(half, n * sizeof(*half));
+    for (uint32_t i = 0; i < a->m; i += rows)
+        for (uint32_t o = 0; o < a->n; o += columns) {
+            struct rr_linear_i8 b = *a;
+
+            b.y = NULL;
+            b.half = (struct rr_half){ half + i * a->ldy, dtype };
+            b.x.q += i * b.x.ld;
+            b.x.scale += i;
+            b.x.offset += i;
+            b.m = RR_MIN(rows, a->m - i);
+            b.n_begin = o;
+            b.n_end = RR_MIN(o + columns, a->n);
+            c->kern->linear_i8(&b);
+        }
+    check_halves(c, half, dtype, a->y, a->m, a->ldy, a->n);
+}
+
 static void linear_one(struct check *c, struct linear_case s)
 {
     uint32_t nr = c->kern->i8_nr, rnr = c->ref->i8_nr, bad = 0;
@@ -278,8 +326,10 @@ static void linear_one(struct check *c, struct linear_case s)
     rr_weights_pack_i8(panels, nr, w_sum, w, 0, s.n, s.k);
     rr_weights_pack_i8(rpanels, rnr, w_sum, w, 0, s.n, s.k);
     a.residual = s.residual == 1 ? res : s.residual == 2 ? got : NULL;
+    if (check_random(c, 4) == 0) bias[check_random(c, s.n)] = 1e5f; /* too large for f16 */
     linear_pieces(c->kern, &a, got, old, s.m, s.n);
     linear_pieces(c->kern, &a, cut, old, check_between(c, 1, s.m), nr * check_between(c, 1, 2));
+    if (!a.residual) linear_halves(c, &a);
     r = a;
     r.panels = rpanels;
     r.x = rx;

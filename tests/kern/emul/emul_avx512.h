@@ -11,6 +11,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu/weights.h"
+
+#define _MM_FROUND_TO_NEAREST_INT 0
+#define _MM_FROUND_NO_EXC 8
+
 #define EMU static inline __attribute__((always_inline, unused))
 
 typedef struct { float f[16]; } __m512;
@@ -78,6 +83,7 @@ EMU __m256i _mm256_loadu_si256(const __m256i *p)
     memcpy(&r, p, sizeof(r));
     return r;
 }
+EMU void _mm256_storeu_si256(__m256i *p, __m256i a) { memcpy(p, &a, sizeof(a)); }
 EMU float emu_from_f16(uint16_t h)
 {
     int exponent = h >> 10 & 31, fraction = h & 1023;
@@ -88,6 +94,15 @@ EMU float emu_from_f16(uint16_t h)
     return h >> 15 ? -r : r;
 }
 EMU __m512 _mm512_cvtph_ps(__m256i a) { EACH(emu_from_f16(a.h[n])); }
+/* imm 8: to nearest even, no exceptions */
+EMU __m256i _mm512_cvtps_ph(__m512 a, int imm)
+{
+    __m256i r;
+
+    for (int n = 0; n < 16; n++)
+        r.h[n] = imm == 8 ? rr_weights_round_f16(a.f[n]) : 0x7E00;
+    return r;
+}
 EMU __m512i _mm512_cvtepu16_epi32(__m256i a)
 {
     __m512i r;
@@ -236,7 +251,6 @@ EMU __m256i _mm512_cvtneps_pbh(__m512 a)
     }
     return r;
 }
-EMU void _mm256_storeu_si256(__m256i *p, __m256i a) { memcpy(p, &a, sizeof(a)); }
 
 /* ---- shuffles ------------------------------------------------------------------------------ */
 
