@@ -96,9 +96,9 @@ SELECT_FLAGS := -fno-trapping-math
 EMUL_FLAGS := $(if $(SAN),-O1 -fno-sanitize=all,-O2) -fno-math-errno -ffp-contract=off \
     $(if $(filter x86_64,$(ARCH)),-mavx2 -mfma -mf16c)
 isa_flags = $(strip \
-    $(if $(findstring avx2,$1),-mavx2 -mfma -mf16c -mprfchw) \
-    $(if $(findstring avxvnni,$1),-mavxvnni -mavx2 -mfma -mf16c -mprfchw) \
-    $(if $(or $(findstring avx512,$1),$(findstring amx,$1)),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprfchw) \
+    $(if $(findstring avx2,$1),-mavx2 -mfma -mf16c) \
+    $(if $(findstring avxvnni,$1),-mavxvnni -mavx2 -mfma -mf16c) \
+    $(if $(or $(findstring avx512,$1),$(findstring amx,$1)),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c) \
     $(if $(or $(findstring avx512vnni,$1),$(findstring avx512bf16,$1),$(findstring amx,$1)),-mavx512vnni) \
     $(if $(or $(findstring avx512bf16,$1),$(findstring amx,$1)),-mavx512bf16) \
     $(if $(findstring amx,$1),-mamx-tile -mamx-int8 -mamx-bf16) \

@@ -149,12 +149,12 @@ static void fetch_next_head(const struct rr_attention_f32 *a, uint32_t row, uint
 
     for (uint32_t i = row; i < row + rows; i++) {
         for (uint32_t c = a->head_dim; c < 2 * a->head_dim; c += 16)
-            __builtin_prefetch(a->y + i * a->ldy + c, 1, 3);
+            __builtin_prefetch(a->y + i * a->ldy + c, 0, 2);
         for (size_t b = width; b < 2 * width; b += 64) {
-            __builtin_prefetch(queries + i * a->ldq * size + b, 0, 3);
+            __builtin_prefetch(queries + i * a->ldq * size + b, 0, 2);
             if (i >= a->n_kv) continue;
-            __builtin_prefetch(keys + i * a->ldk * size + b, 0, 3);
-            __builtin_prefetch(values + i * a->ldv * size + b, 0, 3);
+            __builtin_prefetch(keys + i * a->ldk * size + b, 0, 2);
+            __builtin_prefetch(values + i * a->ldv * size + b, 0, 2);
         }
     }
 }

@@ -142,25 +142,9 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 
 #endif
 
-/* Finished sums of a panel become results in 16 bits. */
-static void finish_half_bf16(const struct rr_linear_bf16 *a, const float *acc, uint32_t row,
-                             uint32_t rows, uint32_t o)
-{
-    float y[HALF_ROWS * NR] RR_ALIGNED(64) = { 0 };
-    struct rr_linear_f32 f = { .y = y, .bias = a->bias + o, .ldy = NR,
-                               .n_end = RR_MIN(a->n_end - o, (uint32_t)NR), .act = a->act };
-
-    for (uint32_t i = 0; i < rows; i += HALF_ROWS) {
-        uint32_t some = RR_MIN(rows - i, (uint32_t)HALF_ROWS);
-
-        finish_f32(&f, acc + i * NR, 0, some, 0, 1);
-        store_half(a->half.y + (row + i) * a->ldy + o, a->ldy, a->half.dtype, y, some, f.n_end);
-    }
-}
-
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
-    float acc[MB * NR] RR_ALIGNED(64);
+    float acc[SUMS * NR] RR_ALIGNED(64);
     size_t panel = ((size_t)a->k + 1) / 2 * 2 * NR; /* weights */
     struct rr_linear_f32 f = { .y = a->y, .bias = a->bias, .residual = a->residual, .ldy = a->ldy,
                                .ldr = a->ldr, .n_end = a->n_end, .act = a->act };
@@ -172,17 +156,14 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
         for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
             const uint16_t *b = a->panels + o / NR * panel;
 
-            for (uint32_t row = begin; row < end; row += MB) {
-                uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
+            for (uint32_t row = begin; row < end; row += SUMS) {
+                uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
 
                 tiles_bf16(acc, (const bf16_in *)a->x + row * a->ldx, a->ldx, b, a->k, rows,
                            fetch_part(b, panel * 2, row - begin, rows, end - begin,
                                       results(a->y, &a->half, a->ldy, a->residual, a->ldr, row, o,
                                               a->n_end)));
-                if (a->half.y)
-                    finish_half_bf16(a, acc, row, rows, o);
-                else
-                    finish_f32(&f, acc, row, rows, o, o + 1);
+                finish_f32(&f, &a->half, acc, row, rows, o, o + 1);
             }
         }
     }

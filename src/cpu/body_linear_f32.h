@@ -18,6 +18,9 @@
 #if !defined(MB)
 #define MB 144 /* rows that share a block of weights while it is in the caches */
 #endif
+#if !defined(SUMS)
+#define SUMS MB /* rows whose sums with a panel of narrow weights are finished together */
+#endif
 #define GROUP (128 / NR) /* panels that share a block of rows while it is in the L2 cache */
 
 /* Rows that a panel of narrow weights meets before the next one does, at most, and their bytes,
@@ -27,12 +30,14 @@
 #define PANEL_BYTES (3u << 18)
 #endif
 
-/* Of m rows, row_bytes each, those that a panel of narrow weights meets before the next does. */
+/* Of m rows, row_bytes each, those that a panel of narrow weights meets before the next does: about
+ * as many each time, as all weights are fetched for the last few, too. */
 RR_INLINE uint32_t rows_a_panel(uint32_t m, size_t row_bytes)
 {
-    size_t rows = RR_MIN(PANEL_ROWS, PANEL_BYTES / row_bytes) / MB * MB;
+    uint32_t most = RR_MIN(PANEL_ROWS, (uint32_t)(PANEL_BYTES / row_bytes)) / SUMS * SUMS;
+    uint32_t times = (m + RR_MAX(most, SUMS) - 1) / RR_MAX(most, SUMS);
 
-    return RR_MIN(m, RR_MAX((uint32_t)rows, (uint32_t)MB));
+    return ((m + times - 1) / times + SUMS - 1) / SUMS * SUMS;
 }
 
 /* What the tiles fetch ahead: the weights after the block at hand, spread evenly over all its
@@ -55,7 +60,7 @@ struct results {
 RR_INLINE void fetch_rows(const char *row, size_t ld, uint32_t bytes, uint32_t rows)
 {
     for (uint32_t i = 0; i < rows; i++, row += ld)
-        for (uint32_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, 1, 3);
+        for (uint32_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
 }
 
 /* The first rows of them; those after these are next. */
@@ -201,24 +206,16 @@ static void tiles_f32(struct tile_f32 *t, uint32_t rows, const float *after)
     }
 }
 
-#define HALF_ROWS 8 /* that are finished in f32, in the L1 cache, before they are rounded */
-
-/* n columns of rows of x, NR apart, become y. */
-RR_INLINE void store_half(uint16_t *y, size_t ldy, enum rr_dtype dtype, const float *x,
-                          uint32_t rows, uint32_t n)
+/* n values, at most VW, to nearest even. */
+RR_INLINE void store_half(uint16_t *y, v a, enum rr_dtype dtype, uint32_t n)
 {
-    uint16_t t[NR];
+    uint16_t t[VW], *to = n < VW ? t : y;
 
-    for (uint32_t i = 0; i < rows; i++, y += ldy, x += NR) {
-        if (dtype == RR_BF16) {
-            for (uint32_t c = 0; c < n; c++) y[c] = (uint16_t)to_bf16(x[c]);
-        } else if (n == NR) {
-            for (uint32_t c = 0; c < NR; c += VW) v_store_f16(y + c, v_load(x + c));
-        } else {
-            for (uint32_t c = 0; c < NR; c += VW) v_store_f16(t + c, v_load(x + c));
-            memcpy(y, t, n * sizeof(*y));
-        }
-    }
+    if (dtype == RR_F16)
+        v_store_f16(to, a);
+    else
+        store_bf16(to, a);
+    if (n < VW) memcpy(y, t, n * sizeof(*y));
 }
 
 RR_INLINE v activate(v a, enum rr_act act)
@@ -236,11 +233,13 @@ RR_INLINE v activate(v a, enum rr_act act)
     return a;
 }
 
-/* One row of finished sums becomes NR columns of row i of y from o on, fewer at the end. */
-RR_INLINE void finish_row(const struct rr_linear_f32 *a, const float *acc, uint32_t i, uint32_t o,
-                          enum rr_act act)
+/* One row of finished sums becomes NR columns of row i of y, or of half, from o on, fewer at the
+ * end. */
+RR_INLINE void finish_row(const struct rr_linear_f32 *a, const struct rr_half *half,
+                          const float *acc, uint32_t i, uint32_t o, enum rr_act act)
 {
-    float *y = a->y + i * a->ldy;
+    float *y = half->y ? NULL : a->y + i * a->ldy;
+    uint16_t *y16 = half->y ? half->y + i * a->ldy : NULL;
     const float *res = a->residual ? a->residual + i * a->ldr : NULL;
     uint32_t end = RR_MIN(o + NR, a->n_end), c = o;
 
@@ -248,33 +247,40 @@ RR_INLINE void finish_row(const struct rr_linear_f32 *a, const float *acc, uint3
         v s = activate(v_add(v_load(acc + (c - o)), v_load(a->bias + c)), act);
 
         if (res) s = v_add(s, v_load(res + c));
-        v_store(y + c, s);
+        if (y16)
+            store_half(y16 + c, s, half->dtype, VW);
+        else
+            v_store(y + c, s);
     }
     if (c < end) {
         v s = activate(v_add(v_load(acc + (c - o)), v_load_n(a->bias + c, end - c)), act);
 
         if (res) s = v_add(s, v_load_n(res + c, end - c));
-        v_store_n(y + c, s, end - c);
+        if (y16)
+            store_half(y16 + c, s, half->dtype, end - c);
+        else
+            v_store_n(y + c, s, end - c);
     }
 }
 
 /* The same for rows [row, row + rows) and panels [o, end), whose sums lie rows x NR apart. */
-RR_INLINE void finish_panels(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
-                             uint32_t rows, uint32_t o, uint32_t end, enum rr_act act)
+RR_INLINE void finish_panels(const struct rr_linear_f32 *a, const struct rr_half *half,
+                             const float *acc, uint32_t row, uint32_t rows, uint32_t o,
+                             uint32_t end, enum rr_act act)
 {
     for (uint32_t i = 0; i < rows; i++)
         for (uint32_t c = o; c < end; c += NR)
-            finish_row(a, acc + (size_t)(c - o) * rows + (size_t)i * NR, row + i, c, act);
+            finish_row(a, half, acc + (size_t)(c - o) * rows + (size_t)i * NR, row + i, c, act);
 }
 
-static void finish_f32(const struct rr_linear_f32 *a, const float *acc, uint32_t row,
-                       uint32_t rows, uint32_t o, uint32_t end)
+static void finish_f32(const struct rr_linear_f32 *a, const struct rr_half *half, const float *acc,
+                       uint32_t row, uint32_t rows, uint32_t o, uint32_t end)
 {
     switch (a->act) {
-    case RR_ACT_NONE: finish_panels(a, acc, row, rows, o, end, RR_ACT_NONE); break;
-    case RR_ACT_GELU: finish_panels(a, acc, row, rows, o, end, RR_ACT_GELU); break;
-    case RR_ACT_RELU: finish_panels(a, acc, row, rows, o, end, RR_ACT_RELU); break;
-    case RR_ACT_TANH: finish_panels(a, acc, row, rows, o, end, RR_ACT_TANH); break;
+    case RR_ACT_NONE: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_NONE); break;
+    case RR_ACT_GELU: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_GELU); break;
+    case RR_ACT_RELU: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_RELU); break;
+    case RR_ACT_TANH: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_TANH); break;
     case RR_ACT_SILU:
     case RR_ACT_GELU_TANH: break; /* of gated units only */
     }
@@ -308,7 +314,7 @@ static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows
             t.b = after;
         }
     }
-    finish_f32(a, acc, row, rows, o, end);
+    finish_f32(a, &f32, acc, row, rows, o, end);
 }
 
 static void linear_f32(const struct rr_linear_f32 *a)

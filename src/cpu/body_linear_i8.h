@@ -148,19 +148,28 @@ RR_INLINE void finish_columns(const struct rr_linear_i8 *a, const int32_t *acc, 
     const float *scale = a->x.scale + row, *offset = a->x.offset + row;
     const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
     const size_t ldy = a->ldy, ldr = a->ldr;
-    float *y = a->y + row * ldy + o;
+    const enum rr_dtype dtype = a->half.dtype;
+    uint16_t *half = a->half.y ? a->half.y + row * ldy + o : NULL;
+    float *y = half ? NULL : a->y + row * ldy + o;
     struct columns_i8 columns[NV];
 
     RR_UNROLL
     for (uint32_t c = 0; c < NR; c += VW)
         columns[c / VW] = columns_i8(a, o + RR_MIN(c, n), c < n ? n - c : 0);
-    for (uint32_t i = 0; i < rows; i++, acc += NR, y += ldy) {
+    for (uint32_t i = 0; i < rows; i++, acc += NR) {
         RR_UNROLL
         for (uint32_t c = 0; c < NR; c += VW) {
-            v s = finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]);
+            v s = activate_i8(finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]), act);
 
-            if (c < n) store_columns(y + c, activate_i8(s, act), res ? res + c : NULL, n - c);
+            if (c < n && half)
+                store_half(half + c, s, dtype, n - c);
+            else if (c < n)
+                store_columns(y + c, s, res ? res + c : NULL, n - c);
         }
+        if (half)
+            half += ldy;
+        else
+            y += ldy;
         if (res) res += ldr;
     }
 }
@@ -187,27 +196,6 @@ static void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t
     }
 }
 
-/* The same for results in 16 bits. */
-static void finish_half_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
-                           uint32_t rows, uint32_t o)
-{
-    float y[HALF_ROWS * NR] RR_ALIGNED(64) = { 0 };
-    struct rr_linear_i8 f = { .y = y, .x = a->x, .w_scale = a->w_scale + o, .w_sum = a->w_sum + o,
-                              .bias = a->bias + o, .ldy = NR,
-                              .n_end = RR_MIN(a->n_end - o, (uint32_t)NR), .act = a->act };
-
-    f.x.scale += row;
-    f.x.offset += row;
-    for (uint32_t i = 0; i < rows; i += HALF_ROWS) {
-        uint32_t some = RR_MIN(rows - i, (uint32_t)HALF_ROWS);
-
-        finish_i8(&f, acc + i * NR, 0, some, 0);
-        store_half(a->half.y + (row + i) * a->ldy + o, a->ldy, a->half.dtype, y, some, f.n_end);
-        f.x.scale += some;
-        f.x.offset += some;
-    }
-}
-
 /* What the sums of a panel start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its
  * weights' sum. */
 static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
@@ -218,7 +206,7 @@ static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
 
 static void linear_i8(const struct rr_linear_i8 *a)
 {
-    int32_t acc[MB * NR] RR_ALIGNED(64), first[NR] RR_ALIGNED(64);
+    int32_t acc[SUMS * NR] RR_ALIGNED(64), first[NR] RR_ALIGNED(64);
     uint32_t block = rows_a_panel(a->m, a->x.ld);
     size_t bytes = (size_t)rr_i8_depth(a->k) * NR;
 
@@ -229,17 +217,14 @@ static void linear_i8(const struct rr_linear_i8 *a)
             const int8_t *panel = a->panels + o / NR * bytes;
 
             start_i8(a, first, o);
-            for (uint32_t row = begin; row < end; row += MB) {
-                uint32_t rows = RR_MIN(end - row, (uint32_t)MB);
+            for (uint32_t row = begin; row < end; row += SUMS) {
+                uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
 
                 tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows,
                          fetch_part(panel, bytes, row - begin, rows, end - begin,
                                     results(a->y, &a->half, a->ldy, a->residual, a->ldr, row, o,
                                             a->n_end)));
-                if (a->half.y)
-                    finish_half_i8(a, acc, row, rows, o);
-                else
-                    finish_i8(a, acc, row, rows, o);
+                finish_i8(a, acc, row, rows, o);
             }
         }
     }

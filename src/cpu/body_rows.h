@@ -62,6 +62,19 @@ RR_INLINE uint32_t to_bf16(float x)
     return ((bits & 0x7FFFFFFF) > 0x7F800000 ? bits | 0x400000 : up) >> 16;
 }
 
+/* VW values. */
+RR_INLINE void store_bf16(uint16_t *y, v a)
+{
+#if defined(V_STORE_BF16)
+    v_store_bf16(y, a);
+#else
+    float t[VW];
+
+    v_store(t, a);
+    for (uint32_t i = 0; i < VW; i++) y[i] = (uint16_t)to_bf16(t[i]);
+#endif
+}
+
 /* ---- conversions --------------------------------------------------------------------------- */
 
 RR_INLINE void convert_rows(float *y, const void *src, enum rr_dtype dtype, size_t n, bool add)

@@ -19,6 +19,7 @@
 #define NR 64
 #define KC 512
 #define MB 96
+#define SUMS 64
 #define PANEL_ROWS 576 /* tiles are done with 96 rows before the next panel is there */
 #define PANEL_BYTES (5u << 18) /* of an L2 cache of 2 MiB */
 #define PAIR_QUERIES 32 /* two tiles of rows */

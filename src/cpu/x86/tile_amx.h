@@ -71,10 +71,11 @@ static void tiles_end(void)
  * first steps fetches of results that are written soon: two lines of a row. */
 #define ROW_BYTES 128
 struct lines {
-    const char *at;
-    uint32_t a_step, rows; /* a_step: bytes */
+    const char *at, *end;
+    size_t a_step;
     const char *y;
     size_t ldy;
+    uint32_t rows;
 };
 
 /* Products of two tiles of rows, or of one, a step each; moves what it is given on. */
@@ -89,7 +90,7 @@ struct lines {
             _tile_loadd(7, *w + TILE_BYTES, 4 * NR);                                               \
             product(1, 4, 7);                                                                      \
             if (two) _tile_loadd(5, *x + TILE_ROWS * ldx, ldx);                                    \
-            for (const char *end = next->at + next->a_step; next->at < end; next->at += 64)        \
+            for (next->end += next->a_step; next->at < next->end; next->at += 64)                  \
                 __builtin_prefetch(next->at, 0, 2);                                                \
             if (results) {                                                                         \
                 fetch_rows(next->y, next->ldy, ROW_BYTES, 1);                                      \
@@ -147,8 +148,8 @@ TILE(tile_bf16_2, tile_bf16_steps, true)
 TILE(tile_bf16_1, tile_bf16_steps, false)
 #undef TILE
 
-/* What a tile of `here` rows from row i on, columns from c on, fetches of the results: its own lines,
- * or, where a panel's columns fit in ROW_BYTES, all lines of half of the rows. */
+/* What a tile of `here` rows from row i on, columns from c on, fetches of the results: its own
+ * lines, or, where a panel's columns fit in ROW_BYTES, all lines of half of the rows. */
 static void next_results(struct lines *next, const struct results *r, uint32_t i, uint32_t here,
                          uint32_t c, uint32_t steps)
 {
@@ -170,7 +171,8 @@ static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, c
     const uint32_t columns = 2 * TILE_BYTES / 4;
     uint32_t turns = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (NR / columns) * steps;
     struct lines next = { .at = part.at,
-                          .a_step = ((uint32_t)part.bytes / 64 + turns - 1) / turns * 64,
+                          .end = part.at,
+                          .a_step = (part.bytes + turns - 1) / turns,
                           .ldy = part.results.ldy };
 
     if (part.results.residual)
@@ -189,7 +191,7 @@ static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, c
                 (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps, fresh, next);
             else
                 (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps, fresh, next);
-            next.at += (size_t)steps * next.a_step;
+            next.at = next.end += steps * next.a_step;
         }
     }
 }

@@ -113,6 +113,7 @@ static inline vi vi_pairs(v a, v b)
 }
 
 #if defined(__AVX512BF16__) || defined(RR_EMULATE_AVX512)
+#define V_STORE_BF16
 /* To nearest even; subnormals become 0. */
 static inline void v_store_bf16(uint16_t *p, v a)
 {
