@@ -276,9 +276,8 @@ rr_attention_f32_fn *rr_cpu_attention_kernel(const struct rr_loaded *l, const st
 {
     const struct rr_kern *kern = l->device->kern;
     enum rr_cpu_packing packing = l->device->packing;
-    rr_attention_f32_fn *narrow = packing == RR_CPU_PACK_I8 && kern->attention_i16
-                                      ? kern->attention_i16
-                                      : kern->attention_bf16;
+    rr_attention_f32_fn *narrow = kern->attention_i16 ? kern->attention_i16
+                                                      : kern->attention_bf16;
     bool may = packing != RR_CPU_PACK_F32 && s->rows == RR_ROWS_TOKENS;
 
     return may && narrow ? narrow : kern->attention_f32;

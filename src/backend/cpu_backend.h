@@ -48,7 +48,12 @@ struct rr_cpu_tuning {
 };
 
 /* How the weights of linear layers are stored and multiplied: the precision of a device. */
-enum rr_cpu_packing { RR_CPU_PACK_F32, RR_CPU_PACK_BF16, RR_CPU_PACK_I8 };
+enum rr_cpu_packing {
+    RR_CPU_PACK_F32,
+    RR_CPU_PACK_BF16,
+    RR_CPU_PACK_I8,
+    RR_CPU_PACK_I16 /* of layers only: bf16 where linear_i16 does it */
+};
 
 struct rr_device {
     const struct rr_kern *kern;
@@ -127,11 +132,12 @@ static inline void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
     bool smoothed;     /* int8 only: inputs are multiplied by smooth before they are quantized */
-    bool narrow;       /* inputs are converted, to int8 or bf16, before they are multiplied */
+    bool narrow;       /* inputs are converted, to int8, bf16 or i16, before they are multiplied */
     uint32_t n, k, nr; /* nr: columns of a panel */
     void *panels;      /* as kern.h packs them */
     float *bias;       /* [n rounded up to panels], zero where there is none */
-    float *scale, *sum; /* [n rounded up], int8 only: of each output channel */
+    float *scale, *sum; /* [n rounded up], int8 and i16: of each output channel */
+    float *top;         /* one, i16 only: of kern.h */
     float *smooth;      /* [k] if smoothed, else NULL */
 };
 

@@ -53,6 +53,22 @@ static void embed(const struct rr_loaded *l, const struct rr_cpu_step *s,
     }
 }
 
+/* Rows that a LINEAR is about to take, to who observes; those in 16 bits one by one. */
+static void show(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_rows *x, uint32_t m,
+                 float *scratch)
+{
+    uint32_t k = l->steps[step].linear.k;
+
+    if (x->dtype == RR_F32) {
+        l->observe(l->observe_user, step, x->at, x->ld, m);
+        return;
+    }
+    for (uint32_t i = 0; i < m; i++) {
+        l->device->kern->convert(scratch, rr_cpu_rows_after(x, i).at, x->dtype, k);
+        l->observe(l->observe_user, step, scratch, k, 1);
+    }
+}
+
 static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_place *place,
                    const struct rr_cpu_frame *f, const struct rr_cpu_share *share, float *scratch)
 {
@@ -71,9 +87,8 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
         a.residual = rr_cpu_at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
-    /* The shares of other columns have the same rows; in 16 bits there is nothing to see. */
-    if (l->observe && share->col0 == 0 && a.x.dtype == RR_F32)
-        l->observe(l->observe_user, step, a.x.at, a.x.ld, a.m);
+    if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
+        show(l, step, &a.x, a.m, scratch);
     if (f->narrow.base && rr_cpu_linear_converts(&s->linear, a.x.dtype))
         rr_cpu_linear_product(l->device->kern, &s->linear, &a, &f->narrow, share->row0);
     else

@@ -9,7 +9,8 @@
 
 static bool may_be_kept(const struct rr_cpu_step *s)
 {
-    return s->op.kind == RR_OP_LINEAR && s->linear.narrow && s->rows == RR_ROWS_TOKENS &&
+    return s->op.kind == RR_OP_LINEAR && s->linear.narrow &&
+           s->linear.packing != RR_CPU_PACK_I16 && s->rows == RR_ROWS_TOKENS &&
            s->op.u.linear.residual == RR_NONE && s->op.dst != s->op.src;
 }
 
@@ -27,6 +28,7 @@ static enum rr_dtype wanted(const struct rr_loaded *l, const struct rr_cpu_step 
     if (s->op.kind == RR_OP_ATTENTION) return rr_cpu_attention_takes_bf16(l, s) ? RR_BF16 : RR_F32;
     if (s->op.kind != RR_OP_LINEAR || s->op.u.linear.residual == reg || !w->narrow) return RR_F32;
     if (w->packing == RR_CPU_PACK_I8) return RR_F16;
+    if (w->packing == RR_CPU_PACK_I16) return RR_F32;
     return w->k % 2 ? RR_F32 : RR_BF16; /* an odd row would need a 0 behind it */
 }
 

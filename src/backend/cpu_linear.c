@@ -5,6 +5,7 @@
  *
  * Layers that see one row per sequence (the last layer's, the head) stay in f32 whatever was asked
  * for: they cost next to nothing, and what they round goes straight into the logit. */
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu_backend.h"
@@ -25,16 +26,18 @@ static enum rr_cpu_packing choose_packing(const struct rr_device *d, const struc
                                           const struct rr_op *op)
 {
     const struct rr_op_linear *l = &op->u.linear;
+    enum rr_cpu_packing narrow = d->kern->linear_i16 ? RR_CPU_PACK_I16 : RR_CPU_PACK_BF16;
     uint32_t i8 = 0, bf16 = 0;
 
     if (p->registers[op->dst].rows != RR_ROWS_TOKENS) return RR_CPU_PACK_F32;
+    if (d->packing == RR_CPU_PACK_BF16) return narrow;
     if (d->packing != RR_CPU_PACK_I8 || !p->mixed) return d->packing;
     for (uint32_t j = 0; j < l->n_parts; j++) {
         i8 += p->tensors[l->weight[j]].dtype == RR_I8;
         bf16 += p->tensors[l->weight[j]].dtype == RR_BF16;
     }
     return i8 == l->n_parts     ? RR_CPU_PACK_I8
-           : bf16 == l->n_parts ? RR_CPU_PACK_BF16
+           : bf16 == l->n_parts ? narrow
                                 : RR_CPU_PACK_F32;
 }
 
@@ -53,18 +56,18 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
     w->n = rr_cpu_width(p, op->dst);
     w->k = rr_cpu_width(p, op->src);
     w->smoothed = w->packing == RR_CPU_PACK_I8 && smooth_of(p, op);
-    w->narrow = w->packing == RR_CPU_PACK_I8 ||
+    w->narrow = w->packing == RR_CPU_PACK_I8 || w->packing == RR_CPU_PACK_I16 ||
                 (w->packing == RR_CPU_PACK_BF16 && d->kern->bf16_x == RR_BF16);
-    w->nr = w->packing == RR_CPU_PACK_I8     ? d->kern->i8_nr
-            : w->packing == RR_CPU_PACK_BF16 ? d->kern->bf16_nr
-                                             : d->kern->f32_nr;
+    w->nr = w->packing == RR_CPU_PACK_I8    ? d->kern->i8_nr
+            : w->packing == RR_CPU_PACK_F32 ? d->kern->f32_nr
+                                            : d->kern->bf16_nr;
 }
 
 static size_t panel_bytes(const struct rr_cpu_linear *w)
 {
     if (w->packing == RR_CPU_PACK_I8) return rr_weights_bytes_i8(w->nr, w->n, w->k);
-    if (w->packing == RR_CPU_PACK_BF16) return rr_weights_bytes_bf16(w->nr, w->n, w->k);
-    return rr_weights_bytes_f32(w->nr, w->n, w->k);
+    if (w->packing == RR_CPU_PACK_F32) return rr_weights_bytes_f32(w->nr, w->n, w->k);
+    return rr_weights_bytes_bf16(w->nr, w->n, w->k);
 }
 
 void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b)
@@ -73,9 +76,10 @@ void rr_cpu_linear_place(struct rr_cpu_linear *w, struct rr_cpu_bump *b)
 
     w->panels = rr_cpu_take(b, panel_bytes(w), 1);
     w->bias = rr_cpu_take(b, n, sizeof(float));
-    if (w->packing != RR_CPU_PACK_I8) return;
+    if (w->packing != RR_CPU_PACK_I8 && w->packing != RR_CPU_PACK_I16) return;
     w->scale = rr_cpu_take(b, n, sizeof(float));
     w->sum = rr_cpu_take(b, n, sizeof(float));
+    if (w->packing == RR_CPU_PACK_I16) w->top = rr_cpu_take(b, 1, sizeof(float));
     if (w->smoothed) w->smooth = rr_cpu_take(b, w->k, sizeof(float));
 }
 
@@ -131,6 +135,14 @@ static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
         kern->pack_f32(w->panels, scratch, RR_F32, o, 1, w->k);
     } else if (w->packing == RR_CPU_PACK_BF16) {
         rr_weights_pack_bf16(w->panels, w->nr, scratch, o, 1, w->k);
+    } else if (w->packing == RR_CPU_PACK_I16) {
+        int16_t *p = (int16_t *)(scratch + w->k);
+
+        /* Through bf16, so that a folder in it has the same bits. */
+        kern->round_bf16((uint16_t *)p, w->k, scratch, w->k, 1, w->k);
+        kern->convert(scratch, p, RR_BF16, w->k);
+        w->scale[o] = rr_weights_quantize_i16(p, &w->sum[o], scratch, w->k);
+        rr_weights_pack_i16(w->panels, w->nr, p, o, 1, w->k);
     } else {
         w->scale[o] = rr_weights_quantize_row(q, scratch, w->k, kern->i8_wtop);
         rr_weights_pack_i8(w->panels, w->nr, w->sum, q, o, 1, w->k);
@@ -190,6 +202,15 @@ static void pack_worker(void *user, uint32_t worker)
     }
 }
 
+/* The most steps of a row with which the sum of no channel is beyond 31 bits. */
+static void choose_top(struct rr_cpu_linear *w)
+{
+    float most = 1;
+
+    for (uint32_t o = 0; o < w->n; o++) most = RR_MAX(most, w->sum[o]);
+    *w->top = floorf(RR_MIN((float)INT16_MAX, (float)RR_I16_ROW * RR_I16_CHANNEL / most));
+}
+
 void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p)
 {
     struct packing packing = { .l = l, .p = p };
@@ -201,6 +222,8 @@ void rr_cpu_pack(struct rr_loaded *l, const struct rr_program *p)
     }
     /* Beside models that serve, one thread packs: they are not held up, and neither is this. */
     rr_pool_run_or_alone(l->device->pool, pack_worker, &packing);
+    for (uint32_t i = 0; i < l->n_steps; i++)
+        if (l->steps[i].linear.packing == RR_CPU_PACK_I16) choose_top(&l->steps[i].linear);
 }
 
 /* ---- multiplying ---------------------------------------------------------------------------- */
@@ -213,13 +236,14 @@ static size_t bf16_stride(uint32_t k)
 size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w)
 {
     if (!w->narrow) return 0;
-    return w->packing == RR_CPU_PACK_I8 ? rr_i8_stride(w->k) + 2 * sizeof(float)
-                                        : bf16_stride(w->k) * sizeof(uint16_t);
+    if (w->packing == RR_CPU_PACK_I8) return rr_i8_stride(w->k) + 2 * sizeof(float);
+    return bf16_stride(w->k) * sizeof(uint16_t) +
+           (w->packing == RR_CPU_PACK_I16 ? sizeof(float) : 0);
 }
 
 size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w, uint32_t rows)
 {
-    size_t pack = (size_t)w->k + w->k / 4 + 32;
+    size_t pack = (size_t)w->k + w->k / 2 + 32; /* a row in f32, then in up to 16 bits */
 
     return RR_MAX(rows * rr_cpu_linear_narrow(w) / sizeof(float), pack);
 }
@@ -234,6 +258,15 @@ static struct rr_rows_i8 rows_i8(const struct rr_cpu_narrow *n, uint32_t row, ui
                                 ld };
 }
 
+/* The same, scales behind all numbers. */
+static struct rr_rows_i16 rows_i16(const struct rr_cpu_narrow *n, uint32_t row, uint32_t k)
+{
+    size_t ld = bf16_stride(k);
+    uint16_t *q = (uint16_t *)n->base;
+
+    return (struct rr_rows_i16){ q + row * ld, (float *)(q + n->rows * ld) + row, ld };
+}
+
 void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                            const struct rr_cpu_narrow *to, uint32_t row,
                            const struct rr_cpu_rows *x, uint32_t m)
@@ -242,6 +275,10 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
         struct rr_rows_i8 rows = rows_i8(to, row, w->k);
 
         kern->quantize_i8(&rows, x->at, x->dtype, x->ld, w->smooth, m, w->k);
+    } else if (w->packing == RR_CPU_PACK_I16) {
+        struct rr_rows_i16 rows = rows_i16(to, row, w->k);
+
+        kern->quantize_i16(&rows, x->at, x->ld, *w->top, m, w->k);
     } else {
         size_t ld = bf16_stride(w->k);
 
@@ -303,6 +340,29 @@ static void product_i8(const struct rr_kern *kern, const struct rr_cpu_linear *w
     kern->linear_i8(&b);
 }
 
+static void product_i16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                        const struct rr_cpu_product *a, const struct rr_rows_i16 *x)
+{
+    struct rr_linear_i16 b = {
+        .y = a->y.at,
+        .x = *x,
+        .panels = w->panels,
+        .w_scale = w->scale,
+        .bias = w->bias,
+        .residual = a->residual,
+        .ldy = a->y.ld,
+        .ldr = a->ldr,
+        .m = a->m,
+        .n = w->n,
+        .k = w->k,
+        .n_begin = a->n_begin,
+        .n_end = a->n_end,
+        .act = a->act,
+    };
+
+    kern->linear_i16(&b);
+}
+
 /* x: of type bf16_x. */
 static void product_bf16(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                          const struct rr_cpu_product *a, const void *x, size_t ldx)
@@ -337,6 +397,10 @@ void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linea
         struct rr_rows_i8 x = rows_i8(from, row, w->k);
 
         product_i8(kern, w, a, &x);
+    } else if (w->packing == RR_CPU_PACK_I16) {
+        struct rr_rows_i16 x = rows_i16(from, row, w->k);
+
+        product_i16(kern, w, a, &x);
     } else {
         size_t ld = bf16_stride(w->k);
 

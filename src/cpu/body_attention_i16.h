@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* body_attention_i16.h - one head of one sequence, both products in whole numbers of 16 bits,
- * softmax in f32: for models in int8 on levels that cannot multiply bf16.
- * Layer: cpu (L1).  Included by one level file, which with I16_DOT gives
- *   dot_i16(sum, pair of inputs in every lane, VW pairs)   sum plus both products, exactly
- *   v_store_i16(p, a, b)                                   2 VW whole numbers as 16 bits each
- *   vi_pairs(a, b)                                         VW pairs of them
- *   vi_max, vi_bits, vi_max_lane                           of bits of floats
+ * softmax in f32: for models in int8 and bf16 on levels that cannot multiply bf16.
+ * Layer: cpu (L1).  Included by one level file, after body_linear_i16.h, which gives, beside what
+ * that needs, vi_pairs(a, b): VW pairs of whole numbers of 16 bits.
  *
  * As body_attention_pairs.h says.  kern.h has the roundings; integer sums are exact, so their order
  * is free. */
@@ -13,105 +10,7 @@
 #define RR_CPU_BODY_ATTENTION_I16_H
 
 #include "cpu/body_attention_pairs.h"
-
-#define I16_MR 4 /* 8 sums, 2 weights, an input and a product in 16 registers */
-
-/* ---- whole numbers ------------------------------------------------------------------------- */
-
-struct steps {  /* how floats are kept as whole numbers, at most top each */
-    float inv;  /* steps per 1 */
-    float size; /* of a step; NaN if there is a NaN or infinity */
-};
-
-/* The first n of VW values at x, or all; zeros after them. */
-RR_INLINE v load_upto(const float *x, uint32_t n)
-{
-    return n >= VW ? v_load(x) : v_load_n(x, n);
-}
-
-/* By the bits of |x|: as whole numbers they have the order of the values, with NaN at the top. */
-static struct steps steps_of(const float *x, size_t ldx, uint32_t m, uint32_t n, float top)
-{
-    vi most0 = vi_zero(), most1 = most0;
-    float largest;
-
-    for (uint32_t i = 0; i < m; i++, x += ldx) {
-        uint32_t j = 0;
-
-        for (; j + 2 * VW <= n; j += 2 * VW) {
-            most0 = vi_max(most0, vi_bits(v_abs(v_load(x + j))));
-            most1 = vi_max(most1, vi_bits(v_abs(v_load(x + j + VW))));
-        }
-        for (; j < n; j += VW) most0 = vi_max(most0, vi_bits(v_abs(load_upto(x + j, n - j))));
-    }
-    largest = vi_max_lane(vi_max(most0, most1));
-    if (!(largest <= FLT_MAX)) return (struct steps){ 0.0f, NAN };
-    return largest > 1e-30f ? (struct steps){ top / largest, largest / top }
-                            : (struct steps){ 0.0f, 0.0f };
-}
-
-/* y[i, j] = x[i, j] in steps; what follows up to two whole vectors is 0. */
-static void round_i16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m, uint32_t n,
-                      float inv)
-{
-    v factor = v_set(inv);
-
-    for (uint32_t i = 0; i < m; i++, x += ldx, y += ldy)
-        for (uint32_t j = 0; j < n; j += 2 * VW) {
-            v first = load_upto(x + j, n - j), second = v_set(0.0f);
-
-            if (n - j > VW) second = load_upto(x + j + VW, n - j - VW);
-            v_store_i16(y + j, v_mul(first, factor), v_mul(second, factor));
-        }
-}
-
-/* ---- products ------------------------------------------------------------------------------ */
-
-/* acc[mr][NR] = mr rows of x times a panel, pair by pair. */
-RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_t *b,
-                        uint32_t pairs, const int mr)
-{
-    vi s[I16_MR][NV];
-
-    RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) s[i][c] = vi_zero();
-    for (uint32_t j = 0; j < pairs; j++, x += 2, b += 2 * NR) {
-        vi w[NV];
-
-        RR_UNROLL
-        for (int c = 0; c < NV; c++) w[c] = vi_load(b + 2 * c * VW);
-        RR_UNROLL
-        for (int i = 0; i < mr; i++) {
-            vi a = vi_set(x + (size_t)i * ldx);
-
-            RR_UNROLL
-            for (int c = 0; c < NV; c++) s[i][c] = dot_i16(s[i][c], a, w[c]);
-        }
-    }
-    RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) vi_store(acc + i * NR + c * VW, s[i][c]);
-}
-
-#define TILE(mr) \
-    static RR_NOINLINE void tile_i16_##mr(int32_t *acc, const uint16_t *x, size_t ldx, \
-                                          const uint16_t *b, uint32_t pairs) \
-    { \
-        tile_i16(acc, x, ldx, b, pairs, mr); \
-    }
-TILE(4)
-TILE(2)
-TILE(1)
-#undef TILE
-
-static void tiles_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_t *b,
-                      uint32_t pairs, uint32_t rows)
-{
-    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx) tile_i16_4(acc, x, ldx, b, pairs);
-    for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx) tile_i16_2(acc, x, ldx, b, pairs);
-    if (rows) tile_i16_1(acc, x, ldx, b, pairs);
-}
+#include "cpu/body_linear_i16.h"
 
 /* ---- keys and values ----------------------------------------------------------------------- */
 
@@ -235,7 +134,8 @@ static void score_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows
     }
     for (uint32_t o = 0; o < r->padded; o += NR)
         tiles_i16((int32_t *)(r->s + o / NR * step), r->x, r->ldx,
-                  r->keys + (size_t)o * r->pairs * 2, r->pairs, rows);
+                  r->keys + (size_t)o * r->pairs * 2, r->pairs, rows,
+                  fetch_whole(r->keys + (size_t)o * r->pairs * 2, (size_t)4 * r->pairs * NR));
     for (uint32_t i = 0; i < rows; i++)
         most[i] = all_scores_i16(r->s + (size_t)i * NR, step,
                                  a->bias ? a->bias + (row + i) * a->ldb : NULL, a->n_kv, inv[i]);
@@ -252,7 +152,8 @@ static void mix_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows, 
     int32_t acc[PAIR_QUERIES * NR] RR_ALIGNED(64);
 
     for (uint32_t d = 0; d < dim; d += NR) {
-        tiles_i16(acc, r->p, r->ldp, r->values + (size_t)d * r->even, r->even / 2, rows);
+        tiles_i16(acc, r->p, r->ldp, r->values + (size_t)d * r->even, r->even / 2, rows,
+                  fetch_whole(r->values + (size_t)d * r->even, (size_t)2 * r->even * NR));
         for (uint32_t i = 0; i < rows; i++) {
             float *y = h->a->y + (row + i) * h->a->ldy;
             v factor = v_set(inv[i] * h->v.size);

@@ -20,8 +20,12 @@
 #if defined(I16_DOT)
 #include "cpu/body_attention_i16.h"
 #define ATTENTION_I16 attention_i16
+#define QUANTIZE_I16 quantize_i16
+#define LINEAR_I16 linear_i16
 #else
 #define ATTENTION_I16 NULL
+#define QUANTIZE_I16 NULL
+#define LINEAR_I16 NULL
 #endif
 
 #define LEVEL(symbol, level_name, level_needs)                                                     \
@@ -52,6 +56,8 @@
         .linear_bf16 = linear_bf16,                                                                \
         .attention_bf16 = ATTENTION_BF16,                                                          \
         .attention_i16 = ATTENTION_I16,                                                            \
+        .quantize_i16 = QUANTIZE_I16,                                                              \
+        .linear_i16 = LINEAR_I16,                                                                  \
     }
 
 #endif

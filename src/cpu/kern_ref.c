@@ -374,6 +374,41 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
         }
 }
 
+/* ---- i16 ----------------------------------------------------------------------------------- */
+
+static void quantize_i16(const struct rr_rows_i16 *out, const float *x, size_t ldx, float top,
+                         uint32_t m, uint32_t k)
+{
+    for (uint32_t i = 0; i < m; i++) {
+        struct steps s = steps_of(KEPT_I16, x + i * ldx, 0, 1, k, top);
+
+        for (uint32_t j = 0; j < (k + 31) / 32 * 32; j++)
+            out->q[i * out->ld + j] =
+                j < k && s.size == s.size
+                    ? (uint16_t)(int16_t)keep(KEPT_I16, x[i * ldx + j], s.inv) : 0;
+        out->scale[i] = s.size;
+    }
+}
+
+static void linear_i16(const struct rr_linear_i16 *a)
+{
+    size_t pairs = ((size_t)a->k + 1) / 2;
+
+    for (uint32_t i = 0; i < a->m; i++)
+        for (uint32_t o = a->n_begin; o < a->n_end; o++) {
+            const uint16_t *column = a->panels + o / NR * NR * pairs * 2 + o % NR * 2;
+            int32_t sum = 0;
+            float v;
+
+            for (uint32_t j = 0; j < a->k; j++)
+                sum += (int16_t)a->x.q[i * a->x.ld + j] *
+                       (int16_t)column[(size_t)(j / 2) * NR * 2 + j % 2];
+            v = activate(a->act, fmaf((float)sum, a->x.scale[i] * a->w_scale[o], a->bias[o]));
+            if (a->residual) v += a->residual[i * a->ldr + o];
+            a->y[i * a->ldy + o] = v;
+        }
+}
+
 const struct rr_kern rr_kern_ref = {
     .name = "ref",
     .needs = 0,
@@ -400,4 +435,6 @@ const struct rr_kern rr_kern_ref = {
     .linear_bf16 = linear_bf16,
     .attention_bf16 = attention_bf16,
     .attention_i16 = attention_i16,
+    .quantize_i16 = quantize_i16,
+    .linear_i16 = linear_i16,
 };

@@ -4,6 +4,7 @@
 #include "cpu/weights.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/attr.h"
@@ -111,5 +112,48 @@ void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_
 
         for (uint32_t j = 0; j < k; j++)
             column[(size_t)(j / 2) * nr * 2 + j % 2] = rr_weights_round_bf16(w[j]);
+    }
+}
+
+float rr_weights_quantize_i16(int16_t *p, float *sum, const float *w, uint32_t k)
+{
+    float most = row_max(w, k), scale, inv;
+    double all = 0, whole = 0;
+    int8_t q[8192];
+
+    *sum = 0;
+    memset(p, 0, k * sizeof(*p));
+    if (!(most > 0)) return most; /* 0 or NaN */
+    scale = k <= RR_COUNT(q) ? rr_weights_grid(q, w, k) : 0;
+    for (uint32_t j = 0; j < k; j++) all += fabsf(w[j]);
+    for (uint32_t j = 0; j < k && scale > 0; j++) {
+        p[j] = q[j];
+        whole += abs(q[j]);
+    }
+    if (scale == 0 || whole > RR_I16_CHANNEL) {
+        /* Rounding adds half of each value at most. */
+        scale = (float)RR_MAX(most / INT16_MAX, all / (RR_I16_CHANNEL - 0.5 * k - 64));
+        inv = 1.0f / scale;
+        whole = 0;
+        for (uint32_t j = 0; j < k; j++) {
+            p[j] = (int16_t)rintf(w[j] * inv);
+            whole += abs(p[j]);
+        }
+    }
+    *sum = (float)whole;
+    return scale;
+}
+
+void rr_weights_pack_i16(uint16_t *panels, uint32_t nr, const int16_t *p, uint32_t row0,
+                         uint32_t rows, uint32_t k)
+{
+    size_t panel = ((size_t)k + 1) / 2 * nr * 2;
+
+    for (uint32_t r = 0; r < rows; r++, p += k) {
+        size_t o = (size_t)row0 + r;
+        uint16_t *column = panels + o / nr * panel + o % nr * 2;
+
+        for (uint32_t j = 0; j < k; j++)
+            column[(size_t)(j / 2) * nr * 2 + j % 2] = (uint16_t)p[j];
     }
 }

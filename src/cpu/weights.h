@@ -37,6 +37,15 @@ bool rr_weights_within(const int8_t *q, uint32_t k, uint32_t wtop);
 void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_t row0,
                           uint32_t rows, uint32_t k);
 
+/* Quantizes one output channel, w[k], for linear_i16: w = scale * p, |p| at most 32767 and in sum
+ * RR_I16_CHANNEL; returns scale and adds up the |p|.  A row on a grid is kept exactly.  Zeros give
+ * scale 0; NaN or infinity anywhere gives scale NaN. */
+float rr_weights_quantize_i16(int16_t *p, float *sum, const float *w, uint32_t k);
+
+/* Packs rows of whole numbers as rr_weights_pack_bf16 does those of bf16. */
+void rr_weights_pack_i16(uint16_t *panels, uint32_t nr, const int16_t *p, uint32_t row0,
+                         uint32_t rows, uint32_t k);
+
 /* Bytes of the packed panels of an [n, k] matrix. */
 static inline size_t rr_weights_bytes_f32(uint32_t nr, uint32_t n, uint32_t k)
 {

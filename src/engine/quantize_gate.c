@@ -151,7 +151,7 @@ static double variance(const struct probe *p, const float *candidate)
 /* Whether bf16 changes nothing: the weights fit, and inputs stay f32. */
 static bool is_exact(const struct rr_quant_job *j, const struct rr_quant_layer *l)
 {
-    if (j->kern->bf16_x != RR_F32) return false;
+    if (j->kern->bf16_x != RR_F32 || j->kern->linear_i16) return false;
     for (uint32_t p = 0; p < l->n_parts; p++) {
         const struct rr_tensor *t = &j->source->tensors[l->tensor[p]];
         size_t n = (size_t)t->shape[0] * t->shape[1], size = t->dtype == RR_F32 ? 4 : 2;
@@ -213,6 +213,7 @@ static double price(const struct rr_kern *kern, enum rr_quant_as as)
 
     if (as == RR_QUANT_I8) return 1;
     if (kern->bf16_x == RR_BF16) return as == RR_QUANT_BF16 ? 2 : 8;
+    if (as == RR_QUANT_BF16 && kern->linear_i16) return limited ? 1.4 : 2;
     return (limited ? 2.4 : 4) + (as == RR_QUANT_BF16 ? 0 : 0.5);
 }
 

@@ -63,6 +63,7 @@ static void check_level(const struct rr_kern *kern, bool emulated, const struct 
     check_entries(check_rotary_entries, kern, emulated, opt);
     check_entries(check_i8_entries, kern, emulated, opt);
     check_entries(check_bf16_entries, kern, emulated, opt);
+    check_entries(check_i16_entries, kern, emulated, opt);
 }
 
 static bool parse(struct options *opt, int argc, char **argv)

@@ -34,6 +34,7 @@ extern const struct check_entry check_f32_entries[];
 extern const struct check_entry check_rotary_entries[];
 extern const struct check_entry check_i8_entries[];
 extern const struct check_entry check_bf16_entries[];
+extern const struct check_entry check_i16_entries[];
 
 /* Levels compiled against emulated instructions; ends with NULL. */
 extern const struct rr_kern *const check_emulated[];
