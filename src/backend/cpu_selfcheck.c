@@ -41,6 +41,7 @@ struct results {
     bool int8_norm, int8_f16; /* is the level's own norm, and the rows of half, quantized */
     bool attention_kept;      /* of rows in bf16, it has the same bits */
     float bf16[4][M * N];
+    float i16[4][M * N]; /* of layers; zeros without linear_i16 */
 };
 
 struct room { /* what the kernels work in; zero at first */
@@ -49,6 +50,8 @@ struct room { /* what the kernels work in; zero at first */
     int8_t i8_rows[2][ROWS] RR_ALIGNED(64);
     uint16_t bf16_panels[COLUMNS * 2 * PAIRS] RR_ALIGNED(64);
     uint16_t bf16_rows[M * 2 * PAIRS];
+    uint16_t i16_rows[M * DEPTH] RR_ALIGNED(64);
+    int16_t p[K];
     uint16_t qkv[KV * 3 * HEADS * DIM]; /* in bf16 */
     float bias[COLUMNS], w_scale[COLUMNS], w_sum[COLUMNS];
     float scale[2][M], offset[2][M], norm[M * K];
@@ -238,6 +241,27 @@ static void compute_bf16(const struct rr_kern *kern, const struct rr_kern *like,
     }
 }
 
+static void compute_i16(const struct rr_kern *kern, const struct data *d, struct room *room,
+                        struct results *r)
+{
+    struct rr_linear_i16 a = { .x = { room->i16_rows, room->scale[0], DEPTH },
+                               .panels = room->bf16_panels, .w_scale = room->w_scale,
+                               .bias = room->bias, .ldy = N, .ldr = N, .m = M, .n = N, .k = K,
+                               .n_end = N };
+
+    for (uint32_t o = 0; o < N; o++) {
+        room->w_scale[o] = rr_weights_quantize_i16(room->p, &room->w_sum[o], d->w + o * K, K);
+        rr_weights_pack_i16(room->bf16_panels, kern->bf16_nr, room->p, o, 1, K);
+    }
+    kern->quantize_i16(&a.x, d->x, K, RR_I16_ROW, M, K);
+    for (int act = RR_ACT_NONE; act <= RR_ACT_TANH; act++) {
+        a.y = r->i16[act];
+        a.residual = act % 2 ? d->residual : NULL;
+        a.act = (enum rr_act)act;
+        kern->linear_i16(&a);
+    }
+}
+
 /* Everything that kern has, of weights and inputs in the form that `like` takes. */
 static bool compute(const struct rr_kern *kern, const struct rr_kern *like, const struct data *d,
                     struct results *r)
@@ -256,7 +280,8 @@ static bool compute(const struct rr_kern *kern, const struct rr_kern *like, cons
     compute_int8_norm(kern, d, room, r);
     compute_int8_f16(kern, room, r);
     if (like->attention_bf16) compute_attention_kept(kern, d, room, r);
-    compute_bf16(kern, like, d, room, r);
+    if (like->linear_bf16) compute_bf16(kern, like, d, room, r);
+    if (like->linear_i16) compute_i16(kern, d, room, r);
     rr_pages_free(RR_MEM_WORKSPACE, room, bytes);
     return true;
 }
@@ -294,6 +319,9 @@ static const char *differing(const struct results *a, const struct results *b)
     if (!a->int8_norm) return "layernorm int8";
     if (!a->int8_f16) return "quantize int8 of f16";
     if (!close_to(a->bf16[0], b->bf16[0], RR_COUNT(a->bf16) * M * N)) return "linear bf16";
+    if (memcmp(a->i16[RR_ACT_NONE], b->i16[RR_ACT_NONE], sizeof(a->i16[0])) || /* exact */
+        !close_to(a->i16[0], b->i16[0], RR_COUNT(a->i16) * M * N))
+        return "linear i16";
     if (a->attention_kept != b->attention_kept) return "attention of bf16";
     return NULL;
 }

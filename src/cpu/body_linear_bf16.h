@@ -14,10 +14,6 @@
 #include "cpu/body_linear_f32.h"
 #include "cpu/body_rows_i8.h"
 
-#if !defined(OWN_TILES_END)
-RR_INLINE void tiles_end(void) {} /* what a level's own tiles need when a kernel ends */
-#endif
-
 #if !defined(BF16_OWN_TILES)
 
 #if defined(BF16_DOT)

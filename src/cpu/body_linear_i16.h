@@ -14,7 +14,7 @@
 
 #include "cpu/body_linear_f32.h"
 
-#define I16_MR 4 /* 8 sums, 2 weights, an input and a product in 16 registers */
+#define I16_MR 6 /* 12 sums, 2 weights, an input and a product in 16 registers */
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
@@ -125,6 +125,7 @@ RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint1
     {                                                                                              \
         tile_i16(acc, x, ldx, b, pairs, next, mr);                                                 \
     }
+TILE(6)
 TILE(4)
 TILE(2)
 TILE(1)
@@ -137,6 +138,10 @@ static void tiles_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_
     struct ahead next = spread(part, (rows + I16_MR - 1) / I16_MR, pairs);
     size_t tile = next.step * pairs;
 
+    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile) {
+        fetch_results(&part.results, 6);
+        tile_i16_6(acc, x, ldx, b, pairs, next);
+    }
     for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile) {
         fetch_results(&part.results, 4);
         tile_i16_4(acc, x, ldx, b, pairs, next);

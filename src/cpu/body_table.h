@@ -6,7 +6,11 @@
 #define RR_CPU_BODY_TABLE_H
 
 #include "cpu/body_attention_f32.h"
-#include "cpu/body_linear_bf16.h"
+
+#if !defined(OWN_TILES_END)
+RR_INLINE void tiles_end(void) {} /* what a level's own tiles need when a kernel ends */
+#endif
+
 #include "cpu/body_linear_i8.h"
 #include "cpu/body_rows_rotary.h"
 
@@ -22,7 +26,11 @@
 #define ATTENTION_I16 attention_i16
 #define QUANTIZE_I16 quantize_i16
 #define LINEAR_I16 linear_i16
+#define LINEAR_BF16 NULL
+#define BF16_X RR_F32
 #else
+#include "cpu/body_linear_bf16.h"
+#define LINEAR_BF16 linear_bf16
 #define ATTENTION_I16 NULL
 #define QUANTIZE_I16 NULL
 #define LINEAR_I16 NULL
@@ -53,7 +61,7 @@
         .bf16_nr = NR,                                                                             \
         .bf16_x = BF16_X,                                                                          \
         .round_bf16 = round_bf16,                                                                  \
-        .linear_bf16 = linear_bf16,                                                                \
+        .linear_bf16 = LINEAR_BF16,                                                                \
         .attention_bf16 = ATTENTION_BF16,                                                          \
         .attention_i16 = ATTENTION_I16,                                                            \
         .quantize_i16 = QUANTIZE_I16,                                                              \

@@ -310,12 +310,12 @@ struct rr_kern {
     uint32_t bf16_nr;     /* columns per panel */
     enum rr_dtype bf16_x; /* RR_F32 or RR_BF16 */
     rr_round_bf16_fn *round_bf16;
-    rr_linear_bf16_fn *linear_bf16;
+    rr_linear_bf16_fn *linear_bf16; /* NULL where linear_i16 does it */
     rr_attention_f32_fn *attention_bf16; /* NULL where no instruction multiplies bf16 */
 
     rr_attention_f32_fn *attention_i16; /* NULL where another one is as fast */
     rr_quantize_i16_fn *quantize_i16;   /* NULL as linear_i16 */
-    rr_linear_i16_fn *linear_i16;       /* NULL where bf16 is multiplied, or f32 is as fast */
+    rr_linear_i16_fn *linear_i16;       /* NULL where linear_bf16 does it */
 };
 
 /* Levels that are compiled in, worst first; the first is always "ref". */

@@ -439,6 +439,12 @@ static void wrong_linear_half(const struct rr_linear_i8 *a)
     if (a->half.y) a->half.y[0] ^= 1;
 }
 
+static void wrong_linear_i16(const struct rr_linear_i16 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->linear_i16(a);
+    a->y[(a->m - 1) * a->ldy] *= 1 + 0x1p-22f;
+}
+
 /* Right but of rows in f16. */
 static void wrong_quantize_f16(const struct rr_rows_i8 *out, const void *x, enum rr_dtype dtype,
                                size_t ldx, const float *smooth, uint32_t m, uint32_t k)
@@ -459,10 +465,11 @@ static void test_isa(void **state)
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
     struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
                    narrow = good, whole = good, rotary = good, kept = good, half = good,
-                   rows = good;
+                   rows = good, i16 = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
                                              &norm_i8, &bf16, &attention, &narrow, &whole,
-                                             &rotary, &kept, &half, &rows, &absent };
+                                             &rotary, &kept, &half, &rows, &i16,
+                                             &absent };
     static const struct {
         const char *name;
         int code;
@@ -470,8 +477,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 12, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 12, "", "the same by name" },
+        { NULL, RR_OK, 1, 13, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 13, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -486,9 +493,11 @@ static void test_isa(void **state)
         { "kept", RR_EDEVICE, -1, 0, "attention of bf16 differs", "rows that were in bf16" },
         { "half", RR_EDEVICE, -1, 0, "linear int8 in f16 differs", "one bit of one result" },
         { "rows", RR_EDEVICE, -1, 0, "quantize int8 of f16 differs", "one step of one row" },
+        { "i16", RR_EDEVICE, -1, 0, "linear i16 differs", "one result, by two bits" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
-          "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary, kept, half, rows", "flags are missing" },
+          "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary, kept, half, rows, "
+          "i16", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -518,6 +527,8 @@ static void test_isa(void **state)
     half.linear_i8 = wrong_linear_half;
     rows.name = "rows";
     rows.quantize_i8 = wrong_quantize_f16;
+    i16.name = "i16";
+    i16.linear_i16 = wrong_linear_i16;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);

@@ -174,6 +174,42 @@ static void bench_bf16(const struct rr_kern *k, double best, const uint32_t shap
     free(panels);
 }
 
+static void bench_i16(const struct rr_kern *k, double best, const uint32_t shape[3], bool gelu)
+{
+    uint32_t m = shape[0], n = shape[1], d = shape[2];
+    struct check c = { .rng = 1 };
+    float *in = alloc((size_t)m * d), *y = alloc((size_t)m * n), *b = alloc(n), *scale = alloc(m);
+    uint16_t *x = (uint16_t *)alloc((size_t)m * (d + 32) / 2 + 1);
+    uint16_t *panels = (uint16_t *)alloc(rr_weights_bytes_bf16(k->bf16_nr, n, d) / 4);
+    struct rr_linear_i16 a = { .y = y,
+                               .x = { x, scale, d + 32 },
+                               .panels = panels,
+                               .w_scale = b,
+                               .bias = b,
+                               .ldy = n,
+                               .m = m,
+                               .n = n,
+                               .k = d,
+                               .n_end = n,
+                               .act = gelu ? RR_ACT_GELU : RR_ACT_NONE };
+    char what[64];
+    double s;
+
+    check_fill(&c, in, (size_t)m * d, 1.0f);
+    for (size_t i = 0; i < (size_t)n * d; i++) panels[i] = (uint16_t)(int16_t)(i % 65 - 32);
+    BEST(s, k->quantize_i16(&a.x, in, d, RR_I16_ROW, m, d));
+    if (n == 1024) printf("quantize_i16 m %u k %u: %.1f ns/row\n", m, d, s / m * 1e9);
+    BEST(s, k->linear_i16(&a));
+    snprintf(what, sizeof(what), "linear_i16 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");
+    report(what, 2.0 * m * n * d, s, best);
+    free(in);
+    free(y);
+    free(b);
+    free(scale);
+    free(x);
+    free(panels);
+}
+
 typedef void bench_fn(const struct rr_kern *k, double best, const uint32_t shape[3], bool gelu);
 
 static void bench_shapes(const struct rr_kern *k, double best, bench_fn *run)
@@ -248,12 +284,15 @@ void check_bench(const struct rr_kern *k, const char *function)
            bf16 * 1e-9);
     if (!function || strstr("linear_f32", function)) bench_shapes(k, f32, bench_f32);
     if (!function || strstr("linear_i8", function)) bench_shapes(k, i8, bench_i8);
-    if (!function || strstr("linear_bf16", function)) bench_shapes(k, bf16, bench_bf16);
+    if (k->linear_bf16 && (!function || strstr("linear_bf16", function)))
+        bench_shapes(k, bf16, bench_bf16);
+    if (k->linear_i16 && (!function || strstr("linear_i16", function)))
+        bench_shapes(k, bf16, bench_i16);
     if (!function || strstr("attention_f32", function))
         bench_attention(k->attention_f32, "attention_f32", f32);
     if (k->attention_bf16 && (!function || strstr("attention_bf16", function)))
         bench_attention(k->attention_bf16, "attention_bf16", bf16);
     if (k->attention_i16 && (!function || strstr("attention_i16", function)))
-        bench_attention(k->attention_i16, "attention_i16", f32);
+        bench_attention(k->attention_i16, "attention_i16", bf16);
     if (!function || strstr("rows", function)) bench_rows(k);
 }

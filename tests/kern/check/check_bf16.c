@@ -182,8 +182,13 @@ static void check_linear_bf16(struct check *c)
                                          .residual = (int)check_random(c, 3) });
 }
 
+static bool has_linear(const struct rr_kern *k)
+{
+    return k->linear_bf16;
+}
+
 const struct check_entry check_bf16_entries[] = {
     { "round_bf16", check_round, NULL },
-    { "linear_bf16", check_linear_bf16, NULL },
+    { "linear_bf16", check_linear_bf16, has_linear },
     { NULL, NULL, NULL },
 };
