@@ -50,7 +50,7 @@ struct ahead {
 
 /* Rows of results that are written soon, and what is added to them.  Their pieces lie so far apart
  * that no processor looks ahead by itself: a line that is fetched when it is written to takes 20 ns
- * where it comes from the L3 cache, as long as half of its products on AMX. */
+ * where it comes from the L3 cache, longer than its products on AMX. */
 struct results {
     const char *y, *residual; /* residual NULL: nothing is added, or it is y */
     size_t ldy, ldr;          /* bytes */
