@@ -223,10 +223,13 @@ typedef void rr_linear_bf16_fn(const struct rr_linear_bf16 *a);
  * than inputs rounded to bf16.  Activations: one scale per row,
  *     x[j] = scale * q[j], |q[j]| <= top, as rint(x * (top / max |x|))
  * Weights: one scale per output channel, w[o, j] = w_scale[o] * p[o, j], packed as those in bf16.
- * top times the sum of a channel's |p| is below 2^31, so every sum is exact.  Then
+ * A channel's root mean square is RR_I16_STEPS steps, which is as fine as bf16; the more are left
+ * for inputs, of which a few may be much larger than the others: top times the sum of a channel's
+ * |p| is below 2^31, so every sum is exact.  Then
  *     y = act(fma(sum, scale * w_scale, bias)) + residual
  * of which all but the activation gives the same bits on all levels. */
 #define RR_I16_ROW 4095       /* top at least */
+#define RR_I16_STEPS 256
 #define RR_I16_CHANNEL 524288 /* at most, what the |p| of a channel add up to; 4095 times it is
                                * below 2^31 */
 

@@ -118,21 +118,25 @@ void rr_weights_pack_bf16(uint16_t *panels, uint32_t nr, const float *w, uint32_
 float rr_weights_quantize_i16(int16_t *p, float *sum, const float *w, uint32_t k)
 {
     float most = row_max(w, k), scale, inv;
-    double all = 0, whole = 0;
+    double all = 0, squares = 0, whole = 0;
     int8_t q[8192];
 
     *sum = 0;
     memset(p, 0, k * sizeof(*p));
     if (!(most > 0)) return most; /* 0 or NaN */
     scale = k <= RR_COUNT(q) ? rr_weights_grid(q, w, k) : 0;
-    for (uint32_t j = 0; j < k; j++) all += fabsf(w[j]);
+    for (uint32_t j = 0; j < k; j++) {
+        all += fabsf(w[j]);
+        squares += (double)w[j] * w[j];
+    }
     for (uint32_t j = 0; j < k && scale > 0; j++) {
         p[j] = q[j];
         whole += abs(q[j]);
     }
     if (scale == 0 || whole > RR_I16_CHANNEL) {
         /* Rounding adds half of each value at most. */
-        scale = (float)RR_MAX(most / INT16_MAX, all / (RR_I16_CHANNEL - 0.5 * k - 64));
+        scale = (float)RR_MAX(all / (RR_I16_CHANNEL - 0.5 * k - 64),
+                              RR_MAX(sqrt(squares / k) / RR_I16_STEPS, most / INT16_MAX));
         inv = 1.0f / scale;
         whole = 0;
         for (uint32_t j = 0; j < k; j++) {

@@ -213,8 +213,9 @@ static void check_weights(struct check *c)
         uint32_t k = t < 40 ? t + 1 : check_between(c, 1, t % 8 == 0 ? 20000 : 2000);
         float *w = check_alloc(k * sizeof(float), false), sum, scale;
         int16_t *p = check_alloc(k * sizeof(*p), false);
-        double all = 0, worst = 0, whole = 0, most = 0, step;
+        double all = 0, worst = 0, whole = 0, squares = 0, step;
         bool grid = check_random(c, 4) == 0;
+        int largest = 0;
 
         check_fill(c, w, k, 0.1f);
         for (uint32_t j = 0; j < k && grid; j++)
@@ -223,13 +224,15 @@ static void check_weights(struct check *c)
         scale = rr_weights_quantize_i16(p, &sum, w, k);
         for (uint32_t j = 0; j < k; j++) {
             all += fabs((double)w[j]);
-            most = fmax(most, fabs((double)w[j]));
+            squares += (double)w[j] * w[j];
             whole += abs(p[j]);
+            largest = RR_MAX(largest, abs(p[j]));
             worst = fmax(worst, fabs((double)w[j] - (double)scale * p[j]));
         }
-        step = fmax(all / (RR_I16_CHANNEL - 0.5 * k - 64), most / INT16_MAX);
-        check_case(c, whole == (double)sum && whole <= RR_I16_CHANNEL, "k %u: adds up to %g", k,
-                   whole);
+        step = fmax(all / (RR_I16_CHANNEL - 0.5 * k - 64), sqrt(squares / k) / RR_I16_STEPS);
+        check_case(c, whole == (double)sum && whole <= RR_I16_CHANNEL &&
+                          largest <= INT16_MAX,
+                   "k %u: adds up to %g, the largest is %d", k, whole, largest);
         check_case(c, worst <= 0.501 * step, "k %u: off by %g, a step is %g", k, worst, step);
         w[check_random(c, k)] = NAN;
         check_case(c, isnan(rr_weights_quantize_i16(p, &sum, w, k)), "k %u: a NaN got lost", k);
