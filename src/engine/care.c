@@ -19,13 +19,23 @@ static void unlock(const struct rr_lane *lane)
 bool rr_check_lane(struct rr_lane *lane)
 {
     struct rr_error err = { 0 };
+    uint64_t begin, ns = 0; /* of the main pass */
     int p, rc = RR_OK;
 
     atomic_store_explicit(&lane->run_since, rr_now_ns(), memory_order_release);
-    for (p = 0; p < RR_PASSES && !rc; p++)
-        if (lane->dtype[p][0]) rc = rr_net_probe(&lane->nets[p], &lane->engine->probe, &err);
+    for (p = 0; p < RR_PASSES && !rc; p++) {
+        if (!lane->dtype[p][0]) continue;
+        begin = rr_now_ns();
+        rc = rr_net_probe(&lane->nets[p], &lane->engine->probe, &err);
+        if (p == RR_PASS_MAIN) ns = rr_now_ns() - begin;
+    }
     atomic_store_explicit(&lane->run_since, 0, memory_order_relaxed);
-    if (!rc) return true;
+    if (!rc) {
+        lock(lane);
+        rr_speed_hope(&lane->speed, lane->engine->probe.n_tokens, ns);
+        unlock(lane);
+        return true;
+    }
     lock(lane);
     rr_lane_lost(lane, RR_LANE_DOWN, err.msg);
     unlock(lane);

@@ -24,6 +24,13 @@ void rr_speed_learn(struct rr_speed *s, uint32_t tokens, uint64_t ns)
     if (expected > 0) s->now += ((double)ns / expected - s->now) / 8; /* of the last few */
 }
 
+void rr_speed_hope(struct rr_speed *s, uint32_t tokens, uint64_t ns)
+{
+    double expected = s->base_ns + s->token_ns * tokens;
+
+    if (expected > 0) s->now = RR_MIN(s->now, (double)ns / expected);
+}
+
 double rr_speed_ns(const struct rr_speed *s, double tokens)
 {
     return (s->base_ns + s->token_ns * tokens) * s->now;

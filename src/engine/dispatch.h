@@ -28,6 +28,9 @@ void rr_speed_init(struct rr_speed *s, uint32_t small, uint64_t small_ns, uint32
                    uint64_t large_ns);
 /* One more batch was computed. */
 void rr_speed_learn(struct rr_speed *s, uint32_t tokens, uint64_t ns);
+/* A probe took ns.  If that is less than expected, what had slowed the device down is over: a lane
+ * that was slow once gets no batches to learn that from. */
+void rr_speed_hope(struct rr_speed *s, uint32_t tokens, uint64_t ns);
 double rr_speed_ns(const struct rr_speed *s, double tokens);
 
 struct rr_hand { /* a lane, and what it has in hand */

@@ -129,6 +129,11 @@ static void test_speed(void **state)
     for (i = 0; i < 100; i++) rr_speed_learn(&s, 99, 20000); /* twice as slow as it was */
     assert_true(fabs(rr_speed_ns(&s, 99) - 20000) < 1);
     assert_true(fabs(rr_speed_ns(&s, 199) - 40000) < 1);
+    rr_speed_hope(&s, 99, 25000); /* slower still: one probe says nothing */
+    assert_true(fabs(rr_speed_ns(&s, 199) - 40000) < 1);
+    rr_speed_hope(&s, 99, 10000); /* as fast as at first */
+    assert_true(fabs(rr_speed_ns(&s, 199) - 20000) < 1);
+    for (i = 0; i < 100; i++) rr_speed_learn(&s, 99, 20000);
     rr_speed_init(&s, 10, 1000, 1000, 500); /* a large batch that took less: nothing but a base */
     assert_true(rr_speed_ns(&s, 0) == 1000 && rr_speed_ns(&s, 1000) == 1000);
     rr_speed_init(&s, 10, 100, 1000, 200000); /* more than in proportion: no base below 0 */
