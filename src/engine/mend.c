@@ -102,8 +102,13 @@ static int measure(struct rr_lane *lane, struct rr_error *err)
     for (n = 1; n <= most && large_ns < enough && !rc; n *= 2) {
         many = repeat(lane, n, length);
         rc = timed(lane, &many, &large_ns, err);
-        /* The first of its size is not the usual, and either may have been held up. */
-        if (!rc) rc = timed(lane, &many, &again_ns, err);
+        if (rc) break;
+        /* The first of its size is not the usual; what takes more than in proportion to the probe was
+         * held up. */
+        if (large_ns >= enough &&
+            (double)large_ns * probe->n_tokens <= (double)small_ns * many.n_tokens)
+            break;
+        rc = timed(lane, &many, &again_ns, err);
         large_ns = RR_MIN(large_ns, again_ns);
     }
     if (!rc) rr_speed_init(&lane->speed, probe->n_tokens, small_ns, many.n_tokens, large_ns);
