@@ -103,8 +103,8 @@ static int measure(struct rr_lane *lane, struct rr_error *err)
         many = repeat(lane, n, length);
         rc = timed(lane, &many, &large_ns, err);
         if (rc) break;
-        /* The first of its size is not the usual; what takes more than in proportion to the probe was
-         * held up. */
+        /* The first of its size is not the usual; what takes more than in proportion to the probe
+         * was held up. */
         if (large_ns >= enough &&
             (double)large_ns * probe->n_tokens <= (double)small_ns * many.n_tokens)
             break;
