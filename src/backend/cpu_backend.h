@@ -280,15 +280,12 @@ struct rr_cpu_rows {
     enum rr_dtype dtype;
 };
 
-static inline size_t rr_cpu_ld(const struct rr_cpu_place *p)
-{
-    return p->dtype == RR_F32 ? p->ld : 2 * (size_t)p->ld;
-}
-
 static inline struct rr_cpu_rows rr_cpu_rows(const struct rr_cpu_frame *f,
                                              const struct rr_cpu_place *p, uint32_t row)
 {
-    return (struct rr_cpu_rows){ rr_cpu_at(f, p, row), rr_cpu_ld(p), p->dtype };
+    size_t ld = p->dtype == RR_F32 ? p->ld : 2 * (size_t)p->ld;
+
+    return (struct rr_cpu_rows){ rr_cpu_at(f, p, row), ld, p->dtype };
 }
 
 /* From row i on. */

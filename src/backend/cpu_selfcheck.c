@@ -135,6 +135,12 @@ static void compute_rows(const struct rr_kern *kern, const struct data *d, struc
     kern->add_convert(r->rows[1], d->x, RR_F32, K);
 }
 
+static struct rr_rows_i8 rows_of(struct room *room, int i)
+{
+    return (struct rr_rows_i8){ room->i8_rows[i], room->scale[i], room->offset[i],
+                                DEPTH + RR_I8_DEPTH };
+}
+
 static bool rows_equal(const struct room *room)
 {
     return memcmp(room->i8_rows[0], room->i8_rows[1], ROWS) == 0 &&
@@ -146,8 +152,7 @@ static bool rows_equal(const struct room *room)
 static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
                          const struct data *d, struct room *room, struct results *r)
 {
-    struct rr_rows_i8 rows = { room->i8_rows[0], room->scale[0], room->offset[0],
-                               DEPTH + RR_I8_DEPTH };
+    struct rr_rows_i8 rows = rows_of(room, 0);
     struct rr_linear_i8 a = { .x = rows, .panels = room->i8_panels, .w_scale = room->w_scale,
                               .w_sum = room->w_sum, .bias = room->bias, .ldy = N, .ldr = N, .m = M,
                               .n = N, .k = K, .n_end = N };
@@ -172,11 +177,8 @@ static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
 /* Rows of f16 and the same rows in f32. */
 static void compute_int8_f16(const struct rr_kern *kern, struct room *room, struct results *r)
 {
-    struct rr_rows_i8 rows[2];
+    struct rr_rows_i8 rows[2] = { rows_of(room, 0), rows_of(room, 1) };
 
-    for (int i = 0; i < 2; i++)
-        rows[i] = (struct rr_rows_i8){ room->i8_rows[i], room->scale[i], room->offset[i],
-                                       DEPTH + RR_I8_DEPTH };
     kern->convert(room->norm, r->half, RR_F16, M * K);
     kern->quantize_i8(&rows[0], r->half, RR_F16, K, NULL, M, K);
     kern->quantize_i8(&rows[1], room->norm, RR_F32, K, NULL, M, K);
@@ -205,14 +207,11 @@ static void compute_attention_kept(const struct rr_kern *kern, const struct data
 static void compute_int8_norm(const struct rr_kern *kern, const struct data *d, struct room *room,
                               struct results *r)
 {
-    struct rr_rows_i8 rows[2];
+    struct rr_rows_i8 rows[2] = { rows_of(room, 0), rows_of(room, 1) };
     struct rr_layernorm_i8 a = { .y = room->norm, .x = d->x, .ldy = K, .ldx = K,
                                  .gamma = d->gamma, .beta = d->beta, .m = M, .n = K,
                                  .eps = 1e-5f };
 
-    for (int i = 0; i < 2; i++)
-        rows[i] = (struct rr_rows_i8){ room->i8_rows[i], room->scale[i], room->offset[i],
-                                       DEPTH + RR_I8_DEPTH };
     a.out = rows[0];
     kern->layernorm_i8(&a);
     kern->quantize_i8(&rows[1], r->norm, RR_F32, K, NULL, M, K);

@@ -107,18 +107,6 @@ static void linear_f32(const struct rr_linear_f32 *a)
     }
 }
 
-static uint16_t to_bf16(float v)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &v, 4);
-    if ((bits & 0x7FFFFFFF) > 0x7F800000)
-        bits |= 0x400000; /* NaN, quiet */
-    else
-        bits += 0x7FFF + (bits >> 16 & 1);
-    return (uint16_t)(bits >> 16);
-}
-
 enum kept { KEPT_F32, KEPT_BF16, KEPT_I16 };
 
 struct steps { /* how rows are kept: kern.h; of i16 only */
@@ -142,7 +130,8 @@ static struct steps steps_of(enum kept kept, const float *x, size_t ldx, uint32_
 
 static float keep(enum kept kept, float v, float inv)
 {
-    return kept == KEPT_I16 ? rintf(v * inv) : kept == KEPT_BF16 ? from_bf16(to_bf16(v)) : v;
+    if (kept == KEPT_I16) return rintf(v * inv);
+    return kept == KEPT_BF16 ? from_bf16(rr_weights_round_bf16(v)) : v;
 }
 
 static float row_value(const float *x, const uint16_t *x16, size_t i)
@@ -264,7 +253,7 @@ static void store(float *y, const struct rr_half *half, size_t i, float v)
     if (!half->y)
         y[i] = v;
     else
-        half->y[i] = half->dtype == RR_F16 ? rr_weights_round_f16(v) : to_bf16(v);
+        half->y[i] = half->dtype == RR_F16 ? rr_weights_round_f16(v) : rr_weights_round_bf16(v);
 }
 
 /* ---- int8 ---------------------------------------------------------------------------------- */
@@ -350,7 +339,7 @@ static void linear_i8(const struct rr_linear_i8 *a)
 static void round_bf16(uint16_t *y, size_t ldy, const float *x, size_t ldx, uint32_t m, uint32_t k)
 {
     for (uint32_t i = 0; i < m; i++) {
-        for (uint32_t j = 0; j < k; j++) y[i * ldy + j] = to_bf16(x[i * ldx + j]);
+        for (uint32_t j = 0; j < k; j++) y[i * ldy + j] = rr_weights_round_bf16(x[i * ldx + j]);
         if (k % 2) y[i * ldy + k] = 0;
     }
 }
