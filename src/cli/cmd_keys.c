@@ -47,7 +47,11 @@ static int read_limits(const struct own *own, struct rr_key_limits *limits, stru
         if (!given[i].value || !*given[i].value) continue;
         snprintf(word, sizeof(word), "%s=%.50s", given[i].name, given[i].value);
         rc = rr_keys_limit(limits, word, strlen(word), "keys", err);
-        if (rc) return rc == RR_EFORMAT ? RR_EINVAL : rc;
+        if (rc == RR_EFORMAT)
+            return rr_fail(
+                err, RR_EINVAL, "--%s: found \"%.40s\", expected %s", given[i].name, given[i].value,
+                given[i].value == own->priority ? "low, normal or high" : "a number, 0 or more");
+        if (rc) return rc;
     }
     return RR_OK;
 }

@@ -303,9 +303,10 @@ static void print_result(const struct run *r, const struct rr_quantize *q,
         printf("not checked: of %zu lists none is kept back, of five or more half\n",
                q->n_calibration);
     if (!r->checked) return;
-    printf("against f32 on %zu lists: Kendall's tau %.4f, five best equal in %.2f %% (changed in "
-           "%zu), largest logit difference %.4g\n",
-           v->lists, v->tau, 100 * v->top_equal[1], changed(r), v->max_diff);
+    printf("against f32 on %zu lists: Kendall's tau %.4f, ", v->lists, v->tau);
+    if (r->expected.lists)
+        printf("five best equal in %.2f %% (changed in %zu), ", 100 * v->top_equal[1], changed(r));
+    printf("largest logit difference %.4g\n", v->max_diff);
     print_expected(r);
 }
 

@@ -58,12 +58,13 @@ static int skip_done(struct rank *r, struct rr_error *err)
     struct rr_arena arena;
     struct rr_rank_list list;
     const char *id;
+    size_t n, expected;
     bool got;
     int rc;
 
     rr_arena_init(&arena, RR_MEM_MISC, SIZE_MAX / 2);
     for (;;) {
-        rc = rr_ranking_done(&r->ranking, &id, err);
+        rc = rr_ranking_done(&r->ranking, &id, &n, err);
         if (rc || !id) break;
         rc = rr_rank_input_next(&r->lists, true, &arena, &list, &got, err);
         if (rc) break;
@@ -72,6 +73,14 @@ static int skip_done(struct rank *r, struct rr_error *err)
                          "%s: has query %.80s where the input has %.80s: it is the output of "
                          "another input",
                          r->own->output, id, got ? list.id.data : "no more");
+            break;
+        }
+        expected = rr_ranking_count(&r->ranking, list.n);
+        if (n != expected) {
+            rc = rr_fail(err, RR_EINVAL,
+                         "%s: has %zu results of query %.80s where this run has %zu: it is the "
+                         "output of another --top or --depth",
+                         r->own->output, n, id, expected);
             break;
         }
         rr_arena_reset(&arena);

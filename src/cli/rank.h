@@ -43,7 +43,7 @@ RR_NODISCARD int rr_rank_input_open(struct rr_rank_input *l, const char *path, c
                                     const char *corpus, struct rr_error *err);
 void rr_rank_input_close(struct rr_rank_input *l);
 
-/* The next list; *got is false at the end.  skip: neither texts nor documents are wanted. */
+/* The next list; *got is false at the end.  skip: only id and number of documents are wanted. */
 RR_NODISCARD int rr_rank_input_next(struct rr_rank_input *l, bool skip, struct rr_arena *arena,
                                     struct rr_rank_list *out, bool *got, struct rr_error *err);
 
@@ -53,14 +53,16 @@ struct rr_ranking { /* fields are private but for these */
     bool trec;      /* else JSONL */
     uint32_t top;   /* 0: all */
     const char *tag;
-    bool told;      /* rr_ranking_add has failed and said so, if it was worth it */
+    bool told; /* rr_ranking_add has failed and said so, if it was worth it */
     FILE *file;
     const char *path; /* NULL: standard output */
     struct rr_buf line;
     struct rr_source done; /* what an earlier run has written */
     uint64_t whole, lines; /* bytes of it that hold whole lists, whole lines */
     bool resuming;
-    char *last; /* query of the line of done that was read last */
+    char *next;    /* query of the line of done that was read ahead, */
+    size_t n_next; /* and its results: 1, but all of a line of JSONL */
+    char *last;    /* query that rr_ranking_done gave last */
 };
 
 /* path NULL: standard output.  A file that is there is refused unless resume is set: then
@@ -72,9 +74,13 @@ RR_NODISCARD int rr_ranking_open(struct rr_ranking *r, const char *path, bool re
 RR_NODISCARD int rr_ranking_begin(struct rr_ranking *r, struct rr_error *err);
 RR_NODISCARD int rr_ranking_close(struct rr_ranking *r, struct rr_error *err);
 
-/* The query of the next list that the file has already; *id is NULL when there are no more, else
- * valid until the next call.  RR_EFORMAT: the line is none of a ranking of this form and tag. */
-RR_NODISCARD int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err);
+/* The query of the next list that the file has already, and how many results; *id is NULL when
+ * there are no more, else valid until the next call.  RR_EFORMAT: the line is none of a ranking of
+ * this form and tag. */
+RR_NODISCARD int rr_ranking_done(struct rr_ranking *r, const char **id, size_t *n,
+                                 struct rr_error *err);
+/* Results that are written of n documents. */
+size_t rr_ranking_count(const struct rr_ranking *r, size_t n);
 /* Whether the list's results can be written, before they are computed. */
 RR_NODISCARD int rr_ranking_check(const struct rr_ranking *r, const struct rr_rank_list *list,
                                   struct rr_error *err);

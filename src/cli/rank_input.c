@@ -122,17 +122,17 @@ static int take_json(const struct rr_rank_input *l, const json_t *v, bool skip,
         out->id = rr_text(rr_arena_strndup(arena, line, strlen(line)));
         rc = out->id.data ? RR_OK : no_memory(err);
     }
-    if (rc || skip) return rc;
     out->n = json_array_size(docs);
-    if (!json_is_string(query) || out->n == 0 || out->n > MAX_DOCUMENTS)
+    if (l->depth) out->n = RR_MIN(out->n, (size_t)l->depth);
+    if (rc || skip) return rc;
+    if (!json_is_string(query) || out->n == 0 || json_array_size(docs) > MAX_DOCUMENTS)
         return bad_line(l,
                         "expected an object with \"query\", a string, and \"documents\", an "
                         "array of 1 to 100000 strings",
                         err);
     if (json_is_null(ids)) ids = NULL;
-    if (ids && json_array_size(ids) != out->n)
+    if (ids && json_array_size(ids) != json_array_size(docs))
         return bad_line(l, "\"ids\" must have a string or an integer for each document", err);
-    if (l->depth) out->n = RR_MIN(out->n, (size_t)l->depth);
     rc = keep(arena, query, &out->query, err);
     if (!rc) rc = keep_all(l, arena, docs, out->n, false, &out->texts, err);
     if (!rc && ids) rc = keep_all(l, arena, ids, out->n, true, &out->ids, err);
@@ -198,7 +198,7 @@ static int read_documents(struct rr_rank_input *l, bool skip, struct rr_arena *a
     int rc = RR_OK;
 
     while (!rc && l->query && rr_text_is(out->id, l->query)) {
-        bool wanted = !skip && !(l->depth && out->n == l->depth);
+        bool counts = !(l->depth && out->n == l->depth), wanted = counts && !skip;
 
         if (wanted && out->n == MAX_DOCUMENTS)
             return rr_fail(err, RR_ETOOBIG,
@@ -217,8 +217,9 @@ static int read_documents(struct rr_rank_input *l, bool skip, struct rr_arena *a
             size_t len = strlen(l->document);
 
             ids[out->n] = (struct rr_text){ rr_arena_strndup(arena, l->document, len), len };
-            if (!ids[out->n++].data) return no_memory(err);
+            if (!ids[out->n].data) return no_memory(err);
         }
+        out->n += counts;
         rc = read_ahead(l, err);
     }
     out->ids = ids;

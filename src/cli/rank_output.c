@@ -94,6 +94,7 @@ int rr_ranking_close(struct rr_ranking *r, struct rr_error *err)
 
     rr_source_close(&r->done);
     rr_free(r->last);
+    rr_free(r->next);
     rr_buf_free(&r->line);
     if (r->path && r->file && fclose(r->file)) rc = io_error(r, "cannot be written", err);
     r->file = NULL;
@@ -120,7 +121,7 @@ static int read_trec_id(const struct rr_ranking *r, struct rr_text line, char **
     return RR_OK;
 }
 
-static int read_json_id(const struct rr_ranking *r, struct rr_text line, char **id,
+static int read_json_id(const struct rr_ranking *r, struct rr_text line, char **id, size_t *n,
                         struct rr_error *err)
 {
     json_t *v;
@@ -132,6 +133,7 @@ static int read_json_id(const struct rr_ranking *r, struct rr_text line, char **
         return RR_EFORMAT;
     }
     text = json_string_value(json_object_get(v, "id"));
+    *n = json_array_size(json_object_get(v, "results"));
     if (text)
         *id = rr_strdup(RR_MEM_MISC, text);
     else
@@ -140,16 +142,17 @@ static int read_json_id(const struct rr_ranking *r, struct rr_text line, char **
     return rc;
 }
 
-/* The query of the next line; the caller's. */
-static int read_id(struct rr_ranking *r, char **id, struct rr_error *err)
+/* The query of the next line, the caller's, and its results. */
+static int read_id(struct rr_ranking *r, char **id, size_t *n, struct rr_error *err)
 {
     struct rr_text line;
     bool got;
     int rc = rr_source_line(&r->done, &line, &got, err);
 
     *id = NULL;
+    *n = 1;
     if (rc) return rc;
-    rc = r->trec ? read_trec_id(r, line, id, err) : read_json_id(r, line, id, err);
+    rc = r->trec ? read_trec_id(r, line, id, err) : read_json_id(r, line, id, n, err);
     if (rc) {
         rr_fail_prefix(err, "not an output of this run");
         return rc;
@@ -167,8 +170,9 @@ static int check_tail(struct rr_ranking *r, struct rr_error *err)
 
     while (!rc && r->done.bytes < r->lines) {
         char *id;
+        size_t n;
 
-        rc = read_id(r, &id, err);
+        rc = read_id(r, &id, &n, err);
         rr_free(id);
     }
     if (!rc) rc = rr_source_line(&r->done, &line, &got, err);
@@ -180,27 +184,35 @@ static int check_tail(struct rr_ranking *r, struct rr_error *err)
     return rc;
 }
 
-int rr_ranking_done(struct rr_ranking *r, const char **id, struct rr_error *err)
+/* Reads one line ahead into next; NULL where no whole list is left. */
+static int read_ahead(struct rr_ranking *r, struct rr_error *err)
 {
-    int rc;
+    rr_free(r->next);
+    r->next = NULL;
+    return r->done.bytes < r->whole ? read_id(r, &r->next, &r->n_next, err) : RR_OK;
+}
+
+int rr_ranking_done(struct rr_ranking *r, const char **id, size_t *n, struct rr_error *err)
+{
+    int rc = RR_OK;
 
     *id = NULL;
+    *n = 0;
     if (!r->resuming) return RR_OK;
-    while (r->done.bytes < r->whole) {
-        char *next;
-
-        rc = read_id(r, &next, err);
-        if (rc) return rc;
-        if (r->trec && r->last && strcmp(next, r->last) == 0) {
-            rr_free(next); /* a further line of the same query */
-            continue;
-        }
-        rr_free(r->last);
-        r->last = next;
-        *id = next;
-        return RR_OK;
+    if (!r->last) rc = read_ahead(r, err);
+    if (rc) return rc;
+    if (!r->next) return check_tail(r, err);
+    rr_free(r->last);
+    r->last = r->next;
+    r->next = NULL;
+    *n = r->n_next;
+    rc = read_ahead(r, err);
+    while (!rc && r->trec && r->next && strcmp(r->next, r->last) == 0) {
+        ++*n;
+        rc = read_ahead(r, err);
     }
-    return check_tail(r, err);
+    if (!rc) *id = r->last;
+    return rc;
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -288,10 +300,15 @@ static void put_json(struct rr_buf *b, const struct rr_rank_list *list,
     rr_buf_putc(b, '\n');
 }
 
+size_t rr_ranking_count(const struct rr_ranking *r, size_t n)
+{
+    return r->top ? RR_MIN(n, (size_t)r->top) : n;
+}
+
 int rr_ranking_add(struct rr_ranking *r, const struct rr_rank_list *list,
                    const struct rr_result *result, struct rr_error *err)
 {
-    size_t n = r->top ? RR_MIN(result->n_documents, (size_t)r->top) : result->n_documents;
+    size_t n = rr_ranking_count(r, result->n_documents);
     int code, e, rc;
 
     rr_buf_clear(&r->line);

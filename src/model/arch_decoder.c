@@ -54,6 +54,34 @@ static int check_causal(const json_t *root, const char *where, struct rr_error *
     return rc ? rc : rr_config_off(root, where, "use_bidirectional_attention", err);
 }
 
+/* use_sliding_window is harmless where no layer has a window or all tokens fit in it.  Which layers
+ * have one, and the defaults: Qwen2Config of transformers. */
+static int check_window(const struct rr_model_config *c, const json_t *root, const char *where,
+                        struct rr_error *err)
+{
+    const json_t *types = json_object_get(root, "layer_types"), *type;
+    uint32_t window = 4096, first = 28;
+    bool on = false, any;
+    size_t i;
+    int rc = rr_json_bool(root, where, "use_sliding_window", &on, err);
+
+    if (!rc) rc = rr_json_u32(root, where, "sliding_window", 1, UINT32_MAX, &window, err);
+    if (!rc) rc = rr_json_u32(root, where, "max_window_layers", 0, UINT32_MAX, &first, err);
+    if (rc || !on || json_is_null(json_object_get(root, "sliding_window"))) return rc;
+    any = !json_is_array(types) && first < c->layers;
+    json_array_foreach(types, i, type)
+    {
+        const char *name = json_string_value(type);
+
+        any = any || !name || strcmp(name, "full_attention") != 0;
+    }
+    if (!any || window >= c->positions) return RR_OK;
+    return rr_fail(err, RR_ENOTSUP,
+                   "%s: use_sliding_window is true and layers have windows of %" PRIu32
+                   " tokens, supported are layers that see all",
+                   where, window);
+}
+
 int rr_arch_decoder_read(struct rr_model_config *c, const json_t *root, const char *where,
                          struct rr_error *err)
 {
@@ -74,7 +102,7 @@ int rr_arch_decoder_read(struct rr_model_config *c, const json_t *root, const ch
     if (!rc)
         rc = rr_config_act(&c->act, root, where, "hidden_act", gemma ? "gelu_pytorch_tanh" : "silu",
                            acts, err);
-    if (!rc) rc = rr_config_off(root, where, "use_sliding_window", err);
+    if (!rc) rc = check_window(c, root, where, err);
     if (!rc) rc = check_causal(root, where, err);
     if (!rc) rc = rr_json_bool(root, where, "tie_word_embeddings", &c->decoder.tied, err);
     c->decoder.judge = strstr(c->architecture, "ForCausalLM") != NULL;

@@ -262,6 +262,27 @@ def test_rank_resume():
         assert r.code == 64 and "output of another input" in r.err and one_line(r.err), r
 
 
+def test_rank_resume_with_another_top():
+    """Lists of two lengths in one file would be nobody's ranking."""
+    with folder() as d:
+        first = beir(d, 4)
+        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
+        plain = write(os.path.join(d, "lists"), jsonl(lists(4)))
+        for words in ([first, *texts], [plain]):
+            out = os.path.join(d, "out%d" % len(words))
+            r = rank(*words, "--output", out, "--top", "2")
+            assert r.code == 0, r
+            whole = open(out, "rb").read()
+            ends = [i + 1 for i, c in enumerate(whole) if c == 10]
+            half = write(out, whole[:ends[len(ends) // 2]])
+            for other in (["--top", "3"], ["--top", "1"], [], ["--top", "2", "--depth", "1"]):
+                r = rank(*words, "--output", half, "--resume", *other)
+                assert r.code == 64 and "has 2 results of query" in r.err and one_line(r.err), r
+                assert "another --top or --depth" in r.err, r
+            r = rank(*words, "--output", half, "--resume", "--top", "2")
+            assert r.code == 0 and open(out, "rb").read() == whole, r
+
+
 def test_rank_resume_with_a_wrong_file():
     """A file that is no output of this run is refused, and stays as it is."""
     with folder() as d:

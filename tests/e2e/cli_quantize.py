@@ -64,6 +64,9 @@ def test_quantize_says():
         few = lists(os.path.join(d, "few"), 4, 6)
         r = run("quantize", model(), os.path.join(d, "unchecked"), "--calibration", few)
         assert r.code == 0 and "\nnot checked: of 4 lists none is kept back" in r.out, r
+        short = lists(os.path.join(d, "short"), 16, 5)
+        r = run("quantize", model(), os.path.join(d, "five"), "--calibration", short)
+        assert r.code == 0 and "prove nothing" in r.out and "best equal" not in r.out, r
         r = run("quantize", model(), os.path.join(d, "easy"), "--calibration", data, "--gate", "auto",
                 "--gate-top5", "0", "--gate-tau", "-1")
         assert r.code == 0 and "0 % of the lists and tau -1 are met\n" in r.out and "more: " not in r.out, r

@@ -88,7 +88,10 @@ def test_named_keys_and_their_file():
         assert os.stat(path).st_mode & 0o777 == 0o600
         assert one not in open(path).read()
         assert keys(path, "add", "one")[0] == 64 and keys(path, "add", "a b")[0] == 64
-        assert keys(path, "add", "x", "--rate", "many")[0] == 64
+        for flag, word, expected in [("--rate", "many", "a number"), ("--day", "-1", "a number"),
+                                     ("--priority", "top", "low, normal or high")]:
+            code, _, err = keys(path, "add", "x", flag, word)
+            assert code == 64 and f'{flag}: found "{word}", expected {expected}' in err, err
         assert keys(path, "remove", "none")[0] == 64 and keys(path)[0] == 64
         assert keys(path, "list") == (0, "one", "")
         many = [keys(path, "add", "n%d" % i)[1] for i in range(10)]
