@@ -139,37 +139,35 @@ RR_INLINE void tile_f32(const struct tile_f32 *t, const int mr)
     v s[MR][NV];
 
     RR_UNROLL
-    for (int i = 0; i < mr; i++)
-        RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            s[i][c] = t->add ? v_load(t->acc + i * t->lda + c * VW) : v_set(0.0f);
+    for (int i = 0; i < mr; i++) RR_UNROLL
+    for (int c = 0; c < NV; c++)
+        s[i][c] = t->add ? v_load(t->acc + i * t->lda + c * VW) : v_set(0.0f);
     for (uint32_t j = 0; j < t->k; j++) {
         v w[NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            w[c] = v_load(b + c * VW);
+        for (int c = 0; c < NV; c++) w[c] = v_load(b + c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             v a = v_set(x[(size_t)i * t->ldx + j]);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++)
-                s[i][c] = v_fma(a, w[c], s[i][c]);
+            for (int c = 0; c < NV; c++) s[i][c] = v_fma(a, w[c], s[i][c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
         b += NR;
     }
     RR_UNROLL
-    for (int i = 0; i < mr; i++)
-        RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            v_store(t->acc + i * t->lda + c * VW, s[i][c]);
+    for (int i = 0; i < mr; i++) RR_UNROLL
+    for (int c = 0; c < NV; c++) v_store(t->acc + i * t->lda + c * VW, s[i][c]);
 }
 
-#define TILE(mr)                                                                                   \
-    static RR_NOINLINE void tile_f32_##mr(const struct tile_f32 *t) { tile_f32(t, mr); }
+#define TILE(mr) \
+    static RR_NOINLINE void tile_f32_##mr(const struct tile_f32 *t) \
+    { \
+        tile_f32(t, mr); \
+    }
 TILE(6)
 TILE(5)
 TILE(4)
@@ -218,6 +216,24 @@ RR_INLINE void store_half(uint16_t *y, v a, enum rr_dtype dtype, uint32_t n)
     if (n < VW) memcpy(y, t, n * sizeof(*y));
 }
 
+/* The first n of VW values at x, or all; zeros after them. */
+RR_INLINE v load_upto(const float *x, uint32_t n)
+{
+    return n >= VW ? v_load(x) : v_load_n(x, n);
+}
+
+/* n values, at most VW, become y, with res added if there is one. */
+RR_INLINE void store_columns(float *y, v s, const float *res, uint32_t n)
+{
+    if (n < VW) {
+        if (res) s = v_add(s, v_load_n(res, n));
+        v_store_n(y, s, n);
+    } else {
+        if (res) s = v_add(s, v_load(res));
+        v_store(y, s);
+    }
+}
+
 RR_INLINE v activate(v a, enum rr_act act)
 {
     float t[VW];
@@ -226,51 +242,58 @@ RR_INLINE v activate(v a, enum rr_act act)
     if (act == RR_ACT_RELU) return v_max(v_set(0.0f), a);
     if (act == RR_ACT_TANH) { /* the head only: one row per sequence */
         v_store(t, a);
-        for (int i = 0; i < VW; i++)
-            t[i] = tanhf(t[i]);
+        for (int i = 0; i < VW; i++) t[i] = tanhf(t[i]);
         return v_load(t);
     }
     return a;
 }
 
-/* One row of finished sums becomes NR columns of row i of y, or of half, from o on, fewer at the
- * end. */
-RR_INLINE void finish_row(const struct rr_linear_f32 *a, const struct rr_half *half,
-                          const float *acc, uint32_t i, uint32_t o, enum rr_act act)
+/* Rows of finished sums become rows of y, or of half: n of the columns from o on, which is NR or,
+ * at the end, less.  Nothing is read through a inside the loop: stores of y would have it read
+ * anew. */
+RR_INLINE void finish_columns(const struct rr_linear_f32 *a, const struct rr_half *half,
+                              const float *acc, uint32_t row, uint32_t rows, uint32_t o,
+                              const uint32_t n, enum rr_act act)
 {
-    float *y = half->y ? NULL : a->y + i * a->ldy;
-    uint16_t *y16 = half->y ? half->y + i * a->ldy : NULL;
-    const float *res = a->residual ? a->residual + i * a->ldr : NULL;
-    uint32_t end = RR_MIN(o + NR, a->n_end), c = o;
+    const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
+    const size_t ldy = a->ldy, ldr = a->ldr;
+    const enum rr_dtype dtype = half->dtype;
+    uint16_t *y16 = half->y ? half->y + row * ldy + o : NULL;
+    float *y = y16 ? NULL : a->y + row * ldy + o;
+    v bias[NV];
 
-    for (; c + VW <= end; c += VW) {
-        v s = activate(v_add(v_load(acc + (c - o)), v_load(a->bias + c)), act);
+    RR_UNROLL
+    for (uint32_t c = 0; c < NR; c += VW)
+        bias[c / VW] = c < n ? load_upto(a->bias + o + c, n - c) : v_set(0.0f);
+    for (uint32_t i = 0; i < rows; i++, acc += NR) {
+        RR_UNROLL
+        for (uint32_t c = 0; c < NR; c += VW) {
+            v s = activate(v_add(v_load(acc + c), bias[c / VW]), act);
 
-        if (res) s = v_add(s, v_load(res + c));
+            if (c < n && y16)
+                store_half(y16 + c, s, dtype, n - c);
+            else if (c < n)
+                store_columns(y + c, s, res ? res + c : NULL, n - c);
+        }
         if (y16)
-            store_half(y16 + c, s, half->dtype, VW);
+            y16 += ldy;
         else
-            v_store(y + c, s);
-    }
-    if (c < end) {
-        v s = activate(v_add(v_load(acc + (c - o)), v_load_n(a->bias + c, end - c)), act);
-
-        if (res) s = v_add(s, v_load_n(res + c, end - c));
-        if (y16)
-            store_half(y16 + c, s, half->dtype, end - c);
-        else
-            v_store_n(y + c, s, end - c);
+            y += ldy;
+        if (res) res += ldr;
     }
 }
 
-/* The same for rows [row, row + rows) and panels [o, end), whose sums lie rows x NR apart. */
+/* The same for panels [o, end), whose sums lie rows x NR apart. */
 RR_INLINE void finish_panels(const struct rr_linear_f32 *a, const struct rr_half *half,
                              const float *acc, uint32_t row, uint32_t rows, uint32_t o,
                              uint32_t end, enum rr_act act)
 {
-    for (uint32_t i = 0; i < rows; i++)
-        for (uint32_t c = o; c < end; c += NR)
-            finish_row(a, half, acc + (size_t)(c - o) * rows + (size_t)i * NR, row + i, c, act);
+    for (; o < end; o += NR, acc += (size_t)rows * NR) {
+        if (a->n_end - o >= NR)
+            finish_columns(a, half, acc, row, rows, o, NR, act);
+        else
+            finish_columns(a, half, acc, row, rows, o, a->n_end - o, act);
+    }
 }
 
 static void finish_f32(const struct rr_linear_f32 *a, const struct rr_half *half, const float *acc,
@@ -300,16 +323,17 @@ static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows
     for (uint32_t k = 0; k < a->k; k += KC) {
         uint32_t depth = RR_MIN(a->k - k, (uint32_t)KC);
         const float *first = a->panels + (size_t)o * a->k + (size_t)k * NR;
-        struct tile_f32 t = { .acc = acc, .lda = NR, .add = k > 0, .ldx = a->ldx, .b = first,
-                              .k = depth };
+        struct tile_f32 t = {
+            .acc = acc, .lda = NR, .add = k > 0, .ldx = a->ldx, .b = first, .k = depth
+        };
 
         for (uint32_t p = 1; p <= panels; p++) {
             const float *after = p < panels ? t.b + panel : first + (size_t)depth * NR;
 
             t.x = a->x + row * a->ldx + k;
             if (k + depth == a->k)
-                t.results = results(a->y, &f32, a->ldy, a->residual, a->ldr, row,
-                                    o + (p - 1) * NR, end);
+                t.results =
+                    results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o + (p - 1) * NR, end);
             tiles_f32(&t, rows, after); /* acc moves on to the next panel's sums */
             t.b = after;
         }

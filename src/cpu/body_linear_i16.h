@@ -23,12 +23,6 @@ struct steps {  /* how floats are kept as whole numbers, at most top each */
     float size; /* of a step; NaN if there is a NaN or infinity */
 };
 
-/* The first n of VW values at x, or all; zeros after them. */
-RR_INLINE v load_upto(const float *x, uint32_t n)
-{
-    return n >= VW ? v_load(x) : v_load_n(x, n);
-}
-
 /* By the bits of |x|: as whole numbers they have the order of the values, with NaN at the top. */
 static struct steps steps_of(const float *x, size_t ldx, uint32_t m, uint32_t n, float top)
 {
@@ -91,39 +85,33 @@ RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint1
     vi s[I16_MR][NV];
 
     RR_UNROLL
-    for (int i = 0; i < mr; i++)
-        RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            s[i][c] = vi_zero();
+    for (int i = 0; i < mr; i++) RR_UNROLL
+    for (int c = 0; c < NV; c++) s[i][c] = vi_zero();
     for (uint32_t j = 0; j < pairs; j++, x += 2, b += 2 * NR) {
         vi w[NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            w[c] = vi_load(b + 2 * c * VW);
+        for (int c = 0; c < NV; c++) w[c] = vi_load(b + 2 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             vi a = vi_set(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++)
-                s[i][c] = dot_i16(s[i][c], a, w[c]);
+            for (int c = 0; c < NV; c++) s[i][c] = dot_i16(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
     }
     RR_UNROLL
-    for (int i = 0; i < mr; i++)
-        RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            vi_store(acc + i * NR + c * VW, s[i][c]);
+    for (int i = 0; i < mr; i++) RR_UNROLL
+    for (int c = 0; c < NV; c++) vi_store(acc + i * NR + c * VW, s[i][c]);
 }
 
-#define TILE(mr)                                                                                   \
-    static RR_NOINLINE void tile_i16_##mr(int32_t *acc, const uint16_t *x, size_t ldx,             \
-                                          const uint16_t *b, uint32_t pairs, struct ahead next)    \
-    {                                                                                              \
-        tile_i16(acc, x, ldx, b, pairs, next, mr);                                                 \
+#define TILE(mr) \
+    static RR_NOINLINE void tile_i16_##mr(int32_t *acc, const uint16_t *x, size_t ldx, \
+                                          const uint16_t *b, uint32_t pairs, struct ahead next) \
+    { \
+        tile_i16(acc, x, ldx, b, pairs, next, mr); \
     }
 TILE(6)
 TILE(4)
@@ -153,30 +141,42 @@ static void tiles_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_
 
 /* ---- the linear layer ---------------------------------------------------------------------- */
 
-/* Sums of a row become n columns of row `row` of y from o on, at most VW: the contract's chain of
- * roundings. */
-RR_INLINE void finish_some_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
-                               uint32_t o, uint32_t n, enum rr_act act)
+/* Rows of finished sums become rows of y: n of the columns from o on, which is NR or, at the end,
+ * less; the contract's chain of roundings.  Nothing is read through a inside the loop: stores of y
+ * would have it read anew. */
+RR_INLINE void finish_columns_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
+                                  uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {
-    v factor = v_mul(v_set(a->x.scale[row]), load_upto(a->w_scale + o, n));
-    v s = activate(v_fma(v_from_i32(vi_load(acc)), factor, load_upto(a->bias + o, n)), act);
-    float *y = a->y + row * a->ldy + o;
+    const float *scale = a->x.scale + row;
+    const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
+    const size_t ldy = a->ldy, ldr = a->ldr;
+    float *y = a->y + row * ldy + o;
+    v w_scale[NV], bias[NV];
 
-    if (a->residual) s = v_add(s, load_upto(a->residual + row * a->ldr + o, n));
-    if (n < VW)
-        v_store_n(y, s, n);
-    else
-        v_store(y, s);
+    RR_UNROLL
+    for (uint32_t c = 0; c < NR; c += VW) {
+        w_scale[c / VW] = c < n ? load_upto(a->w_scale + o + c, n - c) : v_set(0.0f);
+        bias[c / VW] = c < n ? load_upto(a->bias + o + c, n - c) : v_set(0.0f);
+    }
+    for (uint32_t i = 0; i < rows; i++, acc += NR, y += ldy) {
+        RR_UNROLL
+        for (uint32_t c = 0; c < NR; c += VW) {
+            v factor = v_mul(v_set(scale[i]), w_scale[c / VW]);
+            v s = v_fma(v_from_i32(vi_load(acc + c)), factor, bias[c / VW]);
+
+            if (c < n) store_columns(y + c, activate(s, act), res ? res + c : NULL, n - c);
+        }
+        if (res) res += ldr;
+    }
 }
 
 RR_INLINE void finish_rows_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
                                uint32_t rows, uint32_t o, enum rr_act act)
 {
-    uint32_t n = RR_MIN(a->n_end - o, (uint32_t)NR);
-
-    for (uint32_t i = 0; i < rows; i++, acc += NR)
-        for (uint32_t c = 0; c < n; c += VW)
-            finish_some_i16(a, acc + c, row + i, o + c, n - c, act);
+    if (a->n_end - o >= NR)
+        finish_columns_i16(a, acc, row, rows, o, NR, act);
+    else
+        finish_columns_i16(a, acc, row, rows, o, a->n_end - o, act);
 }
 
 static void finish_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
@@ -208,10 +208,10 @@ static void linear_i16(const struct rr_linear_i16 *a)
             for (uint32_t row = begin; row < end; row += SUMS) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
 
-                tiles_i16(acc, a->x.q + row * a->x.ld, a->x.ld, b, pairs, rows,
-                          fetch_part(b, panel * sizeof(*b), row - begin, rows, end - begin,
-                                     results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o,
-                                             a->n_end)));
+                tiles_i16(
+                    acc, a->x.q + row * a->x.ld, a->x.ld, b, pairs, rows,
+                    fetch_part(b, panel * sizeof(*b), row - begin, rows, end - begin,
+                               results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o, a->n_end)));
                 finish_i16(a, acc, row, rows, o);
             }
         }
