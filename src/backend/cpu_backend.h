@@ -14,6 +14,7 @@
  *   cpu_plan.c     how a batch is cut into work
  *   cpu_exec.c     one operation on some rows and columns
  *   cpu_attention.c  one head after another: masks, shared keys, relative positions
+ *   cpu_tail.c     the last operations, put off until all sequences have come so far
  *   cpu_run.c      workers, chunks and the team */
 #ifndef RR_BACKEND_CPU_BACKEND_H
 #define RR_BACKEND_CPU_BACKEND_H
@@ -110,6 +111,22 @@ RR_NODISCARD int rr_cpu_layout(struct rr_cpu_layout *l, const struct rr_program 
                                const enum rr_dtype *kept, const struct rr_cpu_segment *segments,
                                uint32_t n_segments, bool blocks, struct rr_error *err);
 
+/* A value that the tail reads and that was written before it. */
+struct rr_cpu_crossing {
+    uint32_t reg;
+    struct rr_cpu_place chunk, team;
+    size_t col; /* of rr_cpu_tail.rows */
+};
+
+/* Operations [begin, n_ops): all of them, and what they read, have one row for each sequence. */
+struct rr_cpu_tail {
+    uint32_t begin; /* n_ops: there is no tail */
+    uint32_t n;
+    struct rr_cpu_crossing values[4];
+    size_t row_floats; /* of the values of a sequence */
+    float *rows;       /* in workspace: [max_sequences] as in rr_cpu_plan.order */
+};
+
 /* ---- steps --------------------------------------------------------------------------------- */
 
 struct rr_cpu_bump { /* sizes and places things one behind the other, 64-byte aligned */
@@ -189,7 +206,8 @@ struct rr_cpu_plan {
     struct rr_cpu_piece *pieces; /* [max_sequences] */
     double *load;                /* [threads] scratch of the planner */
     uint32_t n_pieces, solo_begin, solo_end;
-    bool alone;                  /* too little work to wake anybody */
+    uint32_t end; /* operations that pieces pass; the team takes all sequences through the rest */
+    bool alone;   /* too little work to wake anybody */
 };
 
 /* Room for converted inputs of a LINEAR: int8 rows with their scales and offsets, or bf16 rows. */
@@ -235,6 +253,7 @@ struct rr_loaded {
     struct rr_cpu_segment *segments; /* [n_segments] */
     uint32_t n_segments;
     struct rr_cpu_layout chunk, team;
+    struct rr_cpu_tail tail;
     struct rr_cpu_cost cost;
 
     struct rr_cpu_room chunk_room, team_room;
@@ -441,6 +460,15 @@ void rr_cpu_relative_place(struct rr_cpu_step *s, const struct rr_kern *kern, ui
 RR_NODISCARD int rr_cpu_relative_fill(struct rr_cpu_step *s, const struct rr_kern *kern,
                                       const struct rr_tensor *tensors, uint32_t max_length,
                                       struct rr_error *err);
+
+/* cpu_tail.c */
+
+/* Fills in l->tail, but for the room for rows, when both layouts are known. */
+void rr_cpu_tail_find(struct rr_loaded *l, const struct rr_program *p);
+/* What the tail will read of a piece's sequences goes to l->tail.rows. */
+void rr_cpu_tail_put_off(const struct rr_loaded *l, const struct rr_cpu_frame *f);
+/* It comes back, for the sequences of a frame of the team. */
+void rr_cpu_tail_take(const struct rr_loaded *l, const struct rr_cpu_frame *f);
 
 /* cpu_run.c */
 void rr_cpu_observe(struct rr_loaded *l, rr_observe_fn *fn, void *user);

@@ -199,6 +199,7 @@ static void place_workspace(struct rr_loaded *l, struct rr_cpu_bump *b)
     l->plan.starts = rr_cpu_take(b, (size_t)l->limits.max_sequences + 1, sizeof(*l->plan.starts));
     l->plan.pieces = rr_cpu_take(b, l->limits.max_sequences, sizeof(*l->plan.pieces));
     l->plan.load = rr_cpu_take(b, threads, sizeof(*l->plan.load));
+    l->tail.rows = rr_cpu_take(b, l->limits.max_sequences, l->tail.row_floats * sizeof(float));
     l->tickets = rr_cpu_take(b, (size_t)l->n_steps * 2, sizeof(*l->tickets));
 }
 
@@ -266,6 +267,7 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
     if (!rc) rc = rr_cpu_layout(&l->team, p, kept, l->segments, l->n_segments, false, err);
     rr_free(kept);
     if (rc) return rc;
+    rr_cpu_tail_find(l, p);
     estimate_cost(l);
     choose_rooms(l);
     place_weights(l, l->steps, false, &weights);

@@ -150,7 +150,7 @@ static double work_of(const struct rr_loaded *l, uint32_t begin, uint32_t end)
     return piece_ns(l, &all);
 }
 
-void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch)
+static void cut_batch(struct rr_loaded *l, const struct rr_batch *batch)
 {
     struct rr_cpu_plan *p = &l->plan;
     uint32_t n = batch->n_sequences, longs = 0, rest;
@@ -177,4 +177,12 @@ void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch)
     rest = p->pieces[p->solo_end].begin; /* the team takes the last chunks in larger pieces */
     p->n_pieces = p->solo_end;
     add_team_pieces(l, rest, n);
+}
+
+void rr_cpu_plan_batch(struct rr_loaded *l, const struct rr_batch *batch)
+{
+    struct rr_cpu_plan *p = &l->plan;
+
+    cut_batch(l, batch);
+    p->end = p->n_pieces > 1 && !p->alone ? l->tail.begin : l->n_steps;
 }

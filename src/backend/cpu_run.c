@@ -67,6 +67,15 @@ static void store_logits(const struct rr_loaded *l, const struct rr_cpu_frame *f
     for (uint32_t i = 0; i < f->n_sequences; i++, row += p->ld) l->logits[f->order[i]] = *row;
 }
 
+/* A piece has passed its operations. */
+static void end_piece(const struct rr_loaded *l, const struct rr_cpu_frame *f)
+{
+    if (l->plan.end < l->n_steps)
+        rr_cpu_tail_put_off(l, f);
+    else
+        store_logits(l, f);
+}
+
 /* ---- one worker, one chunk ------------------------------------------------------------------- */
 
 /* Rows in a block, so that all blocks of n rows are about equal. */
@@ -124,13 +133,13 @@ static void run_chunks(struct rr_loaded *l, uint32_t worker)
     while ((i = atomic_fetch_add_explicit(&l->next_piece, 1, memory_order_relaxed)) <
            l->plan.solo_end) {
         take_piece(&f, &l->plan, &l->plan.pieces[i]);
-        for (uint32_t s = 0; s < l->n_segments; s++) {
+        for (uint32_t s = 0; s < l->n_segments && l->segments[s].begin < l->plan.end; s++) {
             if (l->segments[s].by_rows)
                 run_blocks(l, &l->segments[s], &f, scratch);
             else
                 run_whole(l, l->segments[s].begin, &f, scratch);
         }
-        store_logits(l, &f);
+        end_piece(l, &f);
     }
 }
 
@@ -241,18 +250,43 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
     atomic_store_explicit(&l->tickets[l->n_steps + step], 0, memory_order_relaxed);
 }
 
-static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t worker)
+static struct rr_cpu_frame team_frame(const struct rr_loaded *l, uint32_t worker)
 {
     struct rr_cpu_frame f = { .layout = &l->team, .room = l->team_room,
                               .steps = steps_of(l, worker), .narrow = l->narrow,
                               .times = times_of(l, worker) };
 
     place_areas(&f, l->areas);
+    return f;
+}
+
+static void run_team(struct rr_loaded *l, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    struct rr_cpu_frame f = team_frame(l, worker);
+
     for (uint32_t i = begin; i < end; i++) {
         take_piece(&f, &l->plan, &l->plan.pieces[i]);
-        for (uint32_t s = 0; s < l->n_steps; s++) team_step(l, s, &f, worker);
-        if (worker == 0) store_logits(l, &f);
+        for (uint32_t s = 0; s < l->plan.end; s++) team_step(l, s, &f, worker);
+        if (worker == 0) end_piece(l, &f);
         rr_pool_barrier(l->device->pool); /* before anybody reuses the areas */
+    }
+}
+
+/* What was put off, as many sequences at a time as there is room for. */
+static void run_tail(struct rr_loaded *l, uint32_t worker)
+{
+    struct rr_cpu_frame f = team_frame(l, worker);
+    uint32_t n = l->batch->n_sequences, room = f.room.rows[RR_CPU_SEQUENCES];
+
+    for (uint32_t begin = 0; begin < n; begin += room) {
+        struct rr_cpu_piece piece = { begin, RR_MIN(begin + room, n) };
+
+        take_piece(&f, &l->plan, &piece);
+        if (worker == 0) rr_cpu_tail_take(l, &f);
+        rr_pool_barrier(l->device->pool);
+        for (uint32_t s = l->tail.begin; s < l->n_steps; s++) team_step(l, s, &f, worker);
+        if (worker == 0) store_logits(l, &f);
+        rr_pool_barrier(l->device->pool);
     }
 }
 
@@ -273,6 +307,10 @@ static void work(void *user, uint32_t worker)
     if (p->solo_end < p->n_pieces) {
         rr_pool_barrier(l->device->pool);
         run_team(l, p->solo_end, p->n_pieces, worker);
+    }
+    if (p->end < l->n_steps) {
+        rr_pool_barrier(l->device->pool);
+        run_tail(l, worker);
     }
     fesetenv(&env);
 }

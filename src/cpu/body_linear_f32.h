@@ -139,35 +139,37 @@ RR_INLINE void tile_f32(const struct tile_f32 *t, const int mr)
     v s[MR][NV];
 
     RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++)
-        s[i][c] = t->add ? v_load(t->acc + i * t->lda + c * VW) : v_set(0.0f);
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            s[i][c] = t->add ? v_load(t->acc + i * t->lda + c * VW) : v_set(0.0f);
     for (uint32_t j = 0; j < t->k; j++) {
         v w[NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++) w[c] = v_load(b + c * VW);
+        for (int c = 0; c < NV; c++)
+            w[c] = v_load(b + c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             v a = v_set(x[(size_t)i * t->ldx + j]);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++) s[i][c] = v_fma(a, w[c], s[i][c]);
+            for (int c = 0; c < NV; c++)
+                s[i][c] = v_fma(a, w[c], s[i][c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
         b += NR;
     }
     RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) v_store(t->acc + i * t->lda + c * VW, s[i][c]);
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            v_store(t->acc + i * t->lda + c * VW, s[i][c]);
 }
 
-#define TILE(mr) \
-    static RR_NOINLINE void tile_f32_##mr(const struct tile_f32 *t) \
-    { \
-        tile_f32(t, mr); \
-    }
+#define TILE(mr)                                                                                   \
+    static RR_NOINLINE void tile_f32_##mr(const struct tile_f32 *t) { tile_f32(t, mr); }
 TILE(6)
 TILE(5)
 TILE(4)
@@ -242,7 +244,8 @@ RR_INLINE v activate(v a, enum rr_act act)
     if (act == RR_ACT_RELU) return v_max(v_set(0.0f), a);
     if (act == RR_ACT_TANH) { /* the head only: one row per sequence */
         v_store(t, a);
-        for (int i = 0; i < VW; i++) t[i] = tanhf(t[i]);
+        for (int i = 0; i < VW; i++)
+            t[i] = tanhf(t[i]);
         return v_load(t);
     }
     return a;
@@ -323,17 +326,16 @@ static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows
     for (uint32_t k = 0; k < a->k; k += KC) {
         uint32_t depth = RR_MIN(a->k - k, (uint32_t)KC);
         const float *first = a->panels + (size_t)o * a->k + (size_t)k * NR;
-        struct tile_f32 t = {
-            .acc = acc, .lda = NR, .add = k > 0, .ldx = a->ldx, .b = first, .k = depth
-        };
+        struct tile_f32 t = { .acc = acc, .lda = NR, .add = k > 0, .ldx = a->ldx, .b = first,
+                              .k = depth };
 
         for (uint32_t p = 1; p <= panels; p++) {
             const float *after = p < panels ? t.b + panel : first + (size_t)depth * NR;
 
             t.x = a->x + row * a->ldx + k;
             if (k + depth == a->k)
-                t.results =
-                    results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o + (p - 1) * NR, end);
+                t.results = results(a->y, &f32, a->ldy, a->residual, a->ldr, row,
+                                    o + (p - 1) * NR, end);
             tiles_f32(&t, rows, after); /* acc moves on to the next panel's sums */
             t.b = after;
         }

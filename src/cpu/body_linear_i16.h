@@ -85,33 +85,39 @@ RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint1
     vi s[I16_MR][NV];
 
     RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) s[i][c] = vi_zero();
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            s[i][c] = vi_zero();
     for (uint32_t j = 0; j < pairs; j++, x += 2, b += 2 * NR) {
         vi w[NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++) w[c] = vi_load(b + 2 * c * VW);
+        for (int c = 0; c < NV; c++)
+            w[c] = vi_load(b + 2 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             vi a = vi_set(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++) s[i][c] = dot_i16(s[i][c], a, w[c]);
+            for (int c = 0; c < NV; c++)
+                s[i][c] = dot_i16(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
     }
     RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) vi_store(acc + i * NR + c * VW, s[i][c]);
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            vi_store(acc + i * NR + c * VW, s[i][c]);
 }
 
-#define TILE(mr) \
-    static RR_NOINLINE void tile_i16_##mr(int32_t *acc, const uint16_t *x, size_t ldx, \
-                                          const uint16_t *b, uint32_t pairs, struct ahead next) \
-    { \
-        tile_i16(acc, x, ldx, b, pairs, next, mr); \
+#define TILE(mr)                                                                                   \
+    static RR_NOINLINE void tile_i16_##mr(int32_t *acc, const uint16_t *x, size_t ldx,             \
+                                          const uint16_t *b, uint32_t pairs, struct ahead next)    \
+    {                                                                                              \
+        tile_i16(acc, x, ldx, b, pairs, next, mr);                                                 \
     }
 TILE(6)
 TILE(4)
@@ -208,10 +214,10 @@ static void linear_i16(const struct rr_linear_i16 *a)
             for (uint32_t row = begin; row < end; row += SUMS) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
 
-                tiles_i16(
-                    acc, a->x.q + row * a->x.ld, a->x.ld, b, pairs, rows,
-                    fetch_part(b, panel * sizeof(*b), row - begin, rows, end - begin,
-                               results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o, a->n_end)));
+                tiles_i16(acc, a->x.q + row * a->x.ld, a->x.ld, b, pairs, rows,
+                          fetch_part(b, panel * sizeof(*b), row - begin, rows, end - begin,
+                                     results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o,
+                                             a->n_end)));
                 finish_i16(a, acc, row, rows, o);
             }
         }

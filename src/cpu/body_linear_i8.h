@@ -29,19 +29,23 @@ RR_INLINE void tile_i8(int32_t *acc, const int32_t *first, const int8_t *x, size
     vi s[I8_MR][NV];
 
     RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) s[i][c] = vi_load(first + c * VW);
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            s[i][c] = vi_load(first + c * VW);
     for (uint32_t j = 0; j < groups; j += I8_STEP) {
         dot_w w[NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++) w[c] = dot_w_load(b + 4 * c * VW);
+        for (int c = 0; c < NV; c++)
+            w[c] = dot_w_load(b + 4 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             dot_x a = dot_x_load(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++) s[i][c] = dot(s[i][c], a, w[c]);
+            for (int c = 0; c < NV; c++)
+                s[i][c] = dot(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
@@ -49,16 +53,18 @@ RR_INLINE void tile_i8(int32_t *acc, const int32_t *first, const int8_t *x, size
         x += 4 * I8_STEP;
     }
     RR_UNROLL
-    for (int i = 0; i < mr; i++) RR_UNROLL
-    for (int c = 0; c < NV; c++) vi_store(acc + i * NR + c * VW, s[i][c]);
+    for (int i = 0; i < mr; i++)
+        RR_UNROLL
+        for (int c = 0; c < NV; c++)
+            vi_store(acc + i * NR + c * VW, s[i][c]);
 }
 
-#define TILE(mr) \
-    static RR_NOINLINE void tile_i8_##mr(int32_t *acc, const int32_t *first, const int8_t *x, \
-                                         size_t ldx, const int8_t *b, uint32_t groups, \
-                                         struct ahead next) \
-    { \
-        tile_i8(acc, first, x, ldx, b, groups, next, mr); \
+#define TILE(mr)                                                                                   \
+    static RR_NOINLINE void tile_i8_##mr(int32_t *acc, const int32_t *first, const int8_t *x,      \
+                                         size_t ldx, const int8_t *b, uint32_t groups,             \
+                                         struct ahead next)                                        \
+    {                                                                                              \
+        tile_i8(acc, first, x, ldx, b, groups, next, mr);                                          \
     }
 #if I8_MR >= 6
 TILE(6)
@@ -104,7 +110,8 @@ RR_INLINE struct columns_i8 columns_i8(const struct rr_linear_i8 *a, uint32_t o,
     if (n < VW)
         return (struct columns_i8){ v_load_n(a->w_sum + o, n), v_load_n(a->w_scale + o, n),
                                     v_load_n(a->bias + o, n) };
-    return (struct columns_i8){ v_load(a->w_sum + o), v_load(a->w_scale + o), v_load(a->bias + o) };
+    return (struct columns_i8){ v_load(a->w_sum + o), v_load(a->w_scale + o),
+                                v_load(a->bias + o) };
 }
 
 /* VW sums of a row become values before activation: the contract's chain of roundings. */
@@ -164,8 +171,8 @@ RR_INLINE void finish_panel(const struct rr_linear_i8 *a, const int32_t *acc, ui
         finish_columns_i8(a, acc, row, rows, o, a->n_end - o, act);
 }
 
-static void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row, uint32_t rows,
-                      uint32_t o)
+static void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
+                      uint32_t rows, uint32_t o)
 {
     switch (a->act) {
     case RR_ACT_NONE: finish_panel(a, acc, row, rows, o, RR_ACT_NONE); break;

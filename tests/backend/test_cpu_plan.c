@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_cpu_plan.c - how batches are cut into work: nothing is lost, rooms are kept, and the choice
- * between single workers and the team is the sensible one in clear cases. */
+/* test_cpu_plan.c - how batches are cut into work: nothing is lost, rooms are kept, the choice
+ * between single workers and the team is the sensible one in clear cases, and the tail is put off. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -166,12 +166,56 @@ static void test_tiny_work(void **state)
     teardown(&f);
 }
 
+/* The tail begins behind the last look at tokens, is put off where there are several pieces, and
+ * does not care how many sequences are taken at once. */
+static void test_tail(void **state)
+{
+    struct rr_error err = { 0 };
+    struct fixture f;
+    float logits[MAX_SEQUENCES], *all = logits, one;
+    uint64_t seed = 5;
+    uint32_t last = 0;
+
+    (void)state;
+    setup(&f, 2);
+    for (uint32_t i = 0; i < f.p.p.n_ops; i++)
+        if (f.p.p.ops[i].kind == RR_OP_ATTENTION) last = i;
+    assert_int_equal(f.l->tail.begin, last + 1);
+    assert_int_equal(f.l->tail.n, 2); /* attention's result and what it is added to */
+
+    batch_add(&f.b, 40, WORDS, 0, 0, &seed);
+    rr_cpu_plan_batch(f.l, &f.b.b);
+    assert_int_equal(f.l->plan.n_pieces, 1);
+    assert_int_equal(f.l->plan.end, f.l->n_steps);
+
+    for (uint32_t i = 1; i < MAX_SEQUENCES; i++)
+        batch_add(&f.b, 1 + i % 9, WORDS, 0, 0, &seed);
+    assert_true(f.b.b.n_sequences > 2 * f.l->team_room.rows[RR_CPU_SEQUENCES]);
+    assert_int_equal(rr_cpu_run(f.l, &f.b.b, all, &err), RR_OK);
+    assert_int_equal(f.l->plan.end, f.l->tail.begin);
+    for (uint32_t i = 0; i < MAX_SEQUENCES; i += 7) {
+        uint32_t cu[] = { 0, f.b.cu[i + 1] - f.b.cu[i] };
+        struct rr_batch b = f.b.b;
+
+        b.n_sequences = 1;
+        b.n_tokens = cu[1];
+        b.cu_seqlens = cu;
+        b.ids += f.b.cu[i];
+        b.positions += f.b.cu[i];
+        if (b.types) b.types += f.b.cu[i];
+        assert_int_equal(rr_cpu_run(f.l, &b, &one, &err), RR_OK);
+        if (memcmp(&one, &all[i], sizeof(one)) != 0) fail_msg("sequence %u: other bits", i);
+    }
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_batches),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_tiny_work),
+        cmocka_unit_test(test_tail),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
