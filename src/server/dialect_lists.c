@@ -30,14 +30,15 @@ static const struct words {
     const char *echo;  /* whether to return texts; NULL: never */
     bool echo_default;
     bool objects;
+    bool rank_fields;
 } words[] = {
-    [FORM_VOYAGE] = { "documents", "top_k", "return_documents", false, true },
-    [FORM_MIXEDBREAD] = { "input", "top_k", "return_input", false, true },
-    [FORM_PINECONE] = { "documents", "top_n", "return_documents", true, true },
-    [FORM_ISAACUS] = { "texts", "top_n", "return_documents", false, false },
-    [FORM_NIM] = { "passages", NULL, NULL, false, true },
-    [FORM_WEAVIATE] = { "documents", NULL, NULL, true, true },
-    [FORM_DASHSCOPE] = { "documents", "top_n", "return_documents", false, true },
+    [FORM_VOYAGE] = { "documents", "top_k", "return_documents", false, true, false },
+    [FORM_MIXEDBREAD] = { "input", "top_k", "return_input", false, true, true },
+    [FORM_PINECONE] = { "documents", "top_n", "return_documents", true, true, true },
+    [FORM_ISAACUS] = { "texts", "top_n", "return_documents", false, false, false },
+    [FORM_NIM] = { "passages", NULL, NULL, false, true, false },
+    [FORM_WEAVIATE] = { "documents", NULL, NULL, true, true, false },
+    [FORM_DASHSCOPE] = { "documents", "top_n", "return_documents", false, true, false },
 };
 
 /* from: where query and list are; options: where limit and echo are. */
@@ -50,7 +51,9 @@ static int parse_form(struct rr_fields *f, enum form form, const json_t *from, c
     char path[48];
 
     if (!g || rr_fields_query(f, from, where, &g->query)) return -1;
-    if (form == FORM_PINECONE) rules.rank_fields = rr_fields_get(from, "rank_fields");
+    if (w->rank_fields) rules.rank_fields = rr_fields_get(from, "rank_fields");
+    if (rules.rank_fields && !json_is_array(rules.rank_fields))
+        return rr_fields_wrong_type(f, "rank_fields", rules.rank_fields, "an array");
     snprintf(path, sizeof(path), "%s%s%s", where, *where ? "." : "", w->list);
     if (rr_fields_docs(f, json_object_get(from, w->list), path, &rules, g)) return -1;
     if (w->limit && rr_fields_limit(f, options, options_where, w->limit)) return -1;
@@ -166,10 +169,6 @@ static void render_mixedbread(const struct rr_reply *r, struct rr_buf *out)
 
 static int parse_pinecone(struct rr_fields *f)
 {
-    const json_t *fields = rr_fields_get(f->root, "rank_fields");
-
-    if (fields && !json_is_array(fields))
-        return rr_fields_wrong_type(f, "rank_fields", fields, "an array");
     return parse_form(f, FORM_PINECONE, f->root, "", f->root, "");
 }
 

@@ -196,6 +196,13 @@ static const struct {
       "{\"usage\":{\"prompt_tokens\":10,\"total_tokens\":10},\"model\":\"m\",\"data\":[{\"index\":0,"
       "\"input\":\"a\",\"score\":" S0 "}],\"object\":\"list\",\"top_k\":1,\"return_input\":true}",
       "mixedbread" },
+    { NULL, false,
+      "{\"query\":\"q\",\"input\":[{\"t\":\"a\",\"b\":\"c\"}],\"rank_fields\":[\"b\",\"t\"],"
+      "\"return_input\":true}",
+      "{\"usage\":{\"prompt_tokens\":10,\"total_tokens\":10},\"model\":\"m\",\"data\":[{\"index\":0,"
+      "\"input\":{\"t\":\"a\",\"b\":\"c\"},\"score\":" S0 "}],\"object\":\"list\",\"top_k\":1,"
+      "\"return_input\":true}",
+      "mixedbread's objects have no text of their own" },
     { &rr_dialect_pinecone, false, "{\"query\":\"q\",\"documents\":[{\"id\":\"1\",\"text\":\"a\"}]}",
       "{\"model\":\"m\",\"data\":[{\"index\":0,\"document\":{\"id\":\"1\",\"text\":\"a\"},\"score\":"
       S0 "}],\"usage\":{\"rerank_units\":1}}",
@@ -580,6 +587,10 @@ static const struct {
       "rank_fields that are no strings" },
     { NULL, "{\"query\":\"q\",\"documents\":[\"a\"],\"rank_fields\":\"t\"}", 422, NULL,
       "rank_fields as a string" },
+    { NULL, "{\"query\":\"q\",\"input\":[\"a\"],\"rank_fields\":\"t\"}", 422, NULL,
+      "mixedbread's, too" },
+    { &rr_dialect_pinecone, "{\"query\":\"q\",\"documents\":[\"a\"],\"rank_fields\":\"t\"}", 422,
+      NULL, "and pinecone's" },
     { NULL, "{\"query\":\"q\",\"texts\":[{\"text\":\"a\"}]}", 422,
       BOTH("texts[0]: expected a string, found an object"), "tei takes strings only" },
     { NULL, "{\"query\":\"q\",\"documents\":[\"a\"],\"top_n\":-1}", 422,
