@@ -58,6 +58,7 @@ static const struct rr_route routes[] = {
     RERANK("/v1/ranking", &rr_dialect_nim, false),
     RERANK("/v3/rerank", &rr_dialect_union, false),
     RERANK("/api/rerank", &rr_dialect_ollama, false),
+    RERANK("/api/v1/services/rerank/text-rerank/text-rerank", &rr_dialect_dashscope, false),
 };
 
 static const struct rr_route options_route = { "",   RR_OPTIONS, RR_HANDLER_NONE, rr_admin_options,
