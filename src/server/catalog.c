@@ -6,7 +6,9 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "server/handle.h"
 #include "server/models.h"
+#include "server/route.h"
 
 static const char *const states[] = { "idle", "loading", "loaded", "failed" };
 
@@ -61,30 +63,52 @@ static void put_details(const struct rr_model_view *v, struct rr_json_out *o)
     rr_out_string(o, "why", v->why);
 }
 
+static void put_model(struct rr_server *s, size_t i, struct rr_json_out *o)
+{
+    struct rr_model_view v;
+
+    rr_models_view(s->models, i, &v);
+    rr_out_object(o, NULL);
+    rr_out_string(o, "id", name_of(s, i, &v));
+    rr_out_string(o, "object", "model");
+    rr_out_int(o, "created", s->started);
+    rr_out_string(o, "owned_by", "rerankd");
+    rr_out_string(o, "model_type", "rerank"); /* Xinference's client asks before it ranks */
+    rr_out_bool(o, "default", i == 0);
+    put_aliases(s, i, o);
+    put_state(&v, o);
+    rr_out_end(o);
+}
+
 void rr_catalog_models(struct rr_server *s, struct rr_exchange *x)
 {
     struct rr_json_out o = { .buf = &x->reply };
-    struct rr_model_view v;
     size_t i;
 
     x->status = 200;
     rr_out_object(&o, NULL);
     rr_out_string(&o, "object", "list");
     rr_out_array(&o, "data");
-    for (i = 0; i < rr_models_count(s->models); i++) {
-        rr_models_view(s->models, i, &v);
-        rr_out_object(&o, NULL);
-        rr_out_string(&o, "id", name_of(s, i, &v));
-        rr_out_string(&o, "object", "model");
-        rr_out_int(&o, "created", s->started);
-        rr_out_string(&o, "owned_by", "rerankd");
-        rr_out_bool(&o, "default", i == 0);
-        put_aliases(s, i, &o);
-        put_state(&v, &o);
-        rr_out_end(&o);
+    for (i = 0; i < rr_models_count(s->models); i++) put_model(s, i, &o);
+    rr_out_end(&o);
+    rr_out_end(&o);
+}
+
+void rr_catalog_model(struct rr_server *s, struct rr_exchange *x)
+{
+    const char *name = strstr(x->path, x->route->path) + strlen(x->route->path);
+    const struct rr_settings *settings = s->settings;
+    struct rr_json_out o = { .buf = &x->reply };
+    struct rr_problem problem = { 0 };
+    size_t i;
+
+    if (!rr_models_find(s->models, settings, name, strlen(name), settings->strict_model, &i)) {
+        rr_problem_set(&problem, 404, "there is no model of this name; GET /v1/models lists them");
+        rr_reply_problem(x, x->pinned ? x->pinned : &rr_dialect_union, &problem);
+        return;
     }
-    rr_out_end(&o);
-    rr_out_end(&o);
+    x->status = 200;
+    put_model(s, i, &o);
 }
 
 void rr_catalog_put(struct rr_server *s, bool details, struct rr_json_out *o)

@@ -8,6 +8,8 @@
 #include "server/server.h"
 
 void rr_catalog_models(struct rr_server *s, struct rr_exchange *x); /* GET /v1/models */
+/* GET /v1/models/NAME: the one that a request with this name would get. */
+void rr_catalog_model(struct rr_server *s, struct rr_exchange *x);
 
 /* The member "models" with everything there is, for /debug/state; for /info, where details is
  * false, without paths, counts and errors. */

@@ -27,6 +27,7 @@ static const struct rr_route routes[] = {
     { "/ready", LOOK, RR_HANDLER_READY, rr_admin_ready, NULL, false },
     { "/metrics", LOOK, RR_HANDLER_METRICS, rr_admin_metrics, NULL, false },
     { "/v1/models", LOOK, RR_HANDLER_MODELS, rr_catalog_models, NULL, false },
+    { "/v1/models/", LOOK, RR_HANDLER_MODELS, rr_catalog_model, NULL, false },
     { "/models", LOOK, RR_HANDLER_MODELS, rr_catalog_models, NULL, false },
     { "/admin/reload", RR_POST, RR_HANDLER_ADMIN, rr_control_reload, NULL, false },
     { "/debug/state", LOOK, RR_HANDLER_ADMIN, rr_control_state, NULL, false },
@@ -87,6 +88,15 @@ int rr_route_none(struct rr_problem *problem)
                           "the rest");
 }
 
+/* A route that ends in a slash is that of whatever is below. */
+static bool fits(const char *route, const char *path)
+{
+    size_t len = strlen(route);
+
+    return strcmp(route, path) == 0 ||
+           (len > 1 && route[len - 1] == '/' && strncmp(route, path, len) == 0);
+}
+
 int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
 {
     const char *path;
@@ -96,7 +106,7 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
     if (x->path_too_long) return rr_problem_set(problem, 414, "the path is too long");
     path = x->path[0] == '/' ? strip_pin(x) : x->path;
     for (i = 0; i < RR_COUNT(routes); i++) {
-        if (strcmp(routes[i].path, path) != 0) continue;
+        if (!fits(routes[i].path, path)) continue;
         methods |= routes[i].methods;
         if (routes[i].methods & x->method) x->route = &routes[i];
     }

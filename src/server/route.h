@@ -6,7 +6,7 @@
 #include "server/server.h"
 
 struct rr_route {
-    const char *path;
+    const char *path; /* "/a/": and whatever is below it */
     unsigned methods; /* set of enum rr_method */
     enum rr_meter_handler handler;
     void (*answer)(struct rr_server *s, struct rr_exchange *x); /* NULL: a rerank route */

@@ -74,6 +74,10 @@ def test_models_by_name_and_alias():
         assert [m["state"] for m in listed.values()] == ["loaded"] * 3
         assert listed["rob"]["aliases"] == ["rerank-v3.5"], listed
         assert listed["tiny-xlmr"]["default"] and not listed["rob"]["default"]
+        for name, says in [("bert", "bert"), ("rerank-v3.5", "rob"), ("old/name:1", "tiny-xlmr"),
+                           ("old%2Fname%3A1", "tiny-xlmr"), ("unheard-of", "tiny-xlmr")]:
+            a = s.ask("GET", "/v1/models/" + name)
+            assert a.status == 200 and a.json() == listed[says], (name, a)
         prints = {m["fingerprint"] for m in listed.values()}
         assert len(prints) == 3
         a = s.ask("POST", "/v1/rerank", ask("bert"))
@@ -117,6 +121,10 @@ def test_models_strict():
                 model_folder=path("xlmr")) as s:
         for name in ("bert", "x", "tiny-xlmr", None):
             assert s.ask("POST", "/v1/rerank", ask(name)).status == 200, name
+        for name, status in [("x", 200), ("tiny-xlmr", 200), ("unheard-of", 404)]:
+            a = s.ask("GET", "/v1/models/" + name)
+            assert a.status == status, (name, a)
+        assert isinstance(a.json()["detail"], str), a  # where Xinference's client looks
         for where, key in [("/v1/rerank", "message"), ("/v2/rerank", "message"),
                            ("/vllm/v1/rerank", "error"), ("/infinity/rerank", "error"),
                            ("/llamacpp/v1/rerank", "error")]:
