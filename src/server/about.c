@@ -6,6 +6,7 @@
 
 #include "base/json_out.h"
 #include "base/text.h"
+#include "server/gate.h"
 #include "server/handle.h"
 #include "server/pages.h"
 
@@ -50,6 +51,17 @@ void rr_about_meta(struct rr_server *s, struct rr_exchange *x)
     rr_out_string(&o, "model_name", rr_server_model(s, x));
     rr_out_uint(&o, "max_length", max_length(s, x));
     rr_out_string(&o, "version", rr_version());
+    rr_out_end(&o);
+}
+
+/* Xinference's client sends its key only to a server that says here that it wants one. */
+void rr_about_keys(struct rr_server *s, struct rr_exchange *x)
+{
+    struct rr_json_out o = { .buf = &x->reply };
+
+    x->status = 200;
+    rr_out_object(&o, NULL);
+    rr_out_bool(&o, "auth", rr_gate_asks_keys(s));
     rr_out_end(&o);
 }
 

@@ -9,6 +9,7 @@
 void rr_about_version(struct rr_server *s, struct rr_exchange *x); /* vLLM */
 void rr_about_props(struct rr_server *s, struct rr_exchange *x);   /* llama.cpp */
 void rr_about_meta(struct rr_server *s, struct rr_exchange *x);    /* Weaviate */
+void rr_about_keys(struct rr_server *s, struct rr_exchange *x);    /* Xinference */
 void rr_about_live(struct rr_server *s, struct rr_exchange *x);    /* Weaviate: 204 */
 void rr_about_ready(struct rr_server *s, struct rr_exchange *x);   /* Weaviate: 204 or 503 */
 void rr_about_openapi(struct rr_server *s, struct rr_exchange *x);

@@ -180,6 +180,11 @@ int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem 
     return check_key(s, x, need, problem);
 }
 
+bool rr_gate_asks_keys(const struct rr_server *s)
+{
+    return rr_auth_has_keys(s->gate->auth);
+}
+
 void rr_gate_done(struct rr_server *s, const struct rr_exchange *x)
 {
     rr_auth_charge(s->gate->auth, x->tenant, x->tokens);

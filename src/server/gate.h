@@ -22,6 +22,9 @@ RR_NODISCARD int rr_gate_reload(struct rr_server *s, struct rr_error *err);
  * 429. */
 int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem);
 
+/* Does a request need a key? */
+bool rr_gate_asks_keys(const struct rr_server *s);
+
 /* For struct rr_http_app; user is the server. */
 void rr_gate_tick(void *user);
 void rr_gate_ended(void *user, enum rr_conn_end why);

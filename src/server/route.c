@@ -34,6 +34,7 @@ static const struct rr_route routes[] = {
     { "/version", LOOK, RR_HANDLER_ABOUT, rr_about_version, NULL, false },
     { "/props", LOOK, RR_HANDLER_ABOUT, rr_about_props, NULL, false },
     { "/meta", LOOK, RR_HANDLER_ABOUT, rr_about_meta, NULL, false },
+    { "/v1/cluster/auth", LOOK, RR_HANDLER_ABOUT, rr_about_keys, NULL, false },
     { "/.well-known/live", LOOK, RR_HANDLER_LIVE, rr_about_live, NULL, false },
     { "/.well-known/ready", LOOK, RR_HANDLER_READY, rr_about_ready, NULL, false },
     { "/openapi.json", LOOK, RR_HANDLER_ABOUT, rr_about_openapi, NULL, false },

@@ -286,6 +286,7 @@ def test_clients_before_they_ask():
     assert s.ask("GET", "/meta").json()["model_name"], "Weaviate"
     for path in ("/v1/models/any-uid", "/xinference/v1/models/any-uid"):  # Dify's plug-in, too
         assert s.ask("GET", path).json()["model_type"] == "rerank", "Xinference"
+    assert s.ask("GET", "/v1/cluster/auth").json() == {"auth": False}, "Xinference"
     for path, status in [("/.well-known/live", 204), ("/.well-known/ready", 204), ("/ping", 200),
                          ("/health", 200), ("/v1/health", 200), ("/v1/models", 200),
                          ("/models", 200), ("/version", 200), ("/props", 200)]:

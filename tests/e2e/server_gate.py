@@ -66,6 +66,8 @@ def test_one_key():
         for path, status in [("/live", 200), ("/ready", 200), ("/health", 200), ("/ping", 200),
                              ("/info", 401), ("/", 401), ("/metrics", 401), ("/v1/models", 401)]:
             assert s.ask("GET", path).status == status, path
+        for path in ("/v1/cluster/auth", "/xinference/v1/cluster/auth"):  # Xinference's client
+            assert s.ask("GET", path).json() == {"auth": True}, path
         m = s.ask("GET", "/metrics", headers=bearer("canari-k1")).body
         assert 'rerank_requests_rejected_total{reason="unauthorized"}' in m
         assert not [line for line in s.lines if "canari" in line]
