@@ -3,16 +3,21 @@
 import asyncio
 
 import cohere
+import dashscope
 import httpx
 import huggingface_hub
+import isaacus
 import litellm
+import mixedbread
 import openai
+import pinecone
 import rerankers
 import voyageai
 from kit import (BEST, ERRORS, JOB, KEY, KEYS, MAIN, MODEL, QUERY, SCORES, SMALL, TEXTS, busy,
                  busy_for_a_moment, check_error, drive, errors, raises, ranked, texts_ranked)
 from rerankers.documents import Document
 from rerankers.models.api_rankers import APIRanker
+from xinference_client import RESTfulClient
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
@@ -96,6 +101,14 @@ def voyage_async():
         return await voyageai.AsyncClient(api_key="any", base_url=MAIN + "/v1").rerank(
             QUERY, TEXTS, model=MODEL)
     ranked(pairs(asyncio.run(go()).results))
+
+
+def voyage_pinned():
+    """A body without top_k and truncation does not say that it is Voyage's; the path does."""
+    r = httpx.post(MAIN + "/voyage/v1/rerank", json={"query": QUERY, "documents": TEXTS, "model": MODEL})
+    ranked([(x["index"], x["relevance_score"]) for x in r.json()["data"]])
+    r = voyageai.Client(api_key="any", base_url=MAIN + "/voyage/v1").rerank(QUERY, TEXTS, model=MODEL)
+    ranked(pairs(r.results))
 
 
 def voyage_errors():
@@ -193,6 +206,73 @@ def openai_errors():
 def openai_retries(status):
     with busy_for_a_moment(status) as url:
         ranked(openai_call(url, "any", TEXTS, max_retries=5))
+
+
+def openai_models():
+    client = openai.OpenAI(base_url=MAIN + "/v1", api_key="any")
+    assert [m.id for m in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+# ---- mixedbread, pinecone, isaacus, dashscope, xinference ----------------------------------------
+
+FIELDS_OF_TEXT = [dict(zip(("a", "b"), t.split(" ", 1))) for t in TEXTS]
+
+
+def mixedbread_call(url, key, texts, **more):
+    client = mixedbread.Mixedbread(api_key=key, base_url=url, max_retries=0)
+    return client.rerank(model=MODEL, query=QUERY, input=texts, **more).data
+
+
+def mixedbread_ranks():
+    found = mixedbread_call(MAIN, "any", TEXTS, return_input=True)
+    ranked([(x.index, x.score) for x in found])
+    assert [x.input for x in found] == [TEXTS[i] for i in BEST], found
+    found = mixedbread_call(MAIN, "any", FIELDS_OF_TEXT, rank_fields=["a", "b"], top_k=2)
+    assert [x.index for x in found] == BEST[:2], found
+
+
+def mixedbread_errors():
+    errors(mixedbread_call, mixedbread.APIStatusError)
+
+
+def pinecone_ranks():
+    client = pinecone.Pinecone(api_key="any", host=MAIN).inference
+    r = client.rerank(model=MODEL, query=QUERY, documents=TEXTS)
+    ranked([(x.index, x.score) for x in r.data])
+    r = client.rerank(model=MODEL, query=QUERY, top_n=2, rank_fields=["body"], documents=[
+        {"id": str(i), "body": t} for i, t in enumerate(TEXTS)], parameters={"truncate": "END"})
+    ranked([(x.index, x.score) for x in r.data], 2)
+    assert [x.document["id"] for x in r.data] == [str(i) for i in BEST[:2]], r
+
+
+def isaacus_call(url, key, texts):
+    client = isaacus.Isaacus(api_key=key, base_url=url + "/v1", max_retries=0)
+    r = client.rerankings.create(model=MODEL, query=QUERY, texts=texts)
+    return [(x.index, x.score) for x in r.results]
+
+
+def dashscope_ranks():
+    dashscope.base_http_api_url = MAIN + "/api/v1"
+    r = dashscope.TextReRank.call(model=MODEL, query=QUERY, documents=TEXTS, api_key="any",
+                                  return_documents=True)
+    ranked(pairs(r.output.results))
+    assert [x["document"]["text"] for x in r.output.results] == [TEXTS[i] for i in BEST], r
+    dashscope.base_http_api_url = SMALL + "/api/v1"
+    r = dashscope.TextReRank.call(model=MODEL, query=QUERY, documents=TEXTS[:3], api_key="any")
+    assert r.status_code == 422 and "2" in r.message, r
+
+
+def xinference_call(url, key, texts):
+    r = RESTfulClient(url, api_key=key).get_model("any-uid").rerank(texts, QUERY)
+    return [(x["index"], x["relevance_score"]) for x in r["results"]]
+
+
+def xinference_ranks():
+    for url in (MAIN, MAIN + "/xinference"):
+        ranked(xinference_call(url, "any", TEXTS))
+        r = RESTfulClient(url).get_model(MODEL).rerank(TEXTS, QUERY, top_n=2, return_documents=True)
+        assert [x["document"]["text"] for x in r["results"]] == [TEXTS[i] for i in BEST[:2]], r
 
 
 # ---- huggingface_hub ----------------------------------------------------------------------------
@@ -296,6 +376,7 @@ def main():
         ("Cohere", "cohere", "tries again after 503", lambda: cohere_retries(503)),
         ("Voyage", "voyageai", "Client.rerank", voyage_ranks),
         ("Voyage", "voyageai", "AsyncClient.rerank", voyage_async),
+        ("Voyage", "voyageai", "Client.rerank, /voyage", voyage_pinned),
         ("Voyage", "voyageai", "errors 400, 401, 413, 422, 429, 503", voyage_errors),
         ("Voyage", "voyageai", "tries again after 429", lambda: voyage_retries(429)),
         ("Voyage", "voyageai", "tries again after 503", lambda: voyage_retries(503)),
@@ -321,6 +402,14 @@ def main():
         ("OpenAI", "openai", ERRORS, openai_errors),
         ("OpenAI", "openai", "tries again after 429", lambda: openai_retries(429)),
         ("OpenAI", "openai", "tries again after 503", lambda: openai_retries(503)),
+        ("OpenAI", "openai", "models.list, models.retrieve", openai_models),
+        ("Mixedbread", "mixedbread", "rerank, objects, rank_fields", mixedbread_ranks),
+        ("Mixedbread", "mixedbread", ERRORS, mixedbread_errors),
+        ("Pinecone", "pinecone", "inference.rerank, objects, rank_fields", pinecone_ranks),
+        ("Isaacus", "isaacus", "rerankings.create", lambda: ranked(isaacus_call(MAIN, "any", TEXTS))),
+        ("DashScope", "dashscope", "TextReRank.call, error 422", dashscope_ranks),
+        ("Xinference", "xinference-client", "get_model(uid).rerank", xinference_ranks),
+        ("Xinference", "xinference-client", ERRORS, lambda: errors(xinference_call, RuntimeError)),
         ("Hugging Face Hub", "huggingface_hub", "InferenceClient.text_classification, pairs",
          hub_classifies),
         ("Hugging Face Hub", "huggingface_hub", ERRORS, hub_errors),

@@ -36,7 +36,7 @@ TEXTS = ["La recette du gâteau au chocolat demande trois œufs et du beurre.",
          "Le serveur du restaurant apporte la carte et prend la commande.",
          "Apache est un serveur HTTP libre, facile à installer et à configurer.",
          "Les horaires d'ouverture de la bibliothèque changent en été."]
-INSTALL_SECONDS, DRIVE_SECONDS = 590, 300
+INSTALL_SECONDS, DRIVE_SECONDS = 590, 590
 
 INTRO = """# Clients that work with rerankd
 
@@ -54,7 +54,7 @@ OUTRO = """
 | Client | Setting |
 |---|---|
 | Cohere, LangChain `CohereRerank`, LlamaIndex `CohereRerank`, Haystack `CohereRanker` | base URL `http://HOST:8002` |
-| Voyage, LangChain `VoyageAIRerank` | base URL `http://HOST:8002/v1` |
+| Voyage, LangChain `VoyageAIRerank` | base URL `http://HOST:8002/v1`; clients that leave out `top_k` and `truncation` (JavaScript, LangChain4j) `http://HOST:8002/voyage/v1` |
 | Jina in Haystack | base URL `http://HOST:8002/v1/rerank` |
 | Jina in LlamaIndex, vLLM in Haystack | base URL `http://HOST:8002/v1` |
 | Jina in LangChain | no setting: the module's `JINA_API_URL` |
@@ -62,6 +62,10 @@ OUTRO = """
 | text-embeddings-inference in Haystack, LlamaIndex | URL `http://HOST:8002` |
 | OpenAI's client | `base_url="http://HOST:8002/vllm/v1"`, `client.post("/rerank", ...)`: errors in OpenAI's form |
 | LiteLLM | `api_base="http://HOST:8002"`; for its provider `infinity` `http://HOST:8002/infinity` |
+| Mixedbread, Pinecone | `base_url` or `host` `http://HOST:8002` |
+| Isaacus | `base_url` `http://HOST:8002/v1` |
+| DashScope | `dashscope.base_http_api_url = "http://HOST:8002/api/v1"` |
+| Xinference | `http://HOST:8002/xinference`, which gives `document` in Xinference's form; any uid |
 | rerankers `APIRanker` | the full URL, `http://HOST:8002/rerank` or `/v1/rerank` |
 | Hugging Face `InferenceClient` | `model="http://HOST:8002/predict"`, pairs as inputs |
 | assistants with the Model Context Protocol | command `rerankd`, arguments `mcp --model FOLDER` |

@@ -223,6 +223,7 @@ CLIENTS = [
     ("Voyage Python", "/v1/rerank", {**D, **M, "top_k": None, "truncation": True}, [], voyage, N),
     ("Voyage JS", "/v1/rerank", {**D, **M, "topK": 1, "top_k": 1, "return_documents": False}, [],
      voyage, 1),
+    ("LangChain4j, Voyage", "/voyage/v1/rerank", {**D, **M}, [], voyage, N),
     ("LightRAG", "/rerank", {**D, **M, "top_n": 2}, [], results, 2),
     ("n8n, Cohere's node", "/v2/rerank", {**D, **M, "top_n": 3}, [("Authorization", "Bearer x")],
      results, 3),
