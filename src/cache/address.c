@@ -8,6 +8,8 @@
 #include <sys/un.h>
 
 #include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "base/text.h"
 
 #define FORMS \
@@ -179,6 +181,30 @@ int rr_address_parse(struct rr_address *out, const char *url, struct rr_error *e
     if (strchr(url, '@')) /* may hold a password */
         return rr_fail(err, RR_EINVAL, "not a Redis URL; " FORMS);
     return rr_fail(err, RR_EINVAL, "found \"%.80s\", not a Redis URL; " FORMS, url);
+}
+
+int rr_address_password(struct rr_address *a, const char *path, struct rr_error *err)
+{
+    char *text;
+    size_t len;
+    int rc;
+
+    if (!path) return RR_OK;
+    rc = rr_file_read(&text, &len, path, 64 << 10, RR_MEM_CACHE, err);
+    if (rc) return rr_fail_prefix(err, "redis-password-file"), rc;
+    len = strcspn(text, "\r\n");
+    if (!len || len >= sizeof(a->password)) {
+        rc = rr_fail(err, RR_EFORMAT,
+                     "%s: a first line of %zu bytes, expected a password of 1 to "
+                     "%zu",
+                     path, len, sizeof(a->password) - 1);
+    } else {
+        memcpy(a->password, text, len);
+        a->password[len] = 0;
+    }
+    explicit_bzero(text, len);
+    rr_free(text);
+    return rc;
 }
 
 void rr_address_name(const struct rr_address *a, char *out, size_t cap)

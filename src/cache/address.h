@@ -24,6 +24,9 @@ struct rr_address {
 /* RR_EINVAL says what is wrong without repeating the URL, which may hold a password. */
 RR_NODISCARD int rr_address_parse(struct rr_address *out, const char *url, struct rr_error *err);
 
+/* The first line of the file in place of the URL's password.  NULL: none. */
+RR_NODISCARD int rr_address_password(struct rr_address *a, const char *path, struct rr_error *err);
+
 /* For the log: where it is, and nothing secret.  Cut to cap. */
 void rr_address_name(const struct rr_address *a, char *out, size_t cap);
 

@@ -18,7 +18,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cache/link.h"
@@ -202,30 +201,6 @@ static void give_back(struct rr_shared *s, struct slot *slot, bool good)
 
 /* ---- keeper: lock held, released while it waits for the network ---------------------------- */
 
-static int read_password(const struct rr_shared *s, struct rr_address *a, struct rr_error *err)
-{
-    char *text;
-    size_t len;
-    int rc;
-
-    if (!s->password_file) return RR_OK;
-    rc = rr_file_read(&text, &len, s->password_file, 64 << 10, RR_MEM_CACHE, err);
-    if (rc) return rc;
-    len = strcspn(text, "\r\n");
-    if (!len || len >= sizeof(a->password)) {
-        rc = rr_fail(err, RR_EFORMAT,
-                     "%s: a first line of %zu bytes, expected a password of 1 to "
-                     "%zu",
-                     s->password_file, len, sizeof(a->password) - 1);
-    } else {
-        memcpy(a->password, text, len);
-        a->password[len] = 0;
-    }
-    explicit_bzero(text, len);
-    rr_free(text);
-    return rc;
-}
-
 /* Two keys that no score has and that lie on different nodes of a cluster, so that a cluster shows
  * itself at once. */
 static int probe(const struct rr_shared *s, struct rr_link *link, struct rr_error *err)
@@ -241,7 +216,7 @@ static int probe(const struct rr_shared *s, struct rr_link *link, struct rr_erro
 static int connect_link(const struct rr_shared *s, struct rr_link **out, struct rr_error *err)
 {
     struct rr_address a = s->address;
-    int rc = read_password(s, &a, err);
+    int rc = rr_address_password(&a, s->password_file, err);
 
     *out = NULL;
     if (!rc) rc = rr_link_open(out, &a, s->tls, rr_now_ns() + CONNECT_NS, err);
@@ -472,14 +447,16 @@ static int configure(struct rr_shared *s, const struct rr_shared_cache *config,
     if (rc) return rr_fail_prefix(err, "redis-url"), rc;
     rr_address_name(&s->address, s->name, sizeof(s->name));
     tried = s->address;
-    rc = read_password(s, &tried, err);
+    rc = rr_address_password(&tried, s->password_file, err);
     explicit_bzero(&tried, sizeof(tried));
-    if (!rc && s->address.tls) rc = rr_wire_tls_open(&s->tls, config->ca_file, err);
+    if (rc || !s->address.tls) return rc;
+    rc = rr_wire_tls_open(&s->tls, config->ca_file, err);
+    if (rc) rr_fail_prefix(err, "redis-ca");
     return rc;
 }
 
-int rr_shared_open(struct rr_shared **out, const struct rr_shared_cache *config,
-                   struct rr_error *err)
+/* All but its thread. */
+static int make(struct rr_shared **out, const struct rr_shared_cache *config, struct rr_error *err)
 {
     struct rr_shared *s = rr_calloc(RR_MEM_CACHE, 1, sizeof(*s));
     int rc;
@@ -493,11 +470,34 @@ int rr_shared_open(struct rr_shared **out, const struct rr_shared_cache *config,
     }
     s->changed_ns = rr_now_ns();
     rc = configure(s, config, err);
-    if (!rc && pthread_create(&s->keeper, NULL, keeper_main, s))
-        rc = rr_fail(err, RR_ENOMEM, "no thread for the shared cache");
     if (rc) {
         destroy(s);
         return rc;
+    }
+    *out = s;
+    return RR_OK;
+}
+
+int rr_shared_check(const struct rr_shared_cache *config, struct rr_error *err)
+{
+    struct rr_shared *s;
+    int rc = make(&s, config, err);
+
+    if (!rc) destroy(s);
+    return rc;
+}
+
+int rr_shared_open(struct rr_shared **out, const struct rr_shared_cache *config,
+                   struct rr_error *err)
+{
+    struct rr_shared *s;
+    int rc = make(&s, config, err);
+
+    *out = NULL;
+    if (rc) return rc;
+    if (pthread_create(&s->keeper, NULL, keeper_main, s)) {
+        destroy(s);
+        return rr_fail(err, RR_ENOMEM, "no thread for the shared cache");
     }
     *out = s;
     return RR_OK;

@@ -33,6 +33,8 @@ struct rr_shared_stats {
  * none.  The strings of config may go afterwards. */
 RR_NODISCARD int rr_shared_open(struct rr_shared **out, const struct rr_shared_cache *config,
                                 struct rr_error *err);
+/* The same errors, and nothing is opened. */
+RR_NODISCARD int rr_shared_check(const struct rr_shared_cache *config, struct rr_error *err);
 /* Sends what is queued first, for a moment.  No other call may be running.  NULL is allowed. */
 void rr_shared_close(struct rr_shared *s);
 

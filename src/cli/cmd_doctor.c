@@ -20,6 +20,7 @@
 
 #define CROWDED 0.1 /* shares of time that are worth a remark */
 #define STOLEN 0.02
+#define OF_SETTING "change the setting that the message names"
 #define RESERVED_FILES 64 /* descriptors that the server needs besides its connections */
 
 struct own {
@@ -124,6 +125,7 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
 {
     struct stat st;
 
+    if (strncmp(message, "redis-", 6) == 0) return OF_SETTING; /* not of the model */
     if (rc != RR_EINVAL && !has_file(f, ".safetensors") && has_file(f, ".bin"))
         return "the weights are in PyTorch's format: save them as model.safetensors";
     switch (rc) {
@@ -140,7 +142,7 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
     case RR_EDEVICE: return "use --device cpu, or --fallback to serve on the CPU instead";
     default: break;
     }
-    return "change the setting that the message names";
+    return OF_SETTING;
 }
 
 static void look_at_gpus(struct rr_findings *f)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cache/shared.h"
 #include "cpu/topology.h"
 #include "engine/engine.h"
 
@@ -535,5 +536,5 @@ int rr_inspect(const struct rr_options *opt, struct rr_info *info, struct rr_err
     if (rc) return rc;
     *info = s.info;
     rr_setup_close(&s);
-    return RR_OK;
+    return opt->shared_cache ? rr_shared_check(opt->shared_cache, err) : RR_OK;
 }

@@ -34,6 +34,7 @@ struct rr_doors {
     int wakeup; /* eventfd */
     pthread_t thread;
     bool running;
+    bool dry; /* only look whether it could be opened */
 };
 
 /* ---- sockets ------------------------------------------------------------------------------ */
@@ -91,24 +92,37 @@ static uint32_t port_of(int fd)
                                        : ntohs(((struct sockaddr_in *)(void *)&bound)->sin_port);
 }
 
-static int open_tcp(struct rr_doors *d, const char *host, uint32_t port, enum rr_door kind,
-                    struct rr_error *err)
+static int resolve(struct addrinfo **list, const char *host, uint32_t port, struct rr_error *err)
 {
-    struct addrinfo hints = { 0 }, *list = NULL, *a;
+    struct addrinfo hints = { 0 };
     char service[16];
     int rc;
 
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    if (d->ports[kind]) port = d->ports[kind];
     snprintf(service, sizeof(service), "%u", port);
-    rc = getaddrinfo(host, service, &hints, &list);
-    if (rc)
-        return rr_fail(err, RR_EIO,
-                       "cannot listen on %s: %s; expected an address of this machine, such as "
-                       "127.0.0.1, or 0.0.0.0 for all",
-                       host, gai_strerror(rc));
+    rc = getaddrinfo(host, service, &hints, list);
+    if (!rc) return RR_OK;
+    return rr_fail(err, RR_EIO,
+                   "cannot listen on %s: %s; expected an address of this machine, such as "
+                   "127.0.0.1, or 0.0.0.0 for all",
+                   host, gai_strerror(rc));
+}
+
+static int open_tcp(struct rr_doors *d, const char *host, uint32_t port, enum rr_door kind,
+                    struct rr_error *err)
+{
+    struct addrinfo *list = NULL, *a;
+    int rc;
+
+    if (d->ports[kind]) port = d->ports[kind];
+    rc = resolve(&list, host, port, err);
+    if (rc) return rc;
+    if (d->dry) {
+        freeaddrinfo(list);
+        return RR_OK;
+    }
     rc = RR_EIO;
     for (a = list; a && rc; a = a->ai_next) rc = listen_at(d, a, host, port, kind, err);
     freeaddrinfo(list);
@@ -177,6 +191,7 @@ static int open_unix(struct rr_doors *d, struct rr_error *err)
     if (strlen(path) >= sizeof(at.sun_path))
         return rr_fail(err, RR_EFORMAT, "listen-unix: found %zu bytes, expected at most %zu",
                        strlen(path), sizeof(at.sun_path) - 1);
+    if (d->dry) return RR_OK;
     memcpy(at.sun_path, path, strlen(path) + 1);
     remove_stale(&at);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -263,6 +278,19 @@ int rr_doors_open(struct rr_doors **out, const struct rr_doors_config *config, s
     }
     *out = d;
     return RR_OK;
+}
+
+int rr_doors_check(const struct rr_doors_config *config, struct rr_error *err)
+{
+    struct rr_doors d = { .config = *config, .dry = true };
+    const char *host = config->host;
+    struct rr_text word;
+    int rc = open_hosts(&d, err);
+
+    if (!rc && !rr_text_word(&host, &word))
+        rc = rr_fail(err, RR_EFORMAT, "host: no address to listen on");
+    if (!rc) rc = open_admin(&d, err);
+    return rc ? rc : open_unix(&d, err);
 }
 
 int rr_doors_start(struct rr_doors *d, struct rr_error *err)

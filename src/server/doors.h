@@ -27,6 +27,8 @@ struct rr_doors;
 /* Binds and listens.  RR_EIO with a message that names address and reason. */
 RR_NODISCARD int rr_doors_open(struct rr_doors **out, const struct rr_doors_config *config,
                                struct rr_error *err);
+/* Can the addresses be understood?  Opens nothing: a server may be listening there. */
+RR_NODISCARD int rr_doors_check(const struct rr_doors_config *config, struct rr_error *err);
 RR_NODISCARD int rr_doors_start(struct rr_doors *d, struct rr_error *err);
 uint32_t rr_doors_port(const struct rr_doors *d, enum rr_door door); /* 0: not open */
 /* Does a main address take connections from other machines? */

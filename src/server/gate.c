@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "server/auth.h"
 #include "server/cors.h"
+#include "server/doors.h"
 #include "server/job.h"
 #include "server/notify.h"
 #include "server/route.h"
@@ -277,6 +278,19 @@ static int open_tls(struct rr_server *s, struct rr_error *err)
     return rr_tls_open(&config, err);
 }
 
+static int check_routes(const char *routes, struct rr_error *err)
+{
+    struct rr_text word;
+
+    while (rr_text_word(&routes, &word)) {
+        if (*word.data != '/')
+            return rr_fail(err, RR_EFORMAT,
+                           "open-routes: found \"%.*s\", expected paths such as /health",
+                           (int)RR_MIN(word.len, 60), word.data);
+    }
+    return RR_OK;
+}
+
 static int open_parts(struct rr_server *s, struct rr_error *err)
 {
     const struct rr_settings *o = s->settings;
@@ -287,6 +301,7 @@ static int open_parts(struct rr_server *s, struct rr_error *err)
 
     if (!rc) rc = rr_nets_parse(&g->trusted, o->trusted_proxies, "trusted-proxies", err);
     if (!rc) rc = rr_cors_check(o->cors_origins, err);
+    if (!rc) rc = check_routes(o->open_routes, err);
     if (!rc) rc = rr_auth_open(&g->auth, &keys, err);
     if (!rc) rc = open_tls(s, err);
     return rc;
@@ -339,6 +354,25 @@ int rr_gate_open(struct rr_server *s, struct rr_error *err)
     if (!rc) rc = rr_sandbox_calls(o, &calls, err);
     if (!rc && strcmp(o->sandbox, "off") != 0)
         RR_SAY(&s->console, RR_DEBUG, SANDBOX, files ? "on" : "off", calls ? "on" : "off");
+    return rc;
+}
+
+int rr_gate_try(const struct rr_settings *settings, struct rr_error *err)
+{
+    struct rr_doors_config doors = { .host = settings->host,
+                                     .port = settings->port,
+                                     .unix_path = settings->listen_unix,
+                                     .admin = settings->admin_listen };
+    struct rr_server s = { .settings = settings };
+    int rc;
+
+    s.gate = rr_calloc(RR_MEM_SERVER, 1, sizeof(*s.gate));
+    if (!s.gate) return rr_fail(err, RR_ENOMEM, "gate: out of memory");
+    rc = open_parts(&s, err);
+    if (!rc) rc = parse_mode(settings->unix_mode, &doors.unix_mode, err);
+    if (!rc) rc = rr_doors_check(&doors, err);
+    if (!rc) rc = rr_sandbox_check(settings, err);
+    rr_gate_close(&s);
     return rc;
 }
 

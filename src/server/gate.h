@@ -10,6 +10,8 @@
 /* Binds, reads keys and certificates, drops privileges, closes off files, and only then
  * starts the threads that meet clients.  Sets s->gate, s->http, s->watch. */
 RR_NODISCARD int rr_gate_open(struct rr_server *s, struct rr_error *err);
+/* What rr_gate_open would refuse in the settings and the files that they name.  Opens no port. */
+RR_NODISCARD int rr_gate_try(const struct rr_settings *settings, struct rr_error *err);
 /* Once ready: one warning when other machines reach the server and nothing says which may. */
 void rr_gate_warn(struct rr_server *s);
 void rr_gate_close(struct rr_server *s);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -14,6 +15,7 @@
 #include "base/json_out.h"
 #include "server/access.h"
 
+#define MAX_ENDPOINT 512
 #define QUEUE 1024   /* requests; about 300 KiB */
 #define BATCH 128    /* requests in one message */
 #define PAUSE_MS 500 /* to let a batch fill */
@@ -249,14 +251,32 @@ static void free_all(struct rr_otlp *o)
     curl_global_cleanup();
 }
 
+int rr_otlp_check(const char *endpoint, struct rr_error *err)
+{
+    const char *rest = strstr(endpoint, "://");
+    int scheme = rest ? (int)RR_MIN(rest - endpoint, 20) : 4; /* none: libcurl takes http */
+
+    if (strlen(endpoint) > MAX_ENDPOINT)
+        return rr_fail(err, RR_EFORMAT, "otlp-endpoint: found %zu bytes, expected at most %d",
+                       strlen(endpoint), MAX_ENDPOINT);
+    if (!rest || ((scheme == 4 || scheme == 5) && !strncasecmp(endpoint, "https", (size_t)scheme)))
+        return RR_OK;
+    return rr_fail(err, RR_EFORMAT, /* the rest may hold a password */
+                   "otlp-endpoint: found %.*s://..., expected the URL of a collector's port for "
+                   "OTLP over HTTP, such as http://collector:4318",
+                   scheme, endpoint);
+}
+
 int rr_otlp_open(struct rr_otlp **out, const char *endpoint, struct rr_metrics *m,
                  struct rr_error *err)
 {
-    struct rr_otlp *o = rr_calloc(RR_MEM_SERVER, 1, sizeof(*o));
+    struct rr_otlp *o;
     pthread_condattr_t monotonic;
     size_t len = strlen(endpoint);
 
     *out = NULL;
+    if (rr_otlp_check(endpoint, err)) return err->code;
+    o = rr_calloc(RR_MEM_SERVER, 1, sizeof(*o));
     if (!o) return rr_fail(err, RR_ENOMEM, "out of memory");
     if (curl_global_init(CURL_GLOBAL_DEFAULT)) {
         rr_free(o);
@@ -268,7 +288,7 @@ int rr_otlp_open(struct rr_otlp **out, const char *endpoint, struct rr_metrics *
     pthread_cond_init(&o->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
     while (len && endpoint[len - 1] == '/') len--;
-    snprintf(o->url, sizeof(o->url), "%.*s/v1/traces", (int)RR_MIN(len, (size_t)512), endpoint);
+    snprintf(o->url, sizeof(o->url), "%.*s/v1/traces", (int)len, endpoint);
     o->metrics = m;
     o->records = rr_calloc(RR_MEM_SERVER, QUEUE, sizeof(*o->records));
     o->batch = rr_calloc(RR_MEM_SERVER, BATCH, sizeof(*o->batch));

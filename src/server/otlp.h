@@ -15,6 +15,8 @@ struct rr_otlp;
 struct rr_access;
 struct rr_exchange;
 
+/* Is it a URL that spans can be sent to? */
+RR_NODISCARD int rr_otlp_check(const char *endpoint, struct rr_error *err);
 /* endpoint: "http://collector:4318"; /v1/traces is added. */
 RR_NODISCARD int rr_otlp_open(struct rr_otlp **out, const char *endpoint, struct rr_metrics *m,
                               struct rr_error *err);

@@ -36,14 +36,33 @@ static bool has_gpu(void)
 
 /* ---- the user ----------------------------------------------------------------------------- */
 
+#define USER_TEXT 8192 /* bytes for the strings of an entry */
+
+static int find_user(struct passwd *entry, char text[USER_TEXT], const char *user,
+                     struct rr_error *err)
+{
+    struct passwd *found = NULL;
+
+    if (getpwnam_r(user, entry, text, USER_TEXT, &found) || !found)
+        return rr_fail(err, RR_EFORMAT, "user: there is no user \"%.60s\"", user);
+    return RR_OK;
+}
+
+int rr_sandbox_check(const struct rr_settings *s, struct rr_error *err)
+{
+    struct passwd entry;
+    char text[USER_TEXT];
+
+    return *s->user ? find_user(&entry, text, s->user, err) : RR_OK;
+}
+
 int rr_sandbox_user(const char *user, const char *socket_path, struct rr_error *err)
 {
-    struct passwd entry, *found = NULL;
-    char text[8192];
+    struct passwd entry;
+    char text[USER_TEXT];
 
     if (!*user) return RR_OK;
-    if (getpwnam_r(user, &entry, text, sizeof(text), &found) || !found)
-        return rr_fail(err, RR_EFORMAT, "user: there is no user \"%.60s\"", user);
+    if (find_user(&entry, text, user, err)) return err->code;
     if (geteuid() == entry.pw_uid) return RR_OK;
     if (geteuid() != 0) return rr_fail(err, RR_EFORMAT, "user: only root can become %.60s", user);
     if (socket_path && lchown(socket_path, entry.pw_uid, entry.pw_gid))

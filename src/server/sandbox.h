@@ -9,6 +9,9 @@
 #include "base/attr.h"
 #include "options.h"
 
+/* Is there the user whom the settings name?  Changes nothing. */
+RR_NODISCARD int rr_sandbox_check(const struct rr_settings *s, struct rr_error *err);
+
 /* Becomes that user, with its groups, for good; "": stays who it is.  socket_path: handed over to
  * the user; NULL: none. */
 RR_NODISCARD int rr_sandbox_user(const char *user, const char *socket_path, struct rr_error *err);

@@ -16,7 +16,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/drain.h"
@@ -330,23 +329,29 @@ static int check_models(const struct rr_settings *settings, struct rr_error *err
     return rc;
 }
 
-static int check(const struct rr_settings *settings, struct rr_error *err)
+/* What does not need the models. */
+static int check_settings(const struct rr_settings *settings, struct rr_error *err)
 {
     struct rr_server s = { .settings = settings };
     int rc = set_dialect(&s, err);
 
-    if (!rc && settings->admin_key_file[0] && !rr_file_exists(settings->admin_key_file))
-        rc = rr_fail(err, RR_ENOENT, "admin-key-file: %s: no such file", settings->admin_key_file);
-    return rc ? rc : check_models(settings, err);
+    if (!rc) rc = rr_gate_try(settings, err);
+    if (!rc && settings->otlp_endpoint[0]) rc = rr_otlp_check(settings->otlp_endpoint, err);
+    return rc;
 }
 
 int rr_serve_check(const struct rr_settings *settings)
 {
     struct rr_error err = { 0 };
-    int rc = check(settings, &err);
+    int rc = check_settings(settings, &err);
+    int code = rc == RR_EIO ? RR_EXIT_UNAVAILABLE : rr_exit_code(rc); /* as exit_code_of */
 
+    if (!rc) {
+        rc = check_models(settings, &err);
+        code = rr_exit_code(rc);
+    }
     if (rc) rr_log(RR_ERROR, "%s", err.msg);
-    return rr_exit_code(rc);
+    return code;
 }
 
 void rr_serve_metrics_page(struct rr_buf *out)

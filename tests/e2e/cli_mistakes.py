@@ -275,6 +275,45 @@ def test_mistake_redis_url():
     assert "canari" not in r.err, r  # it may hold a password
 
 
+def test_mistake_found_by_check():
+    """--check refuses what serve would refuse, with the same words and exit status."""
+    with folder() as d:
+        none, junk = d + "/none", write(d + "/junk", "no PEM, no key\n")
+        for code, part, *words in [
+                (78, "allow-nets: found \"10.0.0/8\"", "--allow-nets", "10.0.0/8"),
+                (78, "trusted-proxies: found \"proxy\"", "--trusted-proxies", "proxy"),
+                (78, "cors-origins: found \"app.example.com\"", "--cors-origins", "app.example.com"),
+                (78, "open-routes: found \"health\", expected paths such as /health",
+                 "--open-routes", "/live,health"),
+                (78, "admin-listen: found \"9102\"", "--admin-listen", "9102"),
+                (78, "unix-mode: found \"999\"", "--unix-mode", "999"),
+                (78, "listen-unix: found 200 bytes", "--listen-unix", "/" + 199 * "x"),
+                (78, "user: there is no user \"no-such\"", "--user", "no-such"),
+                (78, "host: no address to listen on", "--host", ","),
+                (69, "cannot listen on 300.1.1.1", "--host", "300.1.1.1"),
+                (66, "api-key-file: " + none, "--api-key-file", none),
+                (78, junk + ": expected one line with one key", "--api-key-file", junk),
+                (66, "rerankd keys add NAME --api-keys-file", "--api-keys-file", none),
+                (66, "admin-key-file: " + none, "--admin-key-file", none),
+                (66, "tls-cert: " + none, "--tls-cert", none, "--tls-key", junk),
+                (78, "No certificate was found", "--tls-cert", junk, "--tls-key", junk),
+                (78, "tls-key and tls-client-ca need tls-cert", "--tls-client-ca", junk),
+                (64, "redis-url: found \"localhost\"", "--redis-url", "localhost"),
+                (66, "redis-password-file: " + none, "--redis-url", "redis://127.0.0.1:1",
+                 "--redis-password-file", none),
+                (64, "redis-ca: " + junk, "--redis-url", "rediss://127.0.0.1:1", "--redis-ca", junk),
+                (78, "otlp-endpoint: found grpc://..., expected the URL of a collector's port for OTLP "
+                 "over HTTP", "--otlp-endpoint", "grpc://me:canari@collector:4317")]:
+            asked = serve("--model", model(), *words)
+            told(run(*asked), code, part)
+            r = run(*asked, "--check")
+            assert r.code == code and part in r.err and r.err.count("\n") == 1, (words, r)
+            assert "canari" not in r.err + r.out, r
+        with Server() as s:  # in use, and so is the port of one that is checked
+            r = run("serve", "--check", "--model", model(), "--host", "127.0.0.1", "--port", str(s.port))
+            assert r.code == 0 and r.err == "", r
+
+
 # ---- requests -----------------------------------------------------------------------------------
 
 def refused(a, status, *parts):
