@@ -13,9 +13,11 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json_out.h"
+#include "base/log.h"
 #include "server/access.h"
 
 #define MAX_ENDPOINT 512
+#define WHY 300      /* bytes of a reason */
 #define QUEUE 1024   /* requests; about 300 KiB */
 #define BATCH 128    /* requests in one message */
 #define PAUSE_MS 500 /* to let a batch fill */
@@ -43,6 +45,7 @@ struct rr_otlp {
     struct record *records; /* [QUEUE], a ring; lock */
     size_t first, n;        /* lock */
     struct record *batch;   /* [BATCH], the thread's own */
+    bool failing;           /* the thread's own: the last batch was lost */
 };
 
 /* ---- text ----------------------------------------------------------------------------------- */
@@ -148,12 +151,13 @@ static size_t swallow(char *data, size_t size, size_t n, void *user)
     return size * n;
 }
 
-/* Nothing about a collector that fails is worth a line per batch: it is counted. */
-static bool post(CURL *curl, const struct rr_otlp *o, const struct rr_buf *body, long timeout_ms)
+static bool post(CURL *curl, const struct rr_otlp *o, const struct rr_buf *body, long timeout_ms,
+                 char why[WHY])
 {
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    char detail[CURL_ERROR_SIZE] = "";
     long status = 0;
-    bool good;
+    CURLcode rc = CURLE_OUT_OF_MEMORY;
 
     curl_easy_reset(curl);
     curl_easy_setopt(curl, CURLOPT_URL, o->url);
@@ -164,11 +168,28 @@ static bool post(CURL *curl, const struct rr_otlp *o, const struct rr_buf *body,
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L); /* there are other threads */
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout_ms);
-    good = headers && curl_easy_perform(curl) == CURLE_OK &&
-           curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
-           status / 100 == 2;
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail);
+    if (headers) rc = curl_easy_perform(curl);
+    if (!rc) rc = curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, NULL);
     curl_slist_free_all(headers);
-    return good;
+    if (rc)
+        snprintf(why, WHY, "%s", detail[0] ? detail : curl_easy_strerror(rc));
+    else
+        snprintf(why, WHY, "HTTP status %ld", status);
+    return !rc && status / 100 == 2;
+}
+
+/* A line when the collector fails and one when it is back, not one for each batch. */
+static void say(struct rr_otlp *o, bool sent, const char *why)
+{
+    if (sent && o->failing) rr_log(RR_INFO, "otlp-endpoint: traces are sent again");
+    if (!sent && !o->failing)
+        rr_log(RR_WARN,
+               "otlp-endpoint: traces are lost: %s; expected a collector that takes OTLP "
+               "over HTTP, mostly on port 4318",
+               why);
+    o->failing = !sent;
 }
 
 static void count(const struct rr_otlp *o, bool sent, size_t n)
@@ -178,13 +199,15 @@ static void count(const struct rr_otlp *o, bool sent, size_t n)
 
 static void send_batch(struct rr_otlp *o, CURL *curl, size_t n, long timeout_ms)
 {
+    char why[WHY] = "out of memory";
     struct rr_buf body;
     bool sent;
 
     rr_buf_init(&body, RR_MEM_SERVER, 4u << 20);
     put_message(&body, o->batch, n);
-    sent = curl && !body.failed && post(curl, o, &body, timeout_ms);
+    sent = curl && !body.failed && post(curl, o, &body, timeout_ms, why);
     rr_buf_free(&body);
+    say(o, sent, why);
     count(o, sent, n);
 }
 

@@ -510,7 +510,7 @@ class Collector:
 
     def __init__(self, status=200):
         outer = self
-        self.spans, self.posts = [], 0
+        self.spans, self.posts, self.status = [], 0, status
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
@@ -520,7 +520,7 @@ class Collector:
                 for r in json.loads(body)["resourceSpans"]:
                     for scope in r["scopeSpans"]:
                         outer.spans += scope["spans"]
-                self.send_response(status)
+                self.send_response(outer.status)
                 self.send_header("Content-Length", "2")
                 self.end_headers()
                 self.wfile.write(b"{}")
@@ -563,6 +563,25 @@ def test_traces():
     with Collector() as c, Server("--otlp-endpoint", c.url, "--otlp-sample", "0") as s:
         s.post(GOOD)
         assert s.stop() == 0 and c.posts == 0
+
+
+def test_lost_traces_are_said():
+    """One line when a collector fails and one when it takes spans again, whatever the number of batches."""
+    with Collector(404) as c, Server("--otlp-endpoint", c.url) as s:
+        for n in (1, 2):
+            s.post(GOOD)
+            until(lambda: c.posts == n, "a batch")
+        s.log("otlp-endpoint: traces are lost: HTTP status 404; expected a collector")
+        c.status = 200
+        s.post(GOOD)
+        s.log("otlp-endpoint: traces are sent again")
+        assert s.metrics()['rerank_traces_total{result="sent"}'] == 1
+        assert s.stop() == 0 and sum("traces are lost" in x for x in s.lines) == 1, s.lines
+    with socket.socket() as free:  # nobody listens
+        free.bind(("127.0.0.1", 0))
+        with Server("--otlp-endpoint", "127.0.0.1:%d" % free.getsockname()[1]) as s:
+            s.post(GOOD)
+            s.log("traces are lost: .*onnect to 127.0.0.1 port")
 
 
 def test_traces_never_hold_up_a_request():
