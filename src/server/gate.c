@@ -193,12 +193,20 @@ void rr_gate_done(struct rr_server *s, const struct rr_exchange *x)
 
 /* ---- reloading ---------------------------------------------------------------------------- */
 
-static void say_reload(struct rr_server *s, const char *what, const struct rr_error *err)
+static void say_keys(struct rr_server *s, const struct rr_error *err)
 {
     if (err->code == RR_OK)
-        RR_SAY(&s->console, RR_INFO, RELOADED, what);
+        RR_SAY(&s->console, RR_INFO, KEYS_RELOADED, "");
     else
-        RR_SAY(&s->console, RR_ERROR, RELOAD_FAILED, what, err->msg);
+        RR_SAY(&s->console, RR_ERROR, KEYS_KEPT, err->msg);
+}
+
+static void say_certificates(struct rr_server *s, const struct rr_error *err)
+{
+    if (err->code == RR_OK)
+        RR_SAY(&s->console, RR_INFO, CERTIFICATES_RELOADED, "");
+    else
+        RR_SAY(&s->console, RR_ERROR, CERTIFICATES_KEPT, err->msg);
 }
 
 int rr_gate_reload(struct rr_server *s, struct rr_error *err)
@@ -206,10 +214,10 @@ int rr_gate_reload(struct rr_server *s, struct rr_error *err)
     struct rr_error keys = { 0 }, certificates = { 0 };
 
     keys.code = rr_auth_reload(s->gate->auth, &keys);
-    say_reload(s, "keys", &keys);
+    say_keys(s, &keys);
     if (s->gate->tls) {
         certificates.code = rr_tls_reload(&certificates);
-        say_reload(s, "certificates", &certificates);
+        say_certificates(s, &certificates);
     }
     *err = keys.code ? keys : certificates;
     return err->code;
@@ -220,8 +228,8 @@ void rr_gate_tick(void *user)
     struct rr_server *s = user;
     struct rr_error err;
 
-    if (rr_auth_poll(s->gate->auth, &err)) say_reload(s, "keys", &err);
-    if (s->gate->tls && rr_tls_poll(&err)) say_reload(s, "certificates", &err);
+    if (rr_auth_poll(s->gate->auth, &err)) say_keys(s, &err);
+    if (s->gate->tls && rr_tls_poll(&err)) say_certificates(s, &err);
 }
 
 void rr_gate_ended(void *user, enum rr_conn_end why)

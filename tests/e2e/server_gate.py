@@ -82,6 +82,17 @@ def test_without_keys_any_do():
             assert a.status == 200, (headers, a)
 
 
+def test_keys_are_told_of_in_french():
+    with folder() as f:
+        path = os.path.join(f, "keys")
+        keys(path, "add", "one")
+        with Server("--api-keys-file", path, "--lang", "fr") as s:
+            keys(path, "add", "two")
+            s.log(" clés relues$")
+            write(path, "rubbish")
+            s.log(" clés inchangées : .*salt")
+
+
 def test_named_keys_and_their_file():
     with folder() as f:
         path = os.path.join(f, "keys")
