@@ -457,6 +457,9 @@ check: check-layers check-headers check-exports check-docs check-abi
 check-layers:
 	$(PYTHON) tools/check_layers.py --self-test
 	$(PYTHON) tools/check_layers.py
+	@found=$$(find bench deploy examples python tests tools \( -name '*.py' -o -name '*.sh' \) \
+	    ! -perm -u+x -exec grep -l '^#!' {} +); \
+	    test -z "$$found" || { echo "a program that cannot be run, chmod +x: $$found" >&2; exit 1; }
 
 # Every header compiles alone; the public ones also as C++.  Alone, nobody uses its inline functions.
 HEADERS := $(wildcard include/*.h)
