@@ -75,8 +75,10 @@ static int leftover(struct rr_link *l, struct rr_error *err)
     return rr_fail(err, RR_EFORMAT, "more replies than questions");
 }
 
-/* What a server's refusal means for people; the words are those of Redis. */
-static int refuse(const struct rr_reply *reply, struct rr_error *err)
+/* What a server's refusal means for people; the words are those of Redis.  doubt: what an error
+ * without a word of its own mostly means. */
+static int refuse(const struct rr_reply *reply, const char *command, const char *doubt,
+                  struct rr_error *err)
 {
     static const struct {
         const char *word, *meaning;
@@ -99,8 +101,8 @@ static int refuse(const struct rr_reply *reply, struct rr_error *err)
     for (i = 0; i < RR_COUNT(known); i++)
         if (strcmp(reply->word, known[i].word) == 0)
             return rr_fail(err, RR_EBUSY, "%s: %s", reply->word, known[i].meaning);
-    return rr_fail(err, RR_EBUSY, "the server answered with an error (%s)",
-                   reply->word[0] ? reply->word : "no code");
+    return rr_fail(err, RR_EBUSY, "the server answered %s with an error (%s)%s", command,
+                   reply->word[0] ? reply->word : "no code", doubt);
 }
 
 static void ignore_value(void *user, size_t index, const char *data, size_t len)
@@ -110,13 +112,14 @@ static void ignore_value(void *user, size_t index, const char *data, size_t len)
 
 /* ---- open ----------------------------------------------------------------------------------- */
 
-static int expect_ok(struct rr_link *l, uint64_t deadline, struct rr_error *err)
+static int expect_ok(struct rr_link *l, const char *command, const char *doubt, uint64_t deadline,
+                     struct rr_error *err)
 {
     struct rr_reply reply;
     int rc = receive_reply(l, &reply, deadline, err);
 
     if (rc || reply.kind == RR_REPLY_STATUS) return rc;
-    if (reply.kind == RR_REPLY_ERROR) return refuse(&reply, err);
+    if (reply.kind == RR_REPLY_ERROR) return refuse(&reply, command, doubt, err);
     return rr_fail(err, RR_EFORMAT, "a reply of another kind than was asked for");
 }
 
@@ -133,7 +136,7 @@ static int log_in(struct rr_link *l, const struct rr_address *to, uint64_t deadl
         if (to->user[0]) add_text(l, to->user);
         add_text(l, to->password);
         rc = send_request(l, deadline, err);
-        if (!rc) rc = expect_ok(l, deadline, err);
+        if (!rc) rc = expect_ok(l, "AUTH", ": it wants no password, or another one", deadline, err);
     }
     if (!rc && to->db) {
         (void)snprintf(db, sizeof(db), "%u", (unsigned)to->db);
@@ -141,7 +144,7 @@ static int log_in(struct rr_link *l, const struct rr_address *to, uint64_t deadl
         add_text(l, "SELECT");
         add_text(l, db);
         rc = send_request(l, deadline, err);
-        if (!rc) rc = expect_ok(l, deadline, err);
+        if (!rc) rc = expect_ok(l, "SELECT", ": it has no database of that number", deadline, err);
     }
     return rc ? rc : leftover(l, err);
 }
@@ -221,7 +224,7 @@ int rr_link_get(struct rr_link *l, const struct rr_key *keys, size_t n, struct r
     rc = send_request(l, deadline, err);
     if (!rc) rc = receive_reply(l, &reply, deadline, err);
     if (!rc) rc = leftover(l, err);
-    if (!rc && reply.kind == RR_REPLY_ERROR) rc = refuse(&reply, err);
+    if (!rc && reply.kind == RR_REPLY_ERROR) rc = refuse(&reply, "MGET", "", err);
     if (!rc && reply.kind != RR_REPLY_ARRAY)
         rc = rr_fail(err, RR_EFORMAT, "a reply of another kind than was asked for");
     return rc;

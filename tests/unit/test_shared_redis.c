@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cache/link.h"
 #include "cache/shared.h"
 #include "cache/value.h"
 
@@ -373,6 +374,32 @@ static void test_users(void **state)
     rr_shared_close(s);
 }
 
+/* Settings that a healthy server refuses: the message says which. */
+static void test_refused_settings(void **state)
+{
+    static const struct {
+        const char *login, *db, *expected;
+    } rows[] = {
+        { "", "/99", "SELECT with an error (ERR): it has no database of that number" },
+        { ":secret@", "", "AUTH with an error (ERR): it wants no password, or another one" },
+        { "nobody:secret@", "", "WRONGPASS: user or password are wrong" },
+    };
+    struct redis *r = *state;
+    size_t i;
+
+    for (i = 0; i < RR_COUNT(rows); i++) {
+        struct rr_error err = { 0 };
+        struct rr_address at;
+        struct rr_link *l;
+        char url[100];
+
+        snprintf(url, sizeof(url), "redis://%s127.0.0.1:%d%s", rows[i].login, r->port, rows[i].db);
+        assert_int_equal(rr_address_parse(&at, url, &err), RR_OK);
+        assert_int_equal(rr_link_open(&l, &at, NULL, rr_now_ns() + RR_SECOND, &err), RR_EBUSY);
+        if (!strstr(err.msg, rows[i].expected)) fail_msg("%s: %s", url, err.msg);
+    }
+}
+
 /* A node of a cluster is not what we speak to, even when it has our keys by chance. */
 static void test_cluster(void **state)
 {
@@ -503,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_unix_socket),
         cmocka_unit_test(test_refused_stores),
         cmocka_unit_test(test_users),
+        cmocka_unit_test(test_refused_settings),
         cmocka_unit_test(test_stopped_and_killed),
         cmocka_unit_test(test_cluster),
         cmocka_unit_test(test_tls),
