@@ -255,7 +255,8 @@ static void print_models(bool french)
         french ? "`architectures` de config.json | modèles, par exemple"
                : "`architectures` of config.json | models, for example");
     for (size_t i = 0; rr_supported(i, &s); i++)
-        printf("| `%s` | %s | %s | %s | %s | %s |\n", s.architecture, s.models, tested,
+        printf("| `%s` | %s | %s | %s | %s | %s |\n", s.architecture, rr_tr(french, s.models),
+               tested,
                *s.gguf_types ? tested : "-", tested, tested);
     rr_supported(0, &s);
     printf(french
@@ -269,7 +270,8 @@ static void print_models(bool french)
                  "weights in %s; GGUF in %s; on a GPU in %s, by `make test-gpu` on an H100 "
                  "(a small model of each kind of network) and, in `make test`, in emulation. "
                  "*-*: the format has no such network.\n",
-           s.cpu_dtypes, s.safetensors_types, s.gguf_types, s.gpu_dtypes);
+           s.cpu_dtypes, rr_tr(french, s.safetensors_types), rr_tr(french, s.gguf_types),
+           s.gpu_dtypes);
 }
 
 static int show_support(bool french)

@@ -41,6 +41,26 @@ static const struct {
       "afficher version, compilateur et jeux d'instructions" },
     { "show help about a sub-command", "expliquer une sous-commande" },
     { "More:", "Aussi :" },
+    /* models */
+    { "bge-reranker-v2-m3, -base, -large, jina-reranker-v2-base-multilingual, the starter model",
+      "bge-reranker-v2-m3, -base, -large, jina-reranker-v2-base-multilingual, le modèle de "
+      "démarrage" },
+    { "RoBERTa cross-encoders", "cross-encodeurs RoBERTa" },
+    { "CamemBERT cross-encoders", "cross-encodeurs CamemBERT" },
+    { "ms-marco-MiniLM and -TinyBERT cross-encoders",
+      "cross-encodeurs ms-marco-MiniLM et -TinyBERT" },
+    { "mxbai-rerank-xsmall-v1 to -large-v1", "mxbai-rerank-xsmall-v1 à -large-v1" },
+    { "Qwen3-Reranker, converted", "Qwen3-Reranker, converti" },
+    { "rerankers on Qwen2 with a classifier", "reclasseurs sur Qwen2 avec un classifieur" },
+    { "ettin-reranker-17m-v1 to -1b-v1 (modules.json)",
+      "ettin-reranker-17m-v1 à -1b-v1 (modules.json)" },
+    { "sentence-transformers' cross-encoders with modules.json",
+      "cross-encodeurs de sentence-transformers avec modules.json" },
+    { "F32, F16 and BF16", "F32, F16 et BF16" },
+    { "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and "
+      "IQ4_XS",
+      "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL et "
+      "IQ4_XS" },
     /* score */
     { "rank", "rang" },
     { "score", "score" },

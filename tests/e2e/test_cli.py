@@ -64,6 +64,11 @@ def test_french():
     assert len(english) > 25 and english <= set(known), english - set(known)
 
 
+def test_table_of_models_in_french():
+    r = run("--markdown=support-fr")
+    assert r.code == 0 and not re.search(r"\b(and|the|to|on|with|encoders?|converted)\b", r.out), r
+
+
 def test_help_of_commands():
     for c in re.findall(r"^  ([a-z]+)  ", run("help").out.split("Sub-commands:")[1], re.M):
         if c == "help":
