@@ -207,7 +207,8 @@ static int show_help(int argc, char **argv)
 {
     const struct rr_command *c;
 
-    if (argc == 0) {
+    if (argc == 0 || strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0 ||
+        strcmp(argv[0], "help") == 0) {
         rr_cli_overview(stdout, french_terminal());
         return finish(RR_EXIT_OK);
     }
@@ -256,8 +257,7 @@ static void print_models(bool french)
                : "`architectures` of config.json | models, for example");
     for (size_t i = 0; rr_supported(i, &s); i++)
         printf("| `%s` | %s | %s | %s | %s | %s |\n", s.architecture, rr_tr(french, s.models),
-               tested,
-               *s.gguf_types ? tested : "-", tested, tested);
+               tested, *s.gguf_types ? tested : "-", tested, tested);
     rr_supported(0, &s);
     printf(french
                ? "\n*testé* : scores comparés à ceux de transformers par `make test` (ceux de "

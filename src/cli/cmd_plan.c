@@ -23,7 +23,10 @@ static bool read_rates(const struct rr_bench_plan *p, struct rr_plan_load *load)
         !rr_cli_number("bench", "peak", p->peak, 1, 1000, &peak))
         return false;
     if ((users > 0) + (average > 0) + (day > 0) != 1) {
-        rr_cli_complain("bench", "--plan needs one of --users, --requests-per-s, --pairs-per-day");
+        rr_cli_complain("bench",
+                        "--plan: found %d loads, expected one of --users, --requests-per-s, "
+                        "--pairs-per-day, above 0",
+                        (users > 0) + (average > 0) + (day > 0));
         return false;
     }
     if (users > 0) average = users / think / peak;

@@ -211,8 +211,8 @@ def test_plan_offers():
                               ("[{\"name\": 1}]", "name"), ("[", "offers.json: ")):
             r = run("bench", "--plan", *words, "--offers", write(path, text))
             assert r.code == 65 and message in r.err and one_line(r.err), (text, r)
-    for bad, message in ((["--pairs-per-s", "1"], "needs one of"),
-                         (["--users", "1", "--pairs-per-day", "5"], "needs one of"),
+    for bad, message in ((["--pairs-per-s", "1"], "found 0 loads, expected one of --users"),
+                         (["--users", "1", "--pairs-per-day", "5"], "found 2 loads, expected one of --users"),
                          (["--users", "x"], "--users: found \"x\""),
                          (["--users", "1", "--hits", "1"], "--hits: found"),
                          (["--users", "1", "--format", "csv"], "table or json")):

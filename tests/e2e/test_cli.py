@@ -33,7 +33,7 @@ COMMANDS = ["serve", "score", "doctor", "healthcheck", "version"]  # at least
 
 
 def test_overview():
-    for words in (["--help"], ["-h"], ["help"]):
+    for words in (["--help"], ["-h"], ["help"], ["help", "--help"], ["help", "-h"], ["help", "help"]):
         r = run(*words)
         assert r.code == 0 and r.err == "", r
         assert all(re.search(r"^  %s  " % c, r.out, re.M) for c in COMMANDS), r
