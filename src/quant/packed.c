@@ -10,7 +10,7 @@
 #include "base/file.h"
 
 #define MAGIC "RRPACK\r\n"
-#define VERSION 2 /* raised by every change of the header or of what packing writes */
+#define VERSION 3 /* raised by every change of the header or of what packing writes */
 
 struct header { /* native byte order: the file stays on its machine */
     char magic[8];
