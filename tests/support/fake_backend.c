@@ -47,7 +47,8 @@ static void set(struct fault_control *c, const char *name, size_t len, int value
         { "nan_id", &c->nan_id },       { "missing", &c->missing },
         { "wrong", &c->wrong },         { "open_code", &c->open_code },
         { "load_code", &c->load_code }, { "noise_ppm", &c->noise_ppm },
-        { "other", &c->other },
+        { "other", &c->other },         { "token_us", &c->token_us },
+        { "held_run", &c->held_run },
     };
     size_t i;
 
@@ -198,6 +199,8 @@ static int run(struct rr_loaded *l, const struct rr_batch *b, float *logits, str
     c->runs++;
     c->pairs += (int)b->n_sequences;
     if (c->slow_us) pause_us(c->slow_us);
+    if (c->token_us) pause_us(c->token_us * (long)b->n_tokens);
+    if (c->runs == c->held_run) pause_us(300000);
     while (c->hang) {
         pause_us(1000);
         read_file();

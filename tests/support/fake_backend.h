@@ -20,6 +20,8 @@ struct fault_control {
     _Atomic int code;        /* what failures return; 0: RR_EDEVICE */
     _Atomic int hang;        /* not 0: a run does not end until it is 0 again */
     _Atomic int slow_us;     /* a run takes so much longer */
+    _Atomic int token_us;    /* and so much for each token */
+    _Atomic int held_run;    /* run of this number, from 1: takes 300 ms longer */
     _Atomic int poison_id;   /* runs with this token fail */
     _Atomic int nan_id;      /* sequences with this token get NaN */
     _Atomic int missing;     /* so many logits at the end of a batch are not written */
