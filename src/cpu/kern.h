@@ -219,8 +219,8 @@ typedef void rr_linear_bf16_fn(const struct rr_linear_bf16 *a);
  * softmax with its sum, and y are f32. */
 
 /* ---- linear, i16 -------------------------------------------------------------------------------
- * For layers in bf16 where no instruction multiplies bf16: twice as fast as f32, and nearer to it
- * than inputs rounded to bf16.  Activations: one scale per row,
+ * For layers in bf16 where no instruction multiplies bf16: twice as fast as f32, and as near to it
+ * as inputs rounded to bf16, unless a row has outliers.  Activations: one scale per row,
  *     x[j] = scale * q[j], |q[j]| <= top, as rint(x * (top / max |x|))
  * Weights: one scale per output channel, w[o, j] = w_scale[o] * p[o, j], packed as those in bf16.
  * A channel's root mean square is RR_I16_STEPS steps, which is as fine as bf16; the more are left
