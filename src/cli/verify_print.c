@@ -30,6 +30,7 @@ static void put_json(struct rr_buf *b, const struct rr_info *info, const struct 
     rr_out_hex(&o, "fingerprint", info->fingerprint);
     rr_out_string(&o, "dtype", info->dtype);
     rr_out_string(&o, "isa", info->isa);
+    rr_out_string(&o, "version", RR_VERSION);
     rr_out_uint(&o, "lists", r->lists);
     rr_out_uint(&o, "pairs", r->pairs);
     rr_out_printf(&o, "max_logit_difference", "%.6g", r->max_diff);

@@ -102,14 +102,16 @@ static bool says_other(struct rr_text member, const char *value)
 }
 
 /* Whether the report is of these files and this arithmetic, beside f32, on every device that
- * re-scores: differences of another precision are no bound for this one's. */
-static bool is_ours(const struct rr_engine *e, struct rr_text print, struct rr_text dtype,
-                    struct rr_text isa)
+ * re-scores: differences of another precision are no bound for this one's, nor are those of another
+ * version of the program, which may compute otherwise in the same one. */
+static bool is_ours(const struct rr_engine *e, struct rr_text print, struct rr_text version,
+                    struct rr_text dtype, struct rr_text isa)
 {
     char ours[17];
     uint32_t i;
 
     snprintf(ours, sizeof(ours), "%016" PRIx64, e->info.fingerprint);
+    if (print.data && !(version.data && rr_text_is(version, RR_VERSION))) return false;
     if (says_other(print, ours)) return false;
     for (i = 0; i < e->n_devices; i++) {
         const struct rr_lane *lane = &e->lanes[i];
@@ -126,7 +128,7 @@ static bool is_ours(const struct rr_engine *e, struct rr_text print, struct rr_t
  * at least 0. */
 static int read_report(struct rr_engine *e, float *out, bool *found, struct rr_error *err)
 {
-    struct rr_text print = { NULL, 0 }, dtype = { NULL, 0 }, isa = { NULL, 0 };
+    struct rr_text print = { NULL, 0 }, version = print, dtype = print, isa = print;
     char path[PATH_MAX];
     float drift = -1;
     json_t *root;
@@ -138,13 +140,14 @@ static int read_report(struct rr_engine *e, float *out, bool *found, struct rr_e
     if (rc || !root) return rc;
     rc = rr_json_f32(root, path, "drift", &drift, err);
     if (!rc) rc = rr_json_text(root, path, "fingerprint", &print, err);
+    if (!rc) rc = rr_json_text(root, path, "version", &version, err);
     if (!rc) rc = rr_json_text(root, path, "dtype", &dtype, err);
     if (!rc) rc = rr_json_text(root, path, "isa", &isa, err);
-    if (!rc) *found = drift >= 0 && is_ours(e, print, dtype, isa);
+    if (!rc) *found = drift >= 0 && is_ours(e, print, version, dtype, isa);
     if (!rc && drift >= 0 && !*found)
         rr_log(RR_WARN,
-               "%s is of other files, another precision or other instructions: its bound is not "
-               "used; rerankd verify --write makes a new one",
+               "%s is of other files, another precision, other instructions or another version: "
+               "its bound is not used; rerankd verify --write makes a new one",
                path);
     json_decref(root);
     if (*found) *out = drift;
