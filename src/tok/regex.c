@@ -35,24 +35,74 @@ static void pcre_free(void *p, void *user)
     rr_free(p);
 }
 
+/* \p{name} from its brace: general categories are what the twins are made for.  Scripts and other
+ * properties have other members there. */
+static bool is_category(struct rr_text p)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const char *name = p.data + 1, *end = p.len ? memchr(p.data, '}', p.len) : NULL;
+
+    if (!end || p.data[0] != '{') return false; /* \pL is no property there */
+    if (*name == '^') name++;
+    return (end - name == 1 || end - name == 2) && strspn(name, letters) >= (size_t)(end - name);
+}
+
+/* [:name:] from its bracket.  The others have other members there. */
+static bool is_same_class(struct rr_text p)
+{
+    static const char *const same[] = { "digit", "space", "blank", "cntrl", "xdigit", "ascii" };
+
+    size_t at = p.len > 2 && p.data[2] == '^' ? 3 : 2;
+
+    for (size_t i = 0; i < RR_COUNT(same); i++) {
+        size_t n = strlen(same[i]);
+
+        if (p.len >= at + n + 2 && !memcmp(p.data + at, same[i], n) &&
+            !memcmp(p.data + at + n, ":]", 2))
+            return true;
+    }
+    return false;
+}
+
+/* Without case, "ss" is one with U+00DF there, "fi" with a ligature, and so on. */
+static bool folds_to_several(struct rr_text p)
+{
+    static const char *const pairs[] = { "ss", "st", "ff", "fi", "fl" };
+
+    for (size_t i = 0; i + 1 < p.len; i++) {
+        unsigned char c = (unsigned char)p.data[i], next = (unsigned char)p.data[i + 1];
+
+        if ((c >= 0xC2 && c <= 0xE1) || (c == 0xEF && next == 0xAC)) return true;
+        for (size_t k = 0; k < RR_COUNT(pairs); k++)
+            if ((c | 0x20) == pairs[k][0] && (next | 0x20) == pairs[k][1]) return true;
+    }
+    return false;
+}
+
 /* What Oniguruma (Ruby syntax) and PCRE2 read differently; NULL: nothing found. */
 static const char *not_portable(struct rr_text p)
 {
     size_t i;
     unsigned depth = 0; /* inside [ ] */
+    bool caseless = false;
 
     for (i = 0; i < p.len; i++) {
         char c = p.data[i], next = i + 1 < p.len ? p.data[i + 1] : 0;
+        struct rr_text here = { p.data + i, p.len - i };
 
         if (c == '\\') {
-            if (next && strchr("hHRXKGyYONgkZzAeCQEcwWbB", next))
+            if (next && strchr("hHRXKGyYONgkZzAeCQEcwWbBv", next))
                 return "an escape that the two regex libraries read differently";
             i++;
-            if ((next == 'p' || next == 'P') && i + 1 < p.len && p.data[i + 1] == '{')
-                while (i + 1 < p.len && p.data[i] != '}') i++;
+            if (next != 'p' && next != 'P') continue;
+            if (!is_category((struct rr_text){ here.data + 2, here.len - 2 }))
+                return "a property that is no general category";
+            while (p.data[i] != '}') i++;
         } else if (depth) {
             if (c == '[' && next != ':') return "a class inside a class";
             if (c == '[') { /* [:name:] */
+                if (!is_same_class(here))
+                    return "a named class that the two regex libraries read differently";
                 for (i += 2; i < p.len && p.data[i] != ']'; i++) continue;
             } else if (c == '&' && next == '&') {
                 return "an intersection of classes";
@@ -72,11 +122,16 @@ static const char *not_portable(struct rr_text p)
                 return "a group option other than i";
             if (rest[0] == '<' && !(n > 1 && (rest[1] == '=' || rest[1] == '!')))
                 return "a named group";
+            if (rest[0] == 'i' && rest[1] == ')' && i > 0) return "(?i) behind the start";
+            caseless = caseless || rest[0] == 'i';
         } else if (c == '}' && (next == '+' || next == '?')) {
             return "a quantifier after {n,m}";
+        } else if (c == '{' && next == ',') {
+            return "a quantifier without a least number";
         }
     }
-    return NULL;
+    return caseless && folds_to_several(p) ? "(?i) beside letters that are several in another case"
+                                           : NULL;
 }
 
 int rr_regex_open(struct rr_regex **out, struct rr_text pattern, bool literal, const char *where,

@@ -151,6 +151,66 @@ static const struct {
       RR_ENOTSUP,
       { "intersection" },
       "class intersection" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[[:alpha:]]+\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "named class" },
+      "marks are alphabetic elsewhere" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[^[:^punct:]]\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "named class" },
+      "a named class, inverted" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[[:digit:][:^space:]\\\\p{Lu}\\\\P{^M}]\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_OK,
+      { NULL },
+      "classes that are the same" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\p{Han}\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "property" },
+      "a script" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[\\\\P{Alphabetic}]\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "property" },
+      "a property" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\pL\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "property" },
+      "text elsewhere" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\v\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "escape" },
+      "one character elsewhere" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a{,2}\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "quantifier" },
+      "text in PCRE2" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a(?i)b|c\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "(?i)" },
+      "the rest of the group elsewhere" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(?i)a|b\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_OK,
+      { NULL },
+      "the whole pattern in both" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(?i:Ss)\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_ENOTSUP,
+      { "several" },
+      "U+00DF elsewhere" },
+    { "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)\"},"
+      "\"content\":\"\"}," UNI "}",
+      RR_OK,
+      { NULL },
+      "Llama's contractions" },
     { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}," UNI "}",
       RR_EFORMAT,
       { "normalizer.precompiled_charsmap", "0 bytes" },
