@@ -37,13 +37,14 @@ int rr_rotary_read(float *theta, const json_t *root, const char *where, const ch
 
     if (json_is_object(scope) && kind && json_is_object(json_object_get(scope, kind)))
         scope = json_object_get(scope, kind);
+    if (!kind && json_object_size(scaling)) scope = NULL; /* not read beside it */
     if (json_is_object(scaling)) rc = check_kind(scaling, where, err);
     if (!rc) rc = rr_json_f32(root, where, key, theta, err);
     if (!rc && json_is_object(scope)) {
         rc = check_kind(scope, where, err);
         if (!rc) rc = rr_json_f32(scope, where, "rope_theta", theta, err);
     }
-    if (!rc && json_is_object(scaling)) /* wins over both, as in the reference */
+    if (!rc && json_is_object(scaling)) /* wins, as in the reference */
         rc = rr_json_f32(scaling, where, "rope_theta", theta, err);
     if (!rc && !(*theta >= 1.0f && *theta <= 1e12f))
         return rr_fail(err, RR_EFORMAT, "%s: %s is %g, expected 1 to 1e12", where, key,

@@ -372,6 +372,9 @@ static void test_rotary_base(void **state)
         { "\"rope_theta\":1e6,\"rope_scaling\":{\"rope_theta\":2e6},"
           "\"rope_parameters\":{\"rope_theta\":5e6}",
           2e6f },
+        { "\"rope_scaling\":{\"rope_type\":\"default\"},\"rope_parameters\":{\"rope_theta\":5e6}",
+          10000.0f },
+        { "\"rope_scaling\":{},\"rope_parameters\":{\"rope_theta\":5e6}", 5e6f },
     };
 
     (void)state;
