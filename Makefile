@@ -596,7 +596,6 @@ help:
 	@echo "make fuzz       each fuzzer for FUZZ_SECONDS=60"
 	@echo "make check      layers, headers, exported symbols, binary interface, generated docs"
 	@echo "make abi        store the binary interface of librerank.so after a deliberate change"
-	@echo "make check      layers, headers, exported symbols, generated docs"
 	@echo "make cuda       the plugin for NVIDIA GPUs (docs/GPU.md); CUDA=12 also for Volta"
 	@echo "make check-cuda compiled kernels: registers, spills, tensor-core instructions"
 	@echo "make test-gpu, bench-gpu   on a machine with a GPU"
