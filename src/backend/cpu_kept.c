@@ -3,8 +3,8 @@
  * Threads: any.
  *
  * A LINEAR's results are, where all that is done with them is to round them: in bf16 what is
- * multiplied as bf16, which changes no bit of a score; in f16 what is rounded to 8 bits next, so
- * that its error is a sixteenth of a step at most. */
+ * multiplied as bf16, which changes no bit of a score; in f16 what is rounded to 8 bits next, whose
+ * error is a sixteenth of a step at most in rows with values around 0, such as GELU's. */
 #include "backend/cpu_backend.h"
 
 static bool may_be_kept(const struct rr_cpu_step *s)

@@ -61,12 +61,15 @@ static int add(struct rr_keys *keys, const char *path, const char *name, const s
     struct rr_key_limits limits;
     struct rr_error err = { 0 };
     char text[RR_KEY_TEXT];
-    int rc = read_limits(own, &limits, &err);
+    int rc = read_limits(own, &limits, &err), code;
 
     if (!rc) rc = rr_keys_add(keys, name, &limits, text, &err);
-    if (!rc) rc = rr_keys_write(keys, path, &err);
-    if (!rc) printf("%s\n", text);
+    if (rc) return fail(&err, rc);
+    /* Shown first: nothing shows it again, and one that nobody has seen must not be stored. */
+    printf("%s\n", text);
     explicit_bzero(text, sizeof(text));
+    if (!rr_cli_flush(&code)) return code ? code : RR_EXIT_IOERR;
+    rc = rr_keys_write(keys, path, &err);
     return rc ? fail(&err, rc) : RR_EXIT_OK;
 }
 

@@ -123,7 +123,7 @@ float rr_weights_quantize_i16(int16_t *p, float *sum, const float *w, uint32_t k
 
     *sum = 0;
     memset(p, 0, k * sizeof(*p));
-    if (!(most > 0)) return most; /* 0 or NaN */
+    if (!(most > 1e-30f)) return most > 0 ? 0 : most; /* NaN, 0, or less than a score can show */
     scale = k <= RR_COUNT(q) ? rr_weights_grid(q, w, k) : 0;
     for (uint32_t j = 0; j < k; j++) {
         all += fabsf(w[j]);

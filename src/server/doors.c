@@ -180,6 +180,16 @@ static void remove_stale(const struct sockaddr_un *at)
     close(fd);
 }
 
+static const char *unix_remedy(const char *path, int reason)
+{
+    struct stat st;
+
+    if (reason != EADDRINUSE) return "";
+    if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
+        return "; a file is there that is no socket (remove it, or try another --listen-unix)";
+    return "; another program listens there (try another --listen-unix)";
+}
+
 static int open_unix(struct rr_doors *d, struct rr_error *err)
 {
     struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -202,7 +212,8 @@ static int open_unix(struct rr_doors *d, struct rr_error *err)
     if (bad || chmod(path, d->config.unix_mode) || listen(fd, BACKLOG)) {
         bad = errno;
         close(fd);
-        return rr_fail(err, RR_EIO, "cannot listen on %s: %s", path, strerror(bad));
+        return rr_fail(err, RR_EIO, "cannot listen on %s: %s%s", path, strerror(bad),
+                       unix_remedy(path, bad));
     }
     return add(d, fd, RR_DOOR_UNIX, err);
 }

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/about.h"
 #include "server/auth.h"
 #include "server/cors.h"
 #include "server/doors.h"
@@ -73,7 +74,8 @@ static int find_need(const struct rr_server *s, const struct rr_exchange *x,
             return rr_problem_set(problem, 404, "requests are answered at the main address only");
         *need = rr_auth_has_admin(s->gate->auth) ? RR_NEED_ADMIN : RR_NEED_NOTHING;
     }
-    if (x->method == RR_OPTIONS || rr_text_listed(o->open_routes, x->route->path))
+    if (x->method == RR_OPTIONS || x->route->answer == rr_about_keys ||
+        rr_text_listed(o->open_routes, x->route->path))
         *need = RR_NEED_NOTHING;
     if (x->door == RR_DOOR_ADMIN || !admin_route || *need == RR_NEED_NOTHING) return 0;
     if (*o->admin_listen)

@@ -105,6 +105,11 @@ def test_named_keys_and_their_file():
                                      ("--priority", "top", "low, normal or high")]:
             code, _, err = keys(path, "add", "x", flag, word)
             assert code == 64 and f'{flag}: found "{word}", expected {expected}' in err, err
+        with open("/dev/full", "w", encoding="utf-8") as full:  # nobody has seen that key
+            p = subprocess.run([RERANKD, "keys", "add", "unseen", "--api-keys-file", path], stdout=full,
+                               stderr=subprocess.PIPE, text=True, env=environment(), check=False)
+        assert p.returncode == 74 and "cannot write to standard output" in p.stderr, p
+        assert not os.path.exists(path) or "unseen" not in keys(path, "list")[1]
         assert keys(path, "remove", "none")[0] == 64 and keys(path)[0] == 64
         assert keys(path, "list") == (0, "one", "")
         many = [keys(path, "add", "n%d" % i)[1] for i in range(10)]
@@ -261,7 +266,15 @@ def test_unix_socket():
                 p = subprocess.run([RERANKD, "serve", "--port", "0", "--listen-unix", path],
                                    capture_output=True, text=True, env=environment(), timeout=30)
                 assert p.returncode == 69 and path in p.stderr, p  # somebody uses it
+                assert "another program listens there" in p.stderr, p
                 s.process.kill()
+        plain = os.path.join(f, "notes")
+        with open(plain, "w", encoding="utf-8") as file:
+            file.write("mine")
+        p = subprocess.run([RERANKD, "serve", "--port", "0", "--listen-unix", plain],
+                           capture_output=True, text=True, env=environment(), timeout=30, check=False)
+        assert p.returncode == 69 and "a file is there that is no socket" in p.stderr, p
+        assert open(plain, encoding="utf-8").read() == "mine"
 
 
 def test_two_addresses():
