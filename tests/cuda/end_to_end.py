@@ -203,8 +203,8 @@ def several(program, cpu, env):
     both = ("--devices", "cuda:*", "--dtype", "f32")
     gpu, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", **env)
     assert max(abs(a - b) for a, b in zip(cpu, gpu)) < 1e-5 and not err, (cpu, gpu, err)
-    # 1 to 4: self-check, warming up, two batches to measure; as many on the other one; 9: documents
-    lost, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", EMUL_STICKY="9", **env)
+    # 1 to 5: self-check, warming up, three batches to measure; as many on the other one; 11: documents
+    lost, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", EMUL_STICKY="11", **env)
     assert "out of service" in err and lost == gpu, (lost, gpu, err)
     code, _, err = run(program, "score", "--model", "models/starter", "--devices", "cuda:0,cuda:3",
                        "--no-fallback", "--query", QUERY, "-", stdin="a\n", EMUL_DEVICES="2", **env)
