@@ -3,7 +3,7 @@
  * Threads: the owner of the device; put_off by workers, each with its own pieces.
  *
  * What follows the last look at tokens (the last layer's feed-forward network and the head) has few
- * rows and all of its weights: 46 MB in XLM-R-large, which each chunk of one or two sequences would
+ * rows and all of its weights: 42 MB in XLM-R-large, which each chunk of one or two sequences would
  * read again.  So when a batch has several pieces their rows are put off, and the team takes all of
  * them through the tail at the end. */
 #include <string.h>
