@@ -216,7 +216,8 @@ void rr_option_allowed(const struct rr_option *o, char *out, size_t cap)
             snprintf(out, cap, "a whole number from 0 to %zu; K, M and G are understood", SIZE_MAX);
         break;
     case RR_OPTION_SECONDS:
-        snprintf(out, cap, "a duration from %.10g to %.10g seconds, such as 30, 0.5, 500ms or 2m", o->min,
+        snprintf(out, cap,
+                 "a duration from %.10g to %.10g seconds, such as 30, 0.5, 500ms or 2m", o->min,
                  o->max);
         break;
     }
