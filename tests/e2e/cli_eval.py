@@ -236,13 +236,17 @@ def test_rank_forms():
         assert len(top.out.splitlines()) == 6 and top.out.endswith(" mine\n"), top
 
 
+def both_forms(d, n):
+    """What rank takes for n lists: as a TREC run with its texts, and as JSONL."""
+    first = beir(d, n)
+    return ([first, "--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"],
+            [write(os.path.join(d, "lists"), jsonl(lists(n)))])
+
+
 def test_rank_resume():
     """Whatever an interrupted run has left, going on ends with the same file."""
     with folder() as d:
-        first = beir(d, 4)
-        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
-        plain = write(os.path.join(d, "lists"), jsonl(lists(4)))
-        for words in ([first, *texts], [plain]):
+        for words in both_forms(d, 4):
             out = os.path.join(d, "out%d" % len(words))
             r = rank(*words, "--output", out)
             assert r.code == 0 and r.out == "", r
@@ -265,10 +269,7 @@ def test_rank_resume():
 def test_rank_resume_with_another_top():
     """Lists of two lengths in one file would be nobody's ranking."""
     with folder() as d:
-        first = beir(d, 4)
-        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
-        plain = write(os.path.join(d, "lists"), jsonl(lists(4)))
-        for words in ([first, *texts], [plain]):
+        for words in both_forms(d, 4):
             out = os.path.join(d, "out%d" % len(words))
             r = rank(*words, "--output", out, "--top", "2")
             assert r.code == 0, r
@@ -286,26 +287,24 @@ def test_rank_resume_with_another_top():
 def test_rank_resume_with_a_wrong_file():
     """A file that is no output of this run is refused, and stays as it is."""
     with folder() as d:
-        first = beir(d, 3)
-        texts = ["--queries", d + "/queries.jsonl", "--corpus", d + "/corpus.jsonl"]
-        plain = write(os.path.join(d, "lists"), jsonl(lists(3)))
-        with open(first, encoding="utf-8") as f:
+        trec, plain = both_forms(d, 3)
+        with open(trec[0], encoding="utf-8") as f:
             run_of_bm25 = f.read()
         for words, text, code, message in [
-                ([first, *texts], "my notes\nand more of them\n", 65, "line 1: found 2 words"),
-                ([first, *texts], "my notes\nmy ideas\n", 65, "line 1: found 2 words"),
-                ([first, *texts], "q0 Q0 0-1 1 2 rerankd\nand so on", 65, "start of a result"),
-                ([first, *texts], run_of_bm25, 65, "found another tag, expected rerankd"),
-                ([plain], "my notes\nwithout an end", 65, "not an output of this run"),
-                ([plain], "my notes without an end", 65, "start of a result"),
-                ([plain], "{\"id\":\"x\"}\n{\"id\":", 64, "output of another input"),
-                ([plain], "{\"query\":\"x\"}\n{", 65, "found no \"id\"")]:
+                (trec, "my notes\nand more of them\n", 65, "line 1: found 2 words"),
+                (trec, "my notes\nmy ideas\n", 65, "line 1: found 2 words"),
+                (trec, "q0 Q0 0-1 1 2 rerankd\nand so on", 65, "start of a result"),
+                (trec, run_of_bm25, 65, "found another tag, expected rerankd"),
+                (plain, "my notes\nwithout an end", 65, "not an output of this run"),
+                (plain, "my notes without an end", 65, "start of a result"),
+                (plain, "{\"id\":\"x\"}\n{\"id\":", 64, "output of another input"),
+                (plain, "{\"query\":\"x\"}\n{", 65, "found no \"id\"")]:
             out = write(os.path.join(d, "out"), text)
             r = rank(*words, "--output", out, "--resume")
             assert r.code == code and message in r.err and one_line(r.err), (text, r)
             with open(out, encoding="utf-8") as f:
                 assert f.read() == text
-        for words in ([first, *texts], [plain]):
+        for words in (trec, plain):
             for path in [x for x in words if x.startswith(d)]:
                 with open(path, "rb") as f:
                     before = f.read()
