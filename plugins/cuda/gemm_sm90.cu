@@ -2,9 +2,14 @@
 /* gemm_sm90.cu - gemm.cu's product for compute capability 9.0: one warp asks the hardware for tiles,
  * GROUPS times four warps multiply them out of shared memory.
  *
+ * Blocks form clusters: those side by side need the same rows of A, those above each other the same
+ * of W.  Each fetches its share of both and the hardware hands it to all that need it, so that the L2
+ * cache is read once for them: with 128 x 128 tiles alone it would have to deliver 64 bytes a
+ * cycle to each processor, about twice what it can.
+ *
  * Steps are 128 bytes of k for every type.  A stage has two barriers: full, when the bytes of both
- * tiles are there, and empty, when every warp's products with them are over.  Sums run over k in
- * ascending order whatever the tile. */
+ * tiles are there, and empty, when in every block that this one fetches for all warps' products with
+ * them are over.  Sums run over k in ascending order whatever the tile and the cluster. */
 #include <type_traits>
 
 #include "gemm.h"
@@ -23,50 +28,74 @@ struct Args {
 };
 
 template <int BN, int GROUPS> struct Shape {
-    static constexpr int BM = 64 * GROUPS, THREADS = GROUPS * 128 + 32;
-    static constexpr int BYTES = (BM + BN) * STEP, STAGES = 3; /* two blocks share a processor */
+    static constexpr int BM = 64 * GROUPS, WARPS = GROUPS * 4, THREADS = WARPS * 32 + 32;
+    static constexpr int BYTES = (BM + BN) * STEP;
+    static constexpr int STAGES = BYTES > 16384 ? 3 : 6; /* two blocks share a processor */
     static constexpr int SHARED = STAGES * (BYTES + 16) + 1024; /* tiles begin at 1024 bytes */
 };
 
 template <class Sh> struct Stages {
     unsigned char *tiles;
     uint64_t *full, *empty;
+    Cluster c;
 
     __device__ explicit Stages(unsigned char *memory)
         : tiles(memory + (1024 - shared_address(memory) % 1024) % 1024),
-          full((uint64_t *)(tiles + Sh::STAGES * Sh::BYTES)), empty(full + Sh::STAGES)
+          full((uint64_t *)(tiles + Sh::STAGES * Sh::BYTES)), empty(full + Sh::STAGES),
+          c(cluster_place())
     {
+    }
+    /* How many blocks fetch for this one, which are those that it fetches for. */
+    __device__ uint32_t partners() const
+    {
+        return c.width + c.height - 1;
+    }
+    /* The number in the cluster of partner i: first those beside it and itself, then above and below. */
+    __device__ uint32_t partner(uint32_t i) const
+    {
+        if (i < c.width) return c.y * c.width + i;
+        i -= c.width;
+        return (i < c.y ? i : i + 1) * c.width + c.x;
     }
     __device__ void init() const
     {
         if (threadIdx.x == 0) {
             for (int s = 0; s < Sh::STAGES; s++) {
                 barrier_init(&full[s], 1);
-                barrier_init(&empty[s], (Sh::THREADS - 32) / 32);
+                barrier_init(&empty[s], Sh::WARPS * (int)partners());
             }
             barrier_publish();
         }
-        __syncthreads();
+        cluster_barrier();
     }
-    /* One thread. */
+    /* One thread.  The bytes of a stage come from all partners, maybe before they are expected here. */
     __device__ void fill(const Args &p, uint32_t steps) const
     {
+        uint32_t a_rows = Sh::BM / c.width, w_rows = (Sh::BYTES / STEP - Sh::BM) / c.height;
+        uint32_t beside = ((1u << c.width) - 1) << c.y * c.width, above = 0;
+
+        for (uint32_t y = 0; y < c.height; y++) above |= 1u << (y * c.width + c.x);
         for (uint32_t k = 0; k < steps; k++) {
             uint32_t s = k % Sh::STAGES, turn = k / Sh::STAGES;
-            unsigned char *tile = tiles + s * Sh::BYTES;
+            unsigned char *a = tiles + s * Sh::BYTES + c.x * a_rows * STEP;
+            unsigned char *w = tiles + s * Sh::BYTES + (Sh::BM + c.y * w_rows) * STEP;
 
             if (turn) barrier_wait(&empty[s], (turn - 1) & 1);
             barrier_expect(&full[s], Sh::BYTES);
-            copy_tile(tile, &p.a, k * STEP, blockIdx.y * Sh::BM, &full[s]);
-            copy_tile(tile + Sh::BM * STEP, &p.w, k * STEP,
-                      blockIdx.x * (Sh::BYTES / STEP - Sh::BM), &full[s]);
+            copy_tile(a, &p.a, k * STEP, blockIdx.y * Sh::BM + c.x * a_rows, &full[s], beside);
+            copy_tile(w, &p.w, k * STEP,
+                      blockIdx.x * (Sh::BYTES / STEP - Sh::BM) + c.y * w_rows, &full[s], above);
         }
     }
-    /* This warp is done with the tiles of step k. */
-    __device__ void release(uint32_t k) const
+    /* This warp is done with the tiles of step k.  Nobody is told of the last ones: what is told is
+     * waited for, so that no block has ended before. */
+    __device__ void release(uint32_t k, uint32_t steps) const
     {
+        uint32_t lane = threadIdx.x % 32;
+
         __syncwarp();
-        if (threadIdx.x % 32 == 0) barrier_arrive(&empty[k % Sh::STAGES]);
+        if (k + Sh::STAGES < steps && lane < partners())
+            barrier_arrive(&empty[k % Sh::STAGES], partner(lane));
     }
 };
 
@@ -104,7 +133,7 @@ __device__ inline void accumulate(typename T::Sum (&sum)[N], const Stages<Sh> &s
         products_commit();
         if constexpr (T::partial) {
             products_wait<0>();
-            st.release(k);
+            st.release(k, steps);
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 products_settle(part[i]);
@@ -112,7 +141,7 @@ __device__ inline void accumulate(typename T::Sum (&sum)[N], const Stages<Sh> &s
             }
         } else {
             products_wait<1>();
-            if (k) st.release(k - 1);
+            if (k) st.release(k - 1, steps);
         }
     }
     products_wait<0>();
@@ -132,9 +161,9 @@ __global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : 2)
     Stages<Sh> stages(memory);
     typename T::Sum sum[BN / 2];
 
-    if (blockIdx.y * Sh::BM >= m) return;
+    if ((blockIdx.y - stages.c.y) * Sh::BM >= m) return; /* all of the cluster */
     stages.init();
-    if (warp == GROUPS * 4) {
+    if (warp == Sh::WARPS) {
         if (lane == 0) stages.fill(p, steps);
         return;
     }
@@ -179,20 +208,29 @@ cudaError_t make_map(CUtensorMap *map, const void *base, uint32_t ld_bytes, uint
                : cudaSuccess;
 }
 
+/* The largest power of two up to `most` that divides n. */
+uint32_t common(uint32_t n, uint32_t most)
+{
+    while (n % most) most /= 2;
+    return most;
+}
+
+/* Few small tiles share rows with three others: each fetches little, and k is over sooner. */
 template <class T, Act act, int BN, int GROUPS>
 cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
 {
     using Sh = Shape<BN, GROUPS>;
     auto kernel = gemm_sm90<T, act, BN, GROUPS>;
     dim3 grid((g.n + BN - 1) / BN, (rows + Sh::BM - 1) / Sh::BM);
+    dim3 cluster(common(grid.x, GROUPS > 1 ? 2 : 4), GROUPS > 1 ? common(grid.y, 2) : 1);
     Args p;
-    cudaError_t e = make_map(&p.a, g.a, g.ld_bytes, rows, Sh::BM);
+    cudaError_t e = make_map(&p.a, g.a, g.ld_bytes, rows, Sh::BM / cluster.x);
 
     p.g = g;
-    if (!e) e = make_map(&p.w, g.w, g.ld_bytes, (g.n + 127) / 128 * 128, BN);
+    if (!e) e = make_map(&p.w, g.w, g.ld_bytes, (g.n + 127) / 128 * 128, BN / cluster.y);
     if (!e)
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Sh::SHARED);
-    return e ? e : RR_LAUNCH(kernel, grid, dim3(Sh::THREADS), Sh::SHARED, c.stream, p);
+    return e ? e : launch_clusters(kernel, grid, cluster, Sh::THREADS, Sh::SHARED, c.stream, p);
 }
 
 template <class T, Act act>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rows.cu - operations on single rows: a warp for each row, four rows a block. */
+/* rows.cu - operations on single rows: a warp for each row, four rows a block.  Where a row is gone through
+ * for every layer, a lane takes four neighbouring columns at a time, lane after lane: loads of 8 or 16
+ * bytes, of which many are under way. */
 #include "device.h"
 #include "kern.h"
 
@@ -17,6 +19,24 @@ __device__ inline uint32_t my_row()
 __device__ inline uint32_t my_lane()
 {
     return threadIdx.x & 31;
+}
+
+/* Columns j to j + 3. */
+struct Quad {
+    float v[4];
+};
+__device__ inline uint32_t first_quad()
+{
+    return my_lane() * 4;
+}
+constexpr uint32_t QUADS = 128; /* columns of a warp's quads */
+
+/* Of a vector among the weights, which begin and end at multiples of 256 bytes; NULL: all are `otherwise`. */
+__device__ inline Quad vector_quad(const float *vector, uint32_t j, float otherwise)
+{
+    if (!vector) return { { otherwise, otherwise, otherwise, otherwise } };
+    float4 v = *(const float4 *)(vector + j);
+    return { { v.x, v.y, v.z, v.w } };
 }
 
 /* Reads and writes a value in the forms that it has. */
@@ -38,6 +58,35 @@ template <Narrow narrow> struct Row {
     {
         if (f32) f32[j] = v;
         if (bits) bits[j] = narrow_from<narrow>(v);
+    }
+    /* Zeros beyond the width. */
+    __device__ Quad quad(uint32_t j) const
+    {
+        Quad q;
+
+        if (j % 4) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) q.v[e] = j + e < width ? get(j + e) : 0.0f;
+        } else if (f32) {
+            float4 v = *(const float4 *)(f32 + j);
+            q = { { v.x, v.y, v.z, v.w } };
+        } else {
+            uint2 v = *(const uint2 *)(bits + j);
+            q = { { narrow_to<narrow>((uint16_t)v.x), narrow_to<narrow>((uint16_t)(v.x >> 16)),
+                    narrow_to<narrow>((uint16_t)v.y), narrow_to<narrow>((uint16_t)(v.y >> 16)) } };
+        }
+        return q;
+    }
+    /* j is a multiple of four; what lies beyond the width becomes zero. */
+    __device__ void put_quad(uint32_t j, Quad q)
+    {
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (j + e >= width) q.v[e] = 0;
+        if (f32) *(float4 *)(f32 + j) = float4{ q.v[0], q.v[1], q.v[2], q.v[3] };
+        if (bits)
+            *(uint2 *)(bits + j) = uint2{ narrow_pair<narrow>(q.v[0], q.v[1]),
+                                          narrow_pair<narrow>(q.v[2], q.v[3]) };
     }
     __device__ void zero_tail()
     {
@@ -90,61 +139,117 @@ template <Narrow narrow> __global__ void pool(const PoolArgs p)
 }
 
 /* One row for a quantized LINEAR, from the row alone.  A row with a NaN or an infinity gets factors
- * NaN: the result must show it.  get(j) is called twice for each column. */
-template <class Get>
-__device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Get get)
+ * NaN: the result must show it.  quads(f) calls f(columns, j) for all of this lane's; it is called twice. */
+template <class Quads>
+__device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Quads quads)
 {
     float top = -INFINITY, bottom = -INFINITY; /* max of x and of -x */
     bool finite = true;
     uint8_t *q = dst.q + row * dst.ld;
 
-    for (uint32_t j = my_lane(); j < width; j += 32) {
-        float v = get(j) * (dst.smooth ? dst.smooth[j] : 1.0f);
-        finite = finite && fabsf(v) < INFINITY;
-        top = fmaxf(top, v);
-        bottom = fmaxf(bottom, -v);
-    }
+    quads([&](const Quad &x, uint32_t j) {
+        Quad smooth = vector_quad(dst.smooth, j, 1.0f);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            float v = x.v[e] * smooth.v[e];
+            if (j + e >= width) continue;
+            finite = finite && fabsf(v) < INFINITY;
+            top = fmaxf(top, v);
+            bottom = fmaxf(bottom, -v);
+        }
+    });
     top = warp_max(top);
     bottom = warp_max(bottom);
     finite = warp_sum(finite ? 0.0f : 1.0f) == 0;
     float scale = dst.f8 ? fmaxf(top, bottom) / 448.0f : (top + bottom) / 254.0f;
     float middle = dst.f8 ? 0.0f : 0.5f * (top - bottom);
     float inverse = finite && scale > 0 ? 1.0f / scale : 0.0f;
-    for (uint32_t j = my_lane(); j < dst.ld; j += 32) {
-        float v = 0;
-        if (j < width && finite)
-            v = (get(j) * (dst.smooth ? dst.smooth[j] : 1.0f) - middle) * inverse;
-        q[j] = dst.f8 ? f8_from(v) : (uint8_t)(int8_t)fminf(fmaxf(rintf(v), -127.0f), 127.0f);
-    }
+    quads([&](const Quad &x, uint32_t j) {
+        Quad smooth = vector_quad(dst.smooth, j, 1.0f);
+        uint32_t bytes = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            float v = finite && j + e < width ? (x.v[e] * smooth.v[e] - middle) * inverse : 0.0f;
+            uint8_t byte = dst.f8 ? f8_from(v)
+                                  : (uint8_t)(int8_t)fminf(fmaxf(rintf(v), -127.0f), 127.0f);
+            bytes |= (uint32_t)byte << 8 * e;
+        }
+        *(uint32_t *)(q + j) = bytes;
+    });
+    for (uint32_t j = (width + 3) / 4 * 4 + my_lane(); j < dst.ld; j += 32) q[j] = 0;
     if (my_lane() == 0) {
         dst.scale[row] = finite ? scale : NAN;
         if (!dst.f8) dst.offset[row] = finite ? middle : NAN;
     }
 }
 
-template <Narrow narrow> __global__ void norm(const NormArgs p)
+/* This lane's quads of a row: HELD of them in registers, or with 0 read again each time. */
+constexpr int HELD = 8;
+template <Narrow narrow, int held> struct Quads {
+    const Row<narrow> &row;
+    Quad q[held];
+
+    __device__ explicit Quads(const Row<narrow> &r) : row(r)
+    {
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            uint32_t j = first_quad() + i * QUADS;
+            if (j < row.width) q[i] = row.quad(j);
+        }
+    }
+    template <class F> __device__ void each(F f) const
+    {
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            uint32_t j = first_quad() + i * QUADS;
+            if (j < row.width) f(q[i], j);
+        }
+    }
+};
+template <Narrow narrow> struct Quads<narrow, 0> {
+    const Row<narrow> &row;
+
+    __device__ explicit Quads(const Row<narrow> &r) : row(r)
+    {
+    }
+    template <class F> __device__ void each(F f) const
+    {
+#pragma unroll 8
+        for (uint32_t j = first_quad(); j < row.width; j += QUADS) f(row.quad(j), j);
+    }
+};
+
+template <Narrow narrow, int held> __global__ void norm(const NormArgs p)
 {
     uint32_t row = my_row();
     float mean = 0, square = 0;
 
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row), y(p.dst, row);
+    Quads<narrow, held> quads(x);
     if (!p.rms) {
-        for (uint32_t j = my_lane(); j < x.width; j += 32) mean += x.get(j);
+        quads.each([&](const Quad &q, uint32_t) { mean += (q.v[0] + q.v[1]) + (q.v[2] + q.v[3]); });
         mean = warp_sum(mean) / (float)x.width;
     }
-    for (uint32_t j = my_lane(); j < x.width; j += 32) {
-        float d = x.get(j) - mean;
-        square += d * d;
-    }
+    quads.each([&](const Quad &q, uint32_t j) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            float d = j + e < x.width ? q.v[e] - mean : 0.0f;
+            square += d * d;
+        }
+    });
     float factor = 1.0f / sqrtf(warp_sum(square) / (float)x.width + p.eps);
-    auto result = [&](uint32_t j) {
-        return (x.get(j) - mean) * factor * p.gamma[j] + (p.beta ? p.beta[j] : 0.0f);
+    auto results = [&](auto f) {
+        quads.each([&](const Quad &q, uint32_t j) {
+            Quad gamma = vector_quad(p.gamma, j, 1.0f), beta = vector_quad(p.beta, j, 0.0f), r;
+#pragma unroll
+            for (int e = 0; e < 4; e++) r.v[e] = (q.v[e] - mean) * factor * gamma.v[e] + beta.v[e];
+            f(r, j);
+        });
     };
-    if (y.f32 || y.bits)
-        for (uint32_t j = my_lane(); j < x.width; j += 32) y.put(j, result(j));
+    if (y.f32 || y.bits) results([&](const Quad &r, uint32_t j) { y.put_quad(j, r); });
     y.zero_tail();
-    if (p.q.q) quantize_row(p.q, row, x.width, result);
+    if (p.q.q) quantize_row(p.q, row, x.width, results);
 }
 
 __device__ inline float gate(float v, enum rr_act act)
@@ -165,8 +270,13 @@ template <Narrow narrow> __global__ void glu(const GluArgs p)
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row), y(p.dst, row);
     uint32_t a = p.act_second ? y.width : 0, b = y.width - a;
-    for (uint32_t j = my_lane(); j < y.width; j += 32)
-        y.put(j, gate(x.get(a + j), p.act) * x.get(b + j));
+#pragma unroll 4
+    for (uint32_t j = first_quad(); j < y.width; j += QUADS) {
+        Quad gates = x.quad(a + j), values = x.quad(b + j), r;
+#pragma unroll
+        for (int e = 0; e < 4; e++) r.v[e] = gate(gates.v[e], p.act) * values.v[e];
+        y.put_quad(j, r);
+    }
     y.zero_tail();
 }
 
@@ -217,7 +327,8 @@ template <Narrow narrow> __global__ void quantize(const QuantizeArgs p)
 
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row);
-    quantize_row(p.dst, row, x.width, [&](uint32_t j) { return x.get(j); });
+    Quads<narrow, 0> quads(x);
+    quantize_row(p.dst, row, x.width, [&](auto f) { quads.each(f); });
 }
 
 dim3 blocks(uint32_t rows)
@@ -236,9 +347,9 @@ cudaError_t code_arch(int *arch)
     return e;
 }
 
+#define LAUNCH(kernel, rows) RR_LAUNCH((kernel), blocks(rows), dim3(THREADS), 0, c.stream, a)
 #define LAUNCH_ROWS(kernel, rows) \
-    (c.bf16 ? RR_LAUNCH(kernel<BF16>, blocks(rows), dim3(THREADS), 0, c.stream, a) \
-            : RR_LAUNCH(kernel<F16>, blocks(rows), dim3(THREADS), 0, c.stream, a))
+    (c.bf16 ? LAUNCH(kernel<BF16>, rows) : LAUNCH(kernel<F16>, rows))
 
 cudaError_t launch_embed(const LaunchContext &c, const EmbedArgs &a)
 {
@@ -250,7 +361,11 @@ cudaError_t launch_pool(const LaunchContext &c, const PoolArgs &a)
 }
 cudaError_t launch_norm(const LaunchContext &c, enum rr_rows rows, const NormArgs &a)
 {
-    return LAUNCH_ROWS(norm, c.rows[rows]);
+    uint32_t n = c.rows[rows];
+
+    if (a.src.width > HELD * QUADS)
+        return c.bf16 ? LAUNCH((norm<BF16, 0>), n) : LAUNCH((norm<F16, 0>), n);
+    return c.bf16 ? LAUNCH((norm<BF16, HELD>), n) : LAUNCH((norm<F16, HELD>), n);
 }
 cudaError_t launch_glu(const LaunchContext &c, enum rr_rows rows, const GluArgs &a)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sm90.h - what compute capability 9.0 adds: copies of whole tiles by the hardware (TMA), barriers in
- * shared memory that count their bytes, and products of four warps straight from shared memory.
+/* sm90.h - what compute capability 9.0 adds: clusters of blocks that reach each other's shared memory,
+ * copies of whole tiles by the hardware (TMA), to one block or several, barriers in shared memory that
+ * count their bytes, and products of four warps straight from shared memory.
  * With RR_EMUL it is tests/cuda/emul/emul90.h.
  *
  * Tiles in shared memory are rows of 128 bytes whose 16-byte chunks are permuted by bits 7 to 9 of
@@ -25,23 +26,79 @@
 namespace dev
 {
 
+/* ---- clusters: a block's place in its own, as in a grid of x by y blocks ------------------------ */
+
+struct Cluster {
+    uint32_t x, y;           /* of this block */
+    uint32_t width, height;  /* of the cluster */
+};
+__device__ inline Cluster cluster_place()
+{
+    Cluster c = { 0, 0, 1, 1 };
+
+#if RR_SM90
+    asm("mov.u32 %0, %%cluster_ctaid.x;" : "=r"(c.x));
+    asm("mov.u32 %0, %%cluster_ctaid.y;" : "=r"(c.y));
+    asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(c.width));
+    asm("mov.u32 %0, %%cluster_nctaid.y;" : "=r"(c.height));
+#endif
+    return c;
+}
+/* All threads of all blocks of the cluster. */
+__device__ inline void cluster_barrier()
+{
+#if RR_SM90
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
+#endif
+}
+
+/* As RR_LAUNCH; the grid is a multiple of the cluster, which has eight blocks at most. */
+template <class Kernel, class Args>
+cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads, size_t shared,
+                            cudaStream_t stream, const Args &args)
+{
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = { cluster.x, cluster.y, cluster.z };
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, args);
+}
+
+/* ---- barriers in shared memory ------------------------------------------------------------------ */
+
 __device__ inline void barrier_init(uint64_t *bar, int arrivals)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(bar)),
                  "r"(arrivals)
                  : "memory");
 }
-/* Makes initialised barriers known to the copies; a __syncthreads must follow. */
+/* Makes initialised barriers known to the copies and the cluster; a cluster_barrier must follow. */
 __device__ inline void barrier_publish()
 {
 #if RR_SM90
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
-__device__ inline void barrier_arrive(uint64_t *bar)
+/* At the barrier that lies where `bar` does in the memory of the cluster's block number `block` (x + y
+ * width).  That block must not have ended. */
+__device__ inline void barrier_arrive(uint64_t *bar, uint32_t block)
 {
 #if RR_SM90
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
+    asm volatile("{\n.reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(
+                     shared_address(bar)),
+                 "r"(block)
+                 : "memory");
 #endif
 }
 /* One arrival, and that many bytes of copies to wait for. */
@@ -71,13 +128,16 @@ __device__ inline void barrier_wait(uint64_t *bar, uint32_t parity)
 #endif
 }
 
-/* The map's box whose first byte is (x, y) to shared memory; zeros where the map has nothing. */
-__device__ inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar)
+/* The map's box whose first byte is (x, y) to this place in the shared memory of each block of the cluster
+ * whose bit is set, and its bytes to the barrier there; zeros where the map has nothing. */
+__device__ inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar,
+                                 uint32_t blocks)
 {
 #if RR_SM90
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(shared)),
-                 "l"(map), "r"(x), "r"(y), "r"(shared_address(bar))
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(
+                     shared_address(shared)),
+                 "l"(map), "r"(x), "r"(y), "r"(shared_address(bar)), "h"((uint16_t)blocks)
                  : "memory");
 #endif
 }

@@ -23,7 +23,7 @@ struct Copy {
     int group;
 };
 
-enum State { READY, AT_BARRIER, AT_WARP, AT_CONDITION, DONE };
+enum State { READY, AT_BARRIER, AT_CLUSTER_BARRIER, AT_WARP, AT_CONDITION, DONE };
 
 struct Fiber {
     Place place;
@@ -45,14 +45,27 @@ struct Warp {
     unsigned char in[2][32][48], out[2][32][32];
 };
 
+/* Where threads meet: how many have come, and how often all have. */
+struct Meeting {
+    int arrived;
+    uint64_t generation;
+};
+struct Block {
+    std::vector<unsigned char> shared;
+    Meeting barrier;
+    int alive; /* threads */
+};
+
+/* Of the cluster that runs; its fibers are block after block. */
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
-std::vector<unsigned char> shared;
+std::vector<Block> blocks;
+dim3 cluster_dims;
+Meeting all_blocks;
+int block_threads, current;
 const std::function<void()> *body;
-uint64_t barrier_generation;
-int barrier_arrived, alive, current;
 std::vector<std::function<void()>> late; /* what may happen when no thread can go on */
-bool eager;                              /* it happens at once in this block */
+bool eager;                              /* it happens at once in this cluster */
 
 /* ---- switching ----------------------------------------------------------------------------- */
 
@@ -111,8 +124,9 @@ void fiber_main()
     f.state = DONE;
     if (!f.copies.empty()) die("ends with copies that it did not wait for");
     end_thread_90();
-    alive--;
-    if (barrier_arrived) die("leaves while others wait at a barrier");
+    Block &b = blocks[this_block()];
+    b.alive--;
+    if (b.barrier.arrived || all_blocks.arrived) die("leaves while others wait at a barrier");
     leave(f);
     abort();
 }
@@ -126,39 +140,65 @@ void wait_as(State state, uint64_t generation)
     leave(f);
 }
 
+int threads_alive()
+{
+    int n = 0;
+
+    for (const Block &b : blocks) n += b.alive;
+    return n;
+}
+
+/* A condition may be about the block that waits for it: current is set first. */
 bool can_run(const Fiber &f, int i)
 {
+    current = i;
     switch (f.state) {
     case READY: return true;
-    case AT_BARRIER: return barrier_generation > f.generation;
+    case AT_BARRIER: return blocks[i / block_threads].barrier.generation > f.generation;
+    case AT_CLUSTER_BARRIER: return all_blocks.generation > f.generation;
     case AT_WARP: return warps[i / 32].generation > f.generation;
     case AT_CONDITION: return f.ready();
     default: return false;
     }
 }
 
-void run_block(uint64_t order)
+/* Lets each of n fibers run once that can; false: none could. */
+bool run_round(int first, int n, uint64_t order)
 {
-    int n = (int)fibers.size();
+    bool moved = false;
 
-    while (alive) {
+    for (int i = 0; i < n; i++) {
+        int at = first + (order % 2 ? n - 1 - i : (int)((i + order / 2 * 32) % n));
+        if (!can_run(fibers[at], at)) continue;
+        here = &fibers[at].place;
+        fibers[at].state = READY;
+        enter(fibers[at]);
+        moved = true;
+    }
+    return moved;
+}
+
+/* In some clusters each block runs as far as it can before the next one does. */
+void run_cluster(uint64_t order)
+{
+    int n = (int)blocks.size();
+    bool apart = n > 1 && order / 2 % 2;
+
+    while (threads_alive()) {
         bool moved = false;
-        for (int i = 0; i < n; i++) {
-            int at = order % 2 ? n - 1 - i : (int)((i + order / 2 * 32) % n);
-            if (!can_run(fibers[at], at)) continue;
-            current = at;
-            here = &fibers[at].place;
-            fibers[at].state = READY;
-            enter(fibers[at]);
-            moved = true;
+
+        for (int i = 0; apart && i < n; i++) {
+            int block = order / 4 % 2 ? n - 1 - i : i;
+            while (run_round(block * block_threads, block_threads, order)) moved = true;
         }
+        if (!apart) moved = run_round(0, (int)fibers.size(), order);
         if (moved) continue;
         if (late.empty()) die("all threads wait for each other");
         std::vector<std::function<void()>> now;
         now.swap(late);
         for (auto &what : now) what();
     }
-    if (!late.empty()) die("the block ends before its copies");
+    if (!late.empty()) die("the blocks end before their copies");
 }
 
 /* ---- meeting ------------------------------------------------------------------------------- */
@@ -217,7 +257,17 @@ void die(const char *why)
 
 int this_thread()
 {
-    return current;
+    return current % block_threads;
+}
+
+int this_block()
+{
+    return current / block_threads;
+}
+
+dim3 cluster_size()
+{
+    return cluster_dims;
 }
 
 void wait_for(const std::function<bool()> &ready)
@@ -235,18 +285,22 @@ void happen_some_time(const std::function<void()> &what)
         late.push_back(what);
 }
 
-unsigned char *shared_memory()
+unsigned char *shared_memory_of(int block)
 {
-    return (unsigned char *)(((uintptr_t)shared.data() + 1023) & ~(uintptr_t)1023);
+    if (!blocks[block].alive) die("the memory of a block that has ended");
+    return (unsigned char *)(((uintptr_t)blocks[block].shared.data() + 1023) & ~(uintptr_t)1023);
 }
 
-bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()> &kernel)
+unsigned char *shared_memory()
 {
-    size_t n = block.x;
-    uint64_t order = 0;
+    return shared_memory_of(this_block());
+}
 
-    if (n % 32) abort(); /* kernels here use whole warps */
-    shared.assign(n_shared + GUARD + 1024, 0xFF);
+namespace
+{
+
+void prepare_fibers(size_t n)
+{
     while (fibers.size() > n) {
         munmap(fibers.back().stack, STACK);
         fibers.pop_back();
@@ -258,41 +312,92 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
         if (f.stack == MAP_FAILED) abort();
         fibers.push_back(f);
     }
-    warps.resize(n / 32);
-    body = &kernel;
-    for (unsigned i = 0; i < grid.x * grid.y * grid.z; i++, order++) {
-        unsigned x = i % grid.x, y = i / grid.x % grid.y, z = i / grid.x / grid.y;
+}
 
-        memset(shared.data(), 0xFF, shared.size());
-        barrier_generation = 0;
-        barrier_arrived = 0;
-        alive = (int)n;
-        eager = order % 2;
-        begin_block_90(n);
-        for (Warp &w : warps) w.generation = 0, w.arrived = 0;
+/* first: the place of the cluster's first block in the grid. */
+void begin_cluster(dim3 first)
+{
+    size_t n = block_threads;
+
+    for (size_t b = 0; b < blocks.size(); b++) {
+        dim3 in((unsigned)b % cluster_dims.x, (unsigned)b / cluster_dims.x);
+
+        blocks[b].shared.assign(blocks[b].shared.size(), 0xFF);
+        blocks[b].barrier = {};
+        blocks[b].alive = (int)n;
         for (size_t t = 0; t < n; t++) {
-            fibers[t].place = { dim3((unsigned)t), dim3(x, y, z) };
-            fibers[t].state = READY;
-            fibers[t].group = 0;
-            prepare(fibers[t]);
+            Fiber &f = fibers[b * n + t];
+            f.place = { dim3((unsigned)t), dim3(first.x + in.x, first.y + in.y, first.z), in };
+            f.state = READY;
+            f.group = 0;
+            prepare(f);
         }
-        run_block(order);
-        for (int g = 0; g < GUARD; g++)
-            if (shared_memory()[n_shared + g] != 0xFF) return false;
+    }
+    all_blocks = {};
+    begin_cluster_90(blocks.size(), n);
+    for (Warp &w : warps) w.generation = 0, w.arrived = 0;
+}
+
+} // namespace
+
+bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()> &kernel,
+              dim3 cluster)
+{
+    dim3 clusters(grid.x / cluster.x, grid.y / cluster.y, grid.z);
+    size_t n_blocks = (size_t)cluster.x * cluster.y;
+
+    /* kernels here use whole warps, and clusters of two dimensions that fill the grid */
+    if (block.x % 32 || grid.x % cluster.x || grid.y % cluster.y || cluster.z != 1 || n_blocks > 8)
+        abort();
+    block_threads = (int)block.x;
+    cluster_dims = cluster;
+    blocks.resize(n_blocks);
+    for (Block &b : blocks) b.shared.resize(n_shared + GUARD + 1024);
+    prepare_fibers(n_blocks * block.x);
+    warps.resize(fibers.size() / 32);
+    body = &kernel;
+    for (unsigned i = 0; i < clusters.x * clusters.y * clusters.z; i++) {
+        eager = i % 2;
+        begin_cluster(dim3(i % clusters.x * cluster.x, i / clusters.x % clusters.y * cluster.y,
+                           i / clusters.x / clusters.y));
+        run_cluster(i);
+        for (Block &b : blocks) {
+            size_t end = (size_t)(-(uintptr_t)b.shared.data() & 1023) + n_shared;
+            for (size_t g = end; g < end + GUARD; g++)
+                if (b.shared[g] != 0xFF) return false;
+        }
     }
     return true;
 }
 
+namespace
+{
+
+/* Of n threads the running one has come. */
+void wait_for_all(Meeting &m, int n, State state)
+{
+    uint64_t generation = m.generation;
+
+    if (++m.arrived == n) {
+        m.arrived = 0;
+        m.generation++;
+    } else {
+        wait_as(state, generation);
+    }
+}
+
+} // namespace
+
 void block_barrier()
 {
-    uint64_t generation = barrier_generation;
+    Block &b = blocks[this_block()];
 
-    if (++barrier_arrived == alive) {
-        barrier_arrived = 0;
-        barrier_generation++;
-    } else {
-        wait_as(AT_BARRIER, generation);
-    }
+    wait_for_all(b.barrier, b.alive, AT_BARRIER);
+}
+
+void cluster_barrier()
+{
+    wait_for_all(all_blocks, threads_alive(), AT_CLUSTER_BARRIER);
 }
 
 /* ---- values -------------------------------------------------------------------------------- */

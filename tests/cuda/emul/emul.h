@@ -2,8 +2,8 @@
 /* emul.h - a block of CUDA threads on the host: every thread a fiber, which runs until it meets the
  * others at __syncthreads, a shuffle or a matrix instruction.
  *
- * Blocks run one after the other, threads in an order that changes from block to block: a missing
- * barrier shows.  Shared memory begins as 0xFF bytes (NaN in every type) and ends at a guard.
+ * Clusters of blocks, mostly of one, run one after the other, threads in an order that changes from
+ * cluster to cluster: a missing barrier shows.  Shared memory begins as 0xFF bytes (NaN in every type) and ends at a guard.
  * Fragments are laid out as the PTX ISA says, independently of what kernels assume.
  * Copies by cp.async arrive only when they are waited for. */
 #ifndef RR_EMUL_H
@@ -16,16 +16,20 @@ namespace emul
 {
 
 struct Place {
-    dim3 thread, block;
+    dim3 thread, block, in_cluster;
 };
 extern Place *here; /* of the running fiber */
 
 cudaError_t launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                   std::function<void()> run);
+                   std::function<void()> run, dim3 cluster = dim3());
 /* The whole grid, now; false: it wrote beyond its shared memory. */
-bool run_grid(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel);
-unsigned char *shared_memory();
+bool run_grid(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel,
+              dim3 cluster);
+unsigned char *shared_memory(); /* of the running block */
+int this_block();               /* its number in the cluster */
+dim3 cluster_size();
 void block_barrier();
+void cluster_barrier();
 float f16_value(uint16_t h);
 uint16_t f16_bits(float v);
 uint8_t f8_bits(float v);

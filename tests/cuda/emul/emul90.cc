@@ -71,8 +71,17 @@ struct Group { /* four warps */
     int arrived;
     uint64_t generation;
 };
-std::vector<Thread> threads;
-std::vector<Group> groups;
+struct Block {
+    std::vector<Thread> threads;
+    std::vector<Group> groups;
+};
+std::vector<Block> blocks; /* of the cluster */
+
+/* What lies at the place of p, which is in the running block's shared memory, in that of another. */
+template <class T> T *there(T *p, int block)
+{
+    return (T *)(shared_memory_of(block) + ((unsigned char *)p - shared_memory()));
+}
 
 float number(ProductKind kind, uint64_t descriptor, int r, int i)
 {
@@ -94,7 +103,7 @@ template <class Sum> void multiply(int first, size_t which, const Product &p)
     for (int r = 0; r < p.n; r++)
         for (int i = 0; i < k; i++) b[r * k + i] = (Sum)number(p.kind, p.b, r, i);
     for (int t = 0; t < 128; t++) {
-        Sum *sums = (Sum *)threads[first + t].queue[which].sums;
+        Sum *sums = (Sum *)blocks[this_block()].threads[first + t].queue[which].sums;
 
         for (int e = 0; e < p.n / 2; e++) {
             int row = t / 32 * 16 + t % 32 / 4 + e / 2 % 2 * 8;
@@ -109,6 +118,7 @@ template <class Sum> void multiply(int first, size_t which, const Product &p)
 /* The group's products that are older than the last `pending` commits. */
 void multiply_due(int first, int pending)
 {
+    std::vector<Thread> &threads = blocks[this_block()].threads;
     Thread &leader = threads[first];
     size_t due = 0;
 
@@ -137,16 +147,17 @@ void multiply_due(int first, int pending)
 
 } // namespace
 
-void begin_block_90(size_t n)
+void begin_cluster_90(size_t n_blocks, size_t n)
 {
+    Block b = { std::vector<Thread>(n), std::vector<Group>(n / 128 + 1) };
+
     barriers.clear();
-    threads.assign(n, Thread{});
-    groups.assign(n / 128 + 1, Group{});
+    blocks.assign(n_blocks, b);
 }
 
 void end_thread_90()
 {
-    if (!threads[this_thread()].queue.empty()) die("ends with products that it did not wait for");
+    if (!blocks[this_block()].threads[this_thread()].queue.empty()) die("ends with products that it did not wait for");
 }
 
 void barrier_init(uint64_t *bar, int arrivals)
@@ -154,9 +165,9 @@ void barrier_init(uint64_t *bar, int arrivals)
     barriers[bar] = { arrivals, arrivals, 0, 0 };
 }
 
-void barrier_arrive(uint64_t *bar, int bytes)
+void barrier_arrive(uint64_t *bar, int block, int bytes)
 {
-    Barrier &b = find(bar);
+    Barrier &b = find(there(bar, block));
 
     if (!b.missing) die("more arrivals at a barrier than it was initialised for");
     b.missing--;
@@ -170,24 +181,29 @@ void barrier_wait(uint64_t *bar, uint32_t parity)
     wait_for([=] { return (find(bar).phases & 1) != parity; });
 }
 
-void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar)
+void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar, uint32_t to_blocks)
 {
     size_t to = (size_t)((unsigned char *)shared - shared_memory());
+    size_t bar_at = (size_t)((unsigned char *)bar - shared_memory());
 
     if (to % 1024) die("a tile that does not begin at 1024 bytes");
-    find(bar);
+    if (!to_blocks || to_blocks >> blocks.size()) die("a copy to blocks that the cluster has not");
     happen_some_time([=] {
-        for (uint32_t r = 0; r < map.box[1]; r++)
-            for (uint32_t i = 0; i < map.box[0]; i++) {
-                size_t row = (size_t)y + r, column = (size_t)x + i;
-                bool inside = row < map.size[1] && column < map.size[0];
+        for (int block = 0; block < (int)blocks.size(); block++) {
+            if (!(to_blocks >> block & 1)) continue;
+            unsigned char *memory = shared_memory_of(block);
+            for (uint32_t r = 0; r < map.box[1]; r++)
+                for (uint32_t i = 0; i < map.box[0]; i++) {
+                    size_t row = (size_t)y + r, column = (size_t)x + i;
+                    bool inside = row < map.size[1] && column < map.size[0];
 
-                shared_memory()[swizzled(to + r * 128 + i)] =
-                    inside ? map.base[row * map.stride + column] : 0;
-            }
-        Barrier &b = find(bar);
-        b.bytes -= (int)(map.box[0] * map.box[1]);
-        turn(b);
+                    memory[swizzled(to + r * 128 + i)] =
+                        inside ? map.base[row * map.stride + column] : 0;
+                }
+            Barrier &b = find((uint64_t *)(memory + bar_at));
+            b.bytes -= (int)(map.box[0] * map.box[1]);
+            turn(b);
+        }
     });
 }
 
@@ -201,12 +217,12 @@ uint64_t tile_descriptor(const void *tile)
 
 void products_begin()
 {
-    threads[this_thread()].begun = true;
+    blocks[this_block()].threads[this_thread()].begun = true;
 }
 
 void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool add)
 {
-    Thread &t = threads[this_thread()];
+    Thread &t = blocks[this_block()].threads[this_thread()];
 
     if (!t.begun) die("a product without a fence before it");
     if (a >> 62 != 1 || b >> 62 != 1 || (a >> 32 & 0x3FFF) != 64 || (b >> 32 & 0x3FFF) != 64)
@@ -216,17 +232,17 @@ void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool a
 
 void products_commit()
 {
-    threads[this_thread()].group++;
+    blocks[this_block()].threads[this_thread()].group++;
 }
 
 void products_wait(int pending)
 {
     int first = this_thread() / 128 * 128;
-    Group &g = groups[first / 128];
+    Group &g = blocks[this_block()].groups[first / 128];
     uint64_t generation = g.generation;
 
     if (++g.arrived < 128) {
-        wait_for([=] { return groups[first / 128].generation > generation; });
+        wait_for([&] { return g.generation > generation; });
         return;
     }
     multiply_due(first, pending);

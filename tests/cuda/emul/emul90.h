@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* emul90.h - sm90.h under emulation: copies arrive when nothing else can run, products happen when
- * they are waited for, and both are laid out as the PTX ISA says. */
+/* emul90.h - sm90.h under emulation: the blocks of a cluster run together, copies arrive when nothing
+ * else can run, products happen when they are waited for, and both are laid out as the PTX ISA says. */
 #ifndef RR_EMUL90_H
 #define RR_EMUL90_H
 
@@ -14,9 +14,10 @@ namespace emul
 enum ProductKind { PRODUCT_F16, PRODUCT_BF16, PRODUCT_S8, PRODUCT_F8 };
 
 void barrier_init(uint64_t *bar, int arrivals);
-void barrier_arrive(uint64_t *bar, int bytes);
+void barrier_arrive(uint64_t *bar, int block, int bytes);
 void barrier_wait(uint64_t *bar, uint32_t parity);
-void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar);
+void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar,
+               uint32_t blocks);
 uint64_t tile_descriptor(const void *tile);
 void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool add);
 void products_begin();
@@ -28,6 +29,26 @@ void products_wait(int pending);
 namespace dev
 {
 
+struct Cluster {
+    uint32_t x, y, width, height;
+};
+static inline Cluster cluster_place()
+{
+    dim3 place = emul::here->in_cluster, size = emul::cluster_size();
+
+    return { place.x, place.y, size.x, size.y };
+}
+static inline void cluster_barrier()
+{
+    emul::cluster_barrier();
+}
+template <class Kernel, class Args>
+cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads, size_t shared,
+                            cudaStream_t stream, const Args &args)
+{
+    return emul::launch((const void *)kernel, grid, dim3(threads), shared, stream,
+                        [=] { kernel(args); }, cluster);
+}
 static inline void barrier_init(uint64_t *bar, int arrivals)
 {
     emul::barrier_init(bar, arrivals);
@@ -35,21 +56,22 @@ static inline void barrier_init(uint64_t *bar, int arrivals)
 static inline void barrier_publish()
 {
 }
-static inline void barrier_arrive(uint64_t *bar)
+static inline void barrier_arrive(uint64_t *bar, uint32_t block)
 {
-    emul::barrier_arrive(bar, 0);
+    emul::barrier_arrive(bar, (int)block, 0);
 }
 static inline void barrier_expect(uint64_t *bar, int bytes)
 {
-    emul::barrier_arrive(bar, bytes);
+    emul::barrier_arrive(bar, emul::this_block(), bytes);
 }
 static inline void barrier_wait(uint64_t *bar, uint32_t parity)
 {
     emul::barrier_wait(bar, parity);
 }
-static inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar)
+static inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar,
+                             uint32_t blocks)
 {
-    emul::copy_tile(shared, *map, x, y, bar);
+    emul::copy_tile(shared, *map, x, y, bar, blocks);
 }
 static inline uint64_t tile_descriptor(const void *tile)
 {

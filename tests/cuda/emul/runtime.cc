@@ -187,14 +187,14 @@ extern "C" __attribute__((visibility("default"))) size_t emul_held(void)
 }
 
 cudaError_t emul::launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t s,
-                         std::function<void()> run)
+                         std::function<void()> run, dim3 cluster)
 {
     Lock lock(one);
     size_t most = allowed.count(kernel) ? allowed[kernel] : 48 * 1024;
 
     if (!grid.x || !grid.y || grid.y > 65535 || block.x > 1024 || shared > most)
         return result(cudaErrorInvalidValue);
-    s->work.push_back([=] { return emul::run_grid(grid, block, shared, run); });
+    s->work.push_back([=] { return emul::run_grid(grid, block, shared, run, cluster); });
     return result(cudaSuccess);
 }
 
