@@ -190,6 +190,12 @@ template <int pending> __device__ inline void copy_wait()
 #endif
 }
 
+/* What nobody writes while the kernel runs: the load may go ahead of stores. */
+template <class V> __device__ inline V load_only(const V *p)
+{
+    return __ldg(p);
+}
+
 __device__ inline uint16_t f16_from(float v)
 {
     uint16_t h;

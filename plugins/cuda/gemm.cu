@@ -125,13 +125,16 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
             }
         }
     }
-    __device__ static int row_of(int lane, int h)
+    /* This lane's two rows, and the first of the four columns that it has together with its partner,
+     * the lane that differs in bit PARTNER. */
+    static constexpr int APART = 8, PARTNER = 1;
+    __device__ static int row_of(int lane)
     {
-        return (lane >> 2) + h * 8;
+        return lane >> 2;
     }
-    __device__ static int column_of(int lane, int j)
+    __device__ static int column_of(int lane)
     {
-        return j * 8 + (lane & 3) * 2;
+        return (lane & 2) * 2;
     }
 #else /* 7.0: no ldmatrix, f16 only.  The quarters of a warp share 16 rows and 16 columns: rows 4 to 7
        * and 12 to 15 belong to the odd ones, the same columns to the last two.  So eight neighbouring
@@ -163,14 +166,15 @@ template <class T, int BM, int BN, int WM, int WN> struct Tile {
             }
         }
     }
-    __device__ static int row_of(int lane, int h)
-    {
-        return (lane & 1) + 2 * h + (lane & 4) + (lane >> 4 << 3);
-    }
     /* sum[i][2 j] and [2 j + 1] are the eight values of one product: two rows by two times two. */
-    __device__ static int column_of(int lane, int j)
+    static constexpr int APART = 2, PARTNER = 2;
+    __device__ static int row_of(int lane)
     {
-        return j * 8 + (lane & 2) + (lane >> 1 & 4);
+        return (lane & 1) + (lane & 4) + (lane >> 4 << 3);
+    }
+    __device__ static int column_of(int lane)
+    {
+        return lane >> 1 & 4;
     }
 #endif
 };
@@ -251,15 +255,9 @@ __global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
     uint32_t column0 = blockIdx.x * BN + warp % WN * Tl::NT * 8;
 #pragma unroll
     for (int i = 0; i < Tl::MT; i++)
-#pragma unroll
-        for (int j = 0; j < Tl::NT; j++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                uint32_t row = row0 + i * 16 + Tl::row_of(lane, h);
-                if (row < m)
-                    finish<T, act>(p, row, column0 + Tl::column_of(lane, j), t.result(i, j, 2 * h),
-                                   t.result(i, j, 2 * h + 1));
-            }
+        finish_rows<T, act, Tl::PARTNER, Tl::NT>(
+            p, m, row0 + i * 16 + Tl::row_of(lane), Tl::APART, column0 + Tl::column_of(lane),
+            [&](int j, int e) { return t.result(i, j, e); });
 }
 
 template <class T, Act act, int BM, int BN, int WM, int WN>

@@ -63,32 +63,105 @@ template <Act act> __device__ inline float activate(float v, enum rr_act kind)
     return v;
 }
 
-/* Two neighbouring columns of one row. */
-template <class T, Act act>
-__device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, float v0, float v1)
+/* ---- from sums to memory ------------------------------------------------------------------------ */
+
+struct Four {
+    float v[4];
+};
+/* Neighbouring columns of what nobody writes meanwhile, from a multiple of four on. */
+__device__ inline Four load_four(const float *p)
 {
-    float v[2] = { v0, v1 };
+    float4 x = load_only((const float4 *)p);
 
-    if (column >= p.dst.ld) return;
-#pragma unroll
-    for (int e = 0; e < 2; e++) {
-        uint32_t c = column + e;
+    return { { x.x, x.y, x.z, x.w } };
+}
 
-        if (T::offset)
-            v[e] = p.w_scale[c] * (p.a_scale[row] * v[e] + p.a_offset[row] * p.w_sum[c]);
-        else if (T::scaled)
-            v[e] = p.w_scale[c] * (p.a_scale[row] * v[e]);
-        v[e] = activate<act>(v[e] + p.bias[c], p.act);
-        if (c >= p.n)
-            v[e] = 0;
-        else if (p.residual)
-            v[e] += p.residual[(size_t)row * p.ld_residual + c];
+/* The factors of four columns, for all rows. */
+template <class T> struct Columns {
+    Four bias, scale, sum;
+
+    __device__ Columns(const GemmArgs &p, uint32_t column) : bias(load_four(p.bias + column))
+    {
+        if (T::scaled) scale = load_four(p.w_scale + column);
+        if (T::offset) sum = load_four(p.w_sum + column);
     }
-    if (p.dst.f32) *(float2 *)&p.dst.f32[(size_t)row * p.dst.ld + column] = make_float2(v[0], v[1]);
-    if (p.dst.narrow)
-        *(uint32_t *)&p.dst.narrow[(size_t)row * p.dst.ld + column] =
-            (T::scaled ? p.bf16 : T::narrow == BF16) ? narrow_pair<BF16>(v[0], v[1])
-                                                     : narrow_pair<F16>(v[0], v[1]);
+};
+
+/* Four sums of a row become results. */
+template <class T, Act act>
+__device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, const Columns<T> &c,
+                              const Four &residual, float (&v)[4])
+{
+    float scale = T::scaled ? load_only(p.a_scale + row) : 0;
+    float offset = T::offset ? load_only(p.a_offset + row) : 0;
+
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        if (T::offset)
+            v[e] = c.scale.v[e] * (scale * v[e] + offset * c.sum.v[e]);
+        else if (T::scaled)
+            v[e] = c.scale.v[e] * (scale * v[e]);
+        v[e] = activate<act>(v[e] + c.bias.v[e], p.act) + residual.v[e];
+        if (column + e >= p.n) v[e] = 0;
+    }
+    if (p.dst.f32)
+        *(float4 *)&p.dst.f32[(size_t)row * p.dst.ld + column] = float4{ v[0], v[1], v[2], v[3] };
+    if (p.dst.narrow) {
+        bool bf16 = T::scaled ? p.bf16 : T::narrow == BF16;
+        uint2 h = { bf16 ? narrow_pair<BF16>(v[0], v[1]) : narrow_pair<F16>(v[0], v[1]),
+                    bf16 ? narrow_pair<BF16>(v[2], v[3]) : narrow_pair<F16>(v[2], v[3]) };
+        *(uint2 *)&p.dst.narrow[(size_t)row * p.dst.ld + column] = h;
+    }
+}
+
+/* The results of two rows, `apart` from each other, in `blocks` blocks of eight columns.  sum(j, 2 h + e) is
+ * this lane's value in block j, row h: of two neighbouring columns.  The lane that differs in bit `bit` has the
+ * two beside them; two blocks at a time they exchange theirs, and each has four columns of one, from
+ * `column` on in block 0: whole sectors of memory are written at once.  Where registers allow, the next
+ * residuals are on their way meanwhile.  All lanes call; a row from m on is not stored. */
+template <class T, Act act, int bit, int blocks, class Sums>
+__device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, uint32_t apart,
+                                   uint32_t column, Sums sum)
+{
+    constexpr bool ahead = !T::scaled;
+    bool second = threadIdx.x & bit;
+    Four now[2] = {}, next[2] = {};
+    auto load = [&](Four &to, uint32_t c, int h) {
+        if (p.residual && row + h * apart < m && c < p.dst.ld)
+            to = load_four(p.residual + (size_t)(row + h * apart) * p.ld_residual + c);
+    };
+
+    column += second ? 8 : 0;
+    if (ahead) load(now[0], column, 0), load(now[1], column, 1);
+#pragma unroll
+    for (int j = 0; j < blocks; j += 2) {
+        uint32_t c = column + j * 8;
+        float v[2][4];
+
+        if (ahead && j + 2 < blocks) load(next[0], c + 16, 0), load(next[1], c + 16, 1);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float a0 = sum(j, 2 * h), a1 = sum(j, 2 * h + 1);
+            float b0 = sum(j + 1, 2 * h), b1 = sum(j + 1, 2 * h + 1);
+            float r0 = __shfl_xor_sync(0xFFFFFFFFu, second ? a0 : b0, bit);
+            float r1 = __shfl_xor_sync(0xFFFFFFFFu, second ? a1 : b1, bit);
+
+            v[h][0] = second ? r0 : a0;
+            v[h][1] = second ? r1 : a1;
+            v[h][2] = second ? b0 : r0;
+            v[h][3] = second ? b1 : r1;
+        }
+        if (c < p.dst.ld) {
+            Columns<T> columns(p, c);
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                if (!ahead) load(now[h], c, h);
+                if (row + h * apart < m)
+                    finish<T, act>(p, row + h * apart, c, columns, now[h], v[h]);
+            }
+        }
+        if (ahead) now[0] = next[0], now[1] = next[1];
+    }
 }
 
 } // namespace dev

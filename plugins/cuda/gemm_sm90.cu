@@ -169,14 +169,8 @@ __global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : 2)
     }
     accumulate<T, Sh>(sum, stages, warp / 4, steps);
     uint32_t row0 = blockIdx.y * Sh::BM + warp * 16 + lane / 4;
-    uint32_t column0 = blockIdx.x * BN + lane % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < BN / 8; j++)
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-            if (row0 + h * 8 < m)
-                finish<T, act>(p.g, row0 + h * 8, column0 + j * 8, (float)sum[j * 4 + 2 * h],
-                               (float)sum[j * 4 + 2 * h + 1]);
+    finish_rows<T, act, 1, BN / 8>(p.g, m, row0, 8, blockIdx.x * BN + lane % 4 / 2 * 4,
+                                   [&](int j, int e) { return (float)sum[j * 4 + e]; });
 #else
     (void)p; /* launch_gemm does not come here */
 #endif

@@ -35,7 +35,7 @@ constexpr uint32_t QUADS = 128; /* columns of a warp's quads */
 __device__ inline Quad vector_quad(const float *vector, uint32_t j, float otherwise)
 {
     if (!vector) return { { otherwise, otherwise, otherwise, otherwise } };
-    float4 v = *(const float4 *)(vector + j);
+    float4 v = load_only((const float4 *)(vector + j));
     return { { v.x, v.y, v.z, v.w } };
 }
 
@@ -59,7 +59,7 @@ template <Narrow narrow> struct Row {
         if (f32) f32[j] = v;
         if (bits) bits[j] = narrow_from<narrow>(v);
     }
-    /* Zeros beyond the width. */
+    /* Of what this kernel does not write; zeros beyond the width. */
     __device__ Quad quad(uint32_t j) const
     {
         Quad q;
@@ -68,10 +68,10 @@ template <Narrow narrow> struct Row {
 #pragma unroll
             for (int e = 0; e < 4; e++) q.v[e] = j + e < width ? get(j + e) : 0.0f;
         } else if (f32) {
-            float4 v = *(const float4 *)(f32 + j);
+            float4 v = load_only((const float4 *)(f32 + j));
             q = { { v.x, v.y, v.z, v.w } };
         } else {
-            uint2 v = *(const uint2 *)(bits + j);
+            uint2 v = load_only((const uint2 *)(bits + j));
             q = { { narrow_to<narrow>((uint16_t)v.x), narrow_to<narrow>((uint16_t)(v.x >> 16)),
                     narrow_to<narrow>((uint16_t)v.y), narrow_to<narrow>((uint16_t)(v.y >> 16)) } };
         }

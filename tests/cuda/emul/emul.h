@@ -149,6 +149,10 @@ template <int pending> static inline void copy_wait()
 {
     emul::copy_wait(pending);
 }
+template <class V> static inline V load_only(const V *p)
+{
+    return *p;
+}
 static inline uint8_t f8_from(float v)
 {
     return emul::f8_bits(v);
