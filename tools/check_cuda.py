@@ -20,6 +20,9 @@ MAX_REGISTERS = 255
 # (kernel, architectures, instructions that must be there, registers, bytes of local memory)
 ANY = range(0, 1000)
 RULES = [
+    # Three groups of warps have a processor for themselves.
+    (r"gemm_sm90.*TypeB?F16.*ELi3E", [90], ["HGMMA", "UTMALDG"], 128, 0),
+    (r"gemm_sm90.*TypeI8.*ELi3E", [90], ["IGMMA", "UTMALDG"], 128, 0),
     (r"gemm_sm90.*TypeF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
     (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
     (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG"], 112, 0),

@@ -30,7 +30,8 @@ struct Args {
 template <int BN, int GROUPS> struct Shape {
     static constexpr int BM = 64 * GROUPS, WARPS = GROUPS * 4, THREADS = WARPS * 32 + 32;
     static constexpr int BYTES = (BM + BN) * STEP;
-    static constexpr int STAGES = BYTES > 16384 ? 3 : 6; /* two blocks share a processor */
+    static constexpr int BLOCKS = GROUPS > 2 ? 1 : 2; /* that share a processor */
+    static constexpr int STAGES = GROUPS > 2 ? 5 : GROUPS > 1 ? 3 : 6; /* for each about its share */
     static constexpr int SHARED = STAGES * (BYTES + 16) + 1024; /* tiles begin at 1024 bytes */
 };
 
@@ -150,7 +151,7 @@ __device__ inline void accumulate(typename T::Sum (&sum)[N], const Stages<Sh> &s
 }
 
 template <class T, Act act, int BN, int GROUPS>
-__global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : 2)
+__global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : Shape<BN, GROUPS>::BLOCKS)
     gemm_sm90(const __grid_constant__ Args p)
 {
 #if RR_SM90
@@ -227,13 +228,26 @@ cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
     return e ? e : launch_clusters(kernel, grid, cluster, Sh::THREADS, Sh::SHARED, c.stream, p);
 }
 
+/* How long all tiles of 64 groups rows take: rounds of one on each processor, times their size.  Two
+ * that share one take as long as one after the other. */
+uint32_t rounds(const LaunchContext &c, uint32_t rows, uint32_t n, uint32_t groups)
+{
+    uint32_t tiles = (n + 127) / 128 * ((rows + 64 * groups - 1) / (64 * groups));
+
+    return (tiles + c.processors - 1) / c.processors * groups;
+}
+
 template <class T, Act act>
 cudaError_t launch_tile(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
 {
     bool large = (uint64_t)((a.n + 127) / 128) * ((rows + 127) / 128) >= 64;
 
-    return large && act != ACT_OTHER ? launch<T, act, 128, 2>(c, rows, a)
-                                     : launch<T, act, 64, 1>(c, rows, a);
+    if (!large || act == ACT_OTHER) return launch<T, act, 64, 1>(c, rows, a);
+    if constexpr (!T::partial) { /* no registers for three groups' second sums */
+        if (rounds(c, rows, a.n, 3) < rounds(c, rows, a.n, 2))
+            return launch<T, act, 128, 3>(c, rows, a);
+    }
+    return launch<T, act, 128, 2>(c, rows, a);
 }
 
 template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows, const GemmArgs &a)

@@ -231,6 +231,7 @@ LaunchContext context_for(const struct rr_loaded &l, uint32_t tokens)
     c.max_tiles = tokens / ATTENTION_TILE + c.rows[RR_ROWS_SEQUENCES];
     c.bf16 = l.numbers.bf16;
     c.arch = l.device->arch;
+    c.processors = l.device->prop.multiProcessorCount;
     return c;
 }
 
