@@ -3,7 +3,8 @@
  *
  * attention_tiles: tensor cores.  A block takes 64 queries of one head, four warps of 16 rows each,
  * and walks over the keys in tiles of 64 with a running maximum and sum in f32, so that scores never
- * leave the registers.  The tiles begin at the sequence's first token, so a row's sums are added in
+ * leave the registers.  The next keys travel during softmax and the product with the values, the next
+ * values during the product with the keys.  The tiles begin at the sequence's first token, so a row's sums are added in
  * the same order wherever the sequence lies in the batch.
  *
  * attention_rows: plain arithmetic, a warp for each query and head: f32, wide heads, and scores with
@@ -29,7 +30,7 @@ __device__ inline bool sees(const AttentionArgs &p, uint32_t query, uint32_t key
 {
     uint32_t distance = query > key ? query - key : key - query;
 
-    return !(p.causal && key > query) && !(p.window && distance > p.window);
+    return !(p.causal & (key > query)) & !((p.window > 0) & (distance > p.window));
 }
 
 /* ---- tensor cores -------------------------------------------------------------------------- */
@@ -100,6 +101,14 @@ template <Narrow narrow, int D> struct Tiles {
             }
     }
 
+    __device__ static void scale(float s[TILE / 8][4], float factor)
+    {
+#pragma unroll
+        for (int j = 0; j < TILE / 8; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) s[j][e] *= factor;
+    }
+
     /* Scores of row h become weights; what was summed before is scaled to the new maximum. */
     __device__ void soften(float s[TILE / 8][4], int h)
     {
@@ -110,12 +119,12 @@ template <Narrow narrow, int D> struct Tiles {
         m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, 1));
         m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, 2));
         float base = m == -INFINITY ? 0.0f : m; /* nothing seen yet */
-        float keep = exp2f(top[h] - base);
+        float keep = power_of_two(top[h] - base);
 #pragma unroll
         for (int j = 0; j < TILE / 8; j++)
 #pragma unroll
             for (int e = 2 * h; e < 2 * h + 2; e++) {
-                s[j][e] = exp2f(s[j][e] - base);
+                s[j][e] = power_of_two(s[j][e] - base);
                 sum += s[j][e];
             }
         total[h] = total[h] * keep + sum;
@@ -175,6 +184,22 @@ __device__ inline bool find_span(const AttentionArgs &p, Span *s)
     return true;
 }
 
+/* Scores of this lane's two queries, `first` of the block and eight later, with keys from k on that they do
+ * not see. */
+__device__ inline void hide(const AttentionArgs &p, float s[TILE / 8][4], const Span &span, uint32_t k,
+                            uint32_t first, int lane)
+{
+#pragma unroll
+    for (int j = 0; j < TILE / 8; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            uint32_t key = k + j * 8 + (lane & 3) * 2 + (e & 1);
+            uint32_t query = span.at + first + (e >> 1) * 8;
+
+            if (key >= span.length || !sees(p, query, key)) s[j][e] = -INFINITY;
+        }
+}
+
 template <Narrow narrow, int D>
 __device__ inline void store_rows(const AttentionArgs &p, const Span &span,
                                   const Tiles<narrow, D> &t, const float total[2], int warp,
@@ -185,20 +210,25 @@ __device__ inline void store_rows(const AttentionArgs &p, const Span &span,
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         uint32_t local = warp * 16 + (lane >> 2) + h * 8;
-        if (local >= span.rows) continue;
+        bool stored = local < span.rows;
         size_t row = (size_t)(span.row + local) * p.dst.ld;
         float factor = 1.0f / total[h];
 #pragma unroll
-        for (int i = 0; i < D / 8; i++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                uint32_t j = i * 8 + (lane & 3) * 2 + e;
-                float v = t.out[i][2 * h + e] * factor;
-                if (j >= p.head_dim) continue;
-                if (p.dst.narrow) p.dst.narrow[row + col + j] = narrow_from<narrow>(v);
-                if (p.dst.f32) p.dst.f32[row + col + j] = v;
-            }
-        if (head + 1 < p.heads) continue;
+        for (int i = 0; i < D / 8; i += 2) {
+            uint32_t j = (i + (lane & 1)) * 8 + (lane & 2) * 2;
+            float first[2] = { t.out[i][2 * h] * factor, t.out[i][2 * h + 1] * factor };
+            float second[2] = { t.out[i + 1][2 * h] * factor, t.out[i + 1][2 * h + 1] * factor };
+            float v[4];
+
+            exchange<1>(first, second, v);
+            if (!stored || j >= p.head_dim) continue;
+            if (p.dst.narrow)
+                *(uint2 *)&p.dst.narrow[row + col + j] =
+                    uint2{ narrow_pair<narrow>(v[0], v[1]), narrow_pair<narrow>(v[2], v[3]) };
+            if (p.dst.f32)
+                *(float4 *)&p.dst.f32[row + col + j] = float4{ v[0], v[1], v[2], v[3] };
+        }
+        if (!stored || head + 1 < p.heads) continue;
         for (uint32_t j = p.dst.width + (lane & 3); j < p.dst.ld; j += 4) {
             if (p.dst.narrow) p.dst.narrow[row + j] = 0;
             if (p.dst.f32) p.dst.f32[row + j] = 0;
@@ -206,8 +236,14 @@ __device__ inline void store_rows(const AttentionArgs &p, const Span &span,
     }
 }
 
+#if RR_ARCH >= 80
+#define BLOCKS(D) ((D) > 64 ? 2 : 4) /* of a processor */
+#else
+#define BLOCKS(D) 2 /* as many as there is shared memory for */
+#endif
+
 template <Narrow narrow, int D>
-__global__ void __launch_bounds__(THREADS) attention_tiles(const AttentionArgs p)
+__global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const AttentionArgs p)
 {
     RR_SHARED(memory);
     uint16_t *keys = (uint16_t *)memory, *values = keys + TILE * D, *queries = values + TILE * D;
@@ -225,32 +261,37 @@ __global__ void __launch_bounds__(THREADS) attention_tiles(const AttentionArgs p
         if (end_key > last + p.window && end_key - last > p.window + 1)
             end_key = last + p.window + 1;
     }
-    load_tile<D>(queries, p.q, span.row, span.rows, p.q_col + head * p.head_dim, p.head_dim);
-    for (uint32_t k = first_key; k < end_key; k += TILE) {
+    auto load_keys = [&](uint16_t *tile, uint32_t k, uint32_t col) {
         uint32_t rows = span.length - k < TILE ? span.length - k : TILE;
+
+        if (k < end_key)
+            load_tile<D>(tile, p.kv, span.begin + k, rows, col + group * p.head_dim, p.head_dim);
+        copy_commit();
+    };
+    load_tile<D>(queries, p.q, span.row, span.rows, p.q_col + head * p.head_dim, p.head_dim);
+    load_keys(keys, first_key, p.k_col);
+    load_keys(values, first_key, p.v_col);
+    for (uint32_t k = first_key; k < end_key; k += TILE) {
         float s[TILE / 8][4];
 
-        __syncthreads(); /* the previous tile is used up */
-        load_tile<D>(keys, p.kv, span.begin + k, rows, p.k_col + group * p.head_dim, p.head_dim);
-        load_tile<D>(values, p.kv, span.begin + k, rows, p.v_col + group * p.head_dim, p.head_dim);
-        copy_commit();
-        copy_wait<0>();
+        copy_wait<1>(); /* the keys are there, the values may not be */
         __syncthreads();
         if (k == first_key) t.load_queries(queries, warp, lane);
         t.scores(s, keys, lane);
-#pragma unroll
-        for (int j = 0; j < TILE / 8; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                uint32_t key = k + j * 8 + (lane & 3) * 2 + (e & 1);
-                uint32_t query = span.at + warp * 16 + (lane >> 2) + (e >> 1) * 8;
-                s[j][e] =
-                    key < span.length && sees(p, query, key) ? s[j][e] * log2_scale : -INFINITY;
-            }
+        __syncthreads();
+        load_keys(keys, k + TILE, p.k_col);
+        t.scale(s, log2_scale);
+        if (p.causal || p.window || k + TILE > span.length)
+            hide(p, s, span, k, warp * 16 + (lane >> 2), lane);
         t.soften(s, 0);
         t.soften(s, 1);
+        copy_wait<1>(); /* the values are there, the next keys may not be */
+        __syncthreads();
         t.add_values(s, values, lane);
+        __syncthreads();
+        load_keys(values, k + TILE, p.v_col);
     }
+    copy_wait<0>();
     float total[2];
 #pragma unroll
     for (int h = 0; h < 2; h++) {

@@ -196,6 +196,14 @@ template <class V> __device__ inline V load_only(const V *p)
     return __ldg(p);
 }
 
+/* 2^v; what is below 2^-126 becomes 0. */
+__device__ inline float power_of_two(float v)
+{
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(v));
+    return power;
+}
+
 __device__ inline uint16_t f16_from(float v)
 {
     uint16_t h;
@@ -256,6 +264,21 @@ template <Narrow narrow> __device__ inline float narrow_to(uint16_t h)
 template <Narrow narrow> __device__ inline uint32_t narrow_pair(float low, float high)
 {
     return narrow_from<narrow>(low) | (uint32_t)narrow_from<narrow>(high) << 16;
+}
+
+/* Sums of products lie so that a lane has two neighbouring columns, a, of one block of eight and the same two,
+ * b, of the next, and the lane that differs in bit `bit` the two beside them.  They exchange: v gets four
+ * neighbouring columns, of the next block in the lane that has the bit.  All lanes call. */
+template <int bit> __device__ inline void exchange(const float (&a)[2], const float (&b)[2], float (&v)[4])
+{
+    bool second = threadIdx.x & bit;
+    float r0 = __shfl_xor_sync(0xFFFFFFFFu, second ? a[0] : b[0], bit);
+    float r1 = __shfl_xor_sync(0xFFFFFFFFu, second ? a[1] : b[1], bit);
+
+    v[0] = second ? r0 : a[0];
+    v[1] = second ? r1 : a[1];
+    v[2] = second ? b[0] : r0;
+    v[3] = second ? b[1] : r1;
 }
 
 template <Narrow narrow>

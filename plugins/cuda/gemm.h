@@ -115,23 +115,21 @@ __device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, 
 }
 
 /* The results of two rows, `apart` from each other, in `blocks` blocks of eight columns.  sum(j, 2 h + e) is
- * this lane's value in block j, row h: of two neighbouring columns.  The lane that differs in bit `bit` has the
- * two beside them; two blocks at a time they exchange theirs, and each has four columns of one, from
- * `column` on in block 0: whole sectors of memory are written at once.  Where registers allow, the next
+ * this lane's value in block j, row h.  Two blocks at a time lanes exchange theirs (device.h), and each has four
+ * columns of one, from `column` on in block 0: whole sectors of memory are written at once.  Where registers allow, the next
  * residuals are on their way meanwhile.  All lanes call; a row from m on is not stored. */
 template <class T, Act act, int bit, int blocks, class Sums>
 __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, uint32_t apart,
                                    uint32_t column, Sums sum)
 {
-    constexpr bool ahead = !T::scaled;
-    bool second = threadIdx.x & bit;
+    constexpr bool ahead = !T::scaled && act == ACT_NONE;
     Four now[2] = {}, next[2] = {};
     auto load = [&](Four &to, uint32_t c, int h) {
         if (p.residual && row + h * apart < m && c < p.dst.ld)
             to = load_four(p.residual + (size_t)(row + h * apart) * p.ld_residual + c);
     };
 
-    column += second ? 8 : 0;
+    if (threadIdx.x & bit) column += 8;
     if (ahead) load(now[0], column, 0), load(now[1], column, 1);
 #pragma unroll
     for (int j = 0; j < blocks; j += 2) {
@@ -141,15 +139,9 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
         if (ahead && j + 2 < blocks) load(next[0], c + 16, 0), load(next[1], c + 16, 1);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            float a0 = sum(j, 2 * h), a1 = sum(j, 2 * h + 1);
-            float b0 = sum(j + 1, 2 * h), b1 = sum(j + 1, 2 * h + 1);
-            float r0 = __shfl_xor_sync(0xFFFFFFFFu, second ? a0 : b0, bit);
-            float r1 = __shfl_xor_sync(0xFFFFFFFFu, second ? a1 : b1, bit);
-
-            v[h][0] = second ? r0 : a0;
-            v[h][1] = second ? r1 : a1;
-            v[h][2] = second ? b0 : r0;
-            v[h][3] = second ? b1 : r1;
+            float first[2] = { sum(j, 2 * h), sum(j, 2 * h + 1) };
+            float second[2] = { sum(j + 1, 2 * h), sum(j + 1, 2 * h + 1) };
+            exchange<bit>(first, second, v[h]);
         }
         if (c < p.dst.ld) {
             Columns<T> columns(p, c);

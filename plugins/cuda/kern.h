@@ -157,7 +157,8 @@ cudaError_t code_arch(int *arch);
 /* Whether attention of this shape runs on tensor cores. */
 static inline bool attention_on_tensor_cores(const AttentionArgs &a)
 {
-    return a.q.narrow && a.kv.narrow && a.head_dim <= 128 && !a.relative.buckets;
+    return a.q.narrow && a.kv.narrow && a.head_dim <= 128 && a.head_dim % 4 == 0 &&
+           !a.relative.buckets;
 }
 
 #endif

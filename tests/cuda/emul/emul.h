@@ -153,6 +153,11 @@ template <class V> static inline V load_only(const V *p)
 {
     return *p;
 }
+static inline float power_of_two(float v)
+{
+    float power = exp2f(v);
+    return power < 0x1p-126f ? 0 : power;
+}
 static inline uint8_t f8_from(float v)
 {
     return emul::f8_bits(v);
