@@ -129,16 +129,24 @@ __device__ inline void barrier_wait(uint64_t *bar, uint32_t parity)
 }
 
 /* The map's box whose first byte is (x, y) to this place in the shared memory of each block of the cluster
- * whose bit is set, and its bytes to the barrier there; zeros where the map has nothing. */
+ * whose bit is set, this one's among them, and its bytes to the barrier there; zeros where the map has
+ * nothing. */
 __device__ inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y, uint64_t *bar,
                                  uint32_t blocks)
 {
 #if RR_SM90
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                 ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(
-                     shared_address(shared)),
-                 "l"(map), "r"(x), "r"(y), "r"(shared_address(bar)), "h"((uint16_t)blocks)
-                 : "memory");
+    uint32_t to = shared_address(shared), at = shared_address(bar);
+
+    if (blocks & (blocks - 1))
+        asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+                     "l"(map), "r"(x), "r"(y), "r"(at), "h"((uint16_t)blocks)
+                     : "memory");
+    else
+        asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                     "[%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+                     "l"(map), "r"(x), "r"(y), "r"(at)
+                     : "memory");
 #endif
 }
 

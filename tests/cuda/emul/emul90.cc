@@ -187,7 +187,8 @@ void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar
     size_t bar_at = (size_t)((unsigned char *)bar - shared_memory());
 
     if (to % 1024) die("a tile that does not begin at 1024 bytes");
-    if (!to_blocks || to_blocks >> blocks.size()) die("a copy to blocks that the cluster has not");
+    if (to_blocks >> blocks.size()) die("a copy to blocks that the cluster has not");
+    if (!(to_blocks >> this_block() & 1)) die("a copy that leaves out the block that asks for it");
     happen_some_time([=] {
         for (int block = 0; block < (int)blocks.size(); block++) {
             if (!(to_blocks >> block & 1)) continue;
