@@ -34,10 +34,7 @@ static int check_group(const struct rr_ask *ask, const struct rr_group *g,
         char path[RR_FIELD_PATH];
 
         if (g->docs[i].len <= config->max_document_bytes) continue;
-        if (g->lone)
-            snprintf(path, sizeof(path), "%s", name);
-        else
-            snprintf(path, sizeof(path), "%s[%zu]", name, i);
+        rr_fields_doc_path(path, g, i);
         return rr_problem_field(problem, path, "string_too_long",
                                 "%zu bytes, at most %zu are allowed (--max-document-bytes)",
                                 g->docs[i].len, config->max_document_bytes);

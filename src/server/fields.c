@@ -45,6 +45,16 @@ void rr_fields_path(char out[RR_FIELD_PATH], const char *where, const char *key)
     if (snprintf(out, RR_FIELD_PATH, "%s%s%s", where, *where ? "." : "", key) < 0) out[0] = 0;
 }
 
+void rr_fields_doc_path(char out[RR_FIELD_PATH], const struct rr_group *g, size_t i)
+{
+    const char *name = g->name ? g->name : "documents";
+
+    if (g->lone)
+        snprintf(out, RR_FIELD_PATH, "%s", name);
+    else
+        snprintf(out, RR_FIELD_PATH, "%s[%zu]", name, i);
+}
+
 int rr_fields_text(struct rr_fields *f, const json_t *obj, const char *where, const char *key,
                    bool required, struct rr_text *out)
 {

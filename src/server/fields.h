@@ -49,6 +49,8 @@ int rr_fields_cut(struct rr_fields *f, const json_t *obj, const char *where, str
 /* The path of a key inside the object at where. */
 #define RR_FIELD_PATH 96
 void rr_fields_path(char out[RR_FIELD_PATH], const char *where, const char *key);
+/* What the request calls document i of a group: "texts[3]", "inputs[7]". */
+void rr_fields_doc_path(char out[RR_FIELD_PATH], const struct rr_group *g, size_t i);
 
 /* One group whose query is to be filled in; NULL and a problem when memory is short. */
 struct rr_group *rr_fields_group(struct rr_fields *f, size_t n);

@@ -11,6 +11,7 @@
 #include "server/access.h"
 #include "server/body.h"
 #include "server/extras.h"
+#include "server/fields.h"
 #include "server/job.h"
 #include "server/models.h"
 #include "server/parking.h"
@@ -171,12 +172,28 @@ static void count_rejection(struct rr_job *job)
     rr_metrics_add(s->metrics, RR_M_REJECTED, reason, 1);
 }
 
+/* The engine knows one list, documents; a request may have several, and other names for them. */
+static void name_document(struct rr_job *job)
+{
+    struct rr_problem *p = &job->problem;
+    char path[RR_FIELD_PATH];
+    const char *rest;
+    size_t i;
+
+    rest = rr_problem_document(job->err.msg, &i);
+    if (!rest || job->err_group >= job->ask.n_groups) return;
+    rr_fields_doc_path(path, &job->ask.groups[job->err_group], i);
+    snprintf(p->path, sizeof(p->path), "%s", path);
+    snprintf(p->msg, sizeof(p->msg), "%s: %s", path, rest);
+}
+
 static void engine_problem(struct rr_job *job)
 {
     struct rr_server *s = job->server;
     struct rr_problem *p = &job->problem;
 
     rr_problem_engine(p, &job->err, s->settings->overload_status);
+    name_document(job);
     if (p->status == 500) p->status = job->dialect->backend_status;
     if (job->err.code == RR_ECANCELED && job->gone == RR_GONE_DRAIN)
         rr_problem_set(p, 503, "the server is shutting down");

@@ -50,9 +50,11 @@ static bool release(struct rr_job *job)
     return last;
 }
 
-static void keep_error(struct rr_job *job, const struct rr_error *err)
+static void keep_error(struct rr_job *job, size_t group, const struct rr_error *err)
 {
-    if (err->code != RR_OK && job->err.code == RR_OK) job->err = *err;
+    if (err->code == RR_OK || job->err.code != RR_OK) return;
+    job->err = *err;
+    job->err_group = group;
 }
 
 /* job->lock is held: no on_done of a part with a ticket can have returned. */
@@ -126,7 +128,7 @@ static void on_done(void *user, struct rr_result *result, const struct rr_error 
     part->done = true;
     part->ticket = NULL;
     job->results[part - job->parts] = result;
-    keep_error(job, err);
+    keep_error(job, (size_t)(part - job->parts), err);
     job->done++;
     go_on = job->go_on_at && job->done >= job->go_on_at;
     if (go_on) job->go_on_at = 0;
@@ -171,7 +173,7 @@ static bool refused(struct rr_job *job, int rc, size_t done, struct rr_error *er
         job->go_on_at = job->done + (in_flight + 1) / 2; /* others get in meanwhile */
     } else if (!again) {
         err->code = rc;
-        keep_error(job, err);
+        keep_error(job, job->next, err);
         cancel_parts(job);
     }
     pthread_mutex_unlock(&job->lock);

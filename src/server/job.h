@@ -53,6 +53,7 @@ struct rr_job {
     size_t done;         /* lock; parts */
     size_t go_on_at;     /* lock; so many done: the rest is handed over; 0: nobody waits for that */
     struct rr_error err; /* lock; the first error of any part */
+    size_t err_group;    /* lock; ... and which */
     int gone;            /* lock; why it was cancelled: -1 not, else enum rr_gone */
 };
 

@@ -80,6 +80,18 @@ void rr_problem_engine(struct rr_problem *p, const struct rr_error *err, unsigne
     if (err->code == RR_EBUSY) p->type = "Overloaded"; /* also when the status is 503 */
 }
 
+const char *rr_problem_document(const char *msg, size_t *index)
+{
+    static const char start[] = "documents[";
+    size_t n = 0, len = sizeof(start) - 1;
+
+    if (strncmp(msg, start, len) != 0) return NULL;
+    for (msg += len; *msg >= '0' && *msg <= '9'; msg++) n = n * 10 + (size_t)(*msg - '0');
+    if (strncmp(msg, "]: ", 3) != 0) return NULL;
+    *index = n;
+    return msg + 3;
+}
+
 static void put_common(const struct rr_problem *p, struct rr_json_out *o)
 {
     rr_out_string(o, "error", p->msg);

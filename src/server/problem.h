@@ -4,6 +4,8 @@
 #ifndef RR_SERVER_PROBLEM_H
 #define RR_SERVER_PROBLEM_H
 
+#include <stddef.h>
+
 #include "base/attr.h"
 #include "base/buf.h"
 #include "rerank_types.h"
@@ -26,6 +28,10 @@ int rr_problem_field(struct rr_problem *p, const char *path, const char *kind, c
 
 /* What an error of the engine means to a client.  overload: status for RR_EBUSY. */
 void rr_problem_engine(struct rr_problem *p, const struct rr_error *err, unsigned overload);
+
+/* An engine's message about a document of its request ("documents[3]: ..."): which one, and what
+ * follows the colon.  NULL: it is about something else. */
+const char *rr_problem_document(const char *msg, size_t *index);
 
 /* Body that readers of all dialects but one can use: {"error": string, "error_type", "message",
  * "detail"}. */

@@ -57,6 +57,32 @@ def test_cut_of_one_instance():
     assert ends[0] != ends[1], ends  # what answers the question is at the end
 
 
+def test_too_long_by_its_own_name():
+    """What the engine refuses is called what the request calls it."""
+    pair, never = [Q["query"], LONG], {"truncate": False}
+    for path, body, name in [
+            ("/rerank", {**Q, "documents": ["a", LONG]}, "documents[1]"),
+            ("/rerank", {**Q, "documents": LONG}, "documents"),
+            ("/rerank", {**Q, "texts": ["a", "b", LONG]}, "texts[2]"),
+            ("/rerank", {"query": {"text": "q"}, "passages": [{"text": LONG}]}, "passages[0]"),
+            ("/rerank", {**Q, "input": ["a", LONG]}, "input[1]"),
+            ("/rerank", {"input": {**Q, "documents": ["a", LONG]}}, "input.documents[1]"),
+            ("/rerank", {"instances": [{**Q, "texts": ["a"]}, {**Q, "texts": ["a", LONG]}]},
+             "instances[1].texts[1]"),
+            ("/predict", {"inputs": pair}, "inputs"),
+            ("/predict", {"inputs": [["a", "b"], pair]}, "inputs[1]"),
+            ("/score", {"text_1": "q", "text_2": ["a", LONG]}, "text_2[1]"),
+            ("/score", {"queries": ["q", "r"], "items": ["a", LONG]}, "items[1]")]:
+        a = shared().post({**body, **never}, path)
+        error = a.json()["error"]
+        if path == "/score":
+            assert error["param"] == name, (body.keys(), a)
+            error = error["message"]
+        assert error.startswith(name + ": the pair is longer than 512"), (body.keys(), a)
+    a = shared().post({**Q, "texts": ["a", LONG], "window": {"size": 2, "stride": 1}})
+    assert a.json()["error"].startswith("texts[1]: "), a
+
+
 def test_exact_top_k_of_the_server():
     """--exact-top-k 3: what clients that know nothing of it get first is what f32 says, to the bit"""
     with open(os.path.join(starter(), "calibration.jsonl"), encoding="utf-8") as f:
