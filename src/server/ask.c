@@ -61,6 +61,11 @@ int rr_ask_check(const struct rr_ask *ask, const struct rr_parse_config *config,
     return 0;
 }
 
+unsigned rr_dialect_status(const struct rr_dialect *dialect, unsigned status)
+{
+    return status == 422 ? dialect->invalid_status : status;
+}
+
 static bool wanted(const struct rr_reply *r, const struct rr_group *g, const struct rr_score *s)
 {
     const struct rr_extras *e = &r->ask->extras;

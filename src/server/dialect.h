@@ -104,6 +104,7 @@ struct rr_dialect {
     void (*render)(const struct rr_reply *r, struct rr_buf *out);
     void (*render_error)(const struct rr_problem *p, struct rr_buf *out);
     unsigned backend_status; /* of an inference failure */
+    unsigned invalid_status; /* of a request that is JSON, but not as it must be */
     const char *blank_query; /* messages for these two; NULL: English ones */
     const char *no_documents;
     const char *not_loaded;
@@ -135,6 +136,9 @@ extern const struct rr_dialect *const rr_dialects[];
 
 /* The dialect of that name or of an API that speaks it, or NULL. */
 const struct rr_dialect *rr_dialect_find(const char *name, size_t len);
+
+/* The status that clients of this API know for what others call status. */
+unsigned rr_dialect_status(const struct rr_dialect *dialect, unsigned status);
 
 /* The rule that picks a dialect by the keys of the body; NULL: none fits (docs/API.md). */
 const struct rr_dialect *rr_detect(const json_t *root);

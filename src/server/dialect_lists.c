@@ -359,18 +359,19 @@ static void render_score(const struct rr_reply *r, struct rr_buf *out)
 
 /* ---- table -------------------------------------------------------------------------------- */
 
-#define LIST_DIALECT(id, errors) \
+#define LIST_DIALECT(id, errors, invalid) \
     const struct rr_dialect rr_dialect_##id = { .name = #id, \
                                                 .parse = parse_##id, \
                                                 .render = render_##id, \
                                                 .render_error = errors, \
-                                                .backend_status = 500 }
+                                                .backend_status = 500, \
+                                                .invalid_status = invalid }
 
-LIST_DIALECT(voyage, rr_problem_union);
-LIST_DIALECT(mixedbread, rr_problem_union);
-LIST_DIALECT(pinecone, rr_problem_union);
-LIST_DIALECT(isaacus, rr_problem_union);
-LIST_DIALECT(nim, rr_problem_union);
-LIST_DIALECT(weaviate, rr_problem_union);
-LIST_DIALECT(dashscope, rr_problem_union);
-LIST_DIALECT(score, rr_problem_openai);
+LIST_DIALECT(voyage, rr_problem_union, 422);
+LIST_DIALECT(mixedbread, rr_problem_union, 422);
+LIST_DIALECT(pinecone, rr_problem_union, 422);
+LIST_DIALECT(isaacus, rr_problem_union, 422);
+LIST_DIALECT(nim, rr_problem_union, 422);
+LIST_DIALECT(weaviate, rr_problem_union, 422);
+LIST_DIALECT(dashscope, rr_problem_union, 422);
+LIST_DIALECT(score, rr_problem_openai, 400);

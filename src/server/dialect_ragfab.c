@@ -166,6 +166,7 @@ const struct rr_dialect rr_dialect_ragfab = {
     .render = render,
     .render_error = rr_problem_fastapi,
     .backend_status = 500,
+    .invalid_status = 422,
     .blank_query = "La query ne peut pas \xc3\xaatre vide",
     .no_documents = "La liste de documents ne peut pas \xc3\xaatre vide",
     .not_loaded = "Mod\xc3\xa8le non charg\xc3\xa9",

@@ -77,6 +77,7 @@ const struct rr_dialect rr_dialect_tei = {
     .render = render_rerank,
     .render_error = rr_problem_union,
     .backend_status = 424,
+    .invalid_status = 422,
     .no_documents = "`texts` cannot be empty",
 };
 
@@ -139,6 +140,7 @@ const struct rr_dialect rr_dialect_vertex = {
     .render = render_vertex,
     .render_error = rr_problem_union,
     .backend_status = 424,
+    .invalid_status = 422,
     .no_documents = "`texts` cannot be empty",
 };
 
@@ -266,4 +268,5 @@ const struct rr_dialect rr_dialect_predict = {
     .render = render_predict,
     .render_error = rr_problem_union,
     .backend_status = 424,
+    .invalid_status = 422,
 };

@@ -163,20 +163,21 @@ static void render(const struct rr_reply *r, struct rr_buf *out)
     rr_buf_putc(out, '}');
 }
 
-#define UNION_DIALECT(id, errors) \
+#define UNION_DIALECT(id, errors, invalid) \
     const struct rr_dialect rr_dialect_##id = { .name = #id, \
                                                 .parse = parse, \
                                                 .render = render, \
                                                 .render_error = errors, \
-                                                .backend_status = 500 }
+                                                .backend_status = 500, \
+                                                .invalid_status = invalid }
 
-UNION_DIALECT(union, rr_problem_union);
-UNION_DIALECT(cohere, rr_problem_union);
-UNION_DIALECT(jina, rr_problem_union);
-UNION_DIALECT(vllm, rr_problem_openai);
-UNION_DIALECT(infinity, rr_problem_infinity);
-UNION_DIALECT(xinference, rr_problem_union);
-UNION_DIALECT(ollama, rr_problem_union);
+UNION_DIALECT(union, rr_problem_union, 422);
+UNION_DIALECT(cohere, rr_problem_union, 422);
+UNION_DIALECT(jina, rr_problem_union, 422);
+UNION_DIALECT(vllm, rr_problem_openai, 400);
+UNION_DIALECT(infinity, rr_problem_infinity, 422);
+UNION_DIALECT(xinference, rr_problem_union, 422);
+UNION_DIALECT(ollama, rr_problem_union, 422);
 
 /* llama.cpp answers a body with "texts" as text-embeddings-inference does. */
 static int parse_llamacpp(struct rr_fields *f)
@@ -192,4 +193,5 @@ const struct rr_dialect rr_dialect_llamacpp = {
     .render = render,
     .render_error = rr_problem_llamacpp,
     .backend_status = 500,
+    .invalid_status = 400,
 };

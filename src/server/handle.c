@@ -19,9 +19,11 @@
 void rr_reply_problem(struct rr_exchange *x, const struct rr_dialect *dialect,
                       const struct rr_problem *problem)
 {
-    x->status = problem->status;
+    struct rr_problem p = *problem;
+
+    p.status = x->status = rr_dialect_status(dialect, problem->status);
     rr_buf_clear(&x->reply);
-    dialect->render_error(problem, &x->reply);
+    dialect->render_error(&p, &x->reply);
     if (x->reply.failed) {
         rr_buf_clear(&x->reply);
         rr_buf_puts(&x->reply, "{\"error\":\"out of memory\"}");

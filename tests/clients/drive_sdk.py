@@ -197,10 +197,10 @@ def openai_errors():
         503: openai.InternalServerError})
     e = raises(openai.UnprocessableEntityError, lambda: openai_call(SMALL, "any", TEXTS[:3]), "2")
     assert e.request_id and "documents" in str(e.body), (e.request_id, e.body)
-    # In vLLM's form the error is an object, as OpenAI's own is.
-    e = raises(openai.UnprocessableEntityError,
+    # In vLLM's form the error is an object, as OpenAI's own is, and 400.
+    e = raises(openai.BadRequestError,
                lambda: openai_call(SMALL, "any", TEXTS[:3], "/vllm/v1"), "2")
-    assert "documents" in e.message and (e.code, e.param) == ("422", "documents"), vars(e)
+    assert "documents" in e.message and (e.code, e.param) == ("400", "documents"), vars(e)
 
 
 def openai_retries(status):

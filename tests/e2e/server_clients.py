@@ -310,9 +310,15 @@ def test_clients_read_errors():
              lambda e: isinstance(e["detail"], str)),
             ("/rerank", {"query": "q", "documents": [], "property": ""}, 400,
              lambda e: isinstance(e["error"], str)),
-            ("/score", {"text_1": "q"}, 422, lambda e: e["error"]["message"] and
-             e["error"]["code"] == 422 and e["error"]["param"]),
-            ("/vllm/rerank", {"query": "q"}, 422, lambda e: e["error"]["type"]),
+            ("/score", {"text_1": "q"}, 400, lambda e: e["error"]["message"] and
+             e["error"]["code"] == 400 and e["error"]["param"]),
+            ("/vllm/rerank", {"query": "q"}, 400,
+             lambda e: e["error"]["type"] == "BadRequestError" and e["error"]["code"] == 400),
+            ("/vllm/rerank", {"query": "q", "documents": ["a " * 600], "truncate": False}, 400,
+             lambda e: e["error"]["param"] == "documents[0]"),
+            ("/llamacpp/rerank", {"query": "q", "documents": [1, 2, 3]}, 400,
+             lambda e: e["error"]["code"] == 400),
+            ("/llamacpp/rerank", {"query": "q", "texts": 123}, 400, lambda e: e["error"]["code"] == 400),
             ("/llamacpp/rerank", {"query": "q", "documents": []}, 400,
              lambda e: e["error"]["type"] == "invalid_request_error"),
             ("/infinity/rerank", {"query": "q"}, 422, lambda e: isinstance(e["detail"], list)),

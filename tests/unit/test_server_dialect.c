@@ -624,9 +624,9 @@ static const struct {
       LONG_TEXT "]}]}", 422, BOTH("instances[1].texts[0]: 101" TOO_LONG), "an instance's" },
     { NULL, "{\"inputs\":[[\"q\",\"a\"],[\"q\"," LONG_TEXT "]]}", 422,
       BOTH("inputs[1]: 101" TOO_LONG), "a pair's" },
-    { NULL, "{\"text_1\":[\"q\",\"r\"],\"text_2\":[\"a\"," LONG_TEXT "]}", 422,
+    { NULL, "{\"text_1\":[\"q\",\"r\"],\"text_2\":[\"a\"," LONG_TEXT "]}", 400,
       "{\"error\":{\"message\":\"text_2[1]: 101" TOO_LONG "\",\"type\":\"BadRequestError\","
-      "\"param\":\"text_2[1]\",\"code\":422}}", "of a list of pairs" },
+      "\"param\":\"text_2[1]\",\"code\":400}}", "of a list of pairs" },
     { NULL, "{\"text_1\":\"q\",\"text_2\":[]}", 400,
       "{\"error\":{\"message\":\"text_2 must not be empty\",\"type\":\"BadRequestError\","
       "\"param\":null,\"code\":400}}", "nothing on the right" },
@@ -658,9 +658,9 @@ static const struct {
     { NULL, "{\"instances\":[5]}", 422, NULL, "an instance that is no object" },
     { NULL, "{\"instances\":[{\"query\":\"q\"}]}", 422,
       BOTH("instances[0].texts: Field required"), "the path inside an instance" },
-    { NULL, "{\"text_1\":[\"a\",\"b\"],\"text_2\":[\"c\",\"d\",\"e\"]}", 422,
+    { NULL, "{\"text_1\":[\"a\",\"b\"],\"text_2\":[\"c\",\"d\",\"e\"]}", 400,
       "{\"error\":{\"message\":\"text_1: found 2 texts for 3 in text_2: expected one, or as many\","
-      "\"type\":\"BadRequestError\",\"param\":\"text_1\",\"code\":422}}",
+      "\"type\":\"BadRequestError\",\"param\":\"text_1\",\"code\":400}}",
       "two against three" },
     { NULL, "{\"input\":{\"documents\":[\"a\"]}}", 422, BOTH("input.query: Field required"),
       "dashscope without a query" },
@@ -687,12 +687,19 @@ static const struct {
       BOTH("instances[0].truncate: expected a boolean, found an integer"), "and inside an instance" },
     { NULL, "{\"query\":{\"image\":\"x\"},\"documents\":[\"a\"]}", 422,
       BOTH("query: images are not supported"), "an image as the query" },
-    { &rr_dialect_vllm, "{\"query\":\"q\",\"documents\":[5]}", 422,
+    { &rr_dialect_vllm, "{\"query\":\"q\",\"documents\":[5]}", 400,
       "{\"error\":{\"message\":\"documents[0]: expected a string or an object, found an integer\","
-      "\"type\":\"BadRequestError\",\"param\":\"documents[0]\",\"code\":422}}", "vLLM's form" },
+      "\"type\":\"BadRequestError\",\"param\":\"documents[0]\",\"code\":400}}", "vLLM's form" },
     { &rr_dialect_llamacpp, "{\"query\":\"\",\"documents\":[\"a\"]}", 400,
       "{\"error\":{\"code\":400,\"message\":\"query must not be blank\","
       "\"type\":\"invalid_request_error\"}}", "llama.cpp's form" },
+    { &rr_dialect_vllm, "{\"documents\":[\"a\"]}", 400,
+      "{\"error\":{\"message\":\"query: Field required\",\"type\":\"BadRequestError\","
+      "\"param\":\"query\",\"code\":400}}", "vLLM knows no 422" },
+    { &rr_dialect_llamacpp, "{\"query\":\"q\",\"documents\":[1,2,3]}", 400,
+      "{\"error\":{\"code\":400,\"message\":\"documents[0]: expected a string or an object, found "
+      "an integer\",\"type\":\"invalid_request_error\"}}", "nor does llama.cpp" },
+    { &rr_dialect_llamacpp, "{\"query\":\"q\",\"documents\":null}", 400, NULL, "llama.cpp: no list" },
     { &rr_dialect_infinity, "{\"query\":\"q\",\"documents\":[]}", 400,
       "{\"error\":{\"message\":\"documents must not be empty\",\"type\":\"BadRequestError\","
       "\"param\":null,\"code\":400}}", "Infinity's own errors" },
@@ -715,6 +722,7 @@ static void test_errors(void **state)
 
         parse(&r, errors[i].pinned, errors[i].body, false);
         if (r.rc == 0) fail_msg("%s: accepted", errors[i].why);
+        r.problem.status = rr_dialect_status(r.ask.dialect, r.problem.status);
         if (r.problem.status != errors[i].status)
             fail_msg("%s: %u, expected %u (%s)", errors[i].why, r.problem.status, errors[i].status,
                      r.problem.msg);
