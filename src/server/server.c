@@ -31,9 +31,21 @@ unsigned rr_server_retry_after(const struct rr_server *s, const struct rr_exchan
 
 /* ---- the callbacks ------------------------------------------------------------------------ */
 
-static void fail(struct rr_exchange *x, const struct rr_problem *problem)
+/* The form that the path alone fixes; NULL: --dialect or the body says.  /v2/rerank gives way to a
+ * prefix, /predict does not: there the shape is in the path. */
+static const struct rr_dialect *form_of_path(const struct rr_exchange *x)
 {
-    rr_reply_problem(x, x->pinned ? x->pinned : &rr_dialect_union, problem);
+    const struct rr_dialect *route = x->route ? x->route->dialect : NULL;
+
+    return x->pinned && (!route || route == &rr_dialect_union) ? x->pinned : route;
+}
+
+static void fail(struct rr_server *s, struct rr_exchange *x, const struct rr_problem *problem)
+{
+    const struct rr_dialect *form = form_of_path(x);
+
+    if (!form && x->route && !x->route->answer) form = s->pinned;
+    rr_reply_problem(x, form ? form : &rr_dialect_union, problem);
 }
 
 /* Counts the body in before it is read.  What a chunked one will hold is not known: the most. */
@@ -72,7 +84,7 @@ static int begin(void *user, struct rr_exchange *x)
     rc = rr_route_find(x, &problem);
     if (!rc) rc = rr_gate_check(s, x, &problem);
     if (!rc && !x->route->answer) rc = reserve(s, x, &problem);
-    if (rc) fail(x, &problem);
+    if (rc) fail(s, x, &problem);
     return rc;
 }
 
@@ -89,7 +101,7 @@ static void refuse(void *user, struct rr_exchange *x, unsigned status, const cha
     if (status == 413) rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_TOO_LARGE, 1);
     if (status == 503) problem.retry_after = 1;
     RR_SAY(&s->console, RR_INFO, REFUSED, rr_num(status), problem.msg, "http", x->request_id);
-    fail(x, &problem);
+    fail(s, x, &problem);
 }
 
 /* Debugging only: the one place where text of a request gets into the log. */
@@ -112,7 +124,6 @@ static enum rr_http_next request(void *user, struct rr_exchange *x)
 {
     struct rr_server *s = user;
     const struct rr_route *route = x->route;
-    const struct rr_dialect *pinned = route->dialect;
     enum rr_http_next next;
 
     if (route->answer) x->engine = rr_models_take(s->models, 0);
@@ -122,10 +133,7 @@ static enum rr_http_next request(void *user, struct rr_exchange *x)
         route->answer(s, x);
         next = x->waits ? RR_HTTP_WAIT : RR_HTTP_REPLY;
     } else {
-        /* /v2/rerank gives way to a prefix, /predict does not: there the shape is in the path */
-        if (x->pinned && (!route->dialect || route->dialect == &rr_dialect_union))
-            pinned = x->pinned;
-        next = rr_rerank_request(s, x, pinned, route->v2);
+        next = rr_rerank_request(s, x, form_of_path(x), route->v2);
     }
     if (next == RR_HTTP_REPLY) complete(s, x);
     return next;

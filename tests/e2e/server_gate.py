@@ -73,6 +73,22 @@ def test_one_key():
         assert not [line for line in s.lines if "canari" in line]
 
 
+def test_refused_in_the_form_of_the_path():
+    """What is refused before the body is read has the form that path or --dialect fix."""
+    nested, flat, large = (lambda e: e["error"]["code"]), (lambda e: e["error"] and 401), b" " * 3000
+    with Server("--api-key", "canari-k1", "--max-body", "2000") as s:
+        for path, read in [("/score", nested), ("/v1/score", nested), ("/vllm/v2/rerank", nested),
+                           ("/rerank", flat), ("/tei/rerank", flat), ("/predict", flat)]:
+            a = s.post(GOOD, path)
+            assert a.status == read(a.json()) == 401, (path, a)
+        a = s.post(large, "/score", bearer("canari-k1"))
+        assert a.status == a.json()["error"]["code"] == 413, a
+    with Server("--api-key", "canari-k1", "--dialect", "vllm") as s:
+        a = s.post(GOOD)
+        assert a.status == a.json()["error"]["code"] == 401, a
+        assert s.ask("GET", "/metrics").json()["error_type"], "no form of its own"
+
+
 def test_without_keys_any_do():
     """Clients made for other servers bring what those asked for, some of them in two places."""
     with Server() as s:
