@@ -51,23 +51,72 @@ static bool all_seven(const json_t *documents)
     return true;
 }
 
+/* "+1_000.00", with white space around it: a text that pydantic takes for an integer. */
+static bool text_int(struct rr_text t, int64_t *out)
+{
+    const char *p = t.data, *end = t.data + t.len, *digits;
+    bool minus;
+    uint64_t n = 0;
+
+    while (p < end) {
+        uint32_t cp;
+        size_t len = rr_utf8_next(p, (size_t)(end - p), &cp);
+
+        if (!rr_text_blank((struct rr_text){ p, len })) break;
+        p += len;
+    }
+    minus = p < end && *p == '-';
+    if (p < end && (*p == '-' || *p == '+')) p++;
+    for (digits = p; p < end; p++) {
+        if (*p == '_' && p > digits && p[-1] != '_' && end - p > 1 && p[1] >= '0' && p[1] <= '9')
+            continue;
+        if (*p < '0' || *p > '9') break;
+        if (n > (INT64_MAX - (uint64_t)(*p - '0')) / 10) return false;
+        n = n * 10 + (uint64_t)(*p - '0');
+    }
+    if (p == digits) return false;
+    if (end - p > 1 && p[0] == '.' && p[1] == '0')
+        for (p++; p < end && *p == '0'; p++) continue;
+    *out = minus ? -(int64_t)n : (int64_t)n;
+    return rr_text_blank((struct rr_text){ p, (size_t)(end - p) });
+}
+
+/* The original reads with pydantic, whose integers may also be whole reals, booleans and texts, and
+ * go on as integers.  What is no integer even so stays, and is refused later. */
+static int lax_int(struct rr_fields *f, json_t *obj, const char *key)
+{
+    const json_t *v = json_object_get(obj, key);
+    double real = json_real_value(v);
+    int64_t n = 0;
+
+    if (json_is_boolean(v))
+        n = json_is_true(v);
+    else if (json_is_real(v) && floor(real) == real && fabs(real) < 0x1p63)
+        n = (int64_t)real;
+    else if (!json_is_string(v) ||
+             !text_int((struct rr_text){ json_string_value(v), json_string_length(v) }, &n))
+        return 0;
+    return json_object_set_new(obj, key, json_integer(n)) ? rr_fields_no_memory(f) : 0;
+}
+
 static bool right_type(const json_t *v, enum want want)
 {
     if (want == STRING) return json_is_string(v);
     if (want == NUMBER) return json_is_number(v);
-    return json_is_integer(v) ||
-           (json_is_real(v) && floor(json_real_value(v)) == json_real_value(v));
+    return json_is_integer(v);
 }
 
-static int check_seven(struct rr_fields *f, size_t i, const json_t *doc)
+static int check_seven(struct rr_fields *f, size_t i, json_t *doc)
 {
     static const char *const names[] = { "a string", "an integer", "a number" };
     char path[96];
     size_t k;
 
     for (k = 0; k < RR_COUNT(seven); k++) {
-        const json_t *v = json_object_get(doc, seven[k].key);
+        const json_t *v;
 
+        if (seven[k].want == INTEGER && lax_int(f, doc, seven[k].key)) return -1;
+        v = json_object_get(doc, seven[k].key);
         if (right_type(v, seven[k].want)) continue;
         snprintf(path, sizeof(path), "documents[%zu].%s", i, seven[k].key);
         return rr_fields_wrong_type(f, path, v, names[seven[k].want]);
@@ -107,7 +156,7 @@ static int parse(struct rr_fields *f)
     int64_t n;
 
     if (!g || rr_fields_text(f, f->root, "", "query", true, &g->query)) return -1;
-    if (parse_documents(f, g)) return -1;
+    if (parse_documents(f, g) || lax_int(f, f->root, "top_k")) return -1;
     f->ask->has_limit = !json_object_get(f->root, "top_k");
     f->ask->limit = DEFAULT_TOP_K; /* left out: 5; null: all */
     if (rr_fields_int(f, f->root, "", "top_k", INT64_MIN, INT64_MAX, &f->ask->has_limit,

@@ -646,8 +646,8 @@ static const struct {
       "\"detail\":[{\"type\":\"missing\",\"loc\":[\"body\",\"query\"],\"msg\":\"Field required\","
       "\"input\":null}]}",
       "ragfab without a query" },
-    { NULL, "{\"query\":\"q\",\"documents\":[{\"content\":\"x\"}],\"top_k\":\"5\"}", 422, NULL,
-      "ragfab with a string as top_k" },
+    { NULL, "{\"query\":\"q\",\"documents\":[{\"content\":\"x\"}],\"top_k\":\"five\"}", 422, NULL,
+      "ragfab with a word as top_k" },
     { &rr_dialect_ragfab, "{\"query\":\"q\",\"documents\":[\"x\"]}", 422, NULL,
       "ragfab pinned wants objects" },
     { NULL, "{\"inputs\":\"alone\"}", 422, NULL, "a reranker scores pairs" },
@@ -774,6 +774,77 @@ static void test_options(void **state)
     done(&r);
 }
 
+/* What pydantic 2's lax mode makes of each, as it said itself. */
+static void test_lax_integers(void **state)
+{
+    static const struct {
+        const char *value;
+        bool taken;
+        int64_t n;
+    } rows[] = {
+        { "\"3\"", true, 3 },
+        { "\" +3\\t\"", true, 3 },
+        { "\"\\u00a0-3\\u2003\"", true, -3 },
+        { "\"0003.000\"", true, 3 },
+        { "\"1_000\"", true, 1000 },
+        { "\"3_0.0\"", true, 30 },
+        { "\"9223372036854775807\"", true, INT64_MAX },
+        { "\"-0\"", true, 0 },
+        { "true", true, 1 },
+        { "false", true, 0 },
+        { "3.0", true, 3 },
+        { "1e18", true, 1000000000000000000 },
+        { "\"\"", false, 0 },
+        { "\" \"", false, 0 },
+        { "\"+\"", false, 0 },
+        { "\"+ 3\"", false, 0 },
+        { "\"--3\"", false, 0 },
+        { "\"_1\"", false, 0 },
+        { "\"1_\"", false, 0 },
+        { "\"1__0\"", false, 0 },
+        { "\"3.\"", false, 0 },
+        { "\".0\"", false, 0 },
+        { "\"3.5\"", false, 0 },
+        { "\"3.0_0\"", false, 0 },
+        { "\"1e3\"", false, 0 },
+        { "\"0x3\"", false, 0 },
+        { "\"3\\u0000\"", false, 0 },
+        { "\"\\uff13\"", false, 0 },
+        { "\"3 4\"", false, 0 },
+        { "3.5", false, 0 },
+        { "1e300", false, 0 },
+        { "[3]", false, 0 },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(rows); i++) {
+        struct request r;
+        struct rr_buf out;
+        char body[512], echo[64];
+
+        snprintf(body, sizeof(body),
+                 "{\"query\":\"q\",\"documents\":[{\"chunk_id\":\"c\",\"document_id\":\"d\","
+                 "\"document_title\":\"t\",\"document_source\":\"s\",\"chunk_index\":%s,"
+                 "\"content\":\"x\",\"similarity\":1}]}", rows[i].value);
+        parse(&r, NULL, body, false);
+        if (!r.rc != rows[i].taken) fail_msg("chunk_index %s: %s", rows[i].value, r.problem.msg);
+        if (rows[i].taken) { /* it comes back as an integer, in its place */
+            render(&r, NULL, &out);
+            snprintf(echo, sizeof(echo), "\"chunk_index\": %lld, \"content\"", (long long)rows[i].n);
+            if (!strstr(out.data, echo)) fail_msg("%s: no %s in %s", rows[i].value, echo, out.data);
+            rr_buf_free(&out);
+        }
+        done(&r);
+        snprintf(body, sizeof(body), "{\"query\":\"q\",\"documents\":[{\"content\":\"x\"}],\"top_k\":%s}",
+                 rows[i].value);
+        parse(&r, &rr_dialect_ragfab, body, false);
+        if (!r.rc != rows[i].taken) fail_msg("top_k %s: %s", rows[i].value, r.problem.msg);
+        if (rows[i].n > 0) assert_true(r.ask.limit == rows[i].n);
+        done(&r);
+    }
+}
+
 static void test_priorities(void **state)
 {
     static const struct {
@@ -835,7 +906,7 @@ int main(void)
         cmocka_unit_test(test_errors),   cmocka_unit_test(test_options),
         cmocka_unit_test(test_asked),    cmocka_unit_test(test_asked_everywhere),
         cmocka_unit_test(test_timeouts), cmocka_unit_test(test_priorities),
-        cmocka_unit_test(test_engine_errors),
+        cmocka_unit_test(test_engine_errors), cmocka_unit_test(test_lax_integers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
