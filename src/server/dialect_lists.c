@@ -373,5 +373,5 @@ LIST_DIALECT(pinecone, rr_problem_union, 422);
 LIST_DIALECT(isaacus, rr_problem_union, 422);
 LIST_DIALECT(nim, rr_problem_union, 422);
 LIST_DIALECT(weaviate, rr_problem_union, 422);
-LIST_DIALECT(dashscope, rr_problem_union, 422);
+LIST_DIALECT(dashscope, rr_problem_dashscope, 400);
 LIST_DIALECT(score, rr_problem_openai, 400);

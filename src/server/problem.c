@@ -109,6 +109,23 @@ void rr_problem_union(const struct rr_problem *p, struct rr_buf *out)
     rr_out_end(&o);
 }
 
+void rr_problem_dashscope(const struct rr_problem *p, struct rr_buf *out)
+{
+    struct rr_json_out o = { .buf = out };
+
+    rr_out_object(&o, NULL);
+    rr_out_string(&o, "code",
+                  p->status == 401   ? "InvalidApiKey"
+                  : p->status == 403 ? "AccessDenied"
+                  : p->status == 404 ? (p->path[0] ? "ModelNotFound" : "NotFound")
+                  : p->status == 429 ? "Throttling"
+                  : p->status >= 500 ? "InternalError"
+                                     : "InvalidParameter");
+    put_common(p, &o);
+    rr_out_string(&o, "detail", p->msg);
+    rr_out_end(&o);
+}
+
 /* "documents[3].content" as ["body","documents",3,"content"]. */
 static void put_loc(struct rr_json_out *o, const char *path)
 {

@@ -37,6 +37,9 @@ const char *rr_problem_document(const char *msg, size_t *index);
  * "detail"}. */
 void rr_problem_union(const struct rr_problem *p, struct rr_buf *out);
 
+/* The same with DashScope's "code", a word. */
+void rr_problem_dashscope(const struct rr_problem *p, struct rr_buf *out);
+
 /* The same with FastAPI's list under "detail" for schema errors: {type, loc, msg, input}; input is
  * always null, since errors do not quote requests. */
 void rr_problem_fastapi(const struct rr_problem *p, struct rr_buf *out);

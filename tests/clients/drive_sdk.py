@@ -260,7 +260,10 @@ def dashscope_ranks():
     assert [x["document"]["text"] for x in r.output.results] == [TEXTS[i] for i in BEST], r
     dashscope.base_http_api_url = SMALL + "/api/v1"
     r = dashscope.TextReRank.call(model=MODEL, query=QUERY, documents=TEXTS[:3], api_key="any")
-    assert r.status_code == 422 and "2" in r.message, r
+    assert (r.status_code, r.code) == (400, "InvalidParameter") and "2" in r.message, r
+    dashscope.base_http_api_url = KEYS + "/api/v1"
+    r = dashscope.TextReRank.call(model=MODEL, query=QUERY, documents=TEXTS, api_key="wrong")
+    assert (r.status_code, r.code) == (401, "InvalidApiKey") and r.message, r
 
 
 def xinference_call(url, key, texts):
@@ -407,7 +410,7 @@ def main():
         ("Mixedbread", "mixedbread", ERRORS, mixedbread_errors),
         ("Pinecone", "pinecone", "inference.rerank, objects, rank_fields", pinecone_ranks),
         ("Isaacus", "isaacus", "rerankings.create", lambda: ranked(isaacus_call(MAIN, "any", TEXTS))),
-        ("DashScope", "dashscope", "TextReRank.call, error 422", dashscope_ranks),
+        ("DashScope", "dashscope", "TextReRank.call, errors 400, 401", dashscope_ranks),
         ("Xinference", "xinference-client", "get_model(uid).rerank", xinference_ranks),
         ("Xinference", "xinference-client", ERRORS, lambda: errors(xinference_call, RuntimeError)),
         ("Hugging Face Hub", "huggingface_hub", "InferenceClient.text_classification, pairs",

@@ -321,6 +321,9 @@ def test_clients_read_errors():
             ("/llamacpp/rerank", {"query": "q", "texts": 123}, 400, lambda e: e["error"]["code"] == 400),
             ("/llamacpp/rerank", {"query": "q", "documents": []}, 400,
              lambda e: e["error"]["type"] == "invalid_request_error"),
+            ("/rerank", {"input": {"query": "q"}}, 400, lambda e: e["code"] == "InvalidParameter"),
+            ("/dashscope/api/v1/services/rerank/text-rerank/text-rerank", {"query": "q"}, 400,
+             lambda e: e["code"] == "InvalidParameter" and e["message"]),
             ("/infinity/rerank", {"query": "q"}, 422, lambda e: isinstance(e["detail"], list)),
             ("/xinference/v1/rerank", {"query": "q", "documents": []}, 400,
              lambda e: isinstance(e["detail"], str))]:

@@ -536,6 +536,9 @@ static void test_slices(void **state)
 
 #define MSG(text) "{\"error\":\"" text "\",\"error_type\":\"Validation\",\"message\":\"" text "\","
 #define BOTH(text) MSG(text) "\"detail\":\"" text "\"}"
+#define DASHSCOPE(type, text) \
+    "{\"code\":\"InvalidParameter\",\"error\":\"" text "\",\"error_type\":\"" type "\"," \
+    "\"message\":\"" text "\",\"detail\":\"" text "\"}"
 #define LONG_TEXT \
     "\"12345678901234567890123456789012345678901234567890" \
     "123456789012345678901234567890123456789012345678901\""
@@ -662,8 +665,10 @@ static const struct {
       "{\"error\":{\"message\":\"text_1: found 2 texts for 3 in text_2: expected one, or as many\","
       "\"type\":\"BadRequestError\",\"param\":\"text_1\",\"code\":400}}",
       "two against three" },
-    { NULL, "{\"input\":{\"documents\":[\"a\"]}}", 422, BOTH("input.query: Field required"),
-      "dashscope without a query" },
+    { NULL, "{\"input\":{\"documents\":[\"a\"]}}", 400,
+      DASHSCOPE("Validation", "input.query: Field required"), "dashscope without a query" },
+    { NULL, "{\"input\":{\"query\":\"q\",\"documents\":[]}}", 400,
+      DASHSCOPE("Empty", "input.documents must not be empty"), "dashscope without documents" },
     { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"priority\":\"urgent\"}", 422,
       BOTH("priority: must be \\\"high\\\", \\\"normal\\\" or \\\"low\\\", or an integer"), "no such priority" },
     { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"priority\":[]}", 422, NULL, "priority of another type" },
@@ -681,8 +686,9 @@ static const struct {
       BOTH("window.stride: found 9, must be at most 8"), "gaps between windows" },
     { NULL, "{\"query\":\"q\",\"texts\":[\"a\"],\"window\":{\"size\":8,\"pooling\":\"min\"}}", 422,
       BOTH("window.pooling: must be \\\"max\\\", \\\"mean\\\" or \\\"first\\\""), "no such pooling" },
-    { NULL, "{\"input\":{\"query\":\"q\",\"documents\":[\"a\"]},\"parameters\":{\"explain\":3}}", 422,
-      BOTH("parameters.explain: expected a boolean, found an integer"), "the path of an option" },
+    { NULL, "{\"input\":{\"query\":\"q\",\"documents\":[\"a\"]},\"parameters\":{\"explain\":3}}", 400,
+      DASHSCOPE("Validation", "parameters.explain: expected a boolean, found an integer"),
+      "the path of an option" },
     { NULL, "{\"instances\":[{\"query\":\"q\",\"texts\":[\"a\"],\"truncate\":5}]}", 422,
       BOTH("instances[0].truncate: expected a boolean, found an integer"), "and inside an instance" },
     { NULL, "{\"query\":{\"image\":\"x\"},\"documents\":[\"a\"]}", 422,
