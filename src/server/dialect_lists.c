@@ -169,7 +169,15 @@ static void render_mixedbread(const struct rr_reply *r, struct rr_buf *out)
 
 static int parse_pinecone(struct rr_fields *f)
 {
-    return parse_form(f, FORM_PINECONE, f->root, "", f->root, "");
+    const json_t *parameters = rr_fields_get(f->root, "parameters");
+
+    if (parameters && !json_is_object(parameters))
+        return rr_fields_wrong_type(f, "parameters", parameters, "an object");
+    if (parse_form(f, FORM_PINECONE, f->root, "", f->root, "") ||
+        rr_fields_options(f, parameters, "parameters"))
+        return -1;
+    f->ask->groups[0].raw_scores = f->ask->raw_scores;
+    return 0;
 }
 
 static void render_pinecone(const struct rr_reply *r, struct rr_buf *out)

@@ -79,6 +79,9 @@ def test_too_long_by_its_own_name():
             assert error["param"] == name, (body.keys(), a)
             error = error["message"]
         assert error.startswith(name + ": the pair is longer than 512"), (body.keys(), a)
+    a = shared().post({**Q, "documents": [{"id": "1", "text": LONG}], "parameters": {"truncate": "NONE"}},
+                      "/rerank", [("X-Pinecone-API-Version", "2025-10")])
+    assert a.status == 422 and a.json()["error"].startswith("documents[0]: the pair is longer"), a
     a = shared().post({**Q, "texts": ["a", LONG], "window": {"size": 2, "stride": 1}})
     assert a.json()["error"].startswith("texts[1]: "), a
 

@@ -594,6 +594,8 @@ static const struct {
       "mixedbread's, too" },
     { &rr_dialect_pinecone, "{\"query\":\"q\",\"documents\":[\"a\"],\"rank_fields\":\"t\"}", 422,
       NULL, "and pinecone's" },
+    { &rr_dialect_pinecone, "{\"query\":\"q\",\"documents\":[\"a\"],\"parameters\":\"END\"}", 422,
+      BOTH("parameters: expected an object, found a string"), "nor its parameters" },
     { NULL, "{\"query\":\"q\",\"texts\":[{\"text\":\"a\"}]}", 422,
       BOTH("texts[0]: expected a string, found an object"), "tei takes strings only" },
     { NULL, "{\"query\":\"q\",\"documents\":[\"a\"],\"top_n\":-1}", 422,
@@ -767,6 +769,13 @@ static void test_options(void **state)
 
     parse(&r, NULL, "{\"query\":{\"text\":\"q\"},\"passages\":[{\"text\":\"a\"}],"
                     "\"truncate\":\"NONE\"}", false);
+    assert_int_equal(r.rc, 0);
+    assert_true(r.ask.cut.never);
+    assert_true(r.ask.groups[0].raw_scores);
+    done(&r);
+
+    parse(&r, &rr_dialect_pinecone, "{\"query\":\"q\",\"documents\":[{\"text\":\"a\"}],"
+                                    "\"parameters\":{\"truncate\":\"NONE\",\"raw_scores\":true}}", false);
     assert_int_equal(r.rc, 0);
     assert_true(r.ask.cut.never);
     assert_true(r.ask.groups[0].raw_scores);
