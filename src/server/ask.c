@@ -13,11 +13,13 @@ static int check_group(const struct rr_ask *ask, const struct rr_group *g,
 {
     const struct rr_dialect *d = ask->dialect;
     const char *name = g->name ? g->name : "documents";
+    const char *query_name = g->query_name ? g->query_name : "query";
     size_t i;
 
+    if (rr_text_blank(g->query) && d->blank_query)
+        return rr_problem_set(problem, 400, "%s", d->blank_query);
     if (rr_text_blank(g->query))
-        return rr_problem_set(problem, 400, "%s",
-                              d->blank_query ? d->blank_query : "query must not be blank");
+        return rr_problem_set(problem, 400, "%s must not be blank", query_name);
     if (g->n_docs == 0) {
         if (d->no_documents)
             rr_problem_set(problem, 400, "%s", d->no_documents);
@@ -27,7 +29,7 @@ static int check_group(const struct rr_ask *ask, const struct rr_group *g,
         return -1;
     }
     if (g->query.len > config->max_query_bytes)
-        return rr_problem_field(problem, "query", "string_too_long",
+        return rr_problem_field(problem, query_name, "string_too_long",
                                 "%zu bytes, at most %zu are allowed (--max-query-bytes)",
                                 g->query.len, config->max_query_bytes);
     for (i = 0; i < g->n_docs; i++) {

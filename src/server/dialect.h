@@ -26,7 +26,8 @@ struct rr_cut {                 /* of pairs that are too long */
  * of free pairs have one for each pair. */
 struct rr_group {
     struct rr_text query;
-    struct rr_text *docs; /* [n_docs] in the arena; the bytes are in the JSON tree or the arena */
+    const char *query_name; /* what the request calls it, for messages; NULL: query */
+    struct rr_text *docs;   /* [n_docs] in the arena; the bytes are in the JSON tree or the arena */
     size_t n_docs;
     const char *name;  /* what the request calls docs, for messages; NULL: documents */
     bool lone;         /* ... which is one of them, not a list */

@@ -50,7 +50,9 @@ static int parse_form(struct rr_fields *f, enum form form, const json_t *from, c
     struct rr_group *g = rr_fields_group(f, 1);
     char path[48];
 
-    if (!g || rr_fields_query(f, from, where, &g->query)) return -1;
+    if (!g || rr_fields_query(f, from, where, &g->query) ||
+        rr_fields_query_name(f, g, where, "query"))
+        return -1;
     if (w->rank_fields) rules.rank_fields = rr_fields_get(from, "rank_fields");
     if (rules.rank_fields && !json_is_array(rules.rank_fields))
         return rr_fields_wrong_type(f, "rank_fields", rules.rank_fields, "an array");
@@ -320,6 +322,8 @@ static int parse_score(struct rr_fields *f)
         size_t n = n_left == 1 ? n_right : 1, k;
         char path[32];
 
+        snprintf(path, sizeof(path), "%s[%zu]", left_name, i);
+        if (rr_fields_query_name(f, &g[i], "", json_is_array(left) ? path : left_name)) return -1;
         g[i].name = right_name;
         g[i].lone = n_left > 1 || json_is_string(right);
         if (n_left > 1) {

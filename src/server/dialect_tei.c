@@ -25,7 +25,9 @@ static int parse_body(struct rr_fields *f, const json_t *body, const char *where
     char path[64];
 
     snprintf(path, sizeof(path), "%s%stexts", where, *where ? "." : "");
-    if (rr_fields_text(f, body, where, "query", true, &g->query)) return -1;
+    if (rr_fields_text(f, body, where, "query", true, &g->query) ||
+        rr_fields_query_name(f, g, where, "query"))
+        return -1;
     if (rr_fields_docs(f, json_object_get(body, "texts"), path, &strings, g)) return -1;
     if (rr_fields_bool(f, body, where, "return_text", &g->echo)) return -1;
     if (rr_fields_bool(f, body, where, "raw_scores", &g->raw_scores)) return -1;
@@ -175,10 +177,18 @@ static int set_pair(struct rr_fields *f, const char *path, struct rr_group *g, c
 
 static int parse_pair(struct rr_fields *f, const char *path, const json_t *v, struct rr_group *g)
 {
-    if (is_pair(v)) return set_pair(f, path, g, json_array_get(v, 0), json_array_get(v, 1));
+    char first[RR_FIELD_PATH];
+
+    if (is_pair(v)) {
+        snprintf(first, sizeof(first), "%s[0]", path);
+        if (rr_fields_query_name(f, g, "", first)) return -1;
+        return set_pair(f, path, g, json_array_get(v, 0), json_array_get(v, 1));
+    }
     if (json_is_object(v) && json_is_string(json_object_get(v, "text")) &&
-        json_is_string(json_object_get(v, "text_pair")))
+        json_is_string(json_object_get(v, "text_pair"))) {
+        if (rr_fields_query_name(f, g, path, "text")) return -1;
         return set_pair(f, path, g, json_object_get(v, "text"), json_object_get(v, "text_pair"));
+    }
     return rr_problem_field(f->problem, path, "value_error",
                             "a reranker scores pairs: expected [\"query\", \"text\"] or "
                             "{\"text\", \"text_pair\"}");

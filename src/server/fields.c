@@ -165,6 +165,16 @@ int rr_fields_query(struct rr_fields *f, const json_t *obj, const char *where, s
     return rr_fields_text(f, query, path, "text", true, out);
 }
 
+int rr_fields_query_name(struct rr_fields *f, struct rr_group *g, const char *where,
+                         const char *key)
+{
+    char path[RR_FIELD_PATH];
+
+    rr_fields_path(path, where, key);
+    g->query_name = rr_arena_strndup(f->arena, path, strlen(path));
+    return g->query_name ? 0 : rr_fields_no_memory(f);
+}
+
 /* ---- documents ---------------------------------------------------------------------------- */
 
 /* The values of the rank fields that the object has, one a line. */

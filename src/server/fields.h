@@ -35,6 +35,10 @@ struct rr_doc_rules {
     const json_t *rank_fields; /* array of keys whose values make the text; or NULL */
 };
 
+/* Keeps what the request calls a group's query: key inside where. */
+int rr_fields_query_name(struct rr_fields *f, struct rr_group *g, const char *where,
+                         const char *key);
+
 /* A list of documents (a lone string is a list of one) into g->docs and g->source. */
 int rr_fields_docs(struct rr_fields *f, json_t *list, const char *path,
                    const struct rr_doc_rules *rules, struct rr_group *g);

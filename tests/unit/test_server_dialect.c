@@ -632,6 +632,20 @@ static const struct {
     { NULL, "{\"text_1\":[\"q\",\"r\"],\"text_2\":[\"a\"," LONG_TEXT "]}", 400,
       "{\"error\":{\"message\":\"text_2[1]: 101" TOO_LONG "\",\"type\":\"BadRequestError\","
       "\"param\":\"text_2[1]\",\"code\":400}}", "of a list of pairs" },
+    { NULL, "{\"text_1\":[\"q\",\" \"],\"text_2\":[\"a\",\"b\"]}", 400,
+      "{\"error\":{\"message\":\"text_1[1] must not be blank\",\"type\":\"BadRequestError\","
+      "\"param\":null,\"code\":400}}", "a query by its own name" },
+    { NULL, "{\"queries\":" LONG_TEXT ",\"items\":[\"a\"]}", 400,
+      "{\"error\":{\"message\":\"queries: 101 bytes, at most 50 are allowed (--max-query-bytes)\","
+      "\"type\":\"BadRequestError\",\"param\":\"queries\",\"code\":400}}", "and one that is too long" },
+    { NULL, "{\"input\":{\"query\":\"\",\"documents\":[\"a\"]}}", 400,
+      DASHSCOPE("Validation", "input.query must not be blank"), "dashscope's" },
+    { NULL, "{\"instances\":[{\"query\":" LONG_TEXT ",\"texts\":[\"a\"]}]}", 422,
+      BOTH("instances[0].query: 101 bytes, at most 50 are allowed (--max-query-bytes)"), "vertex's" },
+    { NULL, "{\"inputs\":[[\"q\",\"a\"],[\"\",\"a\"]]}", 400, BOTH("inputs[1][0] must not be blank"),
+      "a pair's" },
+    { NULL, "{\"inputs\":{\"text\":\"\",\"text_pair\":\"a\"}}", 400, BOTH("inputs.text must not be blank"),
+      "a lone pair's" },
     { NULL, "{\"text_1\":\"q\",\"text_2\":[]}", 400,
       "{\"error\":{\"message\":\"text_2 must not be empty\",\"type\":\"BadRequestError\","
       "\"param\":null,\"code\":400}}", "nothing on the right" },
