@@ -201,6 +201,10 @@ void rr_problem_llamacpp(const struct rr_problem *p, struct rr_buf *out)
 
     if (p->status == 401)
         type = "authentication_error";
+    else if (p->status == 403)
+        type = "permission_error";
+    else if (p->status == 404)
+        type = "not_found_error";
     else if (p->status == 503)
         type = "unavailable_error";
     else if (p->status < 500)

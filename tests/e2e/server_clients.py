@@ -318,6 +318,7 @@ def test_clients_read_errors():
              lambda e: e["error"]["param"] == "documents[0]"),
             ("/llamacpp/rerank", {"query": "q", "documents": [1, 2, 3]}, 400,
              lambda e: e["error"]["code"] == 400),
+            ("/llamacpp/nothing", {"query": "q"}, 404, lambda e: e["error"]["type"] == "not_found_error"),
             ("/llamacpp/rerank", {"query": "q", "texts": 123}, 400, lambda e: e["error"]["code"] == 400),
             ("/llamacpp/rerank", {"query": "q", "documents": []}, 400,
              lambda e: e["error"]["type"] == "invalid_request_error"),
