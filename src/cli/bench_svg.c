@@ -6,8 +6,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "cli/bench.h"
+#include "cli/cli.h"
 
 enum { /* pixels */
        ROW = 24,
@@ -146,7 +146,7 @@ int rr_bench_svg(const char *path, const struct rr_bench_host *h, const struct r
     if (p.out.failed)
         rc = rr_fail(err, RR_ENOMEM, "out of memory for the picture");
     else
-        rc = rr_file_write(path, p.out.data, p.out.len, err);
+        rc = rr_cli_write(path, &p.out, err);
     rr_buf_free(&p.out);
     return rc;
 }

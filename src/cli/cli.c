@@ -14,6 +14,7 @@
 #include <wchar.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/text.h"
 
 #define DEFAULT_WIDTH 80
@@ -149,6 +150,21 @@ int rr_cli_check_output(const char *option, const char *path, const char *const 
             return rr_fail(err, RR_EINVAL, "--%s %s is what is read: name another file", option,
                            path);
     return RR_OK;
+}
+
+int rr_cli_write(const char *path, const struct rr_buf *text, struct rr_error *err)
+{
+    struct stat st;
+    size_t n;
+    FILE *f;
+
+    /* Replaced by a new file, a device or a link to one would be gone. */
+    if (lstat(path, &st) || S_ISREG(st.st_mode))
+        return rr_file_write(path, text->data, text->len, err) ? err->code = RR_EIO : RR_OK;
+    f = fopen(path, "we");
+    n = f ? fwrite(text->data, 1, text->len, f) : 0;
+    if (f && fclose(f) == 0 && n == text->len) return RR_OK;
+    return rr_fail_errno(err, RR_EIO, path, "cannot be written", errno);
 }
 
 void rr_cli_complain(const char *command, const char *fmt, ...)

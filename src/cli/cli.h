@@ -82,6 +82,10 @@ bool rr_cli_number(const char *command, const char *option, const char *text, do
 RR_NODISCARD int rr_cli_check_output(const char *option, const char *path, const char *const *read,
                                      size_t n, struct rr_error *err);
 
+/* Writes a file that the user named: whole or not at all where it is a file or will be one, else,
+ * to /dev/stdout or a pipe for instance, as it comes.  RR_EIO: it cannot be written. */
+RR_NODISCARD int rr_cli_write(const char *path, const struct rr_buf *text, struct rr_error *err);
+
 /* "rerankd score: message" to stderr. */
 void rr_cli_complain(const char *command, const char *fmt, ...) RR_PRINTF(2, 3);
 

@@ -3,7 +3,7 @@
  * Layer: cli (L6).  Threads: one. */
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/file.h"
+#include "cli/cli.h"
 #include "cli/eval.h"
 
 #define LIMIT ((size_t)1 << 20)
@@ -96,7 +96,7 @@ int rr_eval_write_svg(const char *path, const struct rr_eval_report *r, struct r
     for (i = 0; i < r->n_systems; i++) put_bars(&b, r, i);
     rr_buf_puts(&b, "</svg>\n");
     rc = b.failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", path)
-                  : rr_file_write(path, b.data, b.len, err);
+                  : rr_cli_write(path, &b, err);
     rr_buf_free(&b);
     return rc;
 }

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import stat
 import subprocess
 import xml.etree.ElementTree
 
@@ -202,6 +203,25 @@ def test_eval_before_hours_of_work():
         r = evaluate(d, "--run", first, "--output", "/dev/full")
         assert r.code == 71 and "/dev/full: cannot be written: No space" in r.err, r
         assert "nDCG@10" in r.out, r
+
+
+def test_eval_svg_to_a_pipe():
+    """What is no file is written to, not replaced: as root a device would be gone."""
+    with folder() as d:
+        first = beir(d, 2)
+        pipe, link = d + "/pipe", d + "/link"
+        os.mkfifo(pipe)
+        os.symlink("pipe", link)
+        for path in (pipe, link):
+            p = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+            try:
+                r = evaluate(d, "--run", first, "--svg", path)
+                assert r.code == 0 and stat.S_ISFIFO(os.stat(path).st_mode), (path, r)
+                assert p.communicate(timeout=20)[0].endswith(b"</svg>\n"), path
+            finally:
+                p.kill()
+                p.wait()
+        assert os.path.islink(link)
 
 
 # ---- rank ----------------------------------------------------------------------------------
