@@ -66,6 +66,7 @@ struct eval {
     struct rr_progress progress;
     uint64_t n_scored;
     float *scores; /* of the system that is being scored */
+    bool bad_model; /* it cannot be opened: else it is data that is malformed */
     char paths[3][PATH_BYTES];
 };
 
@@ -279,6 +280,7 @@ static int score_model(struct eval *e, const struct rr_settings *settings, const
     if (*dtype) opt.dtype = dtype;
     rr_pump_limits(&opt);
     rc = rr_open(&engine, &opt, err);
+    e->bad_model = rc != RR_OK;
     if (rc) return rc;
     snprintf(s->name, sizeof(s->name), "%.60s (%s)", rr_engine_info(engine)->model,
              rr_engine_info(engine)->dtype);
@@ -464,7 +466,7 @@ static int run_eval(const struct rr_settings *settings, const void *fields, char
         if (!rc) rc = check_output(e->own->svg, &err);
         if (!rc) rc = score_all(e, settings, &err);
         if (!rc) rc = report(e, &err);
-        code = rr_exit_code_of_data(rc);
+        code = e->bad_model ? rr_exit_code(rc) : rr_exit_code_of_data(rc);
     }
     if (rc) rr_cli_complain("eval", "%s", err.msg);
     for (i = 0; i < e->n_systems; i++) {

@@ -38,6 +38,7 @@ struct rank {
     struct rr_ranking ranking;
     struct rr_progress progress;
     uint64_t n_pairs;
+    bool bad_model; /* it cannot be opened: else it is data that is malformed */
 };
 
 static int take(void *user, struct rr_pump_job *job, struct rr_error *err)
@@ -164,6 +165,7 @@ static int rank(struct rank *r, const struct rr_settings *settings, struct rr_er
     rr_settings_engine(settings, &opt);
     rr_pump_limits(&opt);
     rc = rr_open(&engine, &opt, err);
+    r->bad_model = rc != RR_OK;
     if (rc) return rc;
     rr_progress_init(&r->progress, r->own->progress, rr_settings_french(settings));
     rc = rank_all(r, engine, err);
@@ -203,9 +205,10 @@ static int run_rank(const struct rr_settings *settings, const void *fields, char
         rc = end;
     }
     if (rc && !r->ranking.told) rr_cli_complain("rank", "%s", err.msg);
+    code = r->bad_model ? rr_exit_code(rc) : rr_exit_code_of_data(rc);
     rr_rank_input_close(&r->lists);
     rr_free(r);
-    return rr_exit_code_of_data(rc);
+    return code;
 }
 
 const struct rr_command rr_cmd_rank = {

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import stat
 import subprocess
 import xml.etree.ElementTree
@@ -203,6 +204,21 @@ def test_eval_before_hours_of_work():
         r = evaluate(d, "--run", first, "--output", "/dev/full")
         assert r.code == 71 and "/dev/full: cannot be written: No space" in r.err, r
         assert "nDCG@10" in r.out, r
+
+
+def test_broken_model():
+    """A list that is malformed is 65, a model 78, whatever the command."""
+    with folder() as d:
+        lists_file = write(d + "/lists", jsonl(lists(1)))
+        broken = d + "/broken"
+        shutil.copytree(model(), broken)
+        write(broken + "/config.json", "{")
+        for words in (["rank", lists_file, "--model", broken], ["eval", lists_file, "--model", broken],
+                      ["eval", lists_file, "--model", model(), "--against", broken],
+                      ["verify", "--data", lists_file, "--model", broken],
+                      ["score", "--query", "q", ROOT + "/LICENSE", "--model", broken]):
+            r = run(*words)
+            assert r.code == 78 and "config.json" in r.err and one_line(r.err), (words, r)
 
 
 def test_eval_svg_to_a_pipe():
