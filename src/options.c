@@ -555,3 +555,8 @@ int rr_exit_code_of_data(int rr_status)
 {
     return rr_status == RR_EFORMAT ? RR_EXIT_DATA : rr_exit_code(rr_status);
 }
+
+int rr_exit_code_of_output(int rr_status)
+{
+    return rr_status == RR_EIO ? RR_EXIT_IOERR : rr_exit_code(rr_status);
+}

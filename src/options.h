@@ -164,5 +164,7 @@ void rr_option_man(FILE *out, const struct rr_option *options, size_t n);
 int rr_exit_code(int rr_status);
 /* The same where RR_EFORMAT is of the input data, not of a model or of settings. */
 int rr_exit_code_of_data(int rr_status);
+/* The same where RR_EIO is of files that are written. */
+int rr_exit_code_of_output(int rr_status);
 
 #endif

@@ -80,6 +80,7 @@ struct bench {
     struct rr_bench_texts texts;
     struct rr_bench_runs how;
     bool progress;
+    bool drawn;     /* what failed is the picture */
     uint32_t at, n; /* shape in hand, from 1, of so many */
 };
 
@@ -141,7 +142,10 @@ static int run_list(struct bench *b, const struct own *own, struct rr_error *err
         for (i = 0; i < b->n && !rc; i++) rc = measure_shape(b, &shapes[i], err);
         if (!rc) rr_bench_tail(b->format, &b->host);
     }
-    if (!rc && *own->svg) rc = rr_bench_svg(own->svg, &b->host, shapes, b->n, err);
+    if (!rc && *own->svg) {
+        rc = rr_bench_svg(own->svg, &b->host, shapes, b->n, err);
+        b->drawn = true;
+    }
     rr_free(shapes);
     return rc;
 }
@@ -203,7 +207,7 @@ static int run_local(const struct rr_settings *settings, const struct own *own,
     rr_close(b.engine);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("bench", "%s", err.msg);
-    return rr_exit_code(rc);
+    return b.drawn ? rr_exit_code_of_output(rc) : rr_exit_code(rc);
 }
 
 /* ---- plan ----------------------------------------------------------------------------------- */

@@ -35,7 +35,7 @@ static int run_convert(const struct rr_settings *settings, const void *fields, c
     rc = rr_convert(opt.model, own->to, own->to_dtype, own->shard_size, &err);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("convert", "%s", err.msg);
-    return rr_exit_code(rc);
+    return rr_exit_code_of_output(rc);
 }
 
 const struct rr_command rr_cmd_convert = {

@@ -65,7 +65,7 @@ struct eval {
     size_t n_systems;
     struct rr_progress progress;
     uint64_t n_scored;
-    float *scores; /* of the system that is being scored */
+    float *scores;  /* of the system that is being scored */
     bool bad_model; /* it cannot be opened: else it is data that is malformed */
     char paths[3][PATH_BYTES];
 };
@@ -464,9 +464,15 @@ static int run_eval(const struct rr_settings *settings, const void *fields, char
     if (!rc) {
         rc = check_output(e->own->output, &err);
         if (!rc) rc = check_output(e->own->svg, &err);
-        if (!rc) rc = score_all(e, settings, &err);
-        if (!rc) rc = report(e, &err);
+        code = rr_exit_code_of_output(rc);
+    }
+    if (!rc) {
+        rc = score_all(e, settings, &err);
         code = e->bad_model ? rr_exit_code(rc) : rr_exit_code_of_data(rc);
+    }
+    if (!rc) {
+        rc = report(e, &err);
+        code = rr_exit_code_of_output(rc);
     }
     if (rc) rr_cli_complain("eval", "%s", err.msg);
     for (i = 0; i < e->n_systems; i++) {

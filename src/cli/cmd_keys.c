@@ -25,7 +25,7 @@ static const struct rr_option own_options[] = {
 static int fail(const struct rr_error *err, int rc)
 {
     rr_cli_complain("keys", "%s", err->msg);
-    return rc == RR_EINVAL ? RR_EXIT_USAGE : rr_exit_code(rc);
+    return rc == RR_EINVAL ? RR_EXIT_USAGE : rr_exit_code_of_output(rc);
 }
 
 /* The limits that the flags ask for. */

@@ -381,7 +381,7 @@ static int run_quantize(const struct rr_settings *settings, const void *fields, 
     rc = quantize(&r, settings, model, words[1], &err);
     if (rc) {
         rr_cli_complain("quantize", "%s", err.msg);
-        return r.bad_lists ? rr_exit_code_of_data(rc) : rr_exit_code(rc);
+        return r.bad_lists ? rr_exit_code_of_data(rc) : rr_exit_code_of_output(rc);
     }
     (void)rr_cli_flush(&code);
     return code;

@@ -205,7 +205,9 @@ static int run_rank(const struct rr_settings *settings, const void *fields, char
         rc = end;
     }
     if (rc && !r->ranking.told) rr_cli_complain("rank", "%s", err.msg);
-    code = r->bad_model ? rr_exit_code(rc) : rr_exit_code_of_data(rc);
+    code = r->ranking.cannot_write ? rr_exit_code_of_output(rc)
+           : r->bad_model          ? rr_exit_code(rc)
+                                   : rr_exit_code_of_data(rc);
     rr_rank_input_close(&r->lists);
     rr_free(r);
     return code;

@@ -295,7 +295,7 @@ static int report(struct verify *v, double top5, double tau)
 
         if (rc) {
             rr_cli_complain("verify", "%s", err.msg);
-            return rr_exit_code(rc);
+            return rr_exit_code_of_output(rc);
         }
     }
     why = v->own->gate ? rr_verify_gate(&r, top5, tau, line, sizeof(line)) : NULL;
@@ -429,7 +429,7 @@ static int run_choose(struct verify *v, const struct rr_settings *settings, cons
         }
         rr_choose_why(rows, best, rr_unix_time(), why, sizeof(why));
         rc = keep_choice(v, &opt, rows[best].dtype, why, &err);
-        code = rr_exit_code(rc);
+        code = rr_exit_code_of_output(rc);
     }
     if (rc) rr_cli_complain("verify", "%s", err.msg);
     return code;

@@ -35,7 +35,7 @@ static const struct {
     { RR_EXIT_UNAVAILABLE, "The port is taken, or the device is not there." },
     { RR_EXIT_SOFTWARE, "An internal error." },
     { RR_EXIT_OSERR, "Out of memory or another refusal of the operating system." },
-    { RR_EXIT_IOERR, "Output cannot be written." },
+    { RR_EXIT_IOERR, "Output cannot be written; serve: the device was lost, or a model file cut." },
     { RR_EXIT_TEMPFAIL, "A model cannot be fetched now; it may work later." },
     { RR_EXIT_NOPERM, "A model cannot be fetched without a token, or with this one." },
     { RR_EXIT_CONFIG, "Bad environment, configuration file or model files." },

@@ -23,8 +23,9 @@
 
 #define LINE_LIMIT ((size_t)1 << 30)
 
-static int io_error(const struct rr_ranking *r, const char *what, struct rr_error *err)
+static int io_error(struct rr_ranking *r, const char *what, struct rr_error *err)
 {
+    r->cannot_write = true;
     return rr_fail_errno(err, RR_EIO, r->path ? r->path : "standard output", what, errno);
 }
 

@@ -85,7 +85,7 @@ def test_bench_picture():
             x, width = float(box.get("x", 0)), box.get("width")
             assert width == "100%" or x + float(width) <= float(root.get("width")), box.attrib
         r = bench(*SHAPES, "--svg", d + "/none/speed.svg")
-        assert r.code != 0 and one_line(r.err) and "speed.svg" in r.err, r
+        assert r.code == 74 and one_line(r.err) and "speed.svg" in r.err, r
 
 
 def test_bench_progress():

@@ -193,8 +193,8 @@ def test_eval_before_hours_of_work():
         gone = write(os.path.join(d, "gone"), "q0 Q0 0-1 1 2 t\nq1 Q0 9-9 1 2 t\n")
         for words, code, message in [
                 (["--run", gone], 66, "query q1: %s/corpus.jsonl: has no text with the id \"9-9\"" % d),
-                (["--run", first, "--output", d + "/no/run"], 71, "/no/run: cannot be written: No such"),
-                (["--run", first, "--svg", d + "/no/svg"], 71, "/no/svg: cannot be written: No such"),
+                (["--run", first, "--output", d + "/no/run"], 74, "/no/run: cannot be written: No such"),
+                (["--run", first, "--svg", d + "/no/svg"], 74, "/no/svg: cannot be written: No such"),
                 (["--run", first, "--output", first], 64, "--output %s is what is read" % first),
                 (["--run", first, "--svg", d + "/corpus.jsonl"], 64, "corpus.jsonl is what is read"),
                 (["--run", first, "--output", d + "/run", "--svg", d + "/svg"], 66, "no such folder")]:
@@ -202,8 +202,12 @@ def test_eval_before_hours_of_work():
             assert r.code == code and message in r.err and one_line(r.err) and r.out == "", (words, r)
         assert not os.path.exists(d + "/run") and not os.path.exists(d + "/svg")
         r = evaluate(d, "--run", first, "--output", "/dev/full")
-        assert r.code == 71 and "/dev/full: cannot be written: No space" in r.err, r
+        assert r.code == 74 and "/dev/full: cannot be written: No space" in r.err, r
         assert "nDCG@10" in r.out, r
+        r = run("rank", "--model", model(), LISTS, "--output", d + "/no/run")
+        assert r.code == 74 and "/no/run: cannot be written: No such" in r.err, r
+        r = run("keys", "add", "a", "--api-keys-file", d + "/no/keys")
+        assert r.code == 74 and "/no/keys: No such" in r.err, r
 
 
 def test_broken_model():

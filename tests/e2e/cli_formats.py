@@ -74,7 +74,7 @@ def test_convert_full_disk():
                                stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
             if p.returncode in (1, 99):
                 raise Skip("no name spaces here: %s" % p.stderr.decode()[:80])
-            assert p.returncode == 71 and b"No space left on device" in p.stderr, p
+            assert p.returncode == 74 and b"No space left on device" in p.stderr, p
             assert p.stdout == b"", p
         write(d + "/mine", "x")
         r = run("convert", "--model", model(), "--to", d)
@@ -132,7 +132,7 @@ def test_read_only_folder():
                                timeout=TIMEOUT, check=False)
             if p.returncode in (1, 99):
                 raise Skip("no name spaces here: %s" % p.stderr.decode()[:80])
-            assert p.returncode == 71 and p.stderr == (
+            assert p.returncode == 74 and p.stderr == (
                 b"rerankd %s: %s: cannot write there: Read-only file system\n"
                 % (words[0].encode(), os.path.realpath(d).encode())), p
 
