@@ -9,7 +9,6 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/about.h"
 #include "server/auth.h"
 #include "server/cors.h"
 #include "server/doors.h"
@@ -65,16 +64,13 @@ static int find_need(const struct rr_server *s, const struct rr_exchange *x,
     bool admin_route = is_admin_route(x->route);
 
     *need = RR_NEED_KEY;
-    if (x->route->handler == RR_HANDLER_UI) {
-        *need = RR_NEED_NOTHING;
-        return o->ui ? 0 : rr_route_none(problem);
-    }
+    if (x->route->handler == RR_HANDLER_UI && !o->ui) return rr_route_none(problem);
     if (x->door == RR_DOOR_ADMIN) {
         if (x->route->handler == RR_HANDLER_RERANK)
             return rr_problem_set(problem, 404, "requests are answered at the main address only");
         *need = rr_auth_has_admin(s->gate->auth) ? RR_NEED_ADMIN : RR_NEED_NOTHING;
     }
-    if (x->method == RR_OPTIONS || x->route->answer == rr_about_keys ||
+    if (x->method == RR_OPTIONS || (x->route->flags & RR_ROUTE_OPEN) ||
         rr_text_listed(o->open_routes, x->route->path))
         *need = RR_NEED_NOTHING;
     if (x->door == RR_DOOR_ADMIN || !admin_route || *need == RR_NEED_NOTHING) return 0;

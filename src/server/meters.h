@@ -48,7 +48,7 @@ enum rr_meter_handler {
     RR_HANDLER_ADMIN, /* needs the admin key */
     RR_HANDLER_ABOUT,
     RR_HANDLER_TOKENS,
-    RR_HANDLER_UI, /* needs no key: the pages hold nothing of this server, and ask for one */
+    RR_HANDLER_UI, /* pages that hold nothing of this server, and ask for a key */
     RR_HANDLER_NONE
 };
 

@@ -5,13 +5,19 @@
 
 #include "server/server.h"
 
+/* Of a route. */
+enum {
+    RR_ROUTE_V2 = 1,
+    RR_ROUTE_OPEN = 2 /* needs no key */
+};
+
 struct rr_route {
     const char *path; /* "/a/": and whatever is below it */
     unsigned methods; /* set of enum rr_method */
     enum rr_meter_handler handler;
     void (*answer)(struct rr_server *s, struct rr_exchange *x); /* NULL: a rerank route */
     const struct rr_dialect *dialect; /* that the path alone fixes; NULL: the body decides */
-    bool v2;
+    unsigned flags;                   /* RR_ROUTE_ */
 };
 
 /* Sets x->route and x->pinned.  A first segment that is a dialect's name pins that dialect:

@@ -133,7 +133,7 @@ static enum rr_http_next request(void *user, struct rr_exchange *x)
         route->answer(s, x);
         next = x->waits ? RR_HTTP_WAIT : RR_HTTP_REPLY;
     } else {
-        next = rr_rerank_request(s, x, form_of_path(x), route->v2);
+        next = rr_rerank_request(s, x, form_of_path(x), route->flags & RR_ROUTE_V2);
     }
     if (next == RR_HTTP_REPLY) complete(s, x);
     return next;

@@ -64,7 +64,8 @@ def test_one_key():
         assert a.status == 401
         assert s.post(GOOD, path="/rerank?api_key=canari-k1").status == 401
         for path, status in [("/live", 200), ("/ready", 200), ("/health", 200), ("/ping", 200),
-                             ("/info", 401), ("/", 401), ("/metrics", 401), ("/v1/models", 401)]:
+                             ("/ui", 200), ("/ui/status", 200), ("/info", 401), ("/", 401),
+                             ("/metrics", 401), ("/v1/models", 401)]:
             assert s.ask("GET", path).status == status, path
         for path in ("/v1/cluster/auth", "/xinference/v1/cluster/auth"):  # Xinference's client
             assert s.ask("GET", path).json() == {"auth": True}, path
