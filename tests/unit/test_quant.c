@@ -542,6 +542,41 @@ static void count_lines(void *user, enum rr_log_level level, const char *line)
 }
 
 /* A folder with packed weights scores the same mapped, and the same when they are damaged. */
+/* The fuzzer's seeds are of this version, each refused where its name says: else mutations of them
+ * end at the first check. */
+static void test_packed_seeds(void **state)
+{
+    static const struct {
+        const char *name, *why; /* NULL: sound */
+    } rows[] = {
+        { "header-only", "56 bytes, expected at least 4096" },
+        { "magic", "not a file of packed weights" },
+        { "page", "a damaged header" },
+        { "huge", "4096 bytes, expected" },
+        { "longer", "4113 bytes, expected 4112" },
+        { "damaged", "damaged weights" },
+        { "sound", NULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(rows); i++) {
+        struct rr_error err = { 0 };
+        struct rr_packed_key key;
+        char path[128], *seed;
+        size_t len;
+        int rc;
+
+        snprintf(path, sizeof(path), "tests/fuzz/corpus/packed/%s", rows[i].name);
+        assert_int_equal(rr_file_read(&seed, &len, path, 1 << 20, RR_MEM_MISC, &err), RR_OK);
+        assert_true(len > sizeof(key));
+        memcpy(&key, seed, sizeof(key));
+        rc = rr_packed_check((struct rr_text){ seed + sizeof(key), len - sizeof(key) }, &key, &err);
+        if (rows[i].why ? rc != RR_EFORMAT || !strstr(err.msg, rows[i].why) : rc != RR_OK)
+            fail_msg("%s: %d, %s", rows[i].name, rc, err.msg);
+        rr_free(seed);
+    }
+}
+
 static void test_packed_folder(void **state)
 {
     struct fixture_folder parent = fixture_folder(), f;
@@ -762,6 +797,7 @@ int main(void)
         cmocka_unit_test(test_gate),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_packed_file),
+        cmocka_unit_test(test_packed_seeds),
         cmocka_unit_test(test_packed_folder),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_too_large),
