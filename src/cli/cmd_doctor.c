@@ -125,7 +125,6 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
 {
     struct stat st;
 
-    if (strncmp(message, "redis-", 6) == 0) return OF_SETTING; /* not of the model */
     if (rc != RR_EINVAL && !has_file(f, ".safetensors") && has_file(f, ".bin"))
         return "the weights are in PyTorch's format: save them as model.safetensors";
     switch (rc) {
@@ -167,8 +166,11 @@ static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
 {
     struct rr_error err = { 0 };
     uint64_t need, room = f->host.memory_available;
-    int rc = rr_inspect(opt, &f->info, &err);
+    struct rr_options alone = *opt;
+    int rc;
 
+    alone.shared_cache = NULL;
+    rc = rr_inspect(&alone, &f->info, &err);
     f->has_info = rc == RR_OK;
     if (rc) {
         remark(f, true, remedy_for(f, rc, err.msg), "%s", err.msg);
@@ -186,6 +188,16 @@ static void look_at_model(struct rr_findings *f, const struct rr_options *opt)
     else if (f->info.fallback_active)
         remark(f, false, "make the GPU usable, or set --device cpu to be silent about it",
                "a GPU was asked for and the CPU will serve: %.256s", f->host.cuda);
+}
+
+/* The model is sound by itself: what is refused beside it is a setting of Redis. */
+static void look_at_redis(struct rr_findings *f, const struct rr_options *opt)
+{
+    struct rr_error err = { 0 };
+    struct rr_info info;
+
+    if (f->has_info && opt->shared_cache && rr_inspect(opt, &info, &err))
+        remark(f, true, OF_SETTING, "%s", err.msg);
 }
 
 /* ---- service -------------------------------------------------------------------------------- */
@@ -307,6 +319,7 @@ static int run_doctor(const struct rr_settings *settings, const void *own_fields
     look_at_cache(&f);
     look_at_folder(&f);
     look_at_model(&f, &opt);
+    look_at_redis(&f, &opt);
     look_at_port(&f);
     look_at_limits(&f);
     look_at_load(&f);

@@ -52,6 +52,10 @@ def test_doctor_problems():
                 (["--model", "BAAI/bge-reranker-v2-m3"], "bge-reranker-v2-m3",
                  "rerankd pull"),
                 (["--model", d + "/m"], "config.json", "fetch it again"),
+                (["--model", "redis-none"], "redis-none", "set --model to a folder"),
+                (["--model", model(), "--redis-url", "http://x"], "redis-url: ", "change the setting"),
+                (["--model", model(), "--redis-url", "redis://x", "--redis-password-file", d + "/none"],
+                 "redis-password-file: ", "change the setting"),
                 (["--model", pickled], "safetensors", "save them as model.safetensors"),
                 (["--model", model(), "--isa", "nonsense"], "nonsense",
                  "change the setting"),
@@ -62,6 +66,8 @@ def test_doctor_problems():
             got = json.loads(doctor(*words, "--json").out)
             assert got["ready"] is False and len(got["problems"]) == 1, got
             assert what in got["problems"][0]["what"] and remedy in got["problems"][0]["remedy"]
+    got = json.loads(doctor("--model", model(), "--redis-url", "http://x", "--json").out)
+    assert got["model"]["usable"], "nothing is wrong with the model"
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen()
