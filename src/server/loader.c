@@ -3,6 +3,7 @@
 #include "server/loader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,6 +130,17 @@ static int open_engine(struct rr_server *s, size_t i, const struct rr_options *o
     return rc;
 }
 
+/* Whether path is closed to the process though its permissions let it in: the sandbox. */
+static bool is_hidden(const char *path)
+{
+    int fd;
+
+    if (access(path, R_OK)) return false; /* does not ask Landlock */
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0) close(fd);
+    return fd < 0 && errno == EACCES;
+}
+
 /* Opens path ("": as configured) and puts it into service as model i. */
 static int open_and_switch(struct rr_loader *l, size_t i, const char *path, enum kind kind,
                            uint64_t *took_ns, struct rr_error *err)
@@ -147,6 +159,11 @@ static int open_and_switch(struct rr_loader *l, size_t i, const char *path, enum
     if (!rc && kind != FIRST) rc = rr_golden_check(engine, stopped, l, err);
     *took_ns = rr_now_ns() - start;
     if (!rc) rc = rr_models_switch(s->models, i, engine, *took_ns, err);
+    if (rc && path[0] && is_hidden(path))
+        rr_fail(err, rc,
+                "%.300s: the server's sandbox keeps it closed: name its folder, or one above, with "
+                "--sandbox-read at the start",
+                path);
     if (rc) {
         rr_close(engine);
         return rc;
