@@ -65,6 +65,18 @@ def units_are_valid():
             assert not bad, bad
 
 
+def what_a_restart_cannot_mend_is_not_restarted():
+    """As the runbook says, which names each exit status of internals/server.md once."""
+    with open(os.path.join(support.ROOT, "docs", "RUNBOOK.md"), encoding="utf-8") as f:
+        found = re.search(r"#the-end\)\): ([\d, ]+) need a change.*?; ([\d, and]+) were restarted", f.read(),
+                          re.S)
+    stay, again = (re.findall(r"\d+", x) for x in found.groups())
+    assert dict(settings())["RestartPreventExitStatus"].split() == stay, stay
+    with open(os.path.join(support.ROOT, "docs", "internals", "server.md"), encoding="utf-8") as f:
+        named = re.findall(r"^\| (\d+) \|", f.read(), re.M)
+    assert sorted(["0"] + stay + again) == sorted(named), (stay, again, named)
+
+
 def verify_notices_a_mistake():
     with tempfile.TemporaryDirectory() as folder:
         path = place(folder)
@@ -149,5 +161,6 @@ def rerankd_stays_inside():
     assert families <= {"AF_NETLINK"}, families
 
 
-support.main([units_are_valid, verify_notices_a_mistake, exposure_is_low, comments_stand_alone,
+support.main([units_are_valid, what_a_restart_cannot_mend_is_not_restarted,
+              verify_notices_a_mistake, exposure_is_low, comments_stand_alone,
               rerankd_stays_inside])
