@@ -95,8 +95,8 @@ int rr_eval_write_svg(const char *path, const struct rr_eval_report *r, struct r
     put_axis(&b, r);
     for (i = 0; i < r->n_systems; i++) put_bars(&b, r, i);
     rr_buf_puts(&b, "</svg>\n");
-    rc = b.failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", path)
-                  : rr_cli_write(path, &b, err);
+    rc =
+        b.failed ? rr_fail(err, RR_ENOMEM, "%s: out of memory", path) : rr_cli_write(path, &b, err);
     rr_buf_free(&b);
     return rc;
 }

@@ -53,7 +53,7 @@ struct rr_ranking { /* fields are private but for these */
     bool trec;      /* else JSONL */
     uint32_t top;   /* 0: all */
     const char *tag;
-    bool told; /* rr_ranking_add has failed and said so, if it was worth it */
+    bool told;         /* rr_ranking_add has failed and said so, if it was worth it */
     bool cannot_write; /* what failed is the output */
     FILE *file;
     const char *path; /* NULL: standard output */
