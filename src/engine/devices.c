@@ -33,22 +33,21 @@ static int add(struct rr_devices *d, const char *name, const char *text, struct 
     return RR_OK;
 }
 
-/* Every device of the backend "NAME:*". */
+/* Every device of the backend "NAME:*".  Where there is none it is the first one, whose opening
+ * says why and is refused, or left out, as that of one that was named is. */
 static int add_all(struct rr_devices *d, char *name, const char *text, struct rr_error *err)
 {
     const struct rr_backend *backend;
+    struct rr_error missing;
     const char *why = "";
-    uint32_t n, i;
+    uint32_t n = 0, i;
     int rc;
 
     name[strlen(name) - 2] = 0;
-    rc = rr_backend_find(&backend, name, err);
-    if (rc) return rc == RR_ENOENT ? rr_fail_prefix(err, "devices are \"%s\"", text) : rc;
-    n = backend->device_count(&why);
-    if (!n)
-        return rr_fail(err, RR_EDEVICE, "devices are \"%s\": %s has no usable device%s%s", text,
-                       name, why && *why ? ": " : "", why ? why : "");
-    for (i = 0; i < n; i++) {
+    rc = rr_backend_find(&backend, name, &missing);
+    if (rc && rc != RR_ENOENT) return rr_fail(err, rc, "%s", missing.msg);
+    if (!rc) n = backend->device_count(&why);
+    for (i = 0; i < RR_MAX(n, 1u); i++) {
         char each[RR_DEVICE_NAME];
 
         snprintf(each, sizeof(each), "%.40s:%" PRIu32, name, i);

@@ -155,7 +155,12 @@ def test_mistake_no_gpu():
     no_plugin()
     check([(69, serve("--model", model(), "--device", "cuda", "--no-fallback"),
             "backend 'cuda' is not installed: no librerank_cuda.so", "make cuda builds it",
-            "--device cpu does without")])
+            "--device cpu does without"),
+           (69, serve("--model", model(), "--devices", "cuda:*", "--no-fallback"),
+            "backend 'cuda' is not installed")])
+    for devices in ("cuda:0,cpu", "cuda:*,cpu", "cuda:*"):  # left out with a warning
+        r = run("doctor", "--model", model(), "--port", "0", "--devices", devices)
+        assert r.code == 0 and "the CPU will serve" in r.out, (devices, r)
 
 
 PLUGIN = """#include "rerank_backend.h"

@@ -54,7 +54,7 @@ static void test_list(void **state)
         { "cuda,cuda:0", RR_EINVAL, "cuda:0 is there twice" }, /* two names of one device */
         { "fault:1,fault:*", RR_EINVAL, "fault:1 is there twice" },
         { "null,cpu", RR_EINVAL, "null is a stand-in" },
-        { "nowhere:*", RR_ENOENT, "nowhere" },
+        { "nowhere:*", RR_OK, "nowhere:0" }, /* refused, or not, where it is opened */
         { "x:0,x:1,x:2,x:3,x:4,x:5,x:6,x:7,x:8,x:9,x:10,x:11,x:12,x:13,x:14,x:15,x:16", RR_EINVAL,
           "at most 16" },
     };
@@ -105,6 +105,7 @@ static void test_open(void **state)
     check_open("fault:0,fault:8", "auto", true, RR_OK, "fault:0");
     check_open("fault:9,fault:8", "auto", true, RR_OK, "cpu");
     check_open("fault:0,nowhere:1", "auto", true, RR_EDEVICE, "nowhere");
+    check_open("fault:0,nowhere:*", "auto", true, RR_EDEVICE, "nowhere");
     check_open("cuda:77,fault:1", "auto", true, RR_OK, "fault:1");
     check_open("fault:*", "auto", false, RR_OK, "fault:0,+7");
     fault[1].open_code = RR_EDEVICE;
