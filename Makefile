@@ -259,7 +259,7 @@ CHECKS := '$(PYTHON) tools/check_layers.py --self-test' '$(PYTHON) tools/check_l
 $(FAULT): $(OBJ)/tests/support/fake_backend.o
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -shared -o $@ $< $(ALL_LDFLAGS)
-$(filter $(OUT)/tests/unit/test_engine%,$(UNIT)): | $(FAULT)
+$(filter $(addprefix $(OUT)/tests/unit/test_,engine% devices team),$(UNIT)): | $(FAULT)
 # Makes calls of a whole process fail; preloaded.
 $(FAILING): $(OBJ)/tests/support/failing.o
 	@mkdir -p $(@D)
