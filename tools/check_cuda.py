@@ -6,7 +6,7 @@
     tools/check_cuda.py --self-test                shows that each rule rejects what breaks it
 
 Rules: products and attention have tensor-core instructions of their type and no local memory beyond
-a few saved words; every kernel stays within the registers that its launch bounds promise; every
+a few saved words; those of 9.0 never wait for memory to be in order (MEMBAR); every kernel stays within the registers that its launch bounds promise; every
 architecture that the Makefile names is there.
 """
 import os
@@ -17,16 +17,17 @@ import sys
 from pathlib import Path
 
 MAX_REGISTERS = 255
-# (kernel, architectures, instructions that must be there, registers, bytes of local memory)
+# (kernel, architectures, instructions that must be there or, with !, must not, registers, bytes of local
+# memory)
 ANY = range(0, 1000)
 RULES = [
     # Three groups of warps have a processor for themselves.
-    (r"gemm_sm90.*TypeB?F16.*ELi3E", [90], ["HGMMA", "UTMALDG"], 128, 0),
-    (r"gemm_sm90.*TypeI8.*ELi3E", [90], ["IGMMA", "UTMALDG"], 128, 0),
-    (r"gemm_sm90.*TypeF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
-    (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG"], 112, 0),
-    (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG"], 112, 0),
-    (r"gemm_sm90.*TypeF8", [90], ["QGMMA", "UTMALDG"], 224, 0),
+    (r"gemm_sm90.*TypeB?F16.*ELi3E", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
+    (r"gemm_sm90.*TypeI8.*ELi3E", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
+    (r"gemm_sm90.*TypeF16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
+    (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
+    (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
+    (r"gemm_sm90.*TypeF8", [90], ["QGMMA", "UTMALDG", "!MEMBAR"], 224, 0),
     (r"gemmI.*TypeF16", range(75, 1000), ["HMMA"], 128, 16),
     (r"gemmI.*TypeBF16", range(80, 1000), ["HMMA"], 128, 16),
     (r"gemmI.*TypeI8", range(75, 1000), ["IMMA"], 128, 16),
@@ -87,8 +88,9 @@ def problems(kernels, archs):
             if pattern == ".*" and re.search(NEVER_STARTED, name):
                 break
             for wanted in instructions:
-                if not any(re.fullmatch(wanted, o) for o in k["opcodes"]):
-                    yield f"sm_{arch} {name}: no {wanted} instruction"
+                there = any(re.fullmatch(wanted.lstrip("!"), o) for o in k["opcodes"])
+                if there == wanted.startswith("!"):
+                    yield f"sm_{arch} {name}: {'a' if there else 'no'} {wanted.lstrip('!')} instruction"
             if k["registers"] > registers:
                 yield f"sm_{arch} {name}: {k['registers']} registers, at most {registers}"
             if k["local"] > local:
@@ -117,6 +119,9 @@ def self_test():
         ({"kernel": "9gemm_sm90I", "opcode": "NOP"}, [80], None),  # never started there
         ({"arch": 90, "kernel": "9gemm_sm90I", "registers": 90, "local": 0,
           "opcode": "HGMMA.64x128x16.F32"}, [90], "no UTMALDG"),
+        ({"arch": 90, "kernel": "9gemm_sm90I", "registers": 90, "local": 0,
+          "opcode": "HGMMA R4, R4 ;\n        /*0020*/ UTMALDG.2D [UR4] ;\n"
+                    "        /*0030*/ @!P0 MEMBAR.ALL.GPU ;\n        /*0040*/ MOV"}, [90], "a MEMBAR"),
     ]
     for changes, archs, words in cases:
         values = {"arch": 80, "kernel": "4gemmI", "registers": 128, "local": 8, "opcode": "HMMA.16816.F32", **changes}

@@ -44,11 +44,12 @@ __device__ inline Cluster cluster_place()
 #endif
     return c;
 }
-/* All threads of all blocks of the cluster. */
+/* All threads of all blocks of the cluster.  Of what was written before, others see what barrier_publish
+ * makes known, no more: a release here would wait for all of the thread's memory, up to the L2 cache. */
 __device__ inline void cluster_barrier()
 {
 #if RR_SM90
-    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\n"
                  "barrier.cluster.wait.acquire.aligned;" ::
                      : "memory");
 #endif
@@ -89,13 +90,14 @@ __device__ inline void barrier_publish()
 #endif
 }
 /* At the barrier that lies where `bar` does in the memory of the cluster's block number `block` (x + y
- * width).  That block must not have ended. */
+ * width).  That block must not have ended.  It hands back tiles whose products are over, and nothing that
+ * this thread wrote: with the cluster for a scope the release is a MEMBAR.GPU, half a microsecond. */
 __device__ inline void barrier_arrive(uint64_t *bar, uint32_t block)
 {
 #if RR_SM90
     asm volatile("{\n.reg .b32 there;\n"
                  "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(
+                 "mbarrier.arrive.release.cta.shared::cluster.b64 _, [there];\n}\n" ::"r"(
                      shared_address(bar)),
                  "r"(block)
                  : "memory");

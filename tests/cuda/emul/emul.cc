@@ -64,6 +64,13 @@ dim3 cluster_dims;
 Meeting all_blocks;
 int block_threads, current;
 const std::function<void()> *body;
+
+/* What the grid loaded as something that nobody writes. */
+struct Load {
+    const void *from;
+    unsigned char size, data[16];
+};
+std::vector<Load> loads;
 std::vector<std::function<void()>> late; /* what may happen when no thread can go on */
 bool eager;                              /* it happens at once in this cluster */
 
@@ -270,6 +277,15 @@ dim3 cluster_size()
     return cluster_dims;
 }
 
+void loaded_only(const void *from, const void *value, size_t n)
+{
+    Load l = { from, (unsigned char)n, {} };
+
+    if ((uintptr_t)from % n) die("a load that is not aligned to its size");
+    memcpy(l.data, value, n);
+    loads.push_back(l);
+}
+
 void wait_for(const std::function<bool()> &ready)
 {
     if (ready()) return;
@@ -356,6 +372,7 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
     prepare_fibers(n_blocks * block.x);
     warps.resize(fibers.size() / 32);
     body = &kernel;
+    loads.clear();
     for (unsigned i = 0; i < clusters.x * clusters.y * clusters.z; i++) {
         eager = i % 2;
         begin_cluster(dim3(i % clusters.x * cluster.x, i / clusters.x % clusters.y * cluster.y,
@@ -367,6 +384,9 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
                 if (b.shared[g] != 0xFF) return false;
         }
     }
+    for (const Load &l : loads)
+        if (memcmp(l.from, l.data, l.size) != 0)
+            die("the grid wrote what it had loaded as something that nobody writes");
     return true;
 }
 
@@ -397,6 +417,7 @@ void block_barrier()
 
 void cluster_barrier()
 {
+    cluster_barrier_90();
     wait_for_all(all_blocks, threads_alive(), AT_CLUSTER_BARRIER);
 }
 

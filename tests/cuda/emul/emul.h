@@ -33,6 +33,8 @@ void cluster_barrier();
 float f16_value(uint16_t h);
 uint16_t f16_bits(float v);
 uint8_t f8_bits(float v);
+/* load_only: the address must fit, and the grid may not write there. */
+void loaded_only(const void *from, const void *value, size_t n);
 
 /* Matrix and warp operations: all 32 lanes call, each gets its part. */
 float shuffle_xor(float v, int mask);
@@ -151,7 +153,11 @@ template <int pending> static inline void copy_wait()
 }
 template <class V> static inline V load_only(const V *p)
 {
-    return *p;
+    V v;
+
+    memcpy(&v, p, sizeof(v)); /* where a plain one could be left out or split */
+    emul::loaded_only(p, &v, sizeof(v));
+    return v;
 }
 static inline float power_of_two(float v)
 {

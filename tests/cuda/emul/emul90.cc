@@ -19,6 +19,9 @@ struct Barrier {
     int arrivals;        /* of each phase */
     int missing, bytes;  /* of this phase */
     uint32_t phases;     /* that are over */
+    int block;           /* whose thread initialised it */
+    bool published;      /* by a fence of the cluster's scope */
+    bool known;          /* to others: that block's barrier of the cluster came after the fence */
 };
 std::map<uint64_t *, Barrier> barriers;
 
@@ -28,6 +31,15 @@ Barrier &find(uint64_t *bar)
 
     if (at == barriers.end()) die("a barrier that was not initialised");
     return at->second;
+}
+
+/* For copies and other blocks. */
+Barrier &find_known(uint64_t *bar)
+{
+    Barrier &b = find(bar);
+
+    if (!b.known) die("a barrier whose initialisation was not made known to the cluster");
+    return b;
 }
 
 void turn(Barrier &b)
@@ -162,12 +174,24 @@ void end_thread_90()
 
 void barrier_init(uint64_t *bar, int arrivals)
 {
-    barriers[bar] = { arrivals, arrivals, 0, 0 };
+    barriers[bar] = { arrivals, arrivals, 0, 0, this_block(), false, false };
+}
+
+void barrier_publish()
+{
+    for (auto &b : barriers)
+        if (b.second.block == this_block()) b.second.published = true;
+}
+
+void cluster_barrier_90()
+{
+    for (auto &b : barriers)
+        if (b.second.block == this_block() && b.second.published) b.second.known = true;
 }
 
 void barrier_arrive(uint64_t *bar, int block, int bytes)
 {
-    Barrier &b = find(there(bar, block));
+    Barrier &b = block == this_block() ? find(bar) : find_known(there(bar, block));
 
     if (!b.missing) die("more arrivals at a barrier than it was initialised for");
     b.missing--;
@@ -201,7 +225,7 @@ void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar
                     memory[swizzled(to + r * 128 + i)] =
                         inside ? map.base[row * map.stride + column] : 0;
                 }
-            Barrier &b = find((uint64_t *)(memory + bar_at));
+            Barrier &b = find_known((uint64_t *)(memory + bar_at));
             b.bytes -= (int)(map.box[0] * map.box[1]);
             turn(b);
         }

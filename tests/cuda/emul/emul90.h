@@ -14,6 +14,7 @@ namespace emul
 enum ProductKind { PRODUCT_F16, PRODUCT_BF16, PRODUCT_S8, PRODUCT_F8 };
 
 void barrier_init(uint64_t *bar, int arrivals);
+void barrier_publish();
 void barrier_arrive(uint64_t *bar, int block, int bytes);
 void barrier_wait(uint64_t *bar, uint32_t parity);
 void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar,
@@ -55,6 +56,7 @@ static inline void barrier_init(uint64_t *bar, int arrivals)
 }
 static inline void barrier_publish()
 {
+    emul::barrier_publish();
 }
 static inline void barrier_arrive(uint64_t *bar, uint32_t block)
 {

@@ -19,8 +19,10 @@ void happen_some_time(const std::function<void()> &what);
 float bits_16(uint16_t h, bool bf16);
 float f8_value(uint8_t q);
 
-/* emul90.cc: a cluster of blocks with so many threads each begins; the running thread ends. */
+/* emul90.cc: a cluster of blocks with so many threads each begins; the running thread comes to the
+ * cluster's barrier; it ends. */
 void begin_cluster_90(size_t blocks, size_t threads);
+void cluster_barrier_90();
 void end_thread_90();
 
 } // namespace emul
