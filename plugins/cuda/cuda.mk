@@ -102,7 +102,7 @@ dry-bench-gpu: $(OUT)/tests/cuda/librerank_cudaemul89.so $(OUT)/bench/bench_enco
 
 # ---- under emulation ----------------------------------------------------------------------------
 
-# The same sources with the host compiler, as if for compute capability 7.5 and 8.0: two plugins,
+# The same sources with the host compiler, as if for each of these compute capabilities: a plugin each,
 # beside the tests that load them.  Never instrumented: fibers confuse the sanitizers.
 EMUL_ARCHS := 70 75 89 90
 EMUL_PLUGINS := $(foreach a,$(EMUL_ARCHS),$(OUT)/tests/cuda/librerank_cudaemul$a.so)
