@@ -384,6 +384,7 @@ static void test_norm(void **state)
         { 1, 1e-5f, false, false, RR_F32, "norm of one column: its variance is 0", false, false },
         { 7, 1e-5f, true, false, RR_BF16, "norm, width with a tail", false, false },
         { 1024, 1e-5f, false, false, RR_F32, "norm, wide", false, false },
+        { 1034, 1e-5f, false, false, RR_F32, "norm, wider than a warp of the GPU holds", false, false },
         { 333, 0.5f, false, false, RR_F32, "norm, eps that matters", false, false },
         { 96, 1e-5f, false, false, RR_F32, "norm without beta", false, true },
         { 96, 1e-6f, false, false, RR_F32, "rms norm", true, false },

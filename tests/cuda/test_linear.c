@@ -115,6 +115,7 @@ static void test_sizes(void **state)
         double tolerance;
     } cases[] = { { "f16", 0.005 }, { "bf16", 0.03 }, { "int8", 0.03 }, { "fp8", 0.1 } };
     static const struct size large = { "tiles of large batches", 72, 1000, 1024, 8, 124 };
+    static const struct size wide = { "rows wider than a warp holds", 1034, 1000, 1024, 1, 5 };
     /* More steps of k than a pipeline has stages; 832 rows leave every second row of blocks of the last
      * cluster of 9.0 without any; 192 rows a tile take fewer rounds than 128 on the emulation's four
      * processors.  The emulation of others has no stages that are filled again. */
@@ -126,6 +127,7 @@ static void test_sizes(void **state)
     (void)state;
     for (size_t i = 0; i < RR_COUNT(cases); i++) {
         check_size(&large, cases[i].dtype, cases[i].tolerance);
+        check_size(&wide, cases[i].dtype, cases[i].tolerance);
         for (size_t j = 0; stages && j < RR_COUNT(deep); j++)
             check_size(&deep[j], cases[i].dtype, cases[i].tolerance);
     }
@@ -294,12 +296,44 @@ static void test_range(void **state)
     program_free(&p);
 }
 
+/* One NaN in a row must reach the logit, in 8 bits, too, which have none for it. */
+static void test_nan(void **state)
+{
+    static const char *const dtypes[] = { "f16", "int8", "fp8" };
+    struct rr_limits limits = { 400, 8, 200 };
+    const uint32_t width = 64;
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(dtypes); i++) {
+        int arch;
+        struct rr_device *d = open_as(dtypes[i], &arch);
+        float logits[8];
+        struct program p;
+        struct batch b;
+        uint32_t x;
+
+        if (!d) continue;
+        program_init(&p, 6, false);
+        x = program_norm(&p, program_embed(&p, WORDS, POSITIONS, 2, width), 1e-5f, false);
+        ((float *)(uintptr_t)p.tensors[p.ops[1].u.norm.gamma].data)[3] = NAN;
+        program_probe(&p, program_linear(&p, x, 1, &width, RR_ACT_NONE, RR_NONE, true));
+        add_batch(&b);
+        run(d, &p, &limits, &b, logits);
+        for (uint32_t s = 0; s < b.b.n_sequences; s++)
+            if (!isnan(logits[s])) fail_msg("%s: %g, expected NaN", dtypes[i], (double)logits[s]);
+        backend()->close(d);
+        batch_free(&b);
+        program_free(&p);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_stored),
         cmocka_unit_test(test_range),
+        cmocka_unit_test(test_nan),
     };
 
     if (argc > 1) backend_name = argv[1];
