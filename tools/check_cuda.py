@@ -21,9 +21,9 @@ MAX_REGISTERS = 255
 # memory)
 ANY = range(0, 1000)
 RULES = [
-    # Three groups of warps have a processor for themselves.
-    (r"gemm_sm90.*TypeB?F16.*ELi3E", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
-    (r"gemm_sm90.*TypeI8.*ELi3E", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
+    # One block to a processor, of up to three groups of warps.
+    (r"gemm_sm90.*TypeB?F16.*ELi1EEE", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
+    (r"gemm_sm90.*TypeI8.*ELi1EEE", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
     (r"gemm_sm90.*TypeF16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
     (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
     (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 112, 0),

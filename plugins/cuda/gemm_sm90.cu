@@ -27,11 +27,12 @@ struct Args {
     CUtensorMap a, w;
 };
 
-template <int BN, int GROUPS> struct Shape {
+/* Tiles of 64 GROUPS by BN.  BLOCKS share a processor and its memory: a block that is alone there has
+ * more stages. */
+template <int BN, int GROUPS, int BLOCKS> struct Shape {
     static constexpr int BM = 64 * GROUPS, WARPS = GROUPS * 4, THREADS = WARPS * 32 + 32;
     static constexpr int BYTES = (BM + BN) * STEP;
-    static constexpr int BLOCKS = GROUPS > 2 ? 1 : 2; /* that share a processor */
-    static constexpr int STAGES = GROUPS > 2 ? 5 : GROUPS > 1 ? 3 : 6; /* for each about its share */
+    static constexpr int STAGES = 206000 / BLOCKS / (BYTES + 16);
     static constexpr int SHARED = STAGES * (BYTES + 16) + 1024; /* tiles begin at 1024 bytes */
 };
 
@@ -150,12 +151,12 @@ __device__ inline void accumulate(typename T::Sum (&sum)[N], const Stages<Sh> &s
     for (int i = 0; i < N; i++) products_settle(sum[i]);
 }
 
-template <class T, Act act, int BN, int GROUPS>
-__global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : Shape<BN, GROUPS>::BLOCKS)
+template <class T, Act act, int BN, int GROUPS, int BLOCKS>
+__global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : BLOCKS)
     gemm_sm90(const __grid_constant__ Args p)
 {
 #if RR_SM90
-    using Sh = Shape<BN, GROUPS>;
+    using Sh = Shape<BN, GROUPS, BLOCKS>;
     RR_SHARED(memory);
     uint32_t steps = (p.g.ld_bytes + STEP - 1) / STEP, m = *p.g.rows;
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
@@ -210,13 +211,12 @@ uint32_t common(uint32_t n, uint32_t most)
     return most;
 }
 
-/* Few small tiles share rows with three others: each fetches little, and k is over sooner. */
-template <class T, Act act, int BN, int GROUPS>
-cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
+/* Small tiles, of which there are few, share rows with three others: each fetches little. */
+template <class T, Act act, int BN, int GROUPS, int BLOCKS>
+cudaError_t launch(const LaunchContext &c, dim3 grid, uint32_t rows, const GemmArgs &g)
 {
-    using Sh = Shape<BN, GROUPS>;
-    auto kernel = gemm_sm90<T, act, BN, GROUPS>;
-    dim3 grid((g.n + BN - 1) / BN, (rows + Sh::BM - 1) / Sh::BM);
+    using Sh = Shape<BN, GROUPS, BLOCKS>;
+    auto kernel = gemm_sm90<T, act, BN, GROUPS, BLOCKS>;
     dim3 cluster(common(grid.x, GROUPS > 1 ? 2 : 4), GROUPS > 1 ? common(grid.y, 2) : 1);
     Args p;
     cudaError_t e = make_map(&p.a, g.a, g.ld_bytes, rows, Sh::BM / cluster.x);
@@ -226,6 +226,17 @@ cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
     if (!e)
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Sh::SHARED);
     return e ? e : launch_clusters(kernel, grid, cluster, Sh::THREADS, Sh::SHARED, c.stream, p);
+}
+
+template <class T, Act act, int BN, int GROUPS>
+cudaError_t launch_tiles(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
+{
+    dim3 grid((g.n + BN - 1) / BN, (rows + 64 * GROUPS - 1) / (64 * GROUPS));
+
+    if constexpr (GROUPS < 3)
+        if (grid.x * grid.y > (uint32_t)c.processors)
+            return launch<T, act, BN, GROUPS, 2>(c, grid, rows, g);
+    return launch<T, act, BN, GROUPS, 1>(c, grid, rows, g);
 }
 
 /* How long all tiles of 64 groups rows take: rounds of one on each processor, times their size.  Two
@@ -242,12 +253,12 @@ cudaError_t launch_tile(const LaunchContext &c, uint32_t rows, const GemmArgs &a
 {
     bool large = (uint64_t)((a.n + 127) / 128) * ((rows + 127) / 128) >= 64;
 
-    if (!large || act == ACT_OTHER) return launch<T, act, 64, 1>(c, rows, a);
+    if (!large || act == ACT_OTHER) return launch_tiles<T, act, 64, 1>(c, rows, a);
     if constexpr (!T::partial) { /* no registers for three groups' second sums */
         if (rounds(c, rows, a.n, 3) < rounds(c, rows, a.n, 2))
-            return launch<T, act, 128, 3>(c, rows, a);
+            return launch_tiles<T, act, 128, 3>(c, rows, a);
     }
-    return launch<T, act, 128, 2>(c, rows, a);
+    return launch_tiles<T, act, 128, 2>(c, rows, a);
 }
 
 template <class T> cudaError_t launch_type(const LaunchContext &c, uint32_t rows, const GemmArgs &a)

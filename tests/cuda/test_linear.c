@@ -82,6 +82,7 @@ struct size {
     const char *why;
     uint32_t k, n, most;        /* most: tokens of a batch */
     uint32_t sequences, length; /* of the first; the others have one or two more */
+    const char *processors;     /* of the emulation; NULL: 4 */
 };
 
 static void check_size(const struct size *s, const char *dtype, double tolerance)
@@ -96,7 +97,9 @@ static void check_size(const struct size *s, const char *dtype, double tolerance
     uint32_t x, y;
     int arch;
 
+    if (s->processors) setenv("EMUL_PROCESSORS", s->processors, 1);
     d = open_as(dtype, &arch);
+    unsetenv("EMUL_PROCESSORS");
     if (!d) return;
     program_init(&p, 7, false);
     x = program_norm(&p, program_embed(&p, WORDS, POSITIONS, 2, s->k), 1e-5f, false);
@@ -124,14 +127,16 @@ static void test_sizes(void **state)
         const char *dtype;
         double tolerance;
     } cases[] = { { "f16", 0.005 }, { "bf16", 0.03 }, { "int8", 0.03 }, { "fp8", 0.1 } };
-    static const struct size large = { "tiles of large batches", 72, 1000, 1024, 8, 124 };
-    static const struct size wide = { "rows wider than a warp holds", 1034, 1000, 1024, 1, 5 };
+    static const struct size large = { "tiles of large batches", 72, 1000, 1024, 8, 124, NULL };
+    static const struct size wide = { "rows wider than a warp holds", 1034, 1000, 1024, 1, 5, NULL };
     /* More steps of k than a pipeline has stages; 832 rows leave every second row of blocks of the last
-     * cluster of 9.0 without any; 192 rows a tile take fewer rounds than 128 on the emulation's four
-     * processors.  The emulation of others has no stages that are filled again. */
-    static const struct size deep[] = { { "large and deep", 400, 1000, 1024, 7, 118 },
-                                        { "tiles of 192 rows", 400, 2000, 576, 4, 118 },
-                                        { "small and deep", 840, 1000, 1024, 2, 65 } };
+     * cluster of 9.0 without any; 64 processors have one block each; 192 rows a tile take fewer rounds
+     * than 128 on 4.  The emulation of others has no stages that are filled again. */
+    static const struct size deep[] = { { "large and deep", 400, 1000, 1024, 7, 118, NULL },
+                                        { "large, alone and deep", 400, 1000, 1024, 7, 118, "64" },
+                                        { "tiles of 192 rows", 400, 2000, 576, 4, 118, NULL },
+                                        { "small and deep", 840, 1000, 1024, 2, 65, NULL },
+                                        { "small, alone and deep", 840, 200, 1024, 1, 60, NULL } };
     bool stages = !strstr(backend_name, "emul") || strstr(backend_name, "90");
 
     (void)state;

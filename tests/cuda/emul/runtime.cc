@@ -11,6 +11,7 @@
  *   EMUL_CODE      architecture that the plugin's code was compiled for; 0: it has none for the device
  *                  (RR_EMUL_ARCH)
  *   EMUL_MEMORY    MiB of each device (512)
+ *   EMUL_PROCESSORS  multiprocessors of each device (4)
  *   EMUL_FAIL_ALLOC  the n-th allocation since this was set fails, and all after it
  *   EMUL_FAIL_ONE  the n-th allocation since this was set fails, and no other
  *   EMUL_STICKY    the n-th synchronisation from now fails and everything after it until a reset
@@ -242,7 +243,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     p->uuid.bytes[15] = (char)visible[(size_t)device];
     p->major = (int)cc / 10;
     p->minor = (int)cc % 10;
-    p->multiProcessorCount = 4;
+    p->multiProcessorCount = (int)setting("EMUL_PROCESSORS", 4);
     p->totalGlobalMem = (size_t)setting("EMUL_MEMORY", 512) << 20;
     return cudaSuccess;
 }
