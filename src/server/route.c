@@ -59,6 +59,8 @@ static const struct rr_route routes[] = {
     RERANK("/v1/rerankings", &rr_dialect_isaacus, 0),
     RERANK("/v1/ranking", &rr_dialect_nim, 0),
     RERANK("/v3/rerank", &rr_dialect_union, 0),
+    RERANK("/v1/reranks", &rr_dialect_union, 0),
+    RERANK("/compatible-api/v1/reranks", &rr_dialect_union, 0),
     RERANK("/api/rerank", &rr_dialect_ollama, 0),
     RERANK("/api/v1/services/rerank/text-rerank/text-rerank", &rr_dialect_dashscope, 0),
 };
