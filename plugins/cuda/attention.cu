@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.cu - softmax(q k^T scale) v inside each sequence, without padding.
  *
- * attention_tiles: tensor cores.  A block takes 64 queries of one head, four warps of 16 rows each,
- * and walks over the keys in tiles of 64 with a running maximum and sum in f32, so that scores never
- * leave the registers.  The next keys travel during softmax and the product with the values, the next
- * values during the product with the keys.  The tiles begin at the sequence's first token, so a row's sums are added in
- * the same order wherever the sequence lies in the batch.
+ * attention_tiles: tensor cores. A block takes 64 queries of one head, four warps of 16 rows each,
+ * and walks over the keys in tiles of 64 with a running maximum and sum in f32, so that scores
+ * never leave the registers. The next keys travel during softmax and the product with the values,
+ * the next values during the product with the keys. The tiles begin at the sequence's first token,
+ * so a row's sums are added in the same order wherever the sequence lies in the batch.
  *
  * attention_rows: plain arithmetic, a warp for each query and head: f32, wide heads, and scores with
  * relative positions. */
@@ -184,8 +184,8 @@ __device__ inline bool find_span(const AttentionArgs &p, Span *s)
     return true;
 }
 
-/* Scores of this lane's two queries, `first` of the block and eight later, with keys from k on that they do
- * not see. */
+/* Scores of this lane's two queries, `first` of the block and eight later, with keys from k on
+ * that they do not see. */
 __device__ inline void hide(const AttentionArgs &p, float s[TILE / 8][4], const Span &span, uint32_t k,
                             uint32_t first, int lane)
 {

@@ -266,9 +266,10 @@ template <Narrow narrow> __device__ inline uint32_t narrow_pair(float low, float
     return narrow_from<narrow>(low) | (uint32_t)narrow_from<narrow>(high) << 16;
 }
 
-/* Sums of products lie so that a lane has two neighbouring columns, a, of one block of eight and the same two,
- * b, of the next, and the lane that differs in bit `bit` the two beside them.  They exchange: v gets four
- * neighbouring columns, of the next block in the lane that has the bit.  All lanes call. */
+/* Sums of products lie so that a lane has two neighbouring columns, a, of one block of eight and
+ * the same two, b, of the next, and the lane that differs in bit `bit` the two beside them.
+ * They exchange: v gets four neighbouring columns, of the next block in the lane that has the
+ * bit.  All lanes call. */
 template <int bit> __device__ inline void exchange(const float (&a)[2], const float (&b)[2], float (&v)[4])
 {
     bool second = threadIdx.x & bit;

@@ -114,10 +114,11 @@ __device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, 
     }
 }
 
-/* The results of two rows, `apart` from each other, in `blocks` blocks of eight columns.  sum(j, 2 h + e) is
- * this lane's value in block j, row h.  Two blocks at a time lanes exchange theirs (device.h), and each has four
- * columns of one, from `column` on in block 0: whole sectors of memory are written at once.  Where registers allow, the next
- * residuals are on their way meanwhile.  All lanes call; a row from m on is not stored. */
+/* The results of two rows, `apart` from each other, in `blocks` blocks of eight columns.  sum(j,
+ * 2 h + e) is this lane's value in block j, row h.  Two blocks at a time lanes exchange theirs
+ * (device.h), and each has four columns of one, from `column` on in block 0: whole sectors of
+ * memory are written at once.  Where registers allow, the next residuals are on their way
+ * meanwhile.  All lanes call; a row from m on is not stored. */
 template <class T, Act act, int bit, int blocks, class Sums>
 __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, uint32_t apart,
                                    uint32_t column, Sums sum)

@@ -27,12 +27,15 @@ struct Args {
     CUtensorMap a, w;
 };
 
-/* Tiles of 64 GROUPS by BN.  BLOCKS share a processor and its memory: a block that is alone there has
- * more stages. */
-template <int BN, int GROUPS, int BLOCKS> struct Shape {
-    static constexpr int BM = 64 * GROUPS, WARPS = GROUPS * 4, THREADS = WARPS * 32 + 32;
+constexpr int MEMORY = 206000; /* shared, of a processor, for stages; it has 227 KB */
+
+/* Tiles of 64 GROUPS by COLUMNS.  BLOCKS share a processor and its memory: a block that is alone
+ * there has more stages. */
+template <int COLUMNS, int GROUPS, int BLOCKS> struct Shape {
+    static constexpr int BM = 64 * GROUPS, BN = COLUMNS;
+    static constexpr int WARPS = GROUPS * 4, THREADS = WARPS * 32 + 32;
     static constexpr int BYTES = (BM + BN) * STEP;
-    static constexpr int STAGES = 206000 / BLOCKS / (BYTES + 16);
+    static constexpr int STAGES = MEMORY / BLOCKS / (BYTES + 16);
     static constexpr int SHARED = STAGES * (BYTES + 16) + 1024; /* tiles begin at 1024 bytes */
 };
 
@@ -52,7 +55,8 @@ template <class Sh> struct Stages {
     {
         return c.width + c.height - 1;
     }
-    /* The number in the cluster of partner i: first those beside it and itself, then above and below. */
+    /* The number in the cluster of partner i: first those beside it and itself, then above and
+     * below. */
     __device__ uint32_t partner(uint32_t i) const
     {
         if (i < c.width) return c.y * c.width + i;
@@ -70,10 +74,11 @@ template <class Sh> struct Stages {
         }
         cluster_barrier();
     }
-    /* One thread.  The bytes of a stage come from all partners, maybe before they are expected here. */
+    /* One thread.  The bytes of a stage come from all partners, maybe before they are expected
+     * here. */
     __device__ void fill(const Args &p, uint32_t steps) const
     {
-        uint32_t a_rows = Sh::BM / c.width, w_rows = (Sh::BYTES / STEP - Sh::BM) / c.height;
+        uint32_t a_rows = Sh::BM / c.width, w_rows = Sh::BN / c.height;
         uint32_t beside = ((1u << c.width) - 1) << c.y * c.width, above = 0;
 
         for (uint32_t y = 0; y < c.height; y++) above |= 1u << (y * c.width + c.x);
@@ -85,8 +90,7 @@ template <class Sh> struct Stages {
             if (turn) barrier_wait(&empty[s], (turn - 1) & 1);
             barrier_expect(&full[s], Sh::BYTES);
             copy_tile(a, &p.a, k * STEP, blockIdx.y * Sh::BM + c.x * a_rows, &full[s], beside);
-            copy_tile(w, &p.w, k * STEP,
-                      blockIdx.x * (Sh::BYTES / STEP - Sh::BM) + c.y * w_rows, &full[s], above);
+            copy_tile(w, &p.w, k * STEP, blockIdx.x * Sh::BN + c.y * w_rows, &full[s], above);
         }
     }
     /* This warp is done with the tiles of step k.  Nobody is told of the last ones: what is told is

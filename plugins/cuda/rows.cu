@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rows.cu - operations on single rows: a warp for each row, four rows a block.  Where a row is gone through
- * for every layer, a lane takes four neighbouring columns at a time, lane after lane: loads of 8 or 16
- * bytes, of which many are under way. */
+/* rows.cu - operations on single rows: a warp for each row, four rows a block.  Where a row is
+ * gone through for every layer, a lane takes four neighbouring columns at a time, lane after
+ * lane: loads of 8 or 16 bytes, of which many are under way. */
 #include "device.h"
 #include "kern.h"
 
@@ -31,7 +31,8 @@ __device__ inline uint32_t first_quad()
 }
 constexpr uint32_t QUADS = 128; /* columns of a warp's quads */
 
-/* Of a vector among the weights, which begin and end at multiples of 256 bytes; NULL: all are `otherwise`. */
+/* Of a vector among the weights, which begin and end at multiples of 256 bytes; NULL: all are
+ * `otherwise`. */
 __device__ inline Quad vector_quad(const float *vector, uint32_t j, float otherwise)
 {
     if (!vector) return { { otherwise, otherwise, otherwise, otherwise } };
@@ -138,8 +139,9 @@ template <Narrow narrow> __global__ void pool(const PoolArgs p)
     y.zero_tail();
 }
 
-/* One row for a quantized LINEAR, from the row alone.  A row with a NaN or an infinity gets factors
- * NaN: the result must show it.  quads(f) calls f(columns, j) for all of this lane's; it is called twice. */
+/* One row for a quantized LINEAR, from the row alone.  A row with a NaN or an infinity gets
+ * factors NaN: the result must show it.  quads(f) calls f(columns, j) for all of this lane's; it
+ * is called twice. */
 template <class Quads>
 __device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Quads quads)
 {
