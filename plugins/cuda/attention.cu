@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention.cu - softmax(q k^T scale) v inside each sequence, without padding.
  *
- * attention_tiles: tensor cores. A block takes 64 queries of one head, four warps of 16 rows each,
+ * attention_tiles: tensor cores.  A block takes 64 queries of one head, four warps of 16 rows each,
  * and walks over the keys in tiles of 64 with a running maximum and sum in f32, so that scores
- * never leave the registers. The next keys travel during softmax and the product with the values,
- * the next values during the product with the keys. The tiles begin at the sequence's first token,
+ * never leave the registers.  The next keys travel during softmax and the product with the values,
+ * the next values during the product with the keys.  The tiles begin at the sequence's first token,
  * so a row's sums are added in the same order wherever the sequence lies in the batch.
  *
  * attention_rows: plain arithmetic, a warp for each query and head: f32, wide heads, and scores with
@@ -218,15 +218,10 @@ __device__ inline void store_rows(const AttentionArgs &p, const Span &span,
             uint32_t j = (i + (lane & 1)) * 8 + (lane & 2) * 2;
             float first[2] = { t.out[i][2 * h] * factor, t.out[i][2 * h + 1] * factor };
             float second[2] = { t.out[i + 1][2 * h] * factor, t.out[i + 1][2 * h + 1] * factor };
-            float v[4];
+            Four x = exchange<1>(first, second);
 
-            exchange<1>(first, second, v);
-            if (!stored || j >= p.head_dim) continue;
-            if (p.dst.narrow)
-                *(uint2 *)&p.dst.narrow[row + col + j] =
-                    uint2{ narrow_pair<narrow>(v[0], v[1]), narrow_pair<narrow>(v[2], v[3]) };
-            if (p.dst.f32)
-                *(float4 *)&p.dst.f32[row + col + j] = float4{ v[0], v[1], v[2], v[3] };
+            if (stored && j < p.head_dim)
+                store_four(p.dst.f32, p.dst.narrow, narrow == BF16, row + col + j, x);
         }
         if (!stored || head + 1 < p.heads) continue;
         for (uint32_t j = p.dst.width + (lane & 3); j < p.dst.ld; j += 4) {
@@ -261,7 +256,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
         if (end_key > last + p.window && end_key - last > p.window + 1)
             end_key = last + p.window + 1;
     }
-    auto load_keys = [&](uint16_t *tile, uint32_t k, uint32_t col) {
+    auto fetch = [&](uint16_t *tile, uint32_t k, uint32_t col) {
         uint32_t rows = span.length - k < TILE ? span.length - k : TILE;
 
         if (k < end_key)
@@ -269,8 +264,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
         copy_commit();
     };
     load_tile<D>(queries, p.q, span.row, span.rows, p.q_col + head * p.head_dim, p.head_dim);
-    load_keys(keys, first_key, p.k_col);
-    load_keys(values, first_key, p.v_col);
+    fetch(keys, first_key, p.k_col);
+    fetch(values, first_key, p.v_col);
     for (uint32_t k = first_key; k < end_key; k += TILE) {
         float s[TILE / 8][4];
 
@@ -279,7 +274,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
         if (k == first_key) t.load_queries(queries, warp, lane);
         t.scores(s, keys, lane);
         __syncthreads();
-        load_keys(keys, k + TILE, p.k_col);
+        fetch(keys, k + TILE, p.k_col);
         t.scale(s, log2_scale);
         if (p.causal || p.window || k + TILE > span.length)
             hide(p, s, span, k, warp * 16 + (lane >> 2), lane);
@@ -289,7 +284,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
         __syncthreads();
         t.add_values(s, values, lane);
         __syncthreads();
-        load_keys(values, k + TILE, p.v_col);
+        fetch(values, k + TILE, p.v_col);
     }
     copy_wait<0>();
     float total[2];

@@ -266,20 +266,47 @@ template <Narrow narrow> __device__ inline uint32_t narrow_pair(float low, float
     return narrow_from<narrow>(low) | (uint32_t)narrow_from<narrow>(high) << 16;
 }
 
+/* Four neighbouring columns of a row, from a multiple of four on. */
+struct Four {
+    float v[4];
+};
+
+/* Of what nobody writes while the kernel runs. */
+__device__ inline Four load_four(const float *from)
+{
+    float4 x = load_only((const float4 *)from);
+
+    return { { x.x, x.y, x.z, x.w } };
+}
+template <Narrow narrow> __device__ inline Four load_four(const uint16_t *from)
+{
+    uint2 x = load_only((const uint2 *)from);
+
+    return { { narrow_to<narrow>((uint16_t)x.x), narrow_to<narrow>((uint16_t)(x.x >> 16)),
+               narrow_to<narrow>((uint16_t)x.y), narrow_to<narrow>((uint16_t)(x.y >> 16)) } };
+}
+/* To both forms of a value, or the one that is not NULL. */
+__device__ inline void store_four(float *f32, uint16_t *bits, bool bf16, size_t at, const Four &x)
+{
+    auto pair = [=](float low, float high) {
+        return bf16 ? narrow_pair<BF16>(low, high) : narrow_pair<F16>(low, high);
+    };
+
+    if (f32) *(float4 *)(f32 + at) = float4{ x.v[0], x.v[1], x.v[2], x.v[3] };
+    if (bits) *(uint2 *)(bits + at) = uint2{ pair(x.v[0], x.v[1]), pair(x.v[2], x.v[3]) };
+}
+
 /* Sums of products lie so that a lane has two neighbouring columns, a, of one block of eight and
  * the same two, b, of the next, and the lane that differs in bit `bit` the two beside them.
- * They exchange: v gets four neighbouring columns, of the next block in the lane that has the
+ * They exchange: each has four neighbouring columns, of the next block in the lane that has the
  * bit.  All lanes call. */
-template <int bit> __device__ inline void exchange(const float (&a)[2], const float (&b)[2], float (&v)[4])
+template <int bit> __device__ inline Four exchange(const float (&a)[2], const float (&b)[2])
 {
     bool second = threadIdx.x & bit;
     float r0 = __shfl_xor_sync(0xFFFFFFFFu, second ? a[0] : b[0], bit);
     float r1 = __shfl_xor_sync(0xFFFFFFFFu, second ? a[1] : b[1], bit);
 
-    v[0] = second ? r0 : a[0];
-    v[1] = second ? r1 : a[1];
-    v[2] = second ? b[0] : r0;
-    v[3] = second ? b[1] : r1;
+    return { { second ? r0 : a[0], second ? r1 : a[1], second ? b[0] : r0, second ? b[1] : r1 } };
 }
 
 template <Narrow narrow>

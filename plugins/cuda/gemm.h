@@ -65,17 +65,6 @@ template <Act act> __device__ inline float activate(float v, enum rr_act kind)
 
 /* ---- from sums to memory ------------------------------------------------------------------------ */
 
-struct Four {
-    float v[4];
-};
-/* Neighbouring columns of what nobody writes meanwhile, from a multiple of four on. */
-__device__ inline Four load_four(const float *p)
-{
-    float4 x = load_only((const float4 *)p);
-
-    return { { x.x, x.y, x.z, x.w } };
-}
-
 /* The factors of four columns, for all rows. */
 template <class T> struct Columns {
     Four bias, scale, sum;
@@ -90,7 +79,7 @@ template <class T> struct Columns {
 /* Four sums of a row become results. */
 template <class T, Act act>
 __device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, const Columns<T> &c,
-                              const Four &residual, float (&v)[4])
+                              const Four &residual, Four &x)
 {
     float scale = T::scaled ? load_only(p.a_scale + row) : 0;
     float offset = T::offset ? load_only(p.a_offset + row) : 0;
@@ -98,20 +87,14 @@ __device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, 
 #pragma unroll
     for (int e = 0; e < 4; e++) {
         if (T::offset)
-            v[e] = c.scale.v[e] * (scale * v[e] + offset * c.sum.v[e]);
+            x.v[e] = c.scale.v[e] * (scale * x.v[e] + offset * c.sum.v[e]);
         else if (T::scaled)
-            v[e] = c.scale.v[e] * (scale * v[e]);
-        v[e] = activate<act>(v[e] + c.bias.v[e], p.act) + residual.v[e];
-        if (column + e >= p.n) v[e] = 0;
+            x.v[e] = c.scale.v[e] * (scale * x.v[e]);
+        x.v[e] = activate<act>(x.v[e] + c.bias.v[e], p.act) + residual.v[e];
+        if (column + e >= p.n) x.v[e] = 0;
     }
-    if (p.dst.f32)
-        *(float4 *)&p.dst.f32[(size_t)row * p.dst.ld + column] = float4{ v[0], v[1], v[2], v[3] };
-    if (p.dst.narrow) {
-        bool bf16 = T::scaled ? p.bf16 : T::narrow == BF16;
-        uint2 h = { bf16 ? narrow_pair<BF16>(v[0], v[1]) : narrow_pair<F16>(v[0], v[1]),
-                    bf16 ? narrow_pair<BF16>(v[2], v[3]) : narrow_pair<F16>(v[2], v[3]) };
-        *(uint2 *)&p.dst.narrow[(size_t)row * p.dst.ld + column] = h;
-    }
+    store_four(p.dst.f32, p.dst.narrow, T::scaled ? p.bf16 : T::narrow == BF16,
+               (size_t)row * p.dst.ld + column, x);
 }
 
 /* The results of two rows, `apart` from each other, in `blocks` blocks of eight columns.  sum(j,
@@ -135,14 +118,14 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
 #pragma unroll
     for (int j = 0; j < blocks; j += 2) {
         uint32_t c = column + j * 8;
-        float v[2][4];
+        Four x[2];
 
         if (ahead && j + 2 < blocks) load(next[0], c + 16, 0), load(next[1], c + 16, 1);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             float first[2] = { sum(j, 2 * h), sum(j, 2 * h + 1) };
             float second[2] = { sum(j + 1, 2 * h), sum(j + 1, 2 * h + 1) };
-            exchange<bit>(first, second, v[h]);
+            x[h] = exchange<bit>(first, second);
         }
         if (c < p.dst.ld) {
             Columns<T> columns(p, c);
@@ -150,7 +133,7 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
             for (int h = 0; h < 2; h++) {
                 if (!ahead) load(now[h], c, h);
                 if (row + h * apart < m)
-                    finish<T, act>(p, row + h * apart, c, columns, now[h], v[h]);
+                    finish<T, act>(p, row + h * apart, c, columns, now[h], x[h]);
             }
         }
         if (ahead) now[0] = next[0], now[1] = next[1];

@@ -21,23 +21,19 @@ __device__ inline uint32_t my_lane()
     return threadIdx.x & 31;
 }
 
-/* Columns j to j + 3. */
-struct Quad {
-    float v[4];
-};
-__device__ inline uint32_t first_quad()
+/* The columns that a warp takes at once, and the first four of this lane. */
+constexpr uint32_t STRIDE = 128;
+__device__ inline uint32_t first_four()
 {
     return my_lane() * 4;
 }
-constexpr uint32_t QUADS = 128; /* columns of a warp's quads */
 
 /* Of a vector among the weights, which begin and end at multiples of 256 bytes; NULL: all are
  * `otherwise`. */
-__device__ inline Quad vector_quad(const float *vector, uint32_t j, float otherwise)
+__device__ inline Four vector_four(const float *vector, uint32_t j, float otherwise)
 {
     if (!vector) return { { otherwise, otherwise, otherwise, otherwise } };
-    float4 v = load_only((const float4 *)(vector + j));
-    return { { v.x, v.y, v.z, v.w } };
+    return load_four(vector + j);
 }
 
 /* Reads and writes a value in the forms that it has. */
@@ -61,33 +57,22 @@ template <Narrow narrow> struct Row {
         if (bits) bits[j] = narrow_from<narrow>(v);
     }
     /* Of what this kernel does not write; zeros beyond the width. */
-    __device__ Quad quad(uint32_t j) const
+    __device__ Four four(uint32_t j) const
     {
-        Quad q;
+        Four x;
 
-        if (j % 4) {
+        if (j % 4 == 0) return f32 ? load_four(f32 + j) : load_four<narrow>(bits + j);
 #pragma unroll
-            for (int e = 0; e < 4; e++) q.v[e] = j + e < width ? get(j + e) : 0.0f;
-        } else if (f32) {
-            float4 v = load_only((const float4 *)(f32 + j));
-            q = { { v.x, v.y, v.z, v.w } };
-        } else {
-            uint2 v = load_only((const uint2 *)(bits + j));
-            q = { { narrow_to<narrow>((uint16_t)v.x), narrow_to<narrow>((uint16_t)(v.x >> 16)),
-                    narrow_to<narrow>((uint16_t)v.y), narrow_to<narrow>((uint16_t)(v.y >> 16)) } };
-        }
-        return q;
+        for (int e = 0; e < 4; e++) x.v[e] = j + e < width ? get(j + e) : 0.0f;
+        return x;
     }
     /* j is a multiple of four; what lies beyond the width becomes zero. */
-    __device__ void put_quad(uint32_t j, Quad q)
+    __device__ void put_four(uint32_t j, Four x)
     {
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            if (j + e >= width) q.v[e] = 0;
-        if (f32) *(float4 *)(f32 + j) = float4{ q.v[0], q.v[1], q.v[2], q.v[3] };
-        if (bits)
-            *(uint2 *)(bits + j) = uint2{ narrow_pair<narrow>(q.v[0], q.v[1]),
-                                          narrow_pair<narrow>(q.v[2], q.v[3]) };
+            if (j + e >= width) x.v[e] = 0;
+        store_four(f32, bits, narrow == BF16, j, x);
     }
     __device__ void zero_tail()
     {
@@ -140,17 +125,17 @@ template <Narrow narrow> __global__ void pool(const PoolArgs p)
 }
 
 /* One row for a quantized LINEAR, from the row alone.  A row with a NaN or an infinity gets
- * factors NaN: the result must show it.  quads(f) calls f(columns, j) for all of this lane's; it
- * is called twice. */
-template <class Quads>
-__device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Quads quads)
+ * factors NaN: the result must show it.  each(f) calls f(columns, j) for all of this lane's; it is
+ * called twice. */
+template <class Each>
+__device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Each each)
 {
     float top = -INFINITY, bottom = -INFINITY; /* max of x and of -x */
     bool finite = true;
     uint8_t *q = dst.q + row * dst.ld;
 
-    quads([&](const Quad &x, uint32_t j) {
-        Quad smooth = vector_quad(dst.smooth, j, 1.0f);
+    each([&](const Four &x, uint32_t j) {
+        Four smooth = vector_four(dst.smooth, j, 1.0f);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             float v = x.v[e] * smooth.v[e];
@@ -166,8 +151,8 @@ __device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t w
     float scale = dst.f8 ? fmaxf(top, bottom) / 448.0f : (top + bottom) / 254.0f;
     float middle = dst.f8 ? 0.0f : 0.5f * (top - bottom);
     float inverse = finite && scale > 0 ? 1.0f / scale : 0.0f;
-    quads([&](const Quad &x, uint32_t j) {
-        Quad smooth = vector_quad(dst.smooth, j, 1.0f);
+    each([&](const Four &x, uint32_t j) {
+        Four smooth = vector_four(dst.smooth, j, 1.0f);
         uint32_t bytes = 0;
 #pragma unroll
         for (int e = 0; e < 4; e++) {
@@ -185,39 +170,39 @@ __device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t w
     }
 }
 
-/* This lane's quads of a row: HELD of them in registers, or with 0 read again each time. */
-constexpr int HELD = 8;
-template <Narrow narrow, int held> struct Quads {
+/* This lane's columns of a row: MOST_HELD fours in registers, or with 0 read again each time. */
+constexpr int MOST_HELD = 8;
+template <Narrow narrow, int held> struct Columns {
     const Row<narrow> &row;
-    Quad q[held];
+    Four q[held];
 
-    __device__ explicit Quads(const Row<narrow> &r) : row(r)
+    __device__ explicit Columns(const Row<narrow> &r) : row(r)
     {
 #pragma unroll
         for (int i = 0; i < held; i++) {
-            uint32_t j = first_quad() + i * QUADS;
-            if (j < row.width) q[i] = row.quad(j);
+            uint32_t j = first_four() + i * STRIDE;
+            if (j < row.width) q[i] = row.four(j);
         }
     }
     template <class F> __device__ void each(F f) const
     {
 #pragma unroll
         for (int i = 0; i < held; i++) {
-            uint32_t j = first_quad() + i * QUADS;
+            uint32_t j = first_four() + i * STRIDE;
             if (j < row.width) f(q[i], j);
         }
     }
 };
-template <Narrow narrow> struct Quads<narrow, 0> {
+template <Narrow narrow> struct Columns<narrow, 0> {
     const Row<narrow> &row;
 
-    __device__ explicit Quads(const Row<narrow> &r) : row(r)
+    __device__ explicit Columns(const Row<narrow> &r) : row(r)
     {
     }
     template <class F> __device__ void each(F f) const
     {
 #pragma unroll 8
-        for (uint32_t j = first_quad(); j < row.width; j += QUADS) f(row.quad(j), j);
+        for (uint32_t j = first_four(); j < row.width; j += STRIDE) f(row.four(j), j);
     }
 };
 
@@ -228,12 +213,12 @@ template <Narrow narrow, int held> __global__ void norm(const NormArgs p)
 
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row), y(p.dst, row);
-    Quads<narrow, held> quads(x);
+    Columns<narrow, held> columns(x);
     if (!p.rms) {
-        quads.each([&](const Quad &q, uint32_t) { mean += (q.v[0] + q.v[1]) + (q.v[2] + q.v[3]); });
+        columns.each([&](const Four &q, uint32_t) { mean += (q.v[0] + q.v[1]) + (q.v[2] + q.v[3]); });
         mean = warp_sum(mean) / (float)x.width;
     }
-    quads.each([&](const Quad &q, uint32_t j) {
+    columns.each([&](const Four &q, uint32_t j) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             float d = j + e < x.width ? q.v[e] - mean : 0.0f;
@@ -242,14 +227,14 @@ template <Narrow narrow, int held> __global__ void norm(const NormArgs p)
     });
     float factor = 1.0f / sqrtf(warp_sum(square) / (float)x.width + p.eps);
     auto results = [&](auto f) {
-        quads.each([&](const Quad &q, uint32_t j) {
-            Quad gamma = vector_quad(p.gamma, j, 1.0f), beta = vector_quad(p.beta, j, 0.0f), r;
+        columns.each([&](const Four &q, uint32_t j) {
+            Four gamma = vector_four(p.gamma, j, 1.0f), beta = vector_four(p.beta, j, 0.0f), r;
 #pragma unroll
             for (int e = 0; e < 4; e++) r.v[e] = (q.v[e] - mean) * factor * gamma.v[e] + beta.v[e];
             f(r, j);
         });
     };
-    if (y.f32 || y.bits) results([&](const Quad &r, uint32_t j) { y.put_quad(j, r); });
+    if (y.f32 || y.bits) results([&](const Four &r, uint32_t j) { y.put_four(j, r); });
     y.zero_tail();
     if (p.q.q) quantize_row(p.q, row, x.width, results);
 }
@@ -273,11 +258,11 @@ template <Narrow narrow> __global__ void glu(const GluArgs p)
     Row<narrow> x(p.src, row), y(p.dst, row);
     uint32_t a = p.act_second ? y.width : 0, b = y.width - a;
 #pragma unroll 4
-    for (uint32_t j = first_quad(); j < y.width; j += QUADS) {
-        Quad gates = x.quad(a + j), values = x.quad(b + j), r;
+    for (uint32_t j = first_four(); j < y.width; j += STRIDE) {
+        Four gates = x.four(a + j), values = x.four(b + j), r;
 #pragma unroll
         for (int e = 0; e < 4; e++) r.v[e] = gate(gates.v[e], p.act) * values.v[e];
-        y.put_quad(j, r);
+        y.put_four(j, r);
     }
     y.zero_tail();
 }
@@ -329,8 +314,8 @@ template <Narrow narrow> __global__ void quantize(const QuantizeArgs p)
 
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row);
-    Quads<narrow, 0> quads(x);
-    quantize_row(p.dst, row, x.width, [&](auto f) { quads.each(f); });
+    Columns<narrow, 0> columns(x);
+    quantize_row(p.dst, row, x.width, [&](auto f) { columns.each(f); });
 }
 
 dim3 blocks(uint32_t rows)
@@ -365,9 +350,9 @@ cudaError_t launch_norm(const LaunchContext &c, enum rr_rows rows, const NormArg
 {
     uint32_t n = c.rows[rows];
 
-    if (a.src.width > HELD * QUADS)
+    if (a.src.width > MOST_HELD * STRIDE)
         return c.bf16 ? LAUNCH((norm<BF16, 0>), n) : LAUNCH((norm<F16, 0>), n);
-    return c.bf16 ? LAUNCH((norm<BF16, HELD>), n) : LAUNCH((norm<F16, HELD>), n);
+    return c.bf16 ? LAUNCH((norm<BF16, MOST_HELD>), n) : LAUNCH((norm<F16, MOST_HELD>), n);
 }
 cudaError_t launch_glu(const LaunchContext &c, enum rr_rows rows, const GluArgs &a)
 {
