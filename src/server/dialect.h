@@ -135,6 +135,15 @@ extern const struct rr_dialect rr_dialect_vertex;
 /* All of them, ended by NULL. */
 extern const struct rr_dialect *const rr_dialects[];
 
+/* Defines rr_dialect_ID, whose inference failures are 500; invalid: invalid_status. */
+#define RR_DIALECT(id, parse_fn, render_fn, errors, invalid) \
+    const struct rr_dialect rr_dialect_##id = { .name = #id, \
+                                                .parse = parse_fn, \
+                                                .render = render_fn, \
+                                                .render_error = errors, \
+                                                .backend_status = 500, \
+                                                .invalid_status = invalid }
+
 /* The dialect of that name or of an API that speaks it, or NULL. */
 const struct rr_dialect *rr_dialect_find(const char *name, size_t len);
 

@@ -371,19 +371,11 @@ static void render_score(const struct rr_reply *r, struct rr_buf *out)
 
 /* ---- table -------------------------------------------------------------------------------- */
 
-#define LIST_DIALECT(id, errors, invalid) \
-    const struct rr_dialect rr_dialect_##id = { .name = #id, \
-                                                .parse = parse_##id, \
-                                                .render = render_##id, \
-                                                .render_error = errors, \
-                                                .backend_status = 500, \
-                                                .invalid_status = invalid }
-
-LIST_DIALECT(voyage, rr_problem_union, 422);
-LIST_DIALECT(mixedbread, rr_problem_union, 422);
-LIST_DIALECT(pinecone, rr_problem_union, 422);
-LIST_DIALECT(isaacus, rr_problem_union, 422);
-LIST_DIALECT(nim, rr_problem_union, 422);
-LIST_DIALECT(weaviate, rr_problem_union, 422);
-LIST_DIALECT(dashscope, rr_problem_dashscope, 400);
-LIST_DIALECT(score, rr_problem_openai, 400);
+RR_DIALECT(voyage, parse_voyage, render_voyage, rr_problem_union, 422);
+RR_DIALECT(mixedbread, parse_mixedbread, render_mixedbread, rr_problem_union, 422);
+RR_DIALECT(pinecone, parse_pinecone, render_pinecone, rr_problem_union, 422);
+RR_DIALECT(isaacus, parse_isaacus, render_isaacus, rr_problem_union, 422);
+RR_DIALECT(nim, parse_nim, render_nim, rr_problem_union, 422);
+RR_DIALECT(weaviate, parse_weaviate, render_weaviate, rr_problem_union, 422);
+RR_DIALECT(dashscope, parse_dashscope, render_dashscope, rr_problem_dashscope, 400);
+RR_DIALECT(score, parse_score, render_score, rr_problem_openai, 400);

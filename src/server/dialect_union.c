@@ -163,21 +163,13 @@ static void render(const struct rr_reply *r, struct rr_buf *out)
     rr_buf_putc(out, '}');
 }
 
-#define UNION_DIALECT(id, errors, invalid) \
-    const struct rr_dialect rr_dialect_##id = { .name = #id, \
-                                                .parse = parse, \
-                                                .render = render, \
-                                                .render_error = errors, \
-                                                .backend_status = 500, \
-                                                .invalid_status = invalid }
-
-UNION_DIALECT(union, rr_problem_union, 422);
-UNION_DIALECT(cohere, rr_problem_union, 422);
-UNION_DIALECT(jina, rr_problem_union, 422);
-UNION_DIALECT(vllm, rr_problem_openai, 400);
-UNION_DIALECT(infinity, rr_problem_infinity, 422);
-UNION_DIALECT(xinference, rr_problem_union, 422);
-UNION_DIALECT(ollama, rr_problem_union, 422);
+RR_DIALECT(union, parse, render, rr_problem_union, 422);
+RR_DIALECT(cohere, parse, render, rr_problem_union, 422);
+RR_DIALECT(jina, parse, render, rr_problem_union, 422);
+RR_DIALECT(vllm, parse, render, rr_problem_openai, 400);
+RR_DIALECT(infinity, parse, render, rr_problem_infinity, 422);
+RR_DIALECT(xinference, parse, render, rr_problem_union, 422);
+RR_DIALECT(ollama, parse, render, rr_problem_union, 422);
 
 /* llama.cpp answers a body with "texts" as text-embeddings-inference does. */
 static int parse_llamacpp(struct rr_fields *f)
@@ -187,11 +179,4 @@ static int parse_llamacpp(struct rr_fields *f)
     return rr_dialect_tei.parse(f);
 }
 
-const struct rr_dialect rr_dialect_llamacpp = {
-    .name = "llamacpp",
-    .parse = parse_llamacpp,
-    .render = render,
-    .render_error = rr_problem_llamacpp,
-    .backend_status = 500,
-    .invalid_status = 400,
-};
+RR_DIALECT(llamacpp, parse_llamacpp, render, rr_problem_llamacpp, 400);
