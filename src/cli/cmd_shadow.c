@@ -303,7 +303,7 @@ static int conclude(struct run *r, const struct rr_shadow_gate *gate)
         rr_shadow_json(stdout, &r->sums, &report, &names, r->own->gate ? verdict : NULL);
     else
         rr_shadow_text(stdout, &r->sums, &report, &names);
-    if (!r->own->gate || !verdict) return RR_EXIT_OK;
+    if (!verdict || (!r->own->gate && report.both)) return RR_EXIT_OK;
     rr_cli_complain("shadow", "%s", verdict);
     return RR_EXIT_FAILURE;
 }
@@ -346,7 +346,8 @@ const struct rr_command rr_cmd_shadow = {
         "that both servers know, or the body as a JSON string, as proxies log it.  Each goes\n"
         "to both servers, one after the other, either of them first by turns.  The report has\n"
         "the differences in order, scores and latency, the failures, and the lines to look\n"
-        "at.  Where a reply has no scores, only orders are compared.",
+        "at.  Where a reply has no scores, only orders are compared.  Exit status 1: the gate\n"
+        "is not met, or nothing could be compared.",
     .sections = "",
     .own = own_options,
     .n_own = RR_COUNT(own_options),

@@ -194,6 +194,7 @@ def test_shadow_forms_of_requests():
             assert r.code == code and message in r.err and one_line(r.err), (words, text, r)
         r = run("shadow", "--primary", url)
         assert r.code == 64 and "--candidate is missing" in r.err, r
-        r, found = shadow(url, "http://127.0.0.1:1", bodies[:2], "--gate")
-        assert r.code == 1 and "no request was answered by both" in r.err, r
-        assert "refused" in found["candidate"]["first_failure"], found
+        for words in (["--gate"], []):
+            r, found = shadow(url, "http://127.0.0.1:1", bodies[:2], *words)
+            assert r.code == 1 and "no request was answered by both" in r.err, (words, r)
+            assert "refused" in found["candidate"]["first_failure"], found
