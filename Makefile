@@ -146,7 +146,7 @@ EXAMPLES := $(call programs,$(wildcard examples/*.c))
 
 # ---- building -----------------------------------------------------------------------------------
 
-.PHONY: all lib so run deps examples test test-unit test-programs test-san test-arm test-api test-eval bench fuzz fuzz-run \
+.PHONY: all lib so run deps examples test test-all test-unit test-programs test-san test-arm test-api test-eval bench fuzz fuzz-run \
     install uninstall check check-layers check-headers check-docs docs format clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -273,7 +273,11 @@ test-load: $(RERANKD) $(FAULT) $(FAILING)
 .PHONY: test-load
 
 # Everything.  T=text keeps the programs with this text in their names and leaves out the rest.
-test: $(if $(T),,all examples) $(TEST_WANTED)
+# A recursive make: the libraries may only just have been installed.
+test:
+	$(Q)tools/deps.sh test
+	$(Q)$(MAKE) test-all
+test-all: $(if $(T),,all examples) $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
 	    $(CUDA_COMMANDS) $(if $(T),,$(E2E) $(CHECKS))
 
@@ -532,9 +536,9 @@ format:
 deps:
 	tools/deps.sh build
 
-# A recursive make: the libraries may only just have been installed.
+# Recursive as "test" is.
 run:
-	tools/deps.sh build
+	tools/deps.sh run
 	$(MAKE) -j$$(nproc) all
 	exec $(RERANKD) serve --model models/starter --port 8002
 

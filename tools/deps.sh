@@ -3,23 +3,37 @@
 # deps.sh - looks for what a build needs and installs what is missing (Debian, Ubuntu).
 #
 #   tools/deps.sh build   compiler and libraries (default)
+#   tools/deps.sh run     also curl, for the line that "make run" prints
 #   tools/deps.sh test    also what "make test", test-san and fuzz use
 #   tools/deps.sh ui      also what "make test-ui" uses
 #
-# As root, or with sudo, missing packages are installed; otherwise they are named.
+# As root, or with sudo, missing packages are installed; otherwise they are named.  Exit status 1: what
+# is missing is needed.
 set -u
 
 mode=${1:-build}
-missing=()
+missing=() # without these nothing works
+lacking=() # without these something is left out
+as_root= can_install=
+if command -v apt-get > /dev/null; then
+    [ "$(id -u)" -eq 0 ] && can_install=yes
+    [ -z "$can_install" ] && command -v sudo > /dev/null && can_install=yes as_root=sudo
+fi
 
 need_program() { # program package...
     command -v "$1" > /dev/null || missing+=("${@:2}")
+}
+like_program() {
+    command -v "$1" > /dev/null || lacking+=("${@:2}")
 }
 need_library() { # pkg-config-name package
     pkg-config --exists "$1" 2> /dev/null || missing+=("$2")
 }
 need_file() { # glob package...
     compgen -G "$1" > /dev/null || missing+=("${@:2}")
+}
+like_file() {
+    compgen -G "$1" > /dev/null || lacking+=("${@:2}")
 }
 
 need_program gcc gcc libc6-dev
@@ -35,15 +49,16 @@ need_library libutf8proc libutf8proc-dev
 need_library libxxhash libxxhash-dev
 need_library libpcre2-8 libpcre2-dev
 need_library hiredis libhiredis-dev
+[ "$mode" = run ] && like_program curl curl
 if [ "$mode" = test ]; then
-    need_program g++ g++
-    need_program clang clang
     need_program python3 python3
     need_library cmocka libcmocka-dev
-    need_program redis-server redis-server
-    need_program qemu-aarch64 qemu-user
-    need_program aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    need_file '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' clang-runtime
+    like_program g++ g++
+    like_program clang clang
+    like_program redis-server redis-server
+    like_program qemu-aarch64 qemu-user
+    like_program aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    like_file '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' clang-runtime
 fi
 if [ "$mode" = ui ]; then
     need_program python3 python3 python3-venv
@@ -52,24 +67,23 @@ if [ "$mode" = ui ]; then
     need_program chromedriver chromium-driver
 fi
 
-[ ${#missing[@]} -eq 0 ] && exit 0
-
-mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
-as_root=
-if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo > /dev/null && as_root=sudo
-fi
-if ! command -v apt-get > /dev/null || { [ "$(id -u)" -ne 0 ] && [ -z "$as_root" ]; }; then
+[ ${#missing[@]} -gt 0 ] && failed=1 || failed=0 # what a package that cannot be installed means
+if [ -z "$can_install" ]; then
+    [ ${#lacking[@]} -gt 0 ] && echo "Not installed, so what uses them is left out: ${lacking[*]}"
+    [ $failed -eq 0 ] && exit 0
     echo "Missing, by their Debian names: ${missing[*]}" >&2
     echo "Install them and try again, for example: apt-get install ${missing[*]}" >&2
     exit 1
 fi
+missing+=("${lacking[@]}")
+[ ${#missing[@]} -eq 0 ] && exit 0
 
+mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
 echo "Installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -q || exit 1
+$as_root apt-get update -q || exit $failed
 # clang's sanitizers and fuzzer are a package of their own, named after its version.
 version=$(apt-cache depends clang 2> /dev/null | sed -n 's/.*Depends: clang-\([0-9]*\).*/\1/p')
 missing=("${missing[@]/#clang-runtime/libclang-rt-$version-dev}")
 $as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -q -y --no-install-recommends "${missing[@]}" || exit 1
+    apt-get install -q -y --no-install-recommends "${missing[@]}" || exit $failed
