@@ -276,7 +276,7 @@ test-load: $(RERANKD) $(FAULT) $(FAILING)
 # A recursive make: the libraries may only just have been installed.
 test:
 	$(Q)tools/deps.sh test
-	$(Q)$(MAKE) test-all
+	$(Q)$(MAKE) --no-print-directory test-all
 test-all: $(if $(T),,all examples) $(TEST_WANTED)
 	$(Q)tools/run_tests.sh $(call SELECT,$(UNIT) $(KERN) $(BACKEND)) $(SELECT_REPLAY) \
 	    $(CUDA_COMMANDS) $(if $(T),,$(E2E) $(CHECKS))
@@ -539,7 +539,7 @@ deps:
 # Recursive as "test" is.
 run:
 	tools/deps.sh run
-	$(MAKE) -j$$(nproc) all
+	$(MAKE) --no-print-directory -j$$(nproc) all
 	exec $(RERANKD) serve --model models/starter --port 8002
 
 # Where the shells of a distribution look; the first word is the shell.
