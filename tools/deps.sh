@@ -51,9 +51,9 @@ need_library libpcre2-8 libpcre2-dev
 need_library hiredis libhiredis-dev
 [ "$mode" = run ] && like_program curl curl
 if [ "$mode" = test ]; then
+    need_program g++ g++
     need_program python3 python3
     need_library cmocka libcmocka-dev
-    like_program g++ g++
     like_program clang clang
     like_program redis-server redis-server
     like_program qemu-aarch64 qemu-user

@@ -149,4 +149,4 @@ CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul89' \
         $(OUT)/bench/bench_encoder'
 CUDA_COMMANDS := $(if $(T),$(if $(findstring $(T),test_cuda),$(CUDA_COMMANDS)),$(CUDA_COMMANDS))
 CUDA_WANTED := $(if $(CUDA_COMMANDS),$(EMUL_PLUGINS) $(OUT)/tests/cuda/libnvidia-ml.so.1 $(CUDA_TESTS) $(BACKEND) $(OUT)/tests/unit/test_parity $(RERANKD) $(OUT)/bench/bench_encoder)
-test: $(CUDA_WANTED)
+test-all: $(CUDA_WANTED)
