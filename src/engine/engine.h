@@ -88,7 +88,10 @@ struct rr_lane {
     enum rr_lane_state state;
     char why[128]; /* what happened, when it is not in service */
     uint64_t reopen_ns, backoff_ns;
-    double least_ns_per_token, mean_ns_per_token; /* 0: not measured */
+    double mean_ns_per_token;  /* 0: not measured */
+    double least_ns_per_token; /* of large batches: what small ones take is the device's base */
+    uint32_t n_large;          /* how many there were */
+    uint64_t large_ns;         /* end of the last one */
     struct rr_speed speed;
     enum rr_pass last_pass; /* that a batch was taken from */
     uint64_t good_ns;       /* end of the last forward that was well */

@@ -15,9 +15,13 @@
 #define FIRST_BACKOFF RR_SECOND
 #define LEAST_HOLD RR_MILLISECOND
 #define LONGEST_HOLD (50 * RR_MILLISECOND)
+#define MEASURED_FOR (10 * RR_SECOND)
 
 /* A request with whose batches so many devices were lost is not given to another one. */
 enum { MOST_LOSSES = 3 };
+
+/* So many large batches show how fast a device can be. */
+enum { ENOUGH_BATCHES = 4 };
 
 /* ---- kinds ---------------------------------------------------------------------------------- */
 
@@ -263,6 +267,13 @@ uint64_t rr_lane_hold(const struct rr_lane *lane, uint64_t now, uint32_t *part)
     return RR_MIN(RR_MAX((uint64_t)hold, LEAST_HOLD), LONGEST_HOLD);
 }
 
+/* How fast the lane can be is known: one slow batch does not tell, nor do those of long ago.  As
+ * long as it is not, all work is tried, so that a slow moment locks nothing out for good. */
+static bool is_measured(const struct rr_lane *lane, uint64_t now)
+{
+    return lane->n_large >= ENOUGH_BATCHES && now - RR_MIN(lane->large_ns, now) < MEASURED_FOR;
+}
+
 void rr_lane_pace(const struct rr_lane *lane, struct rr_pace *pace)
 {
     const struct rr_engine *e = lane->engine;
@@ -274,7 +285,7 @@ void rr_lane_pace(const struct rr_lane *lane, struct rr_pace *pace)
 
         if (l->kind != lane->kind || l->state != RR_LANE_UP) continue;
         if (l != lane && l->in_hand) pace->others_tokens += l->tokens;
-        if (l->least_ns_per_token <= 0) return; /* any speed is possible */
+        if (!is_measured(l, pace->now)) return; /* any speed is possible */
         fastest = RR_MIN(fastest, l->least_ns_per_token);
         rate += 1 / l->least_ns_per_token;
     }
@@ -305,7 +316,8 @@ void rr_lane_lost(struct rr_lane *lane, enum rr_lane_state state, const char *wh
     if (state == RR_LANE_DOWN) {
         lane->backoff_ns = lane->backoff_ns ? lane->backoff_ns : FIRST_BACKOFF;
         lane->reopen_ns = rr_now_ns() + lane->backoff_ns;
-        lane->least_ns_per_token = lane->mean_ns_per_token = 0;
+        lane->mean_ns_per_token = 0;
+        lane->n_large = 0;
     }
     if (e->n_lanes > e->n_devices && rr_reserve_wanted(e))
         pthread_cond_signal(&e->lanes[e->n_devices].wake);

@@ -144,12 +144,16 @@ static void scatter(struct rr_lane *lane, uint32_t n, const struct rr_error *err
     }
 }
 
-static void measure(struct rr_lane *lane, uint64_t ns, uint32_t n_tokens)
+static void measure(struct rr_lane *lane, uint64_t start, uint64_t end, uint32_t n_tokens)
 {
+    uint64_t ns = end - start;
     double per_token = (double)ns / n_tokens;
 
-    if (!lane->least_ns_per_token || per_token < lane->least_ns_per_token)
-        lane->least_ns_per_token = per_token;
+    if (n_tokens >= lane->limits.max_tokens / 2) {
+        if (!lane->n_large++ || per_token < lane->least_ns_per_token)
+            lane->least_ns_per_token = per_token;
+        lane->large_ns = end;
+    }
     if (!lane->mean_ns_per_token) lane->mean_ns_per_token = per_token;
     lane->mean_ns_per_token += (per_token - lane->mean_ns_per_token) / 8; /* of the last few */
     rr_speed_learn(&lane->speed, n_tokens, ns);
@@ -233,7 +237,7 @@ static void run_batch(struct rr_lane *lane, enum rr_pass pass, uint32_t n, uint3
         remember(lane, n);
         pthread_mutex_lock(&e->lock);
         count(lane, n, start, end);
-        if (!err.code) measure(lane, end - start, n_tokens);
+        if (!err.code) measure(lane, start, end, n_tokens);
         if (!all_failed(lane, n)) {
             lane->good_ns = end;
             lane->asked_ns = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_batcher.c - the batching policy alone: limits, order, fairness, priorities, deadlines.  Time
  * is a number that the tests make up. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,9 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "engine/batcher.h"
+#include "engine/engine.h"
 
 enum { MAX_PAIRS = 64, MAX_ITEMS = 256, MAX_JOBS = 40 };
 
@@ -401,6 +404,44 @@ static void test_deadlines(void **state)
     }
 }
 
+/* What is known of a lane's speed, by its large batches: how many, and when the last one ended. */
+static void test_pace(void **state)
+{
+    static const struct {
+        uint32_t n_large[2];
+        uint64_t ago_s[2];
+        double least, all;
+        const char *why;
+    } cases[] = {
+        { { 0, 0 }, { 0, 0 }, 0, 0, "nothing" },
+        { { 3, 9 }, { 0, 0 }, 0, 0, "too few: they may have been held up" },
+        { { 4, 9 }, { 0, 0 }, 100, 75, "enough" },
+        { { 4, 9 }, { 9, 9 }, 100, 75, "of late" },
+        { { 4, 9 }, { 9, 11 }, 0, 0, "long ago: whatever was slow then may be over" },
+    };
+    static struct rr_kind kind;
+    static struct rr_lane lanes[2];
+    static struct rr_engine e = { .lanes = lanes, .n_lanes = 2 };
+    size_t c, i;
+
+    (void)state;
+    for (c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct rr_pace pace = { .now = 100 * RR_SECOND };
+
+        for (i = 0; i < 2; i++)
+            lanes[i] = (struct rr_lane){ .engine = &e,
+                                         .kind = &kind,
+                                         .state = RR_LANE_UP,
+                                         .least_ns_per_token = i ? 300 : 100,
+                                         .n_large = cases[c].n_large[i],
+                                         .large_ns = pace.now - cases[c].ago_s[i] * RR_SECOND };
+        rr_lane_pace(&lanes[0], &pace);
+        if (pace.least_ns_per_token != cases[c].least ||
+            (cases[c].least > 0 && fabs(pace.all_ns_per_token - cases[c].all) > 1e-6))
+            fail_msg("%s: %g %g", cases[c].why, pace.least_ns_per_token, pace.all_ns_per_token);
+    }
+}
+
 /* Where parts are welcome, a pair that is too long for the time left does not give up those behind
  * it. */
 static void test_too_long_pairs(void **state)
@@ -472,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_remove),
         cmocka_unit_test(test_grows),
         cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_too_long_pairs),
     };
 
