@@ -88,7 +88,7 @@ struct rr_lane {
     enum rr_lane_state state;
     char why[128]; /* what happened, when it is not in service */
     uint64_t reopen_ns, backoff_ns;
-    double mean_ns_per_token;  /* 0: not measured */
+    double mean_ns, mean_tokens; /* of the last few batches; 0: not measured */
     double least_ns_per_token; /* of large batches: what small ones take is the device's base */
     uint32_t n_large;          /* how many there were */
     uint64_t large_ns;         /* end of the last one */
@@ -316,6 +316,8 @@ bool rr_lane_claim(const struct rr_lane *lane, struct rr_claim *claim);
 /* Nanoseconds for which a free lane should leave what waits to others; 0: it should take it, about
  * *part tokens at most. */
 uint64_t rr_lane_hold(const struct rr_lane *lane, uint64_t now, uint32_t *part);
+/* Of the last few batches, large ones counting for more; 0: not measured. */
+double rr_lane_ns_per_token(const struct rr_lane *lane);
 /* What the pace of a batch of the lane says of its kind. */
 void rr_lane_pace(const struct rr_lane *lane, struct rr_pace *pace);
 

@@ -121,9 +121,9 @@ static double total_rate(const struct rr_engine *e)
     for (i = 0; i < e->n_lanes; i++) {
         const struct rr_lane *lane = &e->lanes[i];
 
-        if (lane->state != RR_LANE_UP || lane->mean_ns_per_token <= 0) continue;
+        if (lane->state != RR_LANE_UP || lane->mean_ns <= 0) continue;
         if (lane->reserve && !rr_reserve_wanted(e)) continue;
-        sum += (lane->member ? rr_team_share(lane->member) : 1) / lane->mean_ns_per_token;
+        sum += (lane->member ? rr_team_share(lane->member) : 1) / rr_lane_ns_per_token(lane);
     }
     return sum;
 }
@@ -162,7 +162,7 @@ static void describe_lane(const struct rr_lane *lane, struct rr_device_state *ou
     out->compute_ns = lane->compute_ns;
     out->in_hand_tokens = lane->in_hand ? lane->tokens : 0;
     out->queue_tokens = lane->kind ? lane->kind->waiting : 0;
-    out->ns_per_token = lane->mean_ns_per_token;
+    out->ns_per_token = rr_lane_ns_per_token(lane);
 }
 
 bool rr_engine_device(struct rr_engine *e, uint32_t index, struct rr_device_state *out)

@@ -267,6 +267,11 @@ uint64_t rr_lane_hold(const struct rr_lane *lane, uint64_t now, uint32_t *part)
     return RR_MIN(RR_MAX((uint64_t)hold, LEAST_HOLD), LONGEST_HOLD);
 }
 
+double rr_lane_ns_per_token(const struct rr_lane *lane)
+{
+    return lane->mean_tokens > 0 ? lane->mean_ns / lane->mean_tokens : 0;
+}
+
 /* How fast the lane can be is known: one slow batch does not tell, nor do those of long ago.  As
  * long as it is not, all work is tried, so that a slow moment locks nothing out for good. */
 static bool is_measured(const struct rr_lane *lane, uint64_t now)
@@ -316,7 +321,7 @@ void rr_lane_lost(struct rr_lane *lane, enum rr_lane_state state, const char *wh
     if (state == RR_LANE_DOWN) {
         lane->backoff_ns = lane->backoff_ns ? lane->backoff_ns : FIRST_BACKOFF;
         lane->reopen_ns = rr_now_ns() + lane->backoff_ns;
-        lane->mean_ns_per_token = 0;
+        lane->mean_ns = lane->mean_tokens = 0;
         lane->n_large = 0;
     }
     if (e->n_lanes > e->n_devices && rr_reserve_wanted(e))

@@ -154,8 +154,8 @@ static void measure(struct rr_lane *lane, uint64_t start, uint64_t end, uint32_t
             lane->least_ns_per_token = per_token;
         lane->large_ns = end;
     }
-    if (!lane->mean_ns_per_token) lane->mean_ns_per_token = per_token;
-    lane->mean_ns_per_token += (per_token - lane->mean_ns_per_token) / 8; /* of the last few */
+    lane->mean_ns += ((double)ns - lane->mean_ns) / 8;
+    lane->mean_tokens += (n_tokens - lane->mean_tokens) / 8;
     rr_speed_learn(&lane->speed, n_tokens, ns);
 }
 

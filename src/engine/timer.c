@@ -27,7 +27,7 @@ void rr_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t when_ns
 
 uint64_t rr_run_budget(const struct rr_lane *lane, uint32_t n_tokens)
 {
-    double ns = PATIENCE * lane->mean_ns_per_token * n_tokens;
+    double ns = PATIENCE * rr_lane_ns_per_token(lane) * n_tokens;
 
     return RR_MAX(lane->engine->stall_ns, (uint64_t)ns);
 }
