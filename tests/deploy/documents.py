@@ -32,6 +32,13 @@ def both_languages_say_the_same():
         assert a == b > 3, (pattern, a, b)
 
 
+def nothing_is_used_before_it_is_there():
+    """Of the guide: the program and the repository's files, and the model that is measured."""
+    text = commands("MIGRATION.md")
+    assert text.index("git clone") < text.index("make &&") < text.index("rerankd bench --url")
+    assert text.index("pull BAAI/") < text.index("bench --plan")
+
+
 def links_lead_somewhere():
     for name in TEXTS:
         text = read(name)
@@ -110,6 +117,6 @@ def a_wrong_version_is_no_release():
     assert code == 1 and "does not say 9.9.9" in out, out
 
 
-support.main([both_languages_say_the_same, links_lead_somewhere, settings_exist,
+support.main([both_languages_say_the_same, nothing_is_used_before_it_is_there, links_lead_somewhere, settings_exist,
               parts_of_test_deploy_exist, old_clients_get_what_the_guide_promises,
               parts_are_listed, a_wrong_version_is_no_release])
