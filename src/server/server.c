@@ -55,8 +55,11 @@ static int reserve(struct rr_server *s, struct rr_exchange *x, struct rr_problem
     size_t need = x->length == SIZE_MAX ? max_body : x->length;
 
     if (need > max_body) return 0; /* will be refused for that */
-    x->reserved = need;
-    if (atomic_fetch_add(&s->inflight, need) + need <= limit) return 0;
+    if (atomic_fetch_add(&s->inflight, need) + need <= limit) {
+        x->reserved = need;
+        return 0;
+    }
+    atomic_fetch_sub(&s->inflight, need); /* what comes of this body is not kept */
     rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_MEMORY, 1);
     problem->retry_after = rr_server_retry_after(s, x);
     return rr_problem_set(problem, 503,
@@ -83,7 +86,7 @@ static int begin(void *user, struct rr_exchange *x)
     rr_trace_begin(&x->trace, two ? NULL : rr_http_given(x, "traceparent", 0));
     rc = rr_route_find(x, &problem);
     if (!rc) rc = rr_gate_check(s, x, &problem);
-    if (!rc && !x->route->answer) rc = reserve(s, x, &problem);
+    if (!rc && x->length) rc = reserve(s, x, &problem); /* any route's: all bodies are kept */
     if (rc) fail(s, x, &problem);
     return rc;
 }

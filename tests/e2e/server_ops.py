@@ -467,6 +467,37 @@ def test_bodies_in_memory_are_bounded():
         assert s.metrics()['rerank_requests_rejected_total{reason="memory"}'] == 1
 
 
+def test_bodies_of_all_routes_are_counted():
+    """Also of those that look at no body, or that need no key."""
+    with Server("--max-body", "1M", "--max-inflight-bytes", "1M") as s:
+        for line in (b"GET /live", b"POST /tokenize", b"OPTIONS /rerank"):
+            head = line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
+            with s.connect() as slow, s.connect() as more:
+                slow.socket.sendall(head)
+                until(lambda: s.metrics()["rerank_queue_bytes"] == 1000000, "the first body")
+                more.socket.sendall(head)
+                assert more.receive().status == 503, line
+            until(lambda: s.metrics()["rerank_queue_bytes"] == 0, "it to be gone")
+        assert s.ask("GET", "/live", b" " * 100000).status == 200
+
+
+def test_refused_bodies_take_no_room():
+    head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"
+    with Server("--max-body", "64K", "--max-inflight-bytes", "100K") as s:
+        with s.connect() as first, s.connect() as refused:
+            first.socket.sendall(head)
+            until(lambda: s.metrics()["rerank_queue_bytes"] == 60000, "the first body")
+            refused.socket.sendall(head)  # is read to its end, so that the connection goes on
+            until(lambda: s.metrics()['rerank_requests_rejected_total{reason="memory"}'] == 1,
+                  "the second to be refused")
+            assert s.metrics()["rerank_queue_bytes"] == 60000
+            first.close()
+            until(lambda: s.metrics()["rerank_queue_bytes"] == 0, "the first to be gone")
+            assert s.post({"query": "q", "texts": ["x" * 59000]}).status == 200
+            refused.socket.sendall(b" " * 59999)
+            assert refused.receive().status == 503
+
+
 def test_check():
     r = run("serve", "--check", "--model", model(), "--port", "77",
             "--otlp-endpoint", "http://me:hidden@collector:4318")
