@@ -116,6 +116,16 @@ const char *rr_frame_target(const char *target, unsigned *status)
     return NULL;
 }
 
+bool rr_frame_plain(const char *target)
+{
+    size_t len = strcspn(target, "?"), i;
+
+    for (i = 0; i < len; i++)
+        if (target[i] == '%' || (target[i] == '/' && i + 1 < len && target[i + 1] == '/'))
+            return false;
+    return target[0] == '/' && (len == 1 || target[len - 1] != '/');
+}
+
 bool rr_frame_id(const char *id)
 {
     size_t len = id ? strlen(id) : 0, i;

@@ -37,6 +37,10 @@ const char *rr_frame_lines(const char *version, const char *end);
 /* The target as it came.  NULL, or what is wrong; *status is then 400 or 414. */
 const char *rr_frame_target(const char *target, unsigned *status);
 
+/* Is its path written as the path of a route is: no "http://host", no percent-encoding, no double
+ * slash, none at the end? */
+bool rr_frame_plain(const char *target);
+
 /* X-Request-Id: [A-Za-z0-9._-]{1,128}. */
 bool rr_frame_id(const char *id);
 

@@ -51,6 +51,7 @@ struct rr_exchange {
     enum rr_method method;
     char path[RR_PATH_MAX]; /* without query string, single slashes, none at the end; "/" alone */
     bool path_too_long;
+    bool plain; /* path is what the client wrote */
     char request_id[RR_REQUEST_ID_MAX + 1];
     struct rr_buf body;
     uint64_t begun_ns;     /* headers complete */

@@ -199,6 +199,7 @@ static void *on_target(void *user, const char *target, struct MHD_Connection *co
     c->conn = conn;
     c->target_end = target ? target + strlen(target) + 1 : NULL;
     c->bad_target = rr_frame_target(target ? target : "", &c->bad_status);
+    c->x.plain = target && rr_frame_plain(target);
     c->x.door = conn->door;
     c->x.client = conn->peer;
     rr_buf_init(&c->x.body, RR_MEM_REQUEST, h->config.max_body);

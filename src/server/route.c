@@ -100,6 +100,12 @@ static bool fits(const char *route, const char *path)
            (len > 1 && route[len - 1] == '/' && strncmp(route, path, len) == 0);
 }
 
+/* Is it the operator's?  Proxies close it by its path, so it is there under one spelling only. */
+static bool is_guarded(const struct rr_route *route)
+{
+    return route->handler == RR_HANDLER_METRICS || route->handler == RR_HANDLER_ADMIN;
+}
+
 int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
 {
     const char *path;
@@ -110,6 +116,7 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
     path = x->path[0] == '/' ? strip_pin(x) : x->path;
     for (i = 0; i < RR_COUNT(routes); i++) {
         if (!fits(routes[i].path, path)) continue;
+        if (is_guarded(&routes[i]) && (!x->plain || x->pinned)) continue;
         methods |= routes[i].methods;
         if (routes[i].methods & x->method) x->route = &routes[i];
     }

@@ -163,7 +163,9 @@ def gpu_first_and_each_query_to_its_server():
         again = c.all_answered(2 * QUERIES)["gpu1"] - before
         assert abs(again - before) <= QUERIES / 10, "%d queries, then %d" % (before, again)
         # what is not the clients' business, and what is too large
-        for path, code in (("/metrics", 403), ("/admin/reload", 403), ("/debug/state", 403)):
+        for path, code in (("/metrics", 403), ("/admin/reload", 403), ("/debug/state", 403),
+                           ("/tei/metrics", 404), ("//metrics", 404), ("/%6detrics", 404),
+                           ("/metrics/", 404), ("/tei/debug/state", 404)):
             try:
                 urllib.request.urlopen("http://127.0.0.1:%d%s" % (c.port, path), timeout=10)
                 raise AssertionError("%s is open" % path)

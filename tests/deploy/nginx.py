@@ -68,11 +68,12 @@ def killed_servers_lose_nothing():
                         server.wait()
                         load.done = 0
                     until(lambda: load.done > 30 or load.failures, "answers of the CPU server")
-                try:
-                    urllib.request.urlopen("http://127.0.0.1:%d/metrics" % port, timeout=10)
-                    raise AssertionError("/metrics is open")
-                except urllib.error.HTTPError as e:
-                    assert e.code == 403, e.code
+                for name, code in (("/metrics", 403), ("//metrics", 403), ("/tei/metrics", 404)):
+                    try:
+                        urllib.request.urlopen("http://127.0.0.1:%d%s" % (port, name), timeout=10)
+                        raise AssertionError("%s is open" % name)
+                    except urllib.error.HTTPError as e:
+                        assert e.code == code, (name, e.code)
         finally:
             for server in servers:
                 server.process.kill()

@@ -196,6 +196,19 @@ def test_admin():
             assert c.ask("POST", "/rerank", GOOD).status == 404
 
 
+def test_operators_paths_have_one_spelling():
+    """Who closes /metrics, /admin and /debug in a proxy has closed all that leads there."""
+    with Server("--api-key", "k") as s:
+        for method, path in (("GET", "/metrics"), ("GET", "/debug/state"), ("POST", "/admin/reload")):
+            for other in ("/tei" + path, "/" + path, path + "/", "/%%%02x" % ord(path[1]) + path[2:],
+                          "http://x" + path, "http://" + path, "/cohere/%2F" + path[1:],
+                          path.replace("/", "//")):
+                a = s.ask(method, other, headers=bearer("k"))
+                assert a.status == 404, (other, a)
+            assert s.ask("OPTIONS", "/tei" + path).status == 404
+            assert s.ask(method, path + "?a=//%20/", headers=bearer("k")).status == 200, path
+
+
 def test_settings_that_cannot_be():
     for options, part in [
             (["--allow-nets", "10.0.0.1/8"], "allow-nets"), (["--allow-nets", "x"], "allow-nets"),

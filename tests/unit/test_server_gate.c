@@ -113,6 +113,14 @@ static void test_paths(void **state)
         { "/", "/" },         { "//a///b/", "/a/b" },        { "http://h/a", "/a" },
         { "HTTPS://h", "/" }, { "http://h:8002//a/", "/a" }, { "", "" },
     };
+    static const struct {
+        const char *target;
+        bool plain;
+    } targets[] = {
+        { "/", true },        { "/a/b", true },     { "/a?b=//%20/", true }, { "//a", false },
+        { "/a/", false },     { "/a/?b", false },   { "/%61", false },       { "http://h/a", false },
+        { "/a//b?c", false }, { "http:///a", false }, { "*", false },         { "", false },
+    };
     char path[RR_PATH_MAX], longest[RR_PATH_MAX + 8];
     unsigned status;
     size_t i;
@@ -128,6 +136,8 @@ static void test_paths(void **state)
     assert_false(rr_frame_path(path, longest, RR_GET));
     longest[RR_PATH_MAX - 1] = 0;
     assert_true(rr_frame_path(path, longest, RR_GET));
+    for (i = 0; i < RR_COUNT(targets); i++)
+        if (rr_frame_plain(targets[i].target) != targets[i].plain) fail_msg("%s", targets[i].target);
     assert_null(rr_frame_target("/a?b=%20", &status));
     assert_non_null(rr_frame_target("/a%0", &status));
     assert_non_null(rr_frame_target("/a%00", &status));
