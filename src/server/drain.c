@@ -140,9 +140,10 @@ bool rr_drain(struct rr_server *s, const struct rr_notify *notify, int signals, 
     atomic_store(&s->phase, RR_PHASE_DRAINING);
     rr_loader_refuse(s->loader);
     begun = rr_now_ns();
-    RR_SAY(&s->console, RR_INFO, DRAINING, name, rr_num(atomic_load(&s->in_flight)),
+    RR_SAY(&s->console, RR_INFO, DRAINING, name, rr_num(rr_http_busy(s->http)),
            rr_num1(s->settings->drain_timeout));
-    while (!d.hurry && atomic_load(&s->in_flight) && rr_now_ns() - begun < timeout) tick(&d);
+    /* Also for bodies that are being sent: their clients have to be told. */
+    while (!d.hurry && rr_http_busy(s->http) && rr_now_ns() - begun < timeout) tick(&d);
     if (atomic_load(&s->in_flight) && !give_up(&d)) return false;
     rr_http_quiesce(s->http);
     begun = rr_now_ns();

@@ -136,6 +136,9 @@ bool rr_http_open_to_others(const struct rr_http *h); /* the main address, to ot
 unsigned rr_http_connections(const struct rr_http *h);
 unsigned rr_http_asleep(const struct rr_http *h); /* exchanges between RR_HTTP_WAIT and finish */
 
+/* Exchanges whose head is in and whose reply is not yet sent. */
+unsigned rr_http_busy(const struct rr_http *h);
+
 /* No further connection is accepted; those that are open go on. */
 void rr_http_quiesce(struct rr_http *h);
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 from cli_support import RERANKD, ROOT, environment, folder, model, write
 from server_support import QUERY, SLOW, TEXTS, Server, long_body, starter, until
@@ -165,6 +166,28 @@ def test_drain_under_load():
             t.join()
         assert None not in ledger and set(ledger) <= {200, 503}, (len(ledger), set(ledger))
         assert ledger.count(503) <= 12, ledger.count(503)
+
+
+def test_drain_waits_for_bodies():
+    """Who was sending when the signal came is answered, not cut off; who stops sending holds up
+    nothing for longer than the drain's time."""
+    head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
+    with Server() as s, s.connect() as c:
+        body = b'{"query": "q", "texts": ["a"]}'
+        c.socket.sendall(head + b"%d\r\n\r\n" % len(body))
+        assert c.file.readline() == b"HTTP/1.1 100 Continue\r\n" and c.file.readline() == b"\r\n"
+        s.process.send_signal(signal.SIGTERM)
+        s.log("signal TERM: finishing")
+        time.sleep(0.5)  # twice the time for connections that nothing is done on
+        c.socket.sendall(body)
+        a = c.receive()
+        assert a.status == 503 and a.headers["connection"] == "close" and a.headers["retry-after"], a
+        assert s.wait() == 0, s.lines
+    with Server("--drain-timeout", "0.5", "--min-rate", "0") as s, s.connect() as c:
+        c.socket.sendall(head + b"30\r\n\r\n{")
+        assert c.file.readline() == b"HTTP/1.1 100 Continue\r\n"
+        started = time.monotonic()
+        assert s.stop() == 0 and time.monotonic() - started < 10, s.lines
 
 
 def test_drain_finishes_what_was_accepted():

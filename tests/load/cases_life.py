@@ -46,7 +46,7 @@ def r68_requests_while_draining():
         for c in old:
             assert c.ask("GET", "/live").status == 200
         s.process.send_signal(signal.SIGTERM)
-        s.log("finishing 1 requests")
+        s.log("signal TERM: finishing")
         for c in old:
             try:
                 answer = c.ask("POST", "/rerank", {"query": "q", "texts": ["a"]})
@@ -69,7 +69,7 @@ def r69_second_signal_and_kill():
         c.send("POST", "/rerank", server_support.long_body(400))
         until(lambda: s.metrics()["rerank_queue_requests"] == 1, "one accepted")
         s.process.send_signal(signal.SIGTERM)
-        s.log("finishing 1 requests")
+        s.log("signal TERM: finishing")
         start = time.monotonic()
         s.process.send_signal(signal.SIGTERM)
         s.wait()
