@@ -46,6 +46,7 @@ static void fail(struct rr_server *s, struct rr_exchange *x, const struct rr_pro
 
     if (!form && x->route && !x->route->answer) form = s->pinned;
     rr_reply_problem(x, form ? form : &rr_dialect_union, problem);
+    if (atomic_load(&s->phase) > RR_PHASE_READY) x->close = true;
 }
 
 /* Counts the body in before it is read.  What a chunked one will hold is not known: the most. */

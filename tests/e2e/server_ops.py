@@ -96,6 +96,11 @@ def test_drain_delay_loses_nothing():
                                ("/detokenize", {"tokens": [1]})):
                 a = s.ask("POST", path, body)
                 assert a.status == 200, a
+            for method, path, status in (("GET", "/none", 404), ("PUT", "/rerank", 405),
+                                         ("POST", "/admin/reload", 403)):
+                with s.connect() as c:  # who is refused has to go elsewhere as well
+                    a = c.ask(method, path)
+                    assert a.status == status and a.headers["connection"].lower() == "close", a
             before = len(kept.answers) + len(fresh.answers)
             until(lambda: len(kept.answers) + len(fresh.answers) > before + 50, "more answers")
             kept.stopped = fresh.stopped = True
