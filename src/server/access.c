@@ -98,3 +98,12 @@ void rr_access_log(struct rr_server *s, const struct rr_exchange *x, const struc
     log_line(&s->console, x, a);
     if (s->otlp) rr_otlp_add(s->otlp, x, a, s->settings->otlp_sample);
 }
+
+void rr_access_refused(struct rr_server *s, const struct rr_exchange *x, const char *why)
+{
+    struct rr_access a = {
+        .dialect = "http", .problem = why, .model = rr_server_model(s, x), .status = x->status
+    };
+
+    log_line(&s->console, x, &a);
+}

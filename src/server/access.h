@@ -22,4 +22,7 @@ void rr_access_results(struct rr_access *a, const struct rr_job *job);
 /* One line in the log and, when it is traced, its spans. */
 void rr_access_log(struct rr_server *s, const struct rr_exchange *x, const struct rr_access *a);
 
+/* The line alone, of a request that was refused before its body was read. */
+void rr_access_refused(struct rr_server *s, const struct rr_exchange *x, const char *why);
+
 #endif

@@ -30,9 +30,9 @@ struct rr_gate {
 
 /* ---- checking ----------------------------------------------------------------------------- */
 
-/* Behind trusted proxies the client is whom they say. */
-static void find_client(const struct rr_gate *g, struct rr_exchange *x)
+void rr_gate_client(const struct rr_server *s, struct rr_exchange *x)
 {
+    const struct rr_gate *g = s->gate;
     const char *values[MAX_HOPS];
     unsigned n = 0;
 
@@ -169,7 +169,6 @@ int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem 
     enum rr_auth_need need;
 
     x->max_priority = RR_PRIORITY_HIGH;
-    find_client(s->gate, x);
     if (!from_allowed_net(s->gate, x)) {
         rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
         return rr_problem_set(problem, 403, "this address is not allowed");

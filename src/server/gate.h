@@ -20,8 +20,11 @@ void rr_gate_close(struct rr_server *s);
  * first error is returned.  Files that change are also noticed by themselves within a second. */
 RR_NODISCARD int rr_gate_reload(struct rr_server *s, struct rr_error *err);
 
-/* After the route is found, before the body is read.  0, or -1 with a problem: 401, 403, 404 or
- * 429. */
+/* Who asks: behind trusted proxies whom they name.  Sets x->client and x->peer. */
+void rr_gate_client(const struct rr_server *s, struct rr_exchange *x);
+
+/* After that and when the route is found, before the body is read.  0, or -1 with a problem: 401,
+ * 403, 404 or 429. */
 int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem);
 
 /* Does a request need a key? */

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 
+#include "server/access.h"
 #include "server/gate.h"
 #include "server/handle.h"
 #include "server/models.h"
@@ -85,10 +86,13 @@ static int begin(void *user, struct rr_exchange *x)
 
     atomic_store(&s->last_seen_ns, x->begun_ns);
     rr_trace_begin(&x->trace, two ? NULL : rr_http_given(x, "traceparent", 0));
+    rr_gate_client(s, x);
     rc = rr_route_find(x, &problem);
     if (!rc) rc = rr_gate_check(s, x, &problem);
     if (!rc && x->length) rc = reserve(s, x, &problem); /* any route's: all bodies are kept */
-    if (rc) fail(s, x, &problem);
+    if (!rc) return 0;
+    fail(s, x, &problem);
+    rr_access_refused(s, x, problem.msg);
     return rc;
 }
 

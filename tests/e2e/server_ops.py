@@ -287,6 +287,24 @@ def test_log_formats():
             assert not any("canari" in x for x in s.lines)
 
 
+def test_refusals_are_logged():
+    """Each is one line, also of what was refused before its body was read, with who it was."""
+    with Server("--api-key", "k", "--log-format", "json", "--trusted-proxies", "127.0.0.0/8") as s:
+        for i, (method, path, key, status) in enumerate((
+                ("POST", "/rerank", "wrong", 401), ("POST", "/rerank", "", 401),
+                ("GET", "/none", "k", 404), ("PUT", "/rerank", "k", 405),
+                ("POST", "/rerank", "k", 400))):
+            a = s.ask(method, path, b"{" if method == "POST" else None,
+                      [("Authorization", key), ("X-Request-Id", "n%d" % i),
+                       ("X-Forwarded-For", "192.0.2.%d" % i)])
+            assert a.status == status, a
+            line = json.loads(s.log('"id":"n%d"' % i))
+            assert line["status"] == status and line["client"] == "192.0.2.%d" % i, line
+            assert line["message"].startswith("request refused with %d: " % status), line
+        assert s.stop() == 0
+        assert sum('"message":"request refused ' in x for x in s.lines) == 5, s.lines
+
+
 def test_log_bodies():
     with Server("--log-bodies") as s:
         s.post({"query": "canari", "texts": ["a\nb"]})
