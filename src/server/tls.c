@@ -28,11 +28,12 @@ struct loaded { /* the content of the files */
 };
 
 static struct {
+    pthread_mutex_t turn;  /* guards stamps: a signal and a changed file may come at once */
     pthread_rwlock_t lock; /* guards now */
     struct loaded now;
     char *paths[FILES]; /* [CLIENT_CA] may be "" */
     struct rr_stamp stamps[FILES];
-} tls = { .lock = PTHREAD_RWLOCK_INITIALIZER };
+} tls = { .turn = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_RWLOCK_INITIALIZER };
 
 /* ---- loading ------------------------------------------------------------------------------ */
 
@@ -209,7 +210,8 @@ void (*const rr_tls_callback)(void) = (void (*)(void))retrieve;
 
 /* ---- interface ---------------------------------------------------------------------------- */
 
-int rr_tls_reload(struct rr_error *err)
+/* tls.turn is held. */
+static int reload(struct rr_error *err)
 {
     struct loaded fresh = { { NULL, 0 }, { NULL, 0 }, NULL }, old;
     int rc, i;
@@ -225,6 +227,16 @@ int rr_tls_reload(struct rr_error *err)
     return RR_OK;
 }
 
+int rr_tls_reload(struct rr_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&tls.turn);
+    rc = reload(err);
+    pthread_mutex_unlock(&tls.turn);
+    return rc;
+}
+
 bool rr_tls_poll(struct rr_error *err)
 {
     struct rr_stamp stamps[FILES];
@@ -232,12 +244,15 @@ bool rr_tls_poll(struct rr_error *err)
     int i;
 
     if (!tls.paths[CERT]) return false;
+    pthread_mutex_lock(&tls.turn);
     memcpy(stamps, tls.stamps, sizeof(stamps));
     for (i = 0; i < FILES; i++) changed |= rr_stamp_take(&stamps[i], tls.paths[i]);
-    if (!changed) return false;
-    *err = (struct rr_error){ 0 };
-    err->code = rr_tls_reload(err);
-    return true;
+    if (changed) {
+        *err = (struct rr_error){ 0 };
+        err->code = reload(err);
+    }
+    pthread_mutex_unlock(&tls.turn);
+    return changed;
 }
 
 int rr_tls_open(const struct rr_tls_config *config, struct rr_error *err)
