@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -87,7 +86,7 @@ static uint32_t port_of(int fd)
     struct sockaddr_storage bound;
     socklen_t len = sizeof(bound);
 
-    if (getsockname(fd, (struct sockaddr *)&bound, &len)) return 0;
+    if (getsockname(fd, (struct sockaddr *)&bound, &len) || bound.ss_family == AF_UNIX) return 0;
     return bound.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)(void *)&bound)->sin6_port)
                                        : ntohs(((struct sockaddr_in *)(void *)&bound)->sin_port);
 }
@@ -140,6 +139,19 @@ static int open_hosts(struct rr_doors *d, struct rr_error *err)
     while (!rc && rr_text_word(&s, &word)) {
         snprintf(host, sizeof(host), "%.*s", (int)RR_MIN(word.len, sizeof(host) - 1), word.data);
         rc = open_tcp(d, host, d->config.port, RR_DOOR_MAIN, err);
+    }
+    return rc;
+}
+
+/* Those of a supervisor. */
+static int take_listeners(struct rr_doors *d, struct rr_error *err)
+{
+    unsigned i;
+    int rc = RR_OK;
+
+    for (i = 0; i < d->config.n_listeners && !rc; i++) {
+        rc = add(d, d->config.listener + (int)i, RR_DOOR_MAIN, err);
+        if (!rc && !d->ports[RR_DOOR_MAIN]) d->ports[RR_DOOR_MAIN] = port_of(d->fds[i]);
     }
     return rc;
 }
@@ -273,13 +285,7 @@ int rr_doors_open(struct rr_doors **out, const struct rr_doors_config *config, s
     d->config = *config;
     d->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = d->wakeup < 0 ? rr_fail(err, RR_EIO, "eventfd: %s", strerror(errno)) : RR_OK;
-    if (!rc && config->listener > 0) {
-        (void)fcntl(config->listener, F_SETFL, O_NONBLOCK);
-        rc = add(d, config->listener, RR_DOOR_MAIN, err);
-        d->ports[RR_DOOR_MAIN] = port_of(config->listener);
-    } else if (!rc) {
-        rc = open_hosts(d, err);
-    }
+    if (!rc) rc = config->n_listeners ? take_listeners(d, err) : open_hosts(d, err);
     if (!rc) rc = open_admin(d, err);
     if (!rc) rc = open_unix(d, err);
     if (!rc && d->n == 0) rc = rr_fail(err, RR_EFORMAT, "host: no address to listen on");

@@ -12,7 +12,8 @@
 struct rr_doors_config {
     const char *host;      /* addresses with commas between them */
     uint32_t port;         /* 0: any, the same for all addresses */
-    int listener;          /* listens already, in host's place; 0: none */
+    int listener;          /* listens already, in host's place ... */
+    unsigned n_listeners;  /* ... and those after it, so many in all; 0: none */
     const char *unix_path; /* "": none */
     uint32_t unix_mode;    /* permissions of the socket */
     const char *admin;     /* "address:port"; "": none */

@@ -329,7 +329,6 @@ static int open_http(struct rr_server *s, struct rr_error *err)
         .write_ns = (uint64_t)(o->write_timeout * 1e9),
         .min_rate = o->min_rate,
         .max_body = o->max_body,
-        .listener = rr_notify_listener(),
         .allow = &s->gate->allow,
         .trusted = &s->gate->trusted,
         .tls = s->gate->tls,
@@ -337,6 +336,7 @@ static int open_http(struct rr_server *s, struct rr_error *err)
     struct rr_http_app app;
     int rc = parse_mode(o->unix_mode, &config.unix_mode, err);
 
+    config.n_listeners = rr_notify_listeners(&config.listener);
     rr_server_app(s, &app);
     if (!rc) rc = rr_http_open(&s->http, &config, &app, err);
     return rc;

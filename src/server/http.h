@@ -121,7 +121,8 @@ struct rr_http_config {    /* what it points to lives as long as the daemon */
     size_t max_body;
     const struct rr_nets *allow, *trusted; /* allow empty: everybody */
     bool tls;                              /* on the main door, with rr_tls_callback */
-    int listener; /* a socket that listens already (socket activation); 0: open one */
+    int listener;         /* a socket that listens already (socket activation), the first of ... */
+    unsigned n_listeners; /* ... so many; 0: open some */
 };
 
 struct rr_http; /* the daemon: sockets, threads, connections */

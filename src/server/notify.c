@@ -71,14 +71,24 @@ void rr_notify_send(const struct rr_notify *n, const char *fmt, ...)
                 MSG_NOSIGNAL);
 }
 
-int rr_notify_listener(void)
+static bool listens(int fd)
 {
     int on = 0;
     socklen_t len = sizeof(on);
 
-    if (!rr_env("LISTEN_PID") || !for_us("LISTEN_PID") || number_of("LISTEN_FDS") < 1) return 0;
-    if (getsockopt(FIRST_FD, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) || !on) return 0;
-    (void)fcntl(FIRST_FD, F_SETFD, FD_CLOEXEC);
-    (void)fcntl(FIRST_FD, F_SETFL, O_NONBLOCK);
-    return FIRST_FD;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) == 0 && on;
+}
+
+unsigned rr_notify_listeners(int *first)
+{
+    unsigned long long given = number_of("LISTEN_FDS");
+    unsigned n;
+
+    *first = FIRST_FD;
+    if (!rr_env("LISTEN_PID") || !for_us("LISTEN_PID")) return 0;
+    for (n = 0; n < given && listens(FIRST_FD + (int)n); n++) {
+        (void)fcntl(FIRST_FD + (int)n, F_SETFD, FD_CLOEXEC);
+        (void)fcntl(FIRST_FD + (int)n, F_SETFL, O_NONBLOCK);
+    }
+    return n;
 }

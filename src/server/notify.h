@@ -20,7 +20,7 @@ void rr_notify_close(struct rr_notify *n);
 /* Sends lines such as "READY=1\nSTATUS=...".  Never blocks. */
 void rr_notify_send(const struct rr_notify *n, const char *fmt, ...) RR_PRINTF(2, 3);
 
-/* The first socket that systemd listens on for us (LISTEN_FDS, LISTEN_PID), or 0. */
-int rr_notify_listener(void);
+/* How many sockets systemd listens on for us (LISTEN_FDS, LISTEN_PID): *first and those behind. */
+unsigned rr_notify_listeners(int *first);
 
 #endif

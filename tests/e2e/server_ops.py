@@ -683,21 +683,30 @@ def test_notify():
 
 
 def test_socket_activation():
-    with socket.socket() as listener:
+    """All that is handed over is answered: systemd lets clients in at each of them."""
+    with socket.socket() as listener, socket.socket(socket.AF_UNIX) as second, folder() as d:
         listener.bind(("127.0.0.1", 0))
+        second.bind(os.path.join(d, "socket"))
         listener.listen(10)
+        second.listen(10)
         port = listener.getsockname()[1]
         with Connection(port) as early:  # before there is a server
             early.send("GET", "/live")
             p = subprocess.Popen(
-                ["sh", "-c", "exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 exec %s serve --model %s "
-                 "--port 1 --drain-delay 0" % (listener.fileno(), RERANKD, model())],
-                pass_fds=[listener.fileno()], env=environment(), cwd=ROOT, stderr=subprocess.PIPE)
+                ["sh", "-c", "exec 8<&%d 9<&%d; exec 3<&8 4<&9 8<&- 9<&-; LISTEN_PID=$$ LISTEN_FDS=2 "
+                 "exec %s serve --model %s --port 1 --drain-delay 0"
+                 % (listener.fileno(), second.fileno(), RERANKD, model())],
+                pass_fds=[listener.fileno(), second.fileno()], env=environment(), cwd=ROOT, stderr=subprocess.PIPE)
             try:
                 assert early.receive().status == 200
                 with Connection(port) as c:
                     until(lambda: c.ask("GET", "/ready").status == 200, "readiness")
                     assert c.ask("POST", "/rerank", GOOD).status == 200
+                with socket.socket(socket.AF_UNIX) as c:
+                    c.settimeout(10)
+                    c.connect(os.path.join(d, "socket"))
+                    c.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+                    assert c.recv(100).startswith(b"HTTP/1.1 200")
                 p.send_signal(signal.SIGTERM)
                 p.stderr.read()
                 assert p.wait(60) == 0
