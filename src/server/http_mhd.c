@@ -155,7 +155,8 @@ static enum MHD_Result send_reply(struct connection_exchange *c)
 
 /* The library cannot answer in the middle of a body, so this one reply is written by hand; the
  * socket's buffer is empty at this point and takes it whole.  The connection is closed next.  Under
- * TLS it is closed without a word. */
+ * TLS, where that cannot be, the body is read on and dropped, but not without end: then the
+ * connection is closed without a word. */
 static enum MHD_Result send_raw(struct connection_exchange *c)
 {
     struct rr_exchange *x = &c->x;
@@ -287,6 +288,8 @@ static enum MHD_Result on_body(struct connection_exchange *c, const char *data, 
         if (!c->discard) h->app.refuse(h->app.user, &c->x, 413, NULL);
         c->discard = true;
         rr_buf_free(&c->x.body);
+        c->x.close = true;
+        if (c->conn->tls && c->x.body_bytes / 2 <= h->config.max_body) return MHD_YES;
         return send_raw(c);
     }
     if (c->discard) return MHD_YES;

@@ -396,6 +396,28 @@ def test_tls():
                 c.close()
 
 
+def test_chunked_body_over_the_limit():
+    """The library answers after a body only; that must not cost clients the answer."""
+    need_openssl()
+    head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with folder() as f:
+        make_ca(f, "ca")
+        make_cert(f, "ca", "server")
+        with serve_tls(f, "--max-body", "100K") as s:
+            until(lambda: Tls(s.port, f + "/ca.pem").ask("GET", "/ready").status == 200, "ready")
+            c = Tls(s.port, f + "/ca.pem")
+            c.socket.sendall(head + b"5000\r\n%s\r\n" % (b"a" * 0x5000) * 6 + b"0\r\n\r\n")
+            a = c.receive()
+            assert a.status == 413 and a.headers["connection"] == "close", a
+            assert c.receive() is None
+            c = Tls(s.port, f + "/ca.pem")
+            with contextlib.suppress(OSError):  # it is not read for ever
+                c.socket.sendall(head + b"500000\r\n" + b"a" * 0x500000)
+                assert c.receive() is None
+            m = Tls(s.port, f + "/ca.pem").ask("GET", "/metrics").body
+            assert 'rerank_http_requests_total{handler="rerank",status="413"} 2\n' in m
+
+
 def test_client_certificates():
     need_openssl()
     with folder() as f:
