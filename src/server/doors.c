@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -30,7 +31,9 @@ struct rr_doors {
     enum rr_door kinds[MAX_DOORS];
     unsigned n;
     uint32_t ports[RR_DOORS];
-    int wakeup; /* eventfd */
+    _Atomic bool held; /* nobody is let in at the first config.n_listeners */
+    _Atomic bool stop;
+    int wakeup; /* eventfd: one of them has changed */
     pthread_t thread;
     bool running;
     bool dry; /* only look whether it could be opened */
@@ -258,19 +261,30 @@ static void *run(void *arg)
     unsigned i;
 
     fds[d->n] = (struct pollfd){ d->wakeup, POLLIN, 0 };
-    for (i = 0; i < d->n; i++) fds[i] = (struct pollfd){ d->fds[i], POLLIN, 0 };
-    for (;;) {
-        bool full = false;
+    while (!atomic_load(&d->stop)) {
+        bool full = false, held = atomic_load(&d->held);
+        uint64_t count;
 
+        for (i = 0; i < d->n; i++)
+            fds[i] =
+                (struct pollfd){ held && i < d->config.n_listeners ? -1 : d->fds[i], POLLIN, 0 };
         if (poll(fds, d->n + 1, -1) < 0 && errno != EINTR) return NULL;
-        if (fds[d->n].revents) return NULL;
+        if (fds[d->n].revents && read(d->wakeup, &count, sizeof(count)) > 0) continue;
         for (i = 0; i < d->n && !full; i++)
             if (fds[i].revents) full = !accept_some(d, i);
         if (!full) continue;
         d->config.relieve(d->config.user);
         /* The waiting connection would wake us at once: sleep, but not past the end. */
-        if (poll(&fds[d->n], 1, PAUSE_MS) > 0) return NULL;
+        (void)poll(&fds[d->n], 1, PAUSE_MS);
     }
+    return NULL;
+}
+
+static void wake(struct rr_doors *d)
+{
+    uint64_t one = 1;
+
+    (void)!write(d->wakeup, &one, sizeof(one)); /* full: it is awake */
 }
 
 /* ---- interface ---------------------------------------------------------------------------- */
@@ -285,6 +299,7 @@ int rr_doors_open(struct rr_doors **out, const struct rr_doors_config *config, s
     d->config = *config;
     d->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = d->wakeup < 0 ? rr_fail(err, RR_EIO, "eventfd: %s", strerror(errno)) : RR_OK;
+    atomic_store(&d->held, config->n_listeners > 0);
     if (!rc) rc = config->n_listeners ? take_listeners(d, err) : open_hosts(d, err);
     if (!rc) rc = open_admin(d, err);
     if (!rc) rc = open_unix(d, err);
@@ -350,12 +365,18 @@ bool rr_doors_open_to_others(const struct rr_doors *d)
     return false;
 }
 
+void rr_doors_hold(struct rr_doors *d, bool hold)
+{
+    if (!d->config.n_listeners) return;
+    atomic_store(&d->held, hold);
+    wake(d);
+}
+
 void rr_doors_shut(struct rr_doors *d)
 {
-    uint64_t one = 1;
-
-    if (d->running && write(d->wakeup, &one, sizeof(one)) == (ssize_t)sizeof(one))
-        pthread_join(d->thread, NULL);
+    atomic_store(&d->stop, true);
+    wake(d);
+    if (d->running) pthread_join(d->thread, NULL);
     d->running = false;
     while (d->n) close(d->fds[--d->n]);
 }

@@ -35,6 +35,10 @@ uint32_t rr_doors_port(const struct rr_doors *d, enum rr_door door); /* 0: not o
 /* Does a main address take connections from other machines? */
 bool rr_doors_open_to_others(const struct rr_doors *d);
 
+/* Lets those who come to sockets of a supervisor wait there, for later or for another process.  So
+ * it is from the beginning; without such sockets nothing happens. */
+void rr_doors_hold(struct rr_doors *d, bool hold);
+
 /* Stops accepting and closes the sockets; take is not running any more.  Twice is allowed. */
 void rr_doors_shut(struct rr_doors *d);
 void rr_doors_close(struct rr_doors *d); /* NULL is allowed */

@@ -102,10 +102,14 @@ static void leave(struct drain *d, const char *name, double delay)
 {
     struct rr_server *s = d->server;
     uint64_t begun = rr_now_ns();
+    bool held = rr_http_hold(s->http, true); /* then nobody comes who would have to be told */
 
     atomic_store(&s->phase, RR_PHASE_LEAVING);
     if (delay > 0) RR_SAY(&s->console, RR_INFO, LEAVING, name, rr_num1(delay));
-    while (!d->hurry && (double)(rr_now_ns() - begun) < delay * 1e9) tick(d);
+    while (!d->hurry && (double)(rr_now_ns() - begun) < delay * 1e9) {
+        tick(d);
+        if (held && !rr_http_connections(s->http)) break;
+    }
 }
 
 /* What is left is cancelled and answered with 503.  False: the engine does not give it back. */

@@ -140,6 +140,10 @@ unsigned rr_http_asleep(const struct rr_http *h); /* exchanges between RR_HTTP_W
 /* Exchanges whose head is in and whose reply is not yet sent. */
 unsigned rr_http_busy(const struct rr_http *h);
 
+/* Sockets of a supervisor: who comes there waits, until READY at first, and from the beginning of
+ * the end on for the next process.  True: there are such. */
+bool rr_http_hold(struct rr_http *h, bool hold);
+
 /* No further connection is accepted; those that are open go on. */
 void rr_http_quiesce(struct rr_http *h);
 

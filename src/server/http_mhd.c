@@ -531,6 +531,12 @@ unsigned rr_http_busy(const struct rr_http *h)
     return atomic_load(&h->busy);
 }
 
+bool rr_http_hold(struct rr_http *h, bool hold)
+{
+    rr_doors_hold(h->doors, hold);
+    return h->config.n_listeners > 0;
+}
+
 void rr_http_quiesce(struct rr_http *h)
 {
     rr_doors_shut(h->doors);

@@ -164,6 +164,7 @@ static int become_ready(struct life *life, struct rr_error *err)
     rr_models_budget(s->models, plan.models);
     atomic_store(&s->max_inflight, max_inflight);
     atomic_store(&s->phase, RR_PHASE_READY);
+    (void)rr_http_hold(s->http, false);
     rr_gate_warn(s);
     url_of(s, url, sizeof(url), true);
     rr_notify_send(&life->notify, "READY=1\nSTATUS=serving at %s", url);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """server_ops.py - what operators rely on: reloads, drain behind a balancer, logs, metrics, traces,
 systemd, limits of memory; run by run.py."""
+import fcntl
 import http.server
 import json
 import os
@@ -15,7 +16,8 @@ import threading
 import time
 
 from cli_support import RERANKD, ROOT, SANITIZED, Skip, environment, folder, model, run, write
-from server_support import (QUERY, SLOW, TEXTS, Connection, Server, long_body, starter, until)
+from server_support import (QUERY, SLOW, TEXTS, Connection, Server, long_body, run_threads, starter,
+                            until)
 
 GOOD = {"query": "q", "texts": ["a", "b"]}
 ASK = {"query": QUERY, "texts": TEXTS}
@@ -682,35 +684,80 @@ def test_notify():
         hear("STOPPING=1\nSTATUS=/no/such/folder")
 
 
+def activated(*listeners):
+    """A server that the listeners are handed over to, as systemd does."""
+    def place():
+        copies = [os.dup(x.fileno()) for x in listeners]
+        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3 + len(copies)) for fd in copies]
+        for i, fd in enumerate(copies):
+            os.dup2(fd, 3 + i)
+
+    words = "LISTEN_PID=$$ LISTEN_FDS=%d exec %s serve --model %s --port 1 --drain-delay 1" % (
+        len(listeners), RERANKD, model())
+    return subprocess.Popen(["sh", "-c", words], preexec_fn=place, close_fds=False, cwd=ROOT,
+                            env=environment(), stderr=subprocess.DEVNULL)
+
+
 def test_socket_activation():
-    """All that is handed over is answered: systemd lets clients in at each of them."""
+    """All that is handed over is answered, when the model is there: systemd lets clients in at once."""
     with socket.socket() as listener, socket.socket(socket.AF_UNIX) as second, folder() as d:
         listener.bind(("127.0.0.1", 0))
         second.bind(os.path.join(d, "socket"))
         listener.listen(10)
         second.listen(10)
         port = listener.getsockname()[1]
-        with Connection(port) as early:  # before there is a server
-            early.send("GET", "/live")
-            p = subprocess.Popen(
-                ["sh", "-c", "exec 8<&%d 9<&%d; exec 3<&8 4<&9 8<&- 9<&-; LISTEN_PID=$$ LISTEN_FDS=2 "
-                 "exec %s serve --model %s --port 1 --drain-delay 0"
-                 % (listener.fileno(), second.fileno(), RERANKD, model())],
-                pass_fds=[listener.fileno(), second.fileno()], env=environment(), cwd=ROOT, stderr=subprocess.PIPE)
+        with Connection(port) as early, Connection(port) as looking:  # before there is a server
+            early.send("POST", "/rerank", GOOD)
+            looking.send("GET", "/ready")
+            p = activated(listener, second)
             try:
-                assert early.receive().status == 200
-                with Connection(port) as c:
-                    until(lambda: c.ask("GET", "/ready").status == 200, "readiness")
-                    assert c.ask("POST", "/rerank", GOOD).status == 200
+                assert early.receive().status == 200 and looking.receive().status == 200
                 with socket.socket(socket.AF_UNIX) as c:
                     c.settimeout(10)
                     c.connect(os.path.join(d, "socket"))
                     c.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
                     assert c.recv(100).startswith(b"HTTP/1.1 200")
                 p.send_signal(signal.SIGTERM)
-                p.stderr.read()
                 assert p.wait(60) == 0
             finally:
                 p.kill()
                 p.wait()
-                p.stderr.close()
+
+
+def test_restart_with_a_socket_loses_nothing():
+    """What the old process has not let in waits for the new one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1000)
+        p = activated(listener)
+        statuses, stopped = [], threading.Event()
+
+        def client(i):
+            c = None
+            while not stopped.is_set():
+                c = c or Connection(listener.getsockname()[1])
+                a = c.ask("POST", "/rerank", GOOD)
+                statuses.append(a and a.status)
+                if a is None or i % 2 or a.headers.get("connection", "").lower() == "close":
+                    c.close()
+                    c = None
+
+        def restart(_):
+            nonlocal p
+            try:
+                for _ in range(3):
+                    n = len(statuses)
+                    until(lambda n=n: len(statuses) > n + 100, "answers")
+                    p.send_signal(signal.SIGTERM)
+                    assert p.wait(60) == 0
+                    p = activated(listener)
+                until(lambda: len(statuses) > n + 200, "answers of the last one")
+            finally:
+                stopped.set()
+
+        try:
+            run_threads(5, lambda i: client(i) if i else restart(i))
+        finally:
+            p.kill()
+            p.wait()
+        assert set(statuses) == {200}, {x: statuses.count(x) for x in set(statuses)}
