@@ -85,6 +85,7 @@ class InProcess(unittest.TestCase):
         windows, = self.engine.score("q", [long], window=(100, 50, "max")).scores
         first, = self.engine.score("q", [long], window=(100, 50, "first")).scores
         self.assertGreaterEqual(windows.logit, first.logit)
+        self.assertEqual(self.engine.score("q", [long], window=(100, 50)).scores, [windows])
         self.engine.score("q", [long], window=(100,))
         left, = self.engine.score("q", ["a b c " + long], truncate_left=True, max_length=32).scores
         right, = self.engine.score("q", ["a b c " + long], max_length=32).scores
