@@ -37,13 +37,21 @@ def _groups(pairs: Sequence[Pair]) -> List[Tuple[str, List[str]]]:
     return groups
 
 
-def _activate(logits: "np.ndarray[Any, Any]", probabilities: "np.ndarray[Any, Any]",
+def _sigmoid(logits: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """In double precision, as the engine computes it."""
+    e = np.exp(-np.abs(logits.astype(np.float64)))
+    return np.where(logits >= 0, 1 / (1 + e), e / (1 + e)).astype(np.float32)
+
+
+def _activate(logits: "np.ndarray[Any, Any]", scores: "np.ndarray[Any, Any]", identity: bool,
               activation: Activation) -> "np.ndarray[Any, Any]":
-    """None is the sigmoid, computed in double precision by the engine.  torch modules get a tensor,
-    other functions an array."""
+    """None is what the model asks for: scores, which the engine computed: the sigmoid, or with
+    identity the logits.  torch modules get a tensor, other functions an array."""
     name = type(activation).__name__
-    if activation is None or name == "Sigmoid":
-        return probabilities
+    if activation is None:
+        return scores
+    if name == "Sigmoid":
+        return _sigmoid(logits) if identity else scores
     if name == "Identity":
         return logits
     if type(activation).__module__.startswith("torch"):
@@ -105,6 +113,7 @@ class CrossEncoder:
         self.engine = Engine(_folder_of(model_name_or_path), max_length=max_length, device=device,
                              **engine_options)
         self.activation_fn = activation_fn
+        self._identity = self.engine.info["activation"] == "identity"
 
     @property
     def max_length(self) -> int:
@@ -134,7 +143,8 @@ class CrossEncoder:
             for scores in self.engine.score_many(_groups(pairs[start:start + step])):
                 found += [(x.logit, x.score) for x in scores.scores]
         values = np.asarray(found, dtype=np.float64).reshape(len(found), 2)
-        out = _activate(values[:, 0].astype(np.float32), values[:, 1].astype(np.float32), activation)
+        out = _activate(values[:, 0].astype(np.float32), values[:, 1].astype(np.float32),
+                        self._identity, activation)
         shaped = _as_asked(out, convert_to_numpy, convert_to_tensor)
         return shaped[0] if single else shaped
 
@@ -161,7 +171,8 @@ class CrossEncoder:
         done = await asyncio.gather(*[self.engine.ascore(q, d) for q, d in _groups(list(sentences))])
         rows = [x for scores in done for x in scores.scores]
         return _activate(np.asarray([x.logit for x in rows], dtype=np.float32),
-                         np.asarray([x.score for x in rows], dtype=np.float32), self.activation_fn)
+                         np.asarray([x.score for x in rows], dtype=np.float32), self._identity,
+                         self.activation_fn)
 
     def close(self) -> None:
         """Frees the model."""

@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -155,6 +156,28 @@ class InProcess(unittest.TestCase):
         self.assertEqual(logits.tolist(), [x.logit for x in self.engine.score(QUERY, TEXTS).scores])
         double = self.model.predict([(QUERY, t) for t in TEXTS], activation_fn=lambda x: 2 * x)
         np.testing.assert_array_equal(double, 2 * logits)
+
+    def test_activation_of_the_model(self):
+        """A model whose folder asks for logits, and a caller who asks for probabilities."""
+        class Sigmoid:
+            def __call__(self, x):
+                raise AssertionError("known by its name")
+        pairs = [(QUERY, t) for t in TEXTS]
+        with tempfile.TemporaryDirectory() as folder:
+            for name in os.listdir(MODEL):
+                os.symlink(os.path.join(os.path.abspath(MODEL), name), os.path.join(folder, name))
+            own = os.path.join(folder, "config_sentence_transformers.json")
+            if os.path.lexists(own):
+                os.unlink(own)
+            with open(own, "w", encoding="utf-8") as f:
+                f.write('{"activation_fn": "torch.nn.modules.linear.Identity"}')
+            with CrossEncoder(folder, threads=1) as model:
+                logits = model.predict(pairs)
+                asked = model.predict(pairs, activation_fn=Sigmoid())
+        self.assertEqual(logits.tolist(), [x.logit for x in self.engine.score(QUERY, TEXTS).scores])
+        np.testing.assert_allclose(asked, np.asarray(self.truth, dtype=np.float32), rtol=1e-6)
+        self.assertEqual(self.model.predict(pairs, activation_fn=Sigmoid()).tolist(),
+                         self.model.predict(pairs).tolist())
 
     def test_rank(self):
         rows = self.model.rank(QUERY, TEXTS + [TEXTS[0]], return_documents=True)
