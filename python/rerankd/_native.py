@@ -146,6 +146,12 @@ def _take(address: int) -> Scores:
         library().rr_result_free(address)
 
 
+def _close(handle: c.c_void_p, keep: Any, pid: int) -> None:
+    """A child of fork has the memory, but none of the threads that closing would wait for."""
+    if os.getpid() == pid:
+        library().rr_close(handle)
+
+
 class Engine:
     """A model that is open.  Any thread may use it; close it, or use it in a with statement."""
 
@@ -176,8 +182,9 @@ class Engine:
             job.done(result, None if result else _error(error.contents))
 
         self._callback = s.rr_done_fn(on_done)
-        callback = self._callback  # outlives the engine: closing finishes what was accepted
-        self._finalizer = weakref.finalize(self, lambda h, keep: lib.rr_close(h), handle, callback)
+        self._pid = os.getpid()
+        # The callback outlives the engine: closing finishes what was accepted.
+        self._finalizer = weakref.finalize(self, _close, handle, self._callback, self._pid)
 
     def close(self) -> None:
         """Finishes what was accepted and frees the model.  May be called twice."""
@@ -258,6 +265,9 @@ class Engine:
     def _open(self) -> c.c_void_p:
         if self._handle is None:
             raise RerankError("the engine is closed", "RR_ECLOSED")
+        if self._pid != os.getpid():
+            raise RerankError("the engine was opened before fork, and its threads are not in this "
+                              "process: open the model here", "RR_ECLOSED")
         return self._handle
 
     def _submit(self, query: str, documents: Sequence[str], done: Callable[..., None],

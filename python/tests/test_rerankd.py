@@ -240,6 +240,34 @@ class InProcess(unittest.TestCase):
         gc.collect()
         self.assertFalse(finalizer.alive)
 
+    def test_fork(self):
+        """A child opens its own; the parent's engine is refused there, and does not keep it from
+        ending."""
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with self.assertRaises(RerankError) as e:
+                    self.engine.score("q", ["a"])
+                self.assertEqual(e.exception.name, "RR_ECLOSED")
+                with Engine(MODEL, threads=1) as own:
+                    self.assertEqual([x.score for x in own.score(QUERY, TEXTS).scores], self.truth)
+                self.engine._finalizer()  # as at the end of a process
+                code = 0
+            finally:
+                os._exit(code)
+        ended = []
+
+        def wait():
+            pid, status = os.waitpid(child, os.WNOHANG)
+            return pid and (ended.append(status) or True)
+        try:
+            until(wait, "the child")
+        finally:
+            if not ended:
+                os.kill(child, 9)
+        self.assertEqual(ended, [0])
+
 
 class OverHttp(unittest.TestCase):
     @classmethod
