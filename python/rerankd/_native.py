@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """_native.py - librerank through ctypes.  ctypes lets go of the GIL during every call."""
 import asyncio
+import contextlib
 import ctypes as c
 import itertools
 import os
 import re
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import _structs as s
 from .errors import RerankError
@@ -146,10 +147,22 @@ def _take(address: int) -> Scores:
         library().rr_result_free(address)
 
 
+_calling = threading.local()  # .back: this thread is an engine's, in a callback
+
+
+def _close_here(handle: c.c_void_p, keep: Any) -> None:
+    library().rr_close(handle)
+
+
 def _close(handle: c.c_void_p, keep: Any, pid: int) -> None:
-    """A child of fork has the memory, but none of the threads that closing would wait for."""
-    if os.getpid() == pid:
-        library().rr_close(handle)
+    """A child of fork has the memory, but none of the threads that closing would wait for.  Where
+    the garbage collector runs in a callback, that is one of them."""
+    if os.getpid() != pid:
+        return
+    if getattr(_calling, "back", False):
+        threading.Thread(target=_close_here, args=(handle, keep)).start()
+    else:
+        _close_here(handle, keep)
 
 
 class Engine:
@@ -173,13 +186,18 @@ class Engine:
         if lib.rr_open(c.byref(handle), c.byref(options), c.byref(err)):
             raise _error(err)
         self._handle: Optional[c.c_void_p] = handle
+        self._lock = threading.RLock()  # held from a look at the handle to the end of its use
         self._jobs: Dict[int, _Job] = {}
         self._serial = itertools.count(1)
         jobs = self._jobs  # not self: the callback must not keep the engine alive
 
         def on_done(user: int, result: Optional[int], error: Any) -> None:
-            job = jobs.pop(user)
-            job.done(result, None if result else _error(error.contents))
+            _calling.back = True
+            try:
+                job = jobs.pop(user)
+                job.done(result, None if result else _error(error.contents))
+            finally:
+                _calling.back = False
 
         self._callback = s.rr_done_fn(on_done)
         self._pid = os.getpid()
@@ -188,7 +206,9 @@ class Engine:
 
     def close(self) -> None:
         """Finishes what was accepted and frees the model.  May be called twice."""
-        self._handle = None
+        if self._pid == os.getpid():
+            with self._lock:
+                self._handle = None
         self._finalizer()
 
     def __enter__(self) -> "Engine":
@@ -200,8 +220,9 @@ class Engine:
     @property
     def info(self) -> Dict[str, Any]:
         """Model, device, limits, memory: the fields of struct rr_info."""
-        raw = library().rr_engine_info(self._open()).contents
-        values = {name: getattr(raw, name) for name, *_ in s.rr_info._fields_}
+        with self._open() as handle:
+            raw = library().rr_engine_info(handle).contents
+            values = {name: getattr(raw, name) for name, *_ in s.rr_info._fields_}
         return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
 
     def score(self, query: str, documents: Sequence[str], **choices: Any) -> Scores:
@@ -262,22 +283,26 @@ class Engine:
         self._submit(query, documents, done, choices)
         return await future
 
-    def _open(self) -> c.c_void_p:
-        if self._handle is None:
-            raise RerankError("the engine is closed", "RR_ECLOSED")
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[c.c_void_p]:
+        """The handle; another thread that closes the engine waits meanwhile."""
         if self._pid != os.getpid():
             raise RerankError("the engine was opened before fork, and its threads are not in this "
                               "process: open the model here", "RR_ECLOSED")
-        return self._handle
+        with self._lock:
+            if self._handle is None:
+                raise RerankError("the engine is closed", "RR_ECLOSED")
+            yield self._handle
 
     def _submit(self, query: str, documents: Sequence[str], done: Callable[..., None],
                 choices: Dict[str, Any]) -> None:
         err = s.rr_error()
         job = _Job(query, documents, done)
         _choose(job.request, choices)
-        handle, serial = self._open(), next(self._serial)
-        self._jobs[serial] = job
-        if library().rr_submit(handle, c.byref(job.request), self._callback, serial, None,
-                               c.byref(err)):
-            del self._jobs[serial]
-            raise _error(err)
+        with self._open() as handle:
+            serial = next(self._serial)
+            self._jobs[serial] = job
+            if library().rr_submit(handle, c.byref(job.request), self._callback, serial, None,
+                                   c.byref(err)):
+                del self._jobs[serial]
+                raise _error(err)

@@ -240,6 +240,60 @@ class InProcess(unittest.TestCase):
         gc.collect()
         self.assertFalse(finalizer.alive)
 
+    def test_close_while_others_submit(self):
+        """Who has seen the engine open is not left with a handle of freed memory."""
+        engine, real, late = Engine(MODEL, threads=1), rerankd._native.library, []
+        here, on = threading.Event(), threading.Event()
+
+        def slow():
+            if threading.current_thread() is thread:
+                here.set()
+                on.wait(0.5)  # time for close, if it does not wait
+            return real()
+        thread = threading.Thread(target=lambda: late.append(engine.score(QUERY, TEXTS)))
+        rerankd._native.library = slow
+        try:
+            thread.start()
+            here.wait()
+            engine.close()
+            on.set()
+            thread.join()
+        finally:
+            rerankd._native.library = real
+        self.assertEqual([x.score for x in late[0].scores], self.truth)
+
+    def test_collected_in_a_callback(self):
+        """Closing would wait there for its own thread."""
+        collected = threading.Event()
+
+        async def go():
+            loop = asyncio.get_running_loop()
+            plain = loop.call_soon_threadsafe
+
+            def and_collect(*args):
+                gc.collect()
+                collected.set()
+                return plain(*args)
+            engine = Engine(MODEL, threads=1)
+            finalizer, circle = engine._finalizer, [engine]
+            circle.append(circle)
+            gone = asyncio.ensure_future(engine.ascore(QUERY, ["%d x" % i for i in range(50)]))
+            await asyncio.sleep(0)
+            loop.call_soon_threadsafe = and_collect
+            gone.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await gone
+            del engine, circle, gone
+            return finalizer, await loop.run_in_executor(None, collected.wait, 20)
+        gc.collect()
+        gc.disable()
+        try:
+            finalizer, in_time = asyncio.run(go())
+        finally:
+            gc.enable()
+        self.assertTrue(in_time)
+        self.assertFalse(finalizer.alive)
+
     def test_fork(self):
         """A child opens its own; the parent's engine is refused there, and does not keep it from
         ending."""
