@@ -136,15 +136,21 @@ def _choose(request: s.rr_request, choices: Dict[str, Any]) -> None:
                             "truncate_left, no_cache, priority and exact_top_k" % name)
 
 
-def _take(address: int) -> Scores:
-    """The result as Python objects; frees it."""
-    try:
-        r = s.rr_result.from_address(address)
+class _Result:
+    """A result of the library, freed with this object: also where nobody waits for it any more."""
+
+    def __init__(self, address: int) -> None:
+        self._address, self._free = address, library().rr_result_free
+
+    def __del__(self) -> None:
+        self._free(self._address)
+
+    def scores(self) -> Scores:
+        """As Python objects."""
+        r = s.rr_result.from_address(self._address)
         n = r.n_documents
         return Scores([Score(x.score, x.logit, x.tokens, x.truncated) for x in r.scores[:n]],
                       r.order[:n], r.tokens, r.n_cached)
-    finally:
-        library().rr_result_free(address)
 
 
 _calling = threading.local()  # .back: this thread is an engine's, in a callback
@@ -195,7 +201,10 @@ class Engine:
             _calling.back = True
             try:
                 job = jobs.pop(user)
-                job.done(result, None if result else _error(error.contents))
+                if result:
+                    job.done(_Result(result), None)
+                else:
+                    job.done(None, _error(error.contents))
             finally:
                 _calling.back = False
 
@@ -237,7 +246,7 @@ class Engine:
         outcomes: List[Any] = [None] * len(requests)
 
         def done_for(i: int) -> Callable[..., None]:
-            def done(result: Optional[int], error: Optional[RerankError]) -> None:
+            def done(result: Optional[_Result], error: Optional[RerankError]) -> None:
                 outcomes[i] = result if error is None else error
                 finished.release()
             return done
@@ -253,7 +262,7 @@ class Engine:
                 break
         for _ in range(submitted):
             finished.acquire()
-        results = [_take(x) if isinstance(x, int) else x for x in outcomes[:submitted]]
+        results = [x.scores() if isinstance(x, _Result) else x for x in outcomes[:submitted]]
         failure = failure or next((x for x in results if isinstance(x, RerankError)), None)
         if failure is not None:
             raise failure
@@ -264,21 +273,17 @@ class Engine:
         loop = asyncio.get_running_loop()
         future: "asyncio.Future[Scores]" = loop.create_future()
 
-        def settle(result: Optional[int], error: Optional[RerankError]) -> None:
-            scores = _take(result) if result else None  # also when nobody waits any more
+        def settle(result: Optional[_Result], error: Optional[RerankError]) -> None:
             if future.cancelled():
                 return
             if error is not None:
                 future.set_exception(error)
-            elif scores is not None:
-                future.set_result(scores)
+            elif result is not None:
+                future.set_result(result.scores())
 
-        def done(result: Optional[int], error: Optional[RerankError]) -> None:
-            try:
+        def done(result: Optional[_Result], error: Optional[RerankError]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(settle, result, error)
-            except RuntimeError:  # the loop is closed
-                if result:
-                    library().rr_result_free(result)
 
         self._submit(query, documents, done, choices)
         return await future

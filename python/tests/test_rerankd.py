@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -239,6 +240,24 @@ class InProcess(unittest.TestCase):
         del dropped
         gc.collect()
         self.assertFalse(finalizer.alive)
+
+    def test_interrupted(self):
+        """The result of a request that nobody waits for any more is freed."""
+        library, freed = rerankd._native.library(), []
+        free = library.rr_result_free
+
+        def stop(*_):
+            raise KeyboardInterrupt
+        library.rr_result_free = lambda address: (freed.append(address), free(address))
+        kept = signal.signal(signal.SIGALRM, stop)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with self.assertRaises(KeyboardInterrupt):
+                self.engine.score(QUERY, ["%d %s" % (i, "un long texte " * 200) for i in range(60)])
+            until(lambda: freed, "the result")
+        finally:
+            signal.signal(signal.SIGALRM, kept)
+            library.rr_result_free = free
 
     def test_close_while_others_submit(self):
         """Who has seen the engine open is not left with a handle of freed memory."""
