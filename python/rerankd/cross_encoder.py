@@ -40,7 +40,7 @@ def _groups(pairs: Sequence[Pair]) -> List[Tuple[str, List[str]]]:
 def _sigmoid(logits: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """In double precision, as the engine computes it."""
     e = np.exp(-np.abs(logits.astype(np.float64)))
-    return np.where(logits >= 0, 1 / (1 + e), e / (1 + e)).astype(np.float32)
+    return np.asarray(np.where(logits >= 0, 1 / (1 + e), e / (1 + e)), dtype=np.float32)
 
 
 def _activate(logits: "np.ndarray[Any, Any]", scores: "np.ndarray[Any, Any]", identity: bool,
