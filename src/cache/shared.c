@@ -438,12 +438,13 @@ static int configure(struct rr_shared *s, const struct rr_shared_cache *config,
 
     s->ttl_seconds = config->ttl_seconds ? config->ttl_seconds : 3600;
     s->deadline_ns = config->deadline_ns ? config->deadline_ns : 5 * RR_MILLISECOND;
+    s->deadline_ns = RR_MIN(s->deadline_ns, UINT64_MAX / 4); /* may be added to any time */
     s->keys = rr_calloc(RR_MEM_CACHE, QUEUE, sizeof(*s->keys));
     s->values = rr_calloc(RR_MEM_CACHE, QUEUE, sizeof(*s->values));
     if (config->password_file) s->password_file = rr_strdup(RR_MEM_CACHE, config->password_file);
     if (!s->keys || !s->values || (config->password_file && !s->password_file))
         return rr_fail(err, RR_ENOMEM, "out of memory for the shared cache");
-    rc = rr_address_parse(&s->address, config->url, err);
+    rc = rr_address_parse(&s->address, config->url ? config->url : "", err);
     if (rc) return rr_fail_prefix(err, "redis-url"), rc;
     rr_address_name(&s->address, s->name, sizeof(s->name));
     tried = s->address;

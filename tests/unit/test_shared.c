@@ -158,6 +158,32 @@ static void test_round_trip(void **state)
     fake_redis_stop(f);
 }
 
+/* As long as it takes is a time, too. */
+static void test_no_deadline(void **state)
+{
+    struct fake_redis *f = fake_redis_start(0, NULL);
+    struct rr_shared *s = open_shared(fake_redis_port(f), "", UINT64_MAX);
+
+    (void)state;
+    wait_up(s, true);
+    store(s, 0);
+    assert_int_equal(look_up(s, 0), N);
+    rr_shared_close(s);
+    fake_redis_stop(f);
+}
+
+/* A struct of zeros. */
+static void test_no_url(void **state)
+{
+    struct rr_shared_cache config = { 0 };
+    struct rr_shared *s;
+    struct rr_error err;
+
+    (void)state;
+    assert_int_equal(rr_shared_open(&s, &config, &err), RR_EINVAL);
+    assert_non_null(strstr(err.msg, "redis-url"));
+}
+
 /* One row for each way to misbehave: what one look-up gives, and whether the link survives. */
 static void test_misbehaviour(void **state)
 {
@@ -612,7 +638,8 @@ int main(void)
         cmocka_unit_test(test_login),          cmocka_unit_test(test_queue),
         cmocka_unit_test(test_close),          cmocka_unit_test(test_refused_stores),
         cmocka_unit_test(test_tiers),          cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_short_memory),   cmocka_unit_test(test_no_deadline),
+        cmocka_unit_test(test_no_url),
     };
 
     return cmocka_run_group_tests(tests, quiet, NULL);
