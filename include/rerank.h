@@ -82,7 +82,7 @@ struct rr_options {
     size_t queue_requests; /* ... or this many waiting requests; default 4096 */
     size_t queue_bytes;    /* ... or this many bytes of text in them; default 256 MiB */
     uint64_t stall_ns;     /* a batch that runs longer (and ten times longer than it should) means
-                              that the device hangs; 0 (default): 30 s */
+                              that the device hangs; 0 (default): 30 s; UINT64_MAX: never */
     bool literal_specials; /* true: "</s>" in a text is text.  false (default): as the reference
                                tokenizer does, it becomes the special token */
     const char *cache_dir; /* for compiled tokenizers, made if it is not there; NULL: no cache is

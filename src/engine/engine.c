@@ -245,7 +245,7 @@ int rr_open_in(struct rr_engine **out, struct rr_team *team, const struct rr_opt
         return rr_fail(err, RR_ENOMEM, "out of memory for the engine");
     }
     init_locks(e);
-    e->stall_ns = opt->stall_ns ? opt->stall_ns : RR_STALL_NS;
+    e->stall_ns = rr_setup_stall(opt);
     rc = adopt(e, &setup, opt, err);
     if (!rc) rc = build(e, opt, err);
     if (rc) {
@@ -267,10 +267,11 @@ static bool runners_ended(const struct rr_engine *e)
     return true;
 }
 
-/* Waits for the runners, but not for ever for a device that hangs.  Lock held. */
+/* Waits for the runners, but not for ever for a device that hangs.  One that has nothing to do
+ * still has to wake up.  Lock held. */
 static void wait_for_runners(struct rr_engine *e)
 {
-    uint64_t until = rr_now_ns() + e->stall_ns;
+    uint64_t until = rr_now_ns() + RR_MAX(e->stall_ns, RR_SECOND);
 
     while (!runners_ended(e) && rr_now_ns() < until) rr_wait_until(&e->idle, &e->lock, until);
 }

@@ -218,6 +218,9 @@ RR_NODISCARD int rr_setup_open(struct rr_setup *s, const struct rr_options *opt,
                                struct rr_team *team, struct rr_error *err);
 void rr_setup_close(struct rr_setup *s);
 
+/* stall_ns of the options, or its default; may be added to any time. */
+uint64_t rr_setup_stall(const struct rr_options *opt);
+
 /* Whether a network in dtype is given a second one: not if it is in that precision already, nor if
  * it is in f32, which there is nothing above.  rescore_dtype: NULL, "" or "none" for none. */
 bool rr_setup_rescores(const char *dtype, const char *rescore_dtype);

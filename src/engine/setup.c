@@ -59,6 +59,13 @@ static struct rr_net *first_net(const struct rr_setup *s)
 
 /* ---- device -------------------------------------------------------------------------------- */
 
+uint64_t rr_setup_stall(const struct rr_options *opt)
+{
+    const uint64_t never = UINT64_MAX / 4; /* 146 years; later than now without an overflow */
+
+    return opt->stall_ns ? RR_MIN(opt->stall_ns, never) : RR_STALL_NS;
+}
+
 static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_options *opt,
                                       const char *device)
 {
@@ -68,7 +75,7 @@ static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_
                                    .isa = opt->isa,
                                    .threads = opt->threads,
                                    .team = s->team,
-                                   .stall_ns = opt->stall_ns ? opt->stall_ns : RR_STALL_NS,
+                                   .stall_ns = rr_setup_stall(opt),
                                    .packed_dir = opt->packed_cache ? opt->cache_dir : NULL,
                                    .choice_dir = opt->cache_dir };
 }

@@ -4,6 +4,7 @@
  * for the wrong pair shows. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 
 #include "base/mem.h"
 #include "engine_support.h"
+#include "support/fault.h"
 
 static void assert_logits(const struct request *r)
 {
@@ -525,6 +527,45 @@ static void test_cancel_anywhere(void **state)
     documents_free(&d);
 }
 
+static void count_line(void *user, enum rr_log_level level, const char *line)
+{
+    (void)level;
+    (void)line;
+    ++*(atomic_int *)user;
+}
+
+/* "Never" and "at once" for a hanging device: neither a device that computes, nor one that has
+ * nothing to do when the engine is closed, hangs. */
+static void test_stall_at_the_limits(void **state)
+{
+    static const uint64_t limits[] = { UINT64_MAX, UINT64_MAX - 1000000000u, 1 };
+    size_t before = fault_memory_in_use(), i;
+    atomic_int lines = 0;
+
+    (void)state;
+    rr_set_log(count_line, &lines, RR_LOG_WARN);
+    for (i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+        struct rr_options opt = engine_options(i < 2 ? "null:base_us=20000" : "null");
+        struct documents d = documents_make("doc", 10, 100);
+        struct rr_engine *e;
+        struct request r = { 0 };
+
+        opt.stall_ns = limits[i];
+        e = engine_open(&opt);
+        if (i < 2) {
+            request_start(e, &r, "q", &d);
+            request_wait(&r);
+            assert_logits(&r);
+            request_drop(&r);
+        }
+        rr_close(e);
+        documents_free(&d);
+    }
+    rr_set_log(NULL, NULL, RR_LOG_WARN);
+    assert_int_equal(lines, 0);
+    assert_int_equal(fault_memory_in_use(), before);
+}
+
 /* Each allocation of a request fails once: a clean error or a right answer. */
 static void test_memory_faults(void **state)
 {
@@ -574,6 +615,7 @@ int main(void)
         cmocka_unit_test(test_ledger),
         cmocka_unit_test(test_cancel_anywhere),
         cmocka_unit_test(test_memory_faults),
+        cmocka_unit_test(test_stall_at_the_limits),
     };
 
     rr_set_log(NULL, NULL, RR_LOG_ERROR);
