@@ -248,7 +248,7 @@ RR_PUBLIC void rr_result_free(struct rr_result *result); /* NULL is allowed */
 
 struct rr_token {
     int32_t id;
-    uint32_t start, end; /* bytes of the input text; start == end for special tokens */
+    uint32_t start, end; /* bytes of the input text; start == end for special tokens around it */
     bool special;
 };
 

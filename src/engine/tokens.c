@@ -38,14 +38,20 @@ static void fill(struct rr_engine *e, struct rr_tokens *t, const int32_t *ids, s
     }
 }
 
-/* The place of plain among the n ids of its sequence with special tokens. */
-static size_t lead_of(const int32_t *ids, size_t n, const struct rr_tok_ids *plain)
+/* plain with special tokens around it: ids [n], and *lead of them are in front of it.  Where that
+ * is says a mark in its place: plain itself may begin with a token of the template. */
+static int surround(const struct rr_engine *e, const struct rr_tok_ids *plain, uint32_t cap,
+                    int32_t *ids, uint32_t *n, uint32_t *lead, struct rr_error *err)
 {
-    size_t lead;
+    static const int32_t mark = -1;
+    const struct rr_tok_ids marked = { .ids = &mark, .n = 1 };
+    uint32_t dropped;
+    int rc = rr_tok_single(e->tok, &marked, cap, 0, ids, ids + cap, n, &dropped, err);
 
-    for (lead = 0; lead + plain->n < n; lead++)
-        if (memcmp(ids + lead, plain->ids, plain->n * sizeof(*ids)) == 0) break;
-    return lead;
+    if (rc) return rc;
+    for (*lead = 0; *lead < *n && ids[*lead] != mark; ++*lead) {
+    }
+    return rr_tok_single(e->tok, plain, cap, 0, ids, ids + cap, n, &dropped, err);
 }
 
 /* Lock of the scratch held. */
@@ -54,7 +60,7 @@ static int tokenize(struct rr_engine *e, struct rr_text text, bool add_special,
 {
     struct rr_tok_ids plain;
     int32_t *ids = NULL;
-    uint32_t n, cap, dropped;
+    uint32_t n, cap, lead = 0;
     int rc = rr_tok_encode(e->tok, e->tokenize_scratch, text, 0, e->tok_flags | RR_TOK_OFFSETS,
                            &plain, err);
 
@@ -64,7 +70,7 @@ static int tokenize(struct rr_engine *e, struct rr_text text, bool add_special,
     if (add_special) {
         ids = rr_alloc(RR_MEM_REQUEST, cap, 2 * sizeof(*ids));
         if (!ids) return rr_fail(err, RR_ENOMEM, "out of memory for %u tokens", cap);
-        rc = rr_tok_single(e->tok, &plain, cap, 0, ids, ids + cap, &n, &dropped, err);
+        rc = surround(e, &plain, cap, ids, &n, &lead, err);
         if (rc) goto done;
     }
     *out = tokens_new(n);
@@ -72,7 +78,7 @@ static int tokenize(struct rr_engine *e, struct rr_text text, bool add_special,
         rc = rr_fail(err, RR_ENOMEM, "out of memory for %u tokens", n);
         goto done;
     }
-    fill(e, *out, ids ? ids : plain.ids, n, &plain, ids ? lead_of(ids, n, &plain) : 0);
+    fill(e, *out, ids ? ids : plain.ids, n, &plain, lead);
 done:
     rr_free(ids);
     return rc;

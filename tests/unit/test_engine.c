@@ -737,6 +737,40 @@ static void test_tokenize(void **state)
     rr_close(e);
 }
 
+/* Special tokens that the text itself has are those of its bytes, not the template's. */
+static void test_tokenize_specials(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t n;
+        uint32_t spans[5][2];
+    } cases[] = {
+        { "<s>", 3, { { 0, 0 }, { 0, 3 } } },
+        { "<s><s>", 4, { { 0, 0 }, { 0, 3 }, { 3, 6 } } },
+        { "</s>", 3, { { 0, 0 }, { 0, 4 } } },
+        { "<s></s>", 4, { { 0, 0 }, { 0, 3 }, { 3, 7 } } },
+        { "", 2, { { 0, 0 } } },
+    };
+    struct rr_engine *e = open_engine(1, 0);
+    size_t i, k;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(cases); i++) {
+        struct rr_tokens *t;
+        struct rr_error err;
+
+        assert_int_equal(rr_tokenize(e, rr_text(cases[i].text), true, &t, &err), RR_OK);
+        assert_int_equal(t->n, cases[i].n);
+        for (k = 0; k + 1 < t->n; k++) {
+            assert_int_equal(t->tokens[k].start, cases[i].spans[k][0]);
+            assert_int_equal(t->tokens[k].end, cases[i].spans[k][1]);
+        }
+        assert_int_equal(t->tokens[k].start, t->tokens[k].end);
+        rr_tokens_free(t);
+    }
+    rr_close(e);
+}
+
 static void test_decode(void **state)
 {
     struct rr_engine *e = open_engine(1, 0);
@@ -784,6 +818,7 @@ int main(void)
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_tokenize_specials),
         cmocka_unit_test(test_decode),
     };
 
