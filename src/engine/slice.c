@@ -118,6 +118,7 @@ static int need_query(struct work *k)
     if (k->has_query) return RR_OK;
     rc = rr_pairing_query(&e->pairing, e->tok, k->w->query_scratch, k->job->req.query, 0, k->flags,
                           &k->query, k->err);
+    if (rc == RR_EINVAL) rr_fail_prefix(k->err, "query");
     k->has_query = !rc;
     return rc;
 }
@@ -352,6 +353,19 @@ static void name_documents(struct work *k, struct answer *answers)
     }
 }
 
+/* A document for a request without windows. */
+static int add_whole(struct work *k, struct pair *p)
+{
+    int rc;
+
+    if (k->w->e->pairing.prompt) return add_pair(k, p);
+    /* Longest-first truncation asks which side is longer and what fits the window, no more. */
+    rc = rr_tok_encode(k->w->e->tok, k->w->doc_scratch, p->text,
+                       FULL_FACTOR * RR_MAX(k->query.n, k->job->max_length) + 1, k->flags, &p->ids,
+                       k->err);
+    return rc ? rc : add_pair(k, p);
+}
+
 static int add_document(struct work *k, uint32_t doc, const struct answer *a)
 {
     rr_job *job = k->job;
@@ -366,13 +380,9 @@ static int add_document(struct work *k, uint32_t doc, const struct answer *a)
     if (a->found && !(windows && a->hit.truncated)) return add_cached(k, &p, &a->hit);
     rc = need_query(k);
     if (rc) return rc;
-    if (windows) return add_windows(k, doc, a->key);
-    if (k->w->e->pairing.prompt) return add_pair(k, &p);
-    /* Longest-first truncation asks which side is longer and what fits the window, no more. */
-    rc = rr_tok_encode(k->w->e->tok, k->w->doc_scratch, job->req.documents[doc],
-                       FULL_FACTOR * RR_MAX(k->query.n, job->max_length) + 1, k->flags, &p.ids,
-                       k->err);
-    return rc ? rc : add_pair(k, &p);
+    rc = windows ? add_windows(k, doc, a->key) : add_whole(k, &p);
+    if (rc == RR_EINVAL) rr_fail_prefix(k->err, "documents[%" PRIu32 "]", doc);
+    return rc;
 }
 
 /* The wants so far move into a block of their own. */

@@ -424,6 +424,30 @@ static void test_bad_requests(void **state)
     free(longest);
 }
 
+/* One text of many is not UTF-8: which. */
+static void test_bad_text(void **state)
+{
+    const struct rr_text good = { "x", 1 }, bad = { "a\xff", 2 };
+    struct rr_engine *e = open_engine(1, 0);
+    struct rr_text docs[40];
+    struct rr_request req = { .query = good, .documents = docs, .n_documents = RR_COUNT(docs) };
+    struct rr_result *r;
+    struct rr_error err;
+    size_t i, windows;
+
+    (void)state;
+    for (i = 0; i < RR_COUNT(docs); i++) docs[i] = i == 37 ? bad : good;
+    for (windows = 0; windows < 2; windows++) {
+        req.window.size = windows ? 100 : 0;
+        assert_int_equal(rr_score(e, &req, &r, &err), RR_EINVAL);
+        assert_string_equal(err.msg, "documents[37]: tokenizer: the text is not valid UTF-8");
+    }
+    req.query = bad;
+    assert_int_equal(rr_score(e, &req, &r, &err), RR_EINVAL);
+    assert_string_equal(err.msg, "query: tokenizer: the text is not valid UTF-8");
+    rr_close(e);
+}
+
 static void test_truncation_is_reported(void **state)
 {
     struct rr_engine *e = open_engine(1, 0);
@@ -807,6 +831,7 @@ int main(void)
         cmocka_unit_test(test_cache),
         cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_bad_text),
         cmocka_unit_test(test_truncation_is_reported),
         cmocka_unit_test(test_full_queue),
         cmocka_unit_test(test_cancel),
