@@ -6,6 +6,8 @@
 
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -13,8 +15,61 @@
 #include "base/json_lift.h"
 #include "base/mem.h"
 
-/* Set when jansson asked for memory in vain on this thread: it does not always say so. */
+/* Set when jansson asked for memory in vain on this thread: it does not always say so, and may
+ * leave a character of a string or number out. */
 static _Thread_local bool alloc_failed;
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* jansson takes memory by functions of the whole process: those of rr_json_init, or of a program
+ * that librerank is a part of.  They are asked as before, and their refusals noted. */
+static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(json_malloc_t) asked; /* written before ask_and_note can be called; relaxed */
+
+static void *ask_and_note(size_t bytes)
+{
+    void *p = atomic_load_explicit(&asked, memory_order_relaxed)(bytes);
+
+    if (!p) alloc_failed = true;
+    return p;
+}
+
+static void hook(void)
+{
+    json_malloc_t get;
+    json_free_t put;
+
+    pthread_mutex_lock(&hook_lock);
+    json_get_alloc_funcs(&get, &put);
+    if (get != ask_and_note) {
+        atomic_store_explicit(&asked, get, memory_order_relaxed);
+        json_set_alloc_funcs(ask_and_note, put);
+    }
+    pthread_mutex_unlock(&hook_lock);
+}
+
+/* The library may be closed before the program's jansson is. */
+__attribute__((destructor)) static void unhook(void)
+{
+    json_malloc_t get;
+    json_free_t put;
+
+    json_get_alloc_funcs(&get, &put);
+    if (get == ask_and_note)
+        json_set_alloc_funcs(atomic_load_explicit(&asked, memory_order_relaxed), put);
+}
+
+static void *json_alloc(size_t bytes)
+{
+    return rr_alloc(RR_MEM_JSON, 1, bytes);
+}
+
+void rr_json_init(void)
+{
+    json_set_alloc_funcs(json_alloc, rr_free);
+}
+
+/* ---- parsing ------------------------------------------------------------------------------- */
 
 static unsigned line_of(struct rr_text text, size_t at)
 {
@@ -131,6 +186,7 @@ int rr_json_parse(json_t **out, struct rr_text text, unsigned max_depth,
     rc = scan(&lift, max_depth ? max_depth : RR_JSON_DEPTH, err);
     if (dup == RR_JSON_DUP_REJECT) flags |= JSON_REJECT_DUPLICATES;
     if (dup == RR_JSON_REALS) flags |= JSON_DECODE_INT_AS_REAL;
+    hook();
     alloc_failed = false;
     if (!rc && rr_lift_worth(&lift)) *out = parse_lifted(&lift, flags);
     rr_lift_free(&lift);
@@ -249,17 +305,4 @@ int rr_json_text(const json_t *obj, const char *where, const char *key, struct r
     if (!json_is_string(v)) return wrong_type(v, where, key, "a string", err);
     *out = (struct rr_text){ json_string_value(v), json_string_length(v) };
     return RR_OK;
-}
-
-static void *json_alloc(size_t bytes)
-{
-    void *p = rr_alloc(RR_MEM_JSON, 1, bytes);
-
-    if (!p) alloc_failed = true;
-    return p;
-}
-
-void rr_json_init(void)
-{
-    json_set_alloc_funcs(json_alloc, rr_free);
 }

@@ -56,7 +56,8 @@ int rr_json_code_unit(const char *p, size_t n);
 /* "a string", "an array", ...: for messages. */
 const char *rr_json_type_name(const json_t *v);
 
-/* Routes jansson's allocations through base/mem.  Called once by whoever starts the process. */
+/* Routes jansson's allocations through base/mem.  Called once by whoever starts the process; a
+ * library leaves that to its program, whose functions are kept. */
 void rr_json_init(void);
 
 #endif

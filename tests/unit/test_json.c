@@ -382,6 +382,49 @@ static void test_faults_of_long_strings(void **state)
     assert_int_equal(fault_memory_in_use(), 0);
 }
 
+static size_t to_give; /* so many allocations, then one is refused */
+static bool refused;
+
+static void *give(size_t bytes)
+{
+    if (to_give-- == 0) {
+        refused = true;
+        return NULL;
+    }
+    return malloc(bytes);
+}
+
+/* In a program with a jansson of its own, which never calls rr_json_init: a tree is whole or there
+ * is none, and that is for want of memory. */
+static void test_faults_of_a_guest(void **state)
+{
+    static const char text[] = "{\"max_position_embeddings\": 12345678901234567,"
+                               " \"architectures\": [\"XLMRobertaForSequenceClassification\"],"
+                               " \"a\": [1, \"0123456789012345678901234567890123456789\"]}";
+    json_t *truth, *v;
+    size_t n;
+
+    (void)state;
+    json_set_alloc_funcs(malloc, free);
+    assert_non_null(truth = json_loads(text, 0, NULL));
+    json_set_alloc_funcs(give, free);
+    for (n = 0, refused = true; refused; n++) {
+        struct rr_error err = { 0 };
+        int rc;
+
+        to_give = n;
+        refused = false;
+        rc = rr_json_parse(&v, rr_text(text), 0, RR_JSON_DUP_REJECT, &err);
+        to_give = SIZE_MAX;
+        assert_int_equal(rc, refused ? RR_ENOMEM : RR_OK);
+        assert_int_equal(json_equal(v, truth), !refused);
+        json_decref(v);
+    }
+    assert_true(n > 20);
+    json_decref(truth);
+    rr_json_init();
+}
+
 /* A file of a folder that may be missing. */
 static void test_read_beside(void **state)
 {
@@ -436,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_long_strings),
         cmocka_unit_test(test_random_strings),
         cmocka_unit_test(test_faults_of_long_strings),
+        cmocka_unit_test(test_faults_of_a_guest),
     };
 
     rr_json_init();
