@@ -166,6 +166,75 @@ static void put_ids(const struct vocab *v, const struct rr_model_config *config)
     }
 }
 
+/* ---- around the pieces ---------------------------------------------------------------------- */
+
+/* One step after the other of a "Sequence", or the only one. */
+static const json_t *step_of(const json_t *steps, const char *list, size_t i)
+{
+    const json_t *all = json_object_get(steps, list);
+
+    return all ? json_array_get(all, i) : i == 0 ? steps : NULL;
+}
+
+static bool is_type(const json_t *step, const char *type)
+{
+    const json_t *is = json_object_get(step, "type");
+
+    return json_is_string(is) && strcmp(json_string_value(is), type) == 0;
+}
+
+/* llama.cpp puts BOS in front of a pair, EOS and SEP between its texts and EOS behind it, each
+ * where the file says so; without a word each kind of tokenizer has a habit of its own, and t5's
+ * is another than XLM-RoBERTa's.  Prompts have their tokens in the text. */
+static void put_template(const struct vocab *v)
+{
+    const json_t *post = json_object_get(v->root, "post_processor"), *step, *x;
+    bool bos = true, eos = true, sep = false, known = false;
+    size_t i, j;
+
+    for (i = 0; (step = step_of(post, "processors", i)) && !known; i++) {
+        size_t texts = 0, between = 0;
+
+        sep = is_type(step, "RobertaProcessing");
+        known = sep || is_type(step, "BertProcessing");
+        if (!is_type(step, "TemplateProcessing")) continue;
+        bos = eos = false;
+        json_array_foreach(json_object_get(step, "pair"), j, x)
+        {
+            if (json_object_get(x, "Sequence"))
+                texts++;
+            else if (texts == 1)
+                between++;
+            else
+                *(texts ? &eos : &bos) = true;
+        }
+        sep = between > eos;
+        known = texts == 2;
+    }
+    if (!known) return;
+    rr_gguf_put_bool(v->h, "tokenizer.ggml.add_bos_token", bos);
+    rr_gguf_put_bool(v->h, "tokenizer.ggml.add_eos_token", eos);
+    rr_gguf_put_bool(v->h, "tokenizer.ggml.add_sep_token", sep);
+}
+
+/* Of WordPiece; without a word llama.cpp makes all letters small and takes accents off. */
+static void put_case(const struct vocab *v)
+{
+    const json_t *normalizer = json_object_get(v->root, "normalizer"), *step;
+    bool lower = false, strip = false;
+
+    for (size_t i = 0; (step = step_of(normalizer, "normalizers", i)); i++) {
+        bool own = json_is_true(json_object_get(step, "lowercase"));
+        const json_t *accents = json_object_get(step, "strip_accents");
+
+        lower = lower || own || is_type(step, "Lowercase");
+        strip = strip || is_type(step, "StripAccents") ||
+                (json_is_boolean(accents) ? json_is_true(accents) : own);
+    }
+    rr_gguf_put_bool(v->h, "tokenizer.ggml.normalizer.lowercase", lower);
+    if (strip != lower) rr_gguf_put_bool(v->h, "tokenizer.ggml.normalizer.strip_accents", strip);
+}
+
 /* ---- kinds ---------------------------------------------------------------------------------- */
 
 /* Six bits of a base64 digit; -1: none. */
@@ -303,6 +372,7 @@ static int put_kind(struct vocab *v, const struct rr_model_config *config)
         rr_gguf_put_text(v->h, "tokenizer.ggml.model", rr_text("bert"));
         rr_gguf_put_text(v->h, "tokenizer.ggml.pre", rr_text("default"));
         put_pieces(v, true);
+        put_case(v);
     } else if (type.data && rr_text_is(type, "BPE") &&
                json_is_true(json_object_get(v->model, "byte_fallback"))) {
         rc = put_scored(v);
@@ -317,8 +387,10 @@ static int put_kind(struct vocab *v, const struct rr_model_config *config)
     } else {
         rc = bad(v, "model.type is not Unigram, WordPiece or BPE");
     }
-    if (!rc) put_ids(v, config);
-    return rc;
+    if (rc) return rc;
+    put_ids(v, config);
+    put_template(v);
+    return RR_OK;
 }
 
 int rr_convert_vocab(struct rr_gguf_head *h, struct rr_text json, const char *where,

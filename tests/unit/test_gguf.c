@@ -639,6 +639,75 @@ static void test_tokenizer(void **state)
     }
 }
 
+/* What a converted file says in a key: 0, 1, or -1 where it says nothing. */
+static int said(const struct rr_gguf *g, const char *key)
+{
+    struct rr_error err;
+    bool value;
+
+    if (!rr_gguf_find(g, key)) return -1;
+    if (rr_gguf_bool(g, key, &value, &err)) fail_msg("%s", err.msg);
+    return value;
+}
+
+/* With which tokens around a pair, and which letters, llama.cpp is to read the texts. */
+static void test_said_to_llama_cpp(void **state)
+{
+    static const char bert[] = "{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],"
+                               "\"cls\":[\"[CLS]\",2]}";
+    static const char cased[] = "{\"type\":\"BertNormalizer\",\"clean_text\":true,"
+                                "\"handle_chinese_chars\":true,\"strip_accents\":null,"
+                                "\"lowercase\":false}";
+    static const char small[] = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},"
+                                "{\"type\":\"Lowercase\"}]}";
+    static const struct {
+        const char *name, *key, *text; /* this in the place of what tokenizer.json has */
+        int bos, eos, sep, lower, strip;
+    } rows[] = {
+        { "tiny-xlmr", NULL, NULL, 1, 1, 1, -1, -1 }, /* <s> A </s></s> B </s> */
+        { "tiny-roberta", NULL, NULL, 1, 1, 1, -1, -1 },
+        { "tiny-modernbert-cls", NULL, NULL, 1, 1, 0, -1, -1 },
+        { "tiny-bert", NULL, NULL, 1, 1, 0, 1, -1 }, /* [CLS] A [SEP] B [SEP] */
+        { "tiny-bert", "post_processor", bert, 1, 1, 0, 1, -1 },
+        { "tiny-bert", "normalizer", cased, 1, 1, 0, 0, -1 },
+        { "tiny-bert", "normalizer", small, 1, 1, 0, 1, 0 },
+        { "tiny-qwen3", NULL, NULL, -1, -1, -1, -1, -1 }, /* the prompt has its tokens */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(rows); i++) {
+        struct fixture_folder f = fixture_folder();
+        char from[128], path[512], *text;
+        struct fixture_bytes b;
+        struct rr_gguf *g;
+        struct rr_error err;
+        json_t *root;
+        size_t len;
+
+        snprintf(from, sizeof(from), GOLDEN "%s", rows[i].name);
+        in_folder(path, &f, "m.gguf");
+        b = fixture_read(from, "tokenizer.json");
+        root = json_loadb(b.data, b.len, JSON_ALLOW_NUL, NULL);
+        assert_non_null(root);
+        if (rows[i].key) json_object_set_new(root, rows[i].key, json_loads(rows[i].text, 0, NULL));
+        text = fixture_dump(root, 0);
+        json_decref(root);
+        if (rr_model_convert(from, path, "bf16", 0, rr_text(text), &err)) fail_msg("%s", err.msg);
+        free(text);
+        free(b.data);
+        if (rr_file_read(&text, &len, path, 64 << 20, RR_MEM_MISC, &err)) fail_msg("%s", err.msg);
+        if (rr_gguf_parse(&g, (struct rr_text){ text, len }, path, &err)) fail_msg("%s", err.msg);
+        assert_int_equal(said(g, "tokenizer.ggml.add_bos_token"), rows[i].bos);
+        assert_int_equal(said(g, "tokenizer.ggml.add_eos_token"), rows[i].eos);
+        assert_int_equal(said(g, "tokenizer.ggml.add_sep_token"), rows[i].sep);
+        assert_int_equal(said(g, "tokenizer.ggml.normalizer.lowercase"), rows[i].lower);
+        assert_int_equal(said(g, "tokenizer.ggml.normalizer.strip_accents"), rows[i].strip);
+        rr_gguf_close(g);
+        rr_free(text);
+        fixture_remove(&f);
+    }
+}
+
 /* Gemma's tokenizer, as llama.cpp stores it: pieces with scores; the merges are made of them. */
 static void test_scored_tokenizer(void **state)
 {
@@ -994,6 +1063,7 @@ int main(void)
         cmocka_unit_test(test_encode),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_tokenizer),
+        cmocka_unit_test(test_said_to_llama_cpp),
         cmocka_unit_test(test_scored_tokenizer),
         cmocka_unit_test(test_networks),
         cmocka_unit_test(test_convert_refused),
