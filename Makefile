@@ -423,14 +423,17 @@ bench-cpu-route: $(OUT)/bench/bench_encoder $(RERANKD)
 
 # Other engines on the same weights, in an environment of their own (12 GB, hours at full size; it
 # goes on where it was stopped).  PEERS="--layers 4 --shapes 20x64" is a start; see bench/peers/run.py.
+# llama.cpp is compiled for this machine; where that fails its rows are left out.
 PEERS ?=
 PEERS_DIR ?= build/peers
 PEERS_PYTHON := $(PEERS_DIR)/venv/bin/python
 bench-peers: $(RERANKD) $(PEERS_DIR)/venv/ready
 	$(Q)$(PEERS_PYTHON) bench/peers/run.py --dir $(PEERS_DIR) --rerankd $(RERANKD) $(PEERS)
-$(PEERS_DIR)/venv/ready: bench/peers/requirements.txt
+$(PEERS_DIR)/venv/ready: bench/peers/requirements.txt bench/peers/requirements-llamacpp.txt
 	$(Q)$(PYTHON) -m venv $(PEERS_DIR)/venv
 	$(Q)$(PEERS_PYTHON) -m pip install --quiet --requirement $<
+	$(Q)CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PEERS_PYTHON) -m pip install --quiet --requirement \
+	    bench/peers/requirements-llamacpp.txt || echo "bench-peers: no llama.cpp, its rows are left out"
 	$(Q)touch $@
 .PHONY: bench-peers
 

@@ -4,7 +4,8 @@
     python3 bench/peers/engine.py NAME FOLDER THREADS
 
 The first line of the output is what was loaded, with its version.  Each answer is one call on a batch
-padded to its longest pair; ids are made beforehand, tokenizing is not measured.
+padded to its longest pair, of llama.cpp on the bare pairs; ids are made beforehand, tokenizing is not
+measured.
 """
 import os
 import sys
@@ -51,6 +52,21 @@ def torch_engine(folder, threads, dtype):
     return "PyTorch " + torch.__version__.split("+")[0], call
 
 
+def llama_engine(folder, threads, dtype):
+    import llamacpp
+
+    ranker = llamacpp.Ranker(os.path.join(folder, dtype + ".gguf"), threads)
+    forms = {}
+
+    def call(ids, mask):
+        key = ids.tobytes()
+        if key not in forms:
+            forms[key] = ranker.fastest([row[:n] for row, n in zip(ids, mask.sum(axis=1))])
+        forms[key].run()
+
+    return ranker.version, call
+
+
 # What sentence-transformers' CrossEncoder computes is torch-f32; bench/compare.py times the whole.
 ENGINES = {
     "openvino-int8-static": lambda f, t: openvino_engine(f, t, "ov_static", "f32"),
@@ -63,6 +79,10 @@ ENGINES = {
     "onnxruntime-f32": lambda f, t: onnx_engine(f, t, "onnx_f32"),
     "torch-bf16": lambda f, t: torch_engine(f, t, "bfloat16"),
     "torch-f32": lambda f, t: torch_engine(f, t, "float32"),
+    "llamacpp-q8_0": lambda f, t: llama_engine(f, t, "q8_0"),
+    "llamacpp-f16": lambda f, t: llama_engine(f, t, "f16"),
+    "llamacpp-bf16": lambda f, t: llama_engine(f, t, "bf16"),
+    "llamacpp-f32": lambda f, t: llama_engine(f, t, "f32"),
 }
 
 

@@ -10,8 +10,9 @@
 A row is one engine at one shape.  rerankd and the engine, each in a process of its own, score in
 turns; what is reported is the median over the turns of the ratio of two neighbouring calls, so that
 a change of the machine's speed hits both.  Peers get token ids, rerankd gets texts and tokenizes them.
-Peers pad a list to its longest pair.  int8 of rerankd is compared with every engine, bf16 with bf16
-and f32 with f32.
+Peers pad a list to its longest pair; llama.cpp does not, and its first call of a shape looks for its
+fastest form.  int8 of rerankd is compared with every engine, bf16 with bf16, f32 with f32, and both with
+f16.  An engine whose package is missing is left out.
 
 Rows are kept in DIR/results.jsonl and not measured again: --again forgets those that are asked for.
 """
@@ -30,7 +31,9 @@ import shapes  # noqa: E402
 
 ENGINES = ["openvino-int8-static", "openvino-int8-static-bf16", "openvino-int8-dynamic",
            "openvino-f32", "openvino-bf16", "onnxruntime-int8", "onnxruntime-f32", "torch-bf16",
-           "torch-f32"]
+           "torch-f32", "llamacpp-q8_0", "llamacpp-f16", "llamacpp-bf16", "llamacpp-f32"]
+PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch",
+            "llamacpp": "llama_cpp"}
 SHAPES = ["1x128", "20x64", "20x128", "20x512", "ragged"]
 FULL_LAYERS = 24
 SETTLE = 0.3  # seconds: thread pools that spin after a call have stopped
@@ -92,8 +95,10 @@ class Peer(Child):
 
 
 def ours_beside(engine):
-    """int8 beside every engine, and the precision that the engine computes in."""
-    return ["int8"] + [d for d in ("bf16", "f32") if engine.endswith("-" + d) and "int8" not in engine]
+    """int8 beside every engine, and the precision that the engine computes in, or those nearest to it."""
+    if "int8" in engine:
+        return ["int8"]
+    return ["int8"] + [d for d in ("bf16", "f32") if engine.endswith(("-" + d, "-f16"))]
 
 
 def measure(args, engine, shape, cpus, log):
@@ -136,15 +141,32 @@ def processor():
     return "unknown processor"
 
 
-def prepare(args):
+def without_package(args, rows):
+    """Engines of the rows whose package the interpreter has not got; says which."""
+    asked = "import sys, importlib.util as u; print(*[p for p in sys.argv[1:] if not u.find_spec(p)])"
+    found = subprocess.run([args.python, "-c", asked, *sorted(set(PACKAGES.values()))], check=True,
+                           stdout=subprocess.PIPE, text=True).stdout.split()
+    missing = {e for e, _ in rows if PACKAGES[e.split("-")[0]] in found}
+    for engine in sorted(missing):
+        print("%s: left out, %s has no package %s"
+              % (engine, args.python, PACKAGES[engine.split("-")[0]]), file=sys.stderr)
+    return missing
+
+
+def prepare(args, engines):
     """Writes and converts the model; what is there is kept."""
     if not os.path.exists(os.path.join(args.model, "model.safetensors")):
         subprocess.run([args.python, os.path.join(HERE, "net.py"), args.model, "--layers",
                         str(args.layers)], check=True)
-    kinds = [k for k in ("openvino", "onnx") if any(e.startswith(k) for e in args.engines)]
+    kinds = [k for k in ("openvino", "onnx") if any(e.startswith(k) for e in engines)]
     if kinds:
         subprocess.run([args.python, os.path.join(HERE, "convert.py"), args.model] + kinds,
                        check=True)
+    for dtype in [e.split("-")[1] for e in engines if e.startswith("llamacpp")]:
+        path = os.path.join(args.model, dtype + ".gguf")
+        if not os.path.exists(path):
+            subprocess.run([args.rerankd, "convert", "--model", args.model, "--to", path, "--to-dtype",
+                            dtype, "--config", "none"], check=True)
 
 
 def load(path):
@@ -208,10 +230,13 @@ def main():
     missing = [w for w in wanted if w not in done]
     if args.table:
         missing = []
-    elif args.rows:
+    if missing:
+        absent = without_package(args, missing)
+        missing = [w for w in missing if w[0] not in absent]
+    if args.rows:
         missing = missing[:args.rows]
     if missing:
-        prepare(args)
+        prepare(args, sorted({e for e, _ in missing}))
     start, failed = time.time(), 0
     cpus = sorted(os.sched_getaffinity(0))[:args.threads]
     for engine, shape in missing:
