@@ -436,6 +436,10 @@ $(PEERS_DIR)/venv/ready: bench/peers/requirements.txt bench/peers/requirements-l
 	    bench/peers/requirements-llamacpp.txt || echo "bench-peers: no llama.cpp, its rows are left out"
 	$(Q)touch $@
 .PHONY: bench-peers
+# Files of "rerankd convert" ranked by llama.cpp, in the same environment.
+test-llamacpp: $(RERANKD) $(PEERS_DIR)/venv/ready
+	$(Q)RERANKD=$(RERANKD) tools/run_tests.sh '$(PEERS_PYTHON) tests/e2e/gguf_llamacpp.py'
+.PHONY: test-llamacpp
 
 include plugins/cuda/cuda.mk
 
@@ -589,6 +593,7 @@ help:
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make test-eval  rerankd eval beside pytrec_eval, GGUF files beside gguf (from PyPI)"
+	@echo "make test-llamacpp  GGUF files of rerankd convert ranked by llama.cpp (from PyPI)"
 	@echo "make test-load  faults and load against a running server (T=r79: some)"
 	@echo "make test-clients  other projects' clients from PyPI against a server (CLIENTS=sdk ...)"
 	@echo "make wheel      the Python package; make test-python tests it"

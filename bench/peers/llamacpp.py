@@ -3,7 +3,7 @@
 
     python3 bench/peers/llamacpp.py FILE.gguf THREADS < rows of ids, JSON, one line each
 
-The second use prints the logit of each row.
+Run by itself it prints the logit of each row.
 
 Nothing is padded: each pair is a sequence of its own, and a call holds any number of them.  A call's
 tokens all attend to each other behind a mask, of which flash attention leaves masked tiles out, so
