@@ -140,15 +140,15 @@ bool rr_drain(struct rr_server *s, const struct rr_notify *notify, int signals, 
 
     rr_notify_send(notify, "STOPPING=1\nSTATUS=draining");
     leave(&d, name, delay_of(s, signal));
-    /* The count of requests rises before they look at the phase, so none slips through. */
+    /* The counts rise before the phase is looked at, so none slips through. */
     atomic_store(&s->phase, RR_PHASE_DRAINING);
     rr_loader_refuse(s->loader);
     begun = rr_now_ns();
-    RR_SAY(&s->console, RR_INFO, DRAINING, name, rr_num(rr_http_busy(s->http)),
+    RR_SAY(&s->console, RR_INFO, DRAINING, name, rr_num(atomic_load(&s->accepted)),
            rr_num1(s->settings->drain_timeout));
     /* Also for bodies that are being sent: their clients have to be told. */
-    while (!d.hurry && rr_http_busy(s->http) && rr_now_ns() - begun < timeout) tick(&d);
-    if (atomic_load(&s->in_flight) && !give_up(&d)) return false;
+    while (!d.hurry && atomic_load(&s->accepted) && rr_now_ns() - begun < timeout) tick(&d);
+    if (atomic_load(&s->accepted) && atomic_load(&s->in_flight) && !give_up(&d)) return false;
     rr_http_quiesce(s->http);
     begun = rr_now_ns();
     while (rr_http_connections(s->http) && rr_now_ns() - begun < GRACE_NS) tick(&d);

@@ -79,6 +79,7 @@ struct rr_exchange {
     uint64_t tenant;                 /* of the client's key; 0: nobody in particular */
     int max_priority;                /* enum rr_priority: what the key allows */
     uint64_t tokens;                 /* computed for it: what its key is charged */
+    bool accepted;            /* counted in the server's */
     bool waits;               /* an admin route's answer comes later, through rr_http_wake */
     struct rr_engine *engine; /* leased from app->request to app->end; NULL: none is loaded yet */
     size_t reserved;          /* bytes counted in the server's bodies in flight */
@@ -136,9 +137,6 @@ uint32_t rr_http_port(const struct rr_http *h, enum rr_door door); /* 0: not ope
 bool rr_http_open_to_others(const struct rr_http *h); /* the main address, to other machines */
 unsigned rr_http_connections(const struct rr_http *h);
 unsigned rr_http_asleep(const struct rr_http *h); /* exchanges between RR_HTTP_WAIT and finish */
-
-/* Exchanges whose head is in and whose reply is not yet sent. */
-unsigned rr_http_busy(const struct rr_http *h);
 
 /* Sockets of a supervisor: who comes there waits, until READY at first, and from the beginning of
  * the end on for the next process.  True: there are such. */

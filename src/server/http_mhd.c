@@ -39,7 +39,6 @@ struct rr_http {
     struct rr_linger *linger;
     bool known_layout;
     _Atomic unsigned asleep;
-    _Atomic unsigned busy;
     _Atomic unsigned wakers; /* threads inside rr_http_wake, which use the daemon */
 };
 
@@ -250,7 +249,6 @@ static enum MHD_Result on_headers(struct connection_exchange *c, const char *url
     const char *why;
 
     c->begun = true;
-    atomic_fetch_add(&h->busy, 1);
     c->x.begun_ns = rr_now_ns();
     c->x.method = rr_frame_method(method);
     c->x.path_too_long = !rr_frame_path(c->x.path, url, c->x.method);
@@ -354,7 +352,6 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
     if (!c->x.status && (end == RR_END_SLOW_BODY || end == RR_END_SLOW_HEADER)) c->x.status = 408;
     h->app.end(h->app.user, &c->x, c->raw_sent || why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     (void)rr_conns_move(h->conns, c->conn, RR_CONN_IDLE);
-    if (c->begun) atomic_fetch_sub(&h->busy, 1);
     rr_buf_free(&c->x.body);
     rr_buf_free(&c->x.reply);
     rr_free(c);
@@ -524,11 +521,6 @@ unsigned rr_http_connections(const struct rr_http *h)
 unsigned rr_http_asleep(const struct rr_http *h)
 {
     return atomic_load(&h->asleep);
-}
-
-unsigned rr_http_busy(const struct rr_http *h)
-{
-    return atomic_load(&h->busy);
 }
 
 bool rr_http_hold(struct rr_http *h, bool hold)

@@ -84,6 +84,9 @@ static int begin(void *user, struct rr_exchange *x)
     bool two = rr_http_given(x, "traceparent", 1) != NULL;
     int rc;
 
+    atomic_fetch_add(&s->accepted, 1);
+    x->accepted = atomic_load(&s->phase) != RR_PHASE_DRAINING;
+    if (!x->accepted) atomic_fetch_sub(&s->accepted, 1); /* nobody waits for who comes now */
     atomic_store(&s->last_seen_ns, x->begun_ns);
     rr_trace_begin(&x->trace, two ? NULL : rr_http_given(x, "traceparent", 0));
     rr_gate_client(s, x);
@@ -170,6 +173,7 @@ static void end(void *user, struct rr_exchange *x, bool sent)
     rr_models_give(s->models, x->engine);
     x->engine = NULL;
     release(s, x, 0);
+    if (x->accepted) atomic_fetch_sub(&s->accepted, 1);
     count_left(s, x, sent);
     if (x->status) /* else the client left while it was still sending */
         rr_meters_answer(s->metrics, x->route ? x->route->handler : RR_HANDLER_NONE, x->status);

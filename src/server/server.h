@@ -47,6 +47,7 @@ struct rr_server {
     _Atomic size_t max_inflight; /* bytes of bodies */
     _Atomic int phase;
     _Atomic size_t inflight;       /* bytes of the bodies of open exchanges */
+    _Atomic uint32_t accepted;     /* exchanges begun before the drain and not over */
     _Atomic uint32_t in_flight;    /* rerank requests accepted and not answered */
     _Atomic uint64_t answered;     /* rerank requests */
     _Atomic uint64_t last_seen_ns; /* a request of any kind; 0: none yet */
