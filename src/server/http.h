@@ -53,7 +53,7 @@ struct rr_exchange {
     bool path_too_long;
     bool plain; /* path is what the client wrote */
     char request_id[RR_REQUEST_ID_MAX + 1];
-    struct rr_buf body;
+    struct rr_buf body;    /* of POST; what comes with other methods is dropped */
     uint64_t begun_ns;     /* headers complete */
     uint64_t read_ns;      /* body complete */
     size_t body_bytes;     /* as received, refused ones included */

@@ -270,7 +270,8 @@ static enum MHD_Result on_headers(struct connection_exchange *c, const char *url
     if (c->discard && (f.transfers || (length && (f.expects || length > SMALL_BODY))))
         return refuse_now(c);
     /* Only announced so far: a large body gets its memory as it comes. */
-    if (length && !c->discard) rr_buf_reserve(&c->x.body, RR_MIN((size_t)length, SMALL_BODY));
+    if (length && !c->discard && c->x.method == RR_POST)
+        rr_buf_reserve(&c->x.body, RR_MIN((size_t)length, SMALL_BODY));
     return MHD_YES;
 }
 
@@ -290,7 +291,7 @@ static enum MHD_Result on_body(struct connection_exchange *c, const char *data, 
         if (c->conn->tls && c->x.body_bytes / 2 <= h->config.max_body) return MHD_YES;
         return send_raw(c);
     }
-    if (c->discard) return MHD_YES;
+    if (c->discard || c->x.method != RR_POST) return MHD_YES;
     rr_buf_put(&c->x.body, data, n);
     if (c->x.body.failed) {
         rr_buf_free(&c->x.body);

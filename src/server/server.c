@@ -92,7 +92,7 @@ static int begin(void *user, struct rr_exchange *x)
     rr_gate_client(s, x);
     rc = rr_route_find(x, &problem);
     if (!rc) rc = rr_gate_check(s, x, &problem);
-    if (!rc && x->length) rc = reserve(s, x, &problem); /* any route's: all bodies are kept */
+    if (!rc && x->length && x->method == RR_POST) rc = reserve(s, x, &problem);
     if (!rc) return 0;
     fail(s, x, &problem);
     rr_access_refused(s, x, problem.msg);

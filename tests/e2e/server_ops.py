@@ -492,18 +492,26 @@ def test_bodies_in_memory_are_bounded():
         assert s.metrics()['rerank_requests_rejected_total{reason="memory"}'] == 1
 
 
-def test_bodies_of_all_routes_are_counted():
-    """Also of those that look at no body, or that need no key."""
+def test_bodies_of_all_routes_are_bounded():
+    """Who needs no key must neither fill the memory nor use up what others' bodies may take."""
+    head = b"%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    kept = 'rerank_memory_bytes{use="request"}'
     with Server("--max-body", "1M", "--max-inflight-bytes", "1M") as s:
-        for line in (b"GET /live", b"POST /tokenize", b"OPTIONS /rerank"):
-            head = line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
-            with s.connect() as slow, s.connect() as more:
-                slow.socket.sendall(head)
-                until(lambda: s.metrics()["rerank_queue_bytes"] == 1000000, "the first body")
-                more.socket.sendall(head)
-                assert more.receive().status == 503, line
-            until(lambda: s.metrics()["rerank_queue_bytes"] == 0, "it to be gone")
-        assert s.ask("GET", "/live", b" " * 100000).status == 200
+        with s.connect() as slow, s.connect() as more:
+            slow.socket.sendall(head % b"POST /tokenize")
+            until(lambda: s.metrics()["rerank_queue_bytes"] == 1000000, "the first body")
+            more.socket.sendall(head % b"POST /tokenize")
+            assert more.receive().status == 503
+        until(lambda: s.metrics()["rerank_queue_bytes"] == 0, "it to be gone")
+        for line, status in ((b"GET /live", 200), (b"OPTIONS /rerank", 204)):
+            with s.connect() as c:
+                c.socket.sendall(head % line + b" " * 900000)
+                until(lambda: s.metrics()["rerank_http_connections"] == 2, "both connected")
+                m = s.metrics()
+                assert m["rerank_queue_bytes"] == 0 and m[kept] < 100000, m
+                c.socket.sendall(b" " * 100000)
+                assert c.receive().status == status
+                assert c.ask("GET", "/live").status == 200  # in step
 
 
 def test_refused_bodies_take_no_room():
