@@ -295,20 +295,37 @@ enum rr_auth_answer rr_auth_check(struct rr_auth *a, const char *key, enum rr_au
     return answer;
 }
 
-void rr_auth_charge(struct rr_auth *a, uint64_t tenant, uint64_t tokens)
+/* The lock is held.  NULL: it has none, or its key has been taken away. */
+static struct account *account_of(struct rr_auth *a, uint64_t tenant)
 {
     size_t i;
 
+    for (i = 0; i < a->ring.named.n; i++)
+        if (a->ring.accounts[i].tenant == tenant) return &a->ring.accounts[i];
+    return NULL;
+}
+
+void rr_auth_charge(struct rr_auth *a, uint64_t tenant, uint64_t tokens)
+{
+    struct account *account;
+
     if (!tenant || !tokens) return;
     pthread_mutex_lock(&a->lock);
-    for (i = 0; i < a->ring.named.n; i++) {
-        struct account *account = &a->ring.accounts[i];
-
-        if (account->tenant != tenant) continue;
+    account = account_of(a, tenant);
+    if (account) {
         account->tokens -= (double)tokens;
         account->day_tokens += tokens;
-        break;
     }
+    pthread_mutex_unlock(&a->lock);
+}
+
+void rr_auth_forgive(struct rr_auth *a, uint64_t tenant)
+{
+    struct account *account;
+
+    pthread_mutex_lock(&a->lock);
+    account = account_of(a, tenant);
+    if (account && account->day_requests) account->day_requests--;
     pthread_mutex_unlock(&a->lock);
 }
 

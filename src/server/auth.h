@@ -53,6 +53,10 @@ enum rr_auth_answer rr_auth_check(struct rr_auth *a, const char *key, enum rr_au
 /* Tokens that were computed for a tenant. */
 void rr_auth_charge(struct rr_auth *a, uint64_t tenant, uint64_t tokens);
 
+/* A request of a tenant was counted, but the server had no room for it: its day has one more.  Its
+ * second has not, since those who try again at once are a load, too. */
+void rr_auth_forgive(struct rr_auth *a, uint64_t tenant);
+
 bool rr_auth_has_keys(struct rr_auth *a);  /* API keys are asked for */
 bool rr_auth_has_admin(struct rr_auth *a); /* the admin's key is known */
 

@@ -145,7 +145,7 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
     x->max_priority = grant.max_priority;
     rate_headers(x, &grant);
     switch (answer) {
-    case RR_AUTH_YES: return 0;
+    case RR_AUTH_YES: x->counted = x->route->handler == RR_HANDLER_RERANK; return 0;
     case RR_AUTH_MISSING:
         return unauthorized(s, x, problem,
                             one ? "a key is needed: Authorization: Bearer KEY"
@@ -186,6 +186,13 @@ bool rr_gate_asks_keys(const struct rr_server *s)
 void rr_gate_done(struct rr_server *s, const struct rr_exchange *x)
 {
     rr_auth_charge(s->gate->auth, x->tenant, x->tokens);
+}
+
+void rr_gate_answer(struct rr_server *s, struct rr_exchange *x)
+{
+    if (x->counted && (x->status == 429 || x->status == 503))
+        rr_auth_forgive(s->gate->auth, x->tenant);
+    x->counted = false;
 }
 
 /* ---- reloading ---------------------------------------------------------------------------- */

@@ -79,6 +79,7 @@ struct rr_exchange {
     uint64_t tenant;                 /* of the client's key; 0: nobody in particular */
     int max_priority;                /* enum rr_priority: what the key allows */
     uint64_t tokens;                 /* computed for it: what its key is charged */
+    bool counted;                    /* against the limits of its key */
     bool accepted;            /* counted in the server's */
     bool waits;               /* an admin route's answer comes later, through rr_http_wake */
     struct rr_engine *engine; /* leased from app->request to app->end; NULL: none is loaded yet */

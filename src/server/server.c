@@ -48,6 +48,7 @@ static void fail(struct rr_server *s, struct rr_exchange *x, const struct rr_pro
     if (!form && x->route && !x->route->answer) form = s->pinned;
     rr_reply_problem(x, form ? form : &rr_dialect_union, problem);
     if (atomic_load(&s->phase) > RR_PHASE_READY) x->close = true;
+    rr_gate_answer(s, x);
 }
 
 /* Counts the body in before it is read.  What a chunked one will hold is not known: the most. */
@@ -126,6 +127,7 @@ static void log_body(const struct rr_exchange *x)
 static void complete(struct rr_server *s, struct rr_exchange *x)
 {
     if (atomic_load(&s->phase) > RR_PHASE_READY) x->close = true;
+    rr_gate_answer(s, x);
     if (x->engine && x->status == 200 && x->route->handler == RR_HANDLER_RERANK)
         rr_http_header(x, "X-Rerank-Model-Fingerprint", "%016llx",
                        (unsigned long long)rr_engine_info(x->engine)->fingerprint);

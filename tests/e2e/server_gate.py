@@ -179,6 +179,27 @@ def test_limits_of_a_key():
             assert 'rerank_requests_rejected_total{reason="rate_limit"} 4\n' in m
 
 
+def test_refusals_do_not_use_up_the_day():
+    """Who is told to come again must be able to."""
+    with folder() as f:
+        path = os.path.join(f, "keys")
+        other = keys(path, "add", "other")[1]
+        daily = keys(path, "add", "daily", "--day", "2")[1]
+        with Server("--api-keys-file", path, "--max-body", "1M", "--max-inflight-bytes", "1M") as s:
+            with s.connect() as full:
+                full.socket.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                                    b"Authorization: Bearer %s\r\n\r\n{" % other.encode())
+                until(lambda: "\nrerank_queue_bytes 1000000\n" in
+                      s.ask("GET", "/metrics", headers=bearer(other)).body, "the body")
+                for _ in range(5):
+                    a = s.post({"query": "q", "texts": ["x" * 60000]}, headers=bearer(daily))
+                    assert a.status == 503 and a.headers["retry-after"], a
+            until(lambda: "\nrerank_queue_bytes 0\n" in
+                  s.ask("GET", "/metrics", headers=bearer(other)).body, "room")
+            assert [s.post(GOOD, headers=bearer(daily)).status for _ in range(4)] == \
+                [200, 200, 429, 429]
+
+
 def test_admin():
     with folder() as f:
         write(os.path.join(f, "admin"), "secret-a\n")
