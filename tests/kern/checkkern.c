@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* checkkern.c - checks every kernel of every level against the reference, and measures them.
  *
- *   checkkern [--seed N] [--isa NAME] [--function NAME] [--cases N] [--bench] [--list]
+ *   checkkern [--seed N] [--isa NAME] [--function NAME] [--cases N] [--native] [--bench] [--list]
  *
  * Levels that this processor cannot run are checked where they are also compiled against emulated
- * instructions.  The seed is printed; the same seed repeats the run. */
+ * instructions; --native leaves those checks out.  The seed is printed; the same seed repeats the
+ * run. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ struct options {
     uint64_t seed;
     const char *isa, *function;
     uint32_t cases;
-    bool bench, list;
+    bool native, bench, list;
 };
 
 static uint64_t passed, failed;
@@ -71,6 +72,10 @@ static bool parse(struct options *opt, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 
+        if (strcmp(argv[i], "--native") == 0) {
+            opt->native = true;
+            continue;
+        }
         if (strcmp(argv[i], "--bench") == 0) {
             opt->bench = true;
             continue;
@@ -103,7 +108,7 @@ int main(int argc, char **argv)
 
     if (!parse(&opt, argc, argv)) {
         fprintf(stderr, "usage: checkkern [--seed N] [--isa NAME] [--function NAME] [--cases N] "
-                        "[--bench] [--list]\n");
+                        "[--native] [--bench] [--list]\n");
         return 2;
     }
     if (!opt.bench && !opt.list) printf("seed %llu\n", (unsigned long long)opt.seed);
@@ -114,7 +119,7 @@ int main(int argc, char **argv)
             printf("this processor cannot run level %s\n", levels[i]->name);
     }
     /* The emulation itself is compiled for AVX2. */
-    for (n = 0; check_emulated[n] && (flags & RR_CPU_AVX2); n++)
+    for (n = 0; check_emulated[n] && (flags & RR_CPU_AVX2) && !opt.native; n++)
         check_level(check_emulated[n], true, &opt);
     if (opt.bench || opt.list) return 0;
     printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
