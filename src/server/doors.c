@@ -65,21 +65,22 @@ static const char *remedy(int reason)
 }
 
 static int listen_at(struct rr_doors *d, const struct addrinfo *a, const char *host, uint32_t port,
-                     enum rr_door kind, struct rr_error *err)
+                     enum rr_door kind, int *reason, struct rr_error *err)
 {
     bool any_v6 = a->ai_family == AF_INET6 && strcmp(host, "::") == 0;
-    int on = 1, v6_only = !any_v6, reason, fd;
+    int on = 1, v6_only = !any_v6, fd;
 
     fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return rr_fail(err, RR_EIO, "socket: %s", strerror(errno));
+    *reason = errno;
+    if (fd < 0) return rr_fail(err, RR_EIO, "socket: %s", strerror(*reason));
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (a->ai_family == AF_INET6) /* "::" alone serves IPv4 clients as well */
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof(v6_only));
     if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG)) {
-        reason = errno;
+        *reason = errno;
         close(fd);
         return rr_fail(err, RR_EIO, "cannot listen on %s port %u: %s%s", host, port,
-                       strerror(reason), remedy(reason));
+                       strerror(*reason), remedy(*reason));
     }
     return add(d, fd, kind, err);
 }
@@ -112,10 +113,52 @@ static int resolve(struct addrinfo **list, const char *host, uint32_t port, stru
                    host, gai_strerror(rc));
 }
 
+/* The port that was free for the first is that of all. */
+static void set_ports(struct addrinfo *list, uint32_t port)
+{
+    for (; list; list = list->ai_next) {
+        if (list->ai_family == AF_INET6)
+            ((struct sockaddr_in6 *)(void *)list->ai_addr)->sin6_port = htons((uint16_t)port);
+        else
+            ((struct sockaddr_in *)(void *)list->ai_addr)->sin_port = htons((uint16_t)port);
+    }
+}
+
+/* An address may be there twice. */
+static bool repeats(const struct addrinfo *list, const struct addrinfo *a)
+{
+    for (; list != a; list = list->ai_next)
+        if (list->ai_addrlen == a->ai_addrlen &&
+            memcmp(list->ai_addr, a->ai_addr, a->ai_addrlen) == 0)
+            return true;
+    return false;
+}
+
+/* All that a name stands for, but for what this machine does not have: localhost is ::1, too, also
+ * where there is no IPv6. */
+static int listen_at_each(struct rr_doors *d, struct addrinfo *list, const char *host,
+                          uint32_t port, enum rr_door kind, struct rr_error *err)
+{
+    const struct addrinfo *a;
+    bool any = false;
+    int rc = RR_EIO, reason;
+
+    for (a = list; a; a = a->ai_next) {
+        if (repeats(list, a)) continue;
+        rc = listen_at(d, a, host, port, kind, &reason, err);
+        if (rc && reason != EADDRNOTAVAIL && reason != EAFNOSUPPORT) return rc;
+        if (rc) continue;
+        if (!any) set_ports(list, port_of(d->fds[d->n - 1]));
+        any = true;
+        d->ports[kind] = port = port_of(d->fds[d->n - 1]);
+    }
+    return any ? RR_OK : rc;
+}
+
 static int open_tcp(struct rr_doors *d, const char *host, uint32_t port, enum rr_door kind,
                     struct rr_error *err)
 {
-    struct addrinfo *list = NULL, *a;
+    struct addrinfo *list = NULL;
     int rc;
 
     if (d->ports[kind]) port = d->ports[kind];
@@ -125,10 +168,8 @@ static int open_tcp(struct rr_doors *d, const char *host, uint32_t port, enum rr
         freeaddrinfo(list);
         return RR_OK;
     }
-    rc = RR_EIO;
-    for (a = list; a && rc; a = a->ai_next) rc = listen_at(d, a, host, port, kind, err);
+    rc = listen_at_each(d, list, host, port, kind, err);
     freeaddrinfo(list);
-    if (!rc) d->ports[kind] = port_of(d->fds[d->n - 1]);
     return rc;
 }
 

@@ -336,6 +336,24 @@ def test_two_addresses():
                 assert c.recv(100).startswith(b"HTTP/1.1 200"), host
 
 
+def test_all_addresses_of_a_name():
+    """localhost is 127.0.0.1 and ::1 in many /etc/hosts, and clients try either first."""
+    with folder() as f, socket.socket(socket.AF_INET6) as six:
+        write(f + "/hosts", "127.0.0.1 localhost\n127.0.0.1 localhost\n::1 localhost\n")
+        wrapper = ("unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"',
+                   f + "/hosts")
+        try:
+            six.bind(("::1", 0))
+            subprocess.run([*wrapper, "true"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as e:
+            raise Skip("another /etc/hosts or IPv6: %s" % e) from e
+        with Server("--host", "localhost", wrapper=wrapper) as s:
+            for host in ("127.0.0.1", "::1"):
+                with socket.create_connection((host, s.port)) as c:
+                    c.sendall(b"GET /live HTTP/1.0\r\n\r\n")
+                    assert c.recv(100).startswith(b"HTTP/1.1 200"), host
+
+
 # ---- TLS ----------------------------------------------------------------------------------------
 
 def openssl(*words):
