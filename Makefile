@@ -332,6 +332,12 @@ test-arm:
 test-kern: $(KERN)
 	$(Q)tools/run_tests.sh $(call SELECT,$(KERN))
 
+# The machine code of levels that this processor lacks, in an emulated PC; settings are in the script.
+LEVEL_TESTS := $(addprefix $(OUT)/tests/,kern/checkkern backend/test_cpu_bits unit/test_parity)
+test-levels: $(RERANKD) $(LEVEL_TESTS)
+	$(Q)T='$T' tests/levels/run.sh $(OUT)
+.PHONY: test-levels
+
 # Lines and branches that the unit tests and the stored fuzz inputs reach; fails below the floor.
 COVERAGE_FLOOR := 75
 coverage:
@@ -591,6 +597,7 @@ help:
 	@echo "make test       all tests (T=name: some); ends with 'N passed, N failed'"
 	@echo "make test-unit  unit, kernel and backend tests, fuzz corpora"
 	@echo "make test-san   the same under ASan+UBSan, threaded ones under TSan"
+	@echo "make test-levels  AVX-512 and the like in an emulated PC (Bochs), BOCHS_CPU=model"
 	@echo "make test-api   docs/openapi.json against a running server (tools from PyPI)"
 	@echo "make test-eval  rerankd eval beside pytrec_eval, GGUF files beside gguf (from PyPI)"
 	@echo "make test-llamacpp  GGUF files of rerankd convert ranked by llama.cpp (from PyPI)"

@@ -6,6 +6,7 @@
 #   tools/deps.sh run     also curl, for the line that "make run" prints
 #   tools/deps.sh test    also what "make test", test-san and fuzz use
 #   tools/deps.sh ui      also what "make test-ui" uses
+#   tools/deps.sh levels  also what "make test-levels" uses
 #
 # As root, or with sudo, missing packages are installed; otherwise they are named.  Exit status 1: what
 # is missing is needed.
@@ -65,6 +66,15 @@ if [ "$mode" = ui ]; then
     need_program curl curl
     need_program chromium chromium
     need_program chromedriver chromium-driver
+fi
+if [ "$mode" = levels ]; then
+    need_library cmocka libcmocka-dev
+    need_program bochs bochs bochs-term
+    need_program xorriso xorriso
+    need_program cpio cpio
+    need_file '/usr/share/bochs/VGABIOS-lgpl-latest' bochsbios vgabios
+    need_file '/usr/lib/ISOLINUX/isolinux.bin' isolinux
+    need_file '/usr/lib/syslinux/modules/bios/ldlinux.c32' syslinux-common
 fi
 
 [ ${#missing[@]} -gt 0 ] && failed=1 || failed=0 # what a package that cannot be installed means
