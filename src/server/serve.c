@@ -124,18 +124,20 @@ static void say_model(struct rr_server *s, const struct rr_info *i, const struct
         RR_SAY(c, RR_WARN, MANY_THREADS, rr_num(s->settings->threads), rr_num(host->cpus_allowed));
 }
 
-/* One line to try the server with. */
+/* One line to try the server with, whatever --dialect says.  The key is never in it. */
 static void say_example(struct rr_server *s, const char *url)
 {
+    const char *key = "", *form = strcmp(s->settings->dialect, "auto") ? "/ragfab" : "";
     char line[1024];
 
     if (!rr_log_on(RR_INFO) && !isatty(STDERR_FILENO)) return;
+    if (rr_gate_asks_keys(s)) key = " -H \"Authorization: Bearer $RERANKD_API_KEY\"";
     snprintf(line, sizeof(line),
-             "curl -s %s/rerank -H \"Content-Type: application/json\" -d '{\"query\": "
+             "curl -s %s%s/rerank%s -H \"Content-Type: application/json\" -d '{\"query\": "
              "\"Quelle est la capitale de la France ?\", \"documents\": [{\"content\": "
              "\"Le pain se fait avec de la farine.\"}, {\"content\": \"Paris est la capitale de la "
              "France.\"}, {\"content\": \"Lyon est une grande ville.\"}], \"top_k\": 2}'",
-             url);
+             url, form, key);
     rr_console_plain(&s->console, line);
 }
 

@@ -45,6 +45,13 @@ def test_the_example_works():
         p = subprocess.run(["sh", "-c", "command -v curl >/dev/null || exit 77; " + line],
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
         assert p.returncode == 77 or json.loads(p.stdout)["count"] == 2, p
+    with Server("--api-key", "canari-k1", "--dialect", "tei", model_folder=starter()) as s:
+        line = s.log("^curl ")  # as the page's snippets, it takes the key from the environment
+        p = subprocess.run(["sh", "-c", "command -v curl >/dev/null || exit 77; " + line],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                           env=dict(os.environ, RERANKD_API_KEY="canari-k1"))
+        assert p.returncode == 77 or json.loads(p.stdout).get("count") == 2, (line, p)
+        assert "canari" not in line, line
 
 
 def test_request_lines():
