@@ -267,13 +267,30 @@ static bool runners_ended(const struct rr_engine *e)
     return true;
 }
 
+/* No earlier than least, and when the last run in progress would count as hung. */
+static uint64_t last_run_end(const struct rr_engine *e, uint64_t least)
+{
+    uint32_t i;
+
+    for (i = 0; i < e->n_lanes; i++) {
+        uint64_t end = rr_run_end(&e->lanes[i]);
+
+        if (end != UINT64_MAX) least = RR_MAX(least, end);
+    }
+    return least;
+}
+
 /* Waits for the runners, but not for ever for a device that hangs.  One that has nothing to do
  * still has to wake up.  Lock held. */
 static void wait_for_runners(struct rr_engine *e)
 {
-    uint64_t until = rr_now_ns() + RR_MAX(e->stall_ns, RR_SECOND);
+    uint64_t least = rr_now_ns() + RR_MAX(e->stall_ns, RR_SECOND), until;
 
-    while (!runners_ended(e) && rr_now_ns() < until) rr_wait_until(&e->idle, &e->lock, until);
+    while (!runners_ended(e)) {
+        until = last_run_end(e, least);
+        if (rr_now_ns() >= until) break;
+        rr_wait_until(&e->idle, &e->lock, until);
+    }
 }
 
 /* The runner's; false: it is caught in a device that does not answer. */

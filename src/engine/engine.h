@@ -393,6 +393,9 @@ void rr_lane_mend(struct rr_lane *lane);
 
 /* Time in which a batch of so many tokens must end.  Lock held. */
 uint64_t rr_run_budget(const struct rr_lane *lane, uint32_t n_tokens);
+/* When the lane's run in progress counts as hung; UINT64_MAX: nothing runs, or it does already.
+ * Lock held. */
+uint64_t rr_run_end(const struct rr_lane *lane);
 
 /* pthread_cond_wait until when_ns of the monotonic clock, which cond must use; UINT64_MAX: for
  * ever. */

@@ -65,8 +65,7 @@ static void reap(struct rr_engine *e, uint64_t now)
     }
 }
 
-/* When the lane's run in progress counts as hung; UINT64_MAX: never.  Lock held. */
-static uint64_t run_end(const struct rr_lane *lane)
+uint64_t rr_run_end(const struct rr_lane *lane)
 {
     uint64_t since = atomic_load_explicit(&lane->run_since, memory_order_acquire);
 
@@ -86,7 +85,7 @@ static void check_lanes(struct rr_engine *e, uint64_t now)
         struct rr_lane *lane = &e->lanes[i];
         uint64_t since = atomic_load_explicit(&lane->run_since, memory_order_acquire);
 
-        if (!since || now < run_end(lane)) continue;
+        if (!since || now < rr_run_end(lane)) continue;
         snprintf(why, sizeof(why), "the device has not answered for %" PRIu64 " ms",
                  (now - since) / RR_MILLISECOND);
         rr_log(RR_ERROR, "%s: %s", lane->name, why);
@@ -111,7 +110,7 @@ static uint64_t next_look(const struct rr_engine *e, uint64_t now)
         uint64_t budget = atomic_load_explicit(&lane->run_budget, memory_order_relaxed);
 
         if (e->unfinished || lane->asked_ns) next = RR_MIN(next, now + budget);
-        next = RR_MIN(next, run_end(lane));
+        next = RR_MIN(next, rr_run_end(lane));
     }
     for (job = e->all; job; job = job->all_next) {
         if (atomic_load_explicit(&job->quit, memory_order_relaxed)) continue;

@@ -566,6 +566,38 @@ static void test_stall_at_the_limits(void **state)
     assert_int_equal(fault_memory_in_use(), before);
 }
 
+/* A run that nobody waits for any more takes longer than stall_ns, but no longer than it should:
+ * closing waits for it. */
+static void test_close_during_a_long_run(void **state)
+{
+    struct rr_options opt = engine_options("null:per_token_ns=1000000");
+    size_t before = fault_memory_in_use();
+    struct documents few = documents_make("doc", 1, 10), many = documents_make("doc", 1, 1900);
+    atomic_int lines = 0;
+    struct rr_engine *e;
+    struct request r = { 0 };
+
+    (void)state;
+    rr_set_log(count_line, &lines, RR_LOG_WARN);
+    opt.max_length = 2048;
+    opt.stall_ns = 300000000;
+    e = engine_open(&opt);
+    request_start(e, &r, "q", &few);
+    request_wait(&r); /* now it is known how long a token takes */
+    request_drop(&r);
+    request_start(e, &r, "q", &many);
+    sleep_ms(100);
+    rr_cancel(e, r.ticket);
+    request_wait(&r);
+    request_drop(&r);
+    rr_close(e);
+    documents_free(&few);
+    documents_free(&many);
+    rr_set_log(NULL, NULL, RR_LOG_WARN);
+    assert_int_equal(lines, 0);
+    assert_int_equal(fault_memory_in_use(), before);
+}
+
 /* Each allocation of a request fails once: a clean error or a right answer. */
 static void test_memory_faults(void **state)
 {
@@ -616,6 +648,7 @@ int main(void)
         cmocka_unit_test(test_cancel_anywhere),
         cmocka_unit_test(test_memory_faults),
         cmocka_unit_test(test_stall_at_the_limits),
+        cmocka_unit_test(test_close_during_a_long_run),
     };
 
     rr_set_log(NULL, NULL, RR_LOG_ERROR);
