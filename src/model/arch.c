@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/attr.h"
 #include "model/arch_bert.h"
 #include "model/arch_deberta.h"
 #include "model/arch_decoder.h"
@@ -57,13 +58,12 @@ const struct rr_arch rr_archs[] = {
 /* CamemBERT is XLM-RoBERTa in GGUF. */
 const char *rr_model_supported(size_t i, const char **gguf_types, const char **models)
 {
-    const char *name = rr_archs[i].name;
-    bool gguf =
-        name && rr_archs[i].ending != RR_END_MODULES && rr_gguf_names(rr_archs[i].family, false);
+    const struct rr_arch *a = &rr_archs[RR_MIN(i, RR_COUNT(rr_archs) - 1)]; /* or the end */
+    bool gguf = a->name && a->ending != RR_END_MODULES && rr_gguf_names(a->family, false);
 
-    *models = rr_archs[i].models;
+    *models = a->models;
     *gguf_types = gguf ? rr_gguf_type_names() : "";
-    return name;
+    return a->name;
 }
 
 const struct rr_arch *rr_arch_find(const char *name, size_t len)

@@ -735,6 +735,20 @@ static void test_names(void **state)
     assert_null(rr_gpu_throttle_name(RR_GPU_THROTTLES));
 }
 
+/* Behind the last network there is none, however far. */
+static void test_supported(void **state)
+{
+    struct rr_support s;
+    size_t n = 0;
+
+    (void)state;
+    while (rr_supported(n, &s)) n++;
+    assert_true(n > 10);
+    assert_false(rr_supported(n + 1, &s));
+    assert_false(rr_supported(n + 20, &s));
+    assert_false(rr_supported(SIZE_MAX, &s));
+}
+
 static void test_tokenize(void **state)
 {
     struct rr_engine *e = open_engine(1, 0);
@@ -842,6 +856,7 @@ int main(void)
         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_supported),
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_tokenize_specials),
         cmocka_unit_test(test_decode),
