@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "cli/hub_progress.h"
 #include "rerank.h"
 
@@ -301,8 +302,9 @@ static int resolve(const struct rr_command *c, const struct rr_settings *setting
     struct rr_error err = { 0 };
     int rc;
 
-    if (!m->path[0] || rr_file_exists(m->path) || rr_hub_parse(&repo, m->path, NULL, &err))
-        return RR_EXIT_OK; /* a folder, or what opening it has an error for */
+    if (!m->path[0] || rr_file_exists(m->path) || rr_text_stem(m->path, ".gguf") ||
+        rr_hub_parse(&repo, m->path, NULL, &err))
+        return RR_EXIT_OK; /* a folder or file, or what opening it has an error for */
     rc = rr_cli_hub_open(&h, settings, &err);
     if (!rc) rc = find_model(&h, &repo, c != &rr_cmd_doctor, dir, &err);
     if (!rc) {

@@ -876,6 +876,9 @@ def test_model_by_name_elsewhere():
                       ["quantize", "org/none", home + "/r"]):
             r = run(*words, env=env(hub, home, HF_HUB_OFFLINE="1"))
             assert r.code == 66 and "run rerankd pull org/none" in r.err and one_line(r.err), r
+        r = run("bench", "--model", "models/none.gguf", env=env(hub, home))
+        assert r.code == 66 and "models/none.gguf" in r.err and one_line(r.err), r
+        assert not hub.requests  # a file that is not there is no name
 
 
 def test_model_by_name_served():
