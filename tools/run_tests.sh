@@ -8,7 +8,7 @@
 # Counts come from what a command prints: cmocka's "[  PASSED  ] 3 test(s).", or lines
 # "3 passed, 0 failed[, 1 skipped]".  A command that prints neither is one case.  Exit status 77: one
 # skipped case, the line with SKIP says why.  The last line is "N passed, N failed[, N skipped]";
-# exit status 1 if any failed.  TEST_TIMEOUT: seconds for each command (300).
+# exit status 1 if any failed.  TEST_TIMEOUT: seconds for each command (900).
 set -u
 
 passed=0 failed=0 skipped=0
@@ -45,7 +45,7 @@ counts() {
 
 for command in "$@"; do
     start=$SECONDS
-    env -u RESULTS timeout --kill-after=10 "${TEST_TIMEOUT:-300}" bash -c "$command" > "$log" 2>&1 < /dev/null
+    env -u RESULTS timeout --kill-after=10 "${TEST_TIMEOUT:-900}" bash -c "$command" > "$log" 2>&1 < /dev/null
     rc=$?
     read -r p f s <<< "$(counts)"
     if [ -z "${p:-}" ]; then
@@ -62,7 +62,7 @@ for command in "$@"; do
     took=$((SECONDS - start))
     if [ "$f" -gt 0 ]; then
         why="exit status $rc"
-        [ "$rc" -eq 124 ] && why="ran longer than ${TEST_TIMEOUT:-300} s"
+        [ "$rc" -eq 124 ] && why="ran longer than ${TEST_TIMEOUT:-900} s"
         echo "FAIL  $command ($p passed, $f failed, $why, $took s)"
         sed 's/^/    | /' "$log"
     elif [ "$s" -gt 0 ]; then
