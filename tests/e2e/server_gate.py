@@ -484,7 +484,9 @@ def test_sandbox():
     if os.geteuid() == 0:
         with folder() as f:
             os.chmod(f, 0o755)
-            with Server("--user", "nobody", "--sandbox", "on", env=env) as s:
+            own = os.path.join(f, "m")  # the working copy may be in a home that is closed to others
+            shutil.copytree(model(), own)
+            with Server("--user", "nobody", "--sandbox", "on", model_folder=own, env=env) as s:
                 with open("/proc/%d/status" % s.process.pid) as status:
                     text = status.read()
                 assert "Uid:\t65534\t65534\t65534\t65534" in text, text
