@@ -8,7 +8,8 @@ import os
 import re
 import threading
 import weakref
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 from . import _structs as s
 from .errors import RerankError
@@ -108,6 +109,8 @@ class _Job:
     """A request with what it points to, which has to stay until it is done."""
 
     def __init__(self, query: str, documents: Sequence[str], done: Callable[..., None]) -> None:
+        if isinstance(documents, str):  # a sequence of letters, too
+            raise TypeError("documents: found one text, expected a list of texts")
         self.done = done
         self.texts = [_encode(query), *map(_encode, documents)]
         views = [s.rr_text(c.cast(c.c_char_p(t), c.c_void_p), len(t)) for t in self.texts]
@@ -174,9 +177,10 @@ def _close(handle: c.c_void_p, keep: Any, pid: int) -> None:
 class Engine:
     """A model that is open.  Any thread may use it; close it, or use it in a with statement."""
 
-    def __init__(self, model: str, *, device: Optional[str] = None, dtype: Optional[str] = None,
-                 max_length: Optional[int] = None, threads: Optional[int] = None,
-                 cache_bytes: int = 0, rescore_dtype: Optional[str] = None) -> None:
+    def __init__(self, model: Union[str, "os.PathLike[str]"], *, device: Optional[str] = None,
+                 dtype: Optional[str] = None, max_length: Optional[int] = None,
+                 threads: Optional[int] = None, cache_bytes: int = 0,
+                 rescore_dtype: Optional[str] = None) -> None:
         lib, err, handle = library(), s.rr_error(), c.c_void_p()
         options = s.rr_options()
         lib.rr_options_init_sized(c.byref(options), c.sizeof(options))

@@ -88,8 +88,9 @@ def _refuse_rest(method: str, rest: Dict[str, Any], *harmless: str) -> None:
         raise TypeError("%s: unknown argument %s" % (method, min(rest)))
 
 
-def _folder_of(model: str) -> str:
+def _folder_of(path: Union[str, "os.PathLike[str]"]) -> str:
     """A name on the Hugging Face hub becomes the folder that the program fetches it to."""
+    model = os.fspath(path)
     parts = model.split("@")[0].split("/")
     if os.path.exists(model) or len(parts) != 2 or not all(parts):
         return model
@@ -107,8 +108,9 @@ class CrossEncoder:
     model_name_or_path: a folder in Hugging Face layout, a GGUF file, or ORG/NAME on the hub.  Further
     arguments: those of Engine."""
 
-    def __init__(self, model_name_or_path: str, *, max_length: Optional[int] = None,
-                 device: Optional[str] = None, activation_fn: Activation = None,
+    def __init__(self, model_name_or_path: Union[str, "os.PathLike[str]"], *,
+                 max_length: Optional[int] = None, device: Optional[str] = None,
+                 activation_fn: Activation = None,
                  **engine_options: Any) -> None:
         self.engine = Engine(_folder_of(model_name_or_path), max_length=max_length, device=device,
                              **engine_options)

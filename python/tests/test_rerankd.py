@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -98,6 +99,8 @@ class InProcess(unittest.TestCase):
         for choices in ({"windows": (1,)}, {"window": (100, 0, "least")}):
             with self.assertRaises((TypeError, KeyError)):
                 self.engine.score("q", ["a"], **choices)
+        with self.assertRaises(TypeError):
+            self.engine.score("q", "one text, not its letters")
 
     def test_bad_input(self):
         with self.assertRaises(RerankError) as e:
@@ -172,7 +175,7 @@ class InProcess(unittest.TestCase):
                 os.unlink(own)
             with open(own, "w", encoding="utf-8") as f:
                 f.write('{"activation_fn": "torch.nn.modules.linear.Identity"}')
-            with CrossEncoder(folder, threads=1) as model:
+            with CrossEncoder(pathlib.Path(folder), threads=1) as model:
                 logits = model.predict(pairs)
                 asked = model.predict(pairs, activation_fn=Sigmoid())
         self.assertEqual(logits.tolist(), [x.logit for x in self.engine.score(QUERY, TEXTS).scores])
