@@ -72,14 +72,18 @@ def test_slow_readers():
         c.close()
 
 
+def connections(s, n):
+    """The only ones: whoever waited for the server to be ready may not be seen to have gone."""
+    first = s.connect()
+    until(lambda: "\nrerank_http_connections 1\n" in first.ask("GET", "/metrics").body,
+          "no other connection")
+    return [first] + [s.connect() for _ in range(n - 1)]
+
+
 def test_eviction():
     """At the cap the connection that is idle longest goes, not one at work, and not the new one."""
     with Server("--max-connections", "10") as s:
-        kept = [s.connect()]
-        # Whoever waited for the server to be ready may not be seen to have gone.
-        until(lambda: "\nrerank_http_connections 1\n" in kept[0].ask("GET", "/metrics").body,
-              "no other connection")
-        kept += [s.connect() for _ in range(9)]
+        kept = connections(s, 10)
         for c in kept:
             assert c.ask("GET", "/live").status == 200
         assert kept[0].ask("GET", "/live").status == 200  # now the second is idle longest
@@ -111,7 +115,7 @@ def test_full_of_work():
 
 def test_per_address():
     with Server("--max-connections-per-ip", "3") as s:
-        kept = [s.connect() for _ in range(3)]
+        kept = connections(s, 3)
         assert kept[0].ask("GET", "/live").status == 200
         with s.connect() as c, contextlib.suppress(ConnectionError):
             assert c.ask("GET", "/live") is None
