@@ -7,6 +7,7 @@
 
 #define RR_SECOND UINT64_C(1000000000)
 #define RR_MILLISECOND UINT64_C(1000000)
+#define RR_ENDLESS (UINT64_MAX / 4) /* 146 years: the longest time that may be added to any other */
 
 uint64_t rr_now_ns(void);  /* monotonic */
 double rr_unix_time(void); /* wall clock, seconds */

@@ -438,7 +438,7 @@ static int configure(struct rr_shared *s, const struct rr_shared_cache *config,
 
     s->ttl_seconds = config->ttl_seconds ? config->ttl_seconds : 3600;
     s->deadline_ns = config->deadline_ns ? config->deadline_ns : 5 * RR_MILLISECOND;
-    s->deadline_ns = RR_MIN(s->deadline_ns, UINT64_MAX / 4); /* may be added to any time */
+    s->deadline_ns = RR_MIN(s->deadline_ns, RR_ENDLESS);
     s->keys = rr_calloc(RR_MEM_CACHE, QUEUE, sizeof(*s->keys));
     s->values = rr_calloc(RR_MEM_CACHE, QUEUE, sizeof(*s->values));
     if (config->password_file) s->password_file = rr_strdup(RR_MEM_CACHE, config->password_file);

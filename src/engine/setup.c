@@ -61,9 +61,7 @@ static struct rr_net *first_net(const struct rr_setup *s)
 
 uint64_t rr_setup_stall(const struct rr_options *opt)
 {
-    const uint64_t never = UINT64_MAX / 4; /* 146 years; later than now without an overflow */
-
-    return opt->stall_ns ? RR_MIN(opt->stall_ns, never) : RR_STALL_NS;
+    return opt->stall_ns ? RR_MIN(opt->stall_ns, RR_ENDLESS) : RR_STALL_NS;
 }
 
 static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_options *opt,

@@ -527,11 +527,29 @@ static void test_cancel_anywhere(void **state)
     documents_free(&d);
 }
 
+struct watch { /* over what closing an engine leaves behind */
+    atomic_int lines; /* warnings and worse */
+    size_t before;    /* bytes in use */
+};
+
 static void count_line(void *user, enum rr_log_level level, const char *line)
 {
     (void)level;
     (void)line;
-    ++*(atomic_int *)user;
+    ++((struct watch *)user)->lines;
+}
+
+static void watch_begin(struct watch *w)
+{
+    *w = (struct watch){ .before = fault_memory_in_use() };
+    rr_set_log(count_line, w, RR_LOG_WARN);
+}
+
+static void assert_nothing_left(const struct watch *w)
+{
+    rr_set_log(NULL, NULL, RR_LOG_WARN);
+    assert_int_equal(w->lines, 0);
+    assert_int_equal(fault_memory_in_use(), w->before);
 }
 
 /* "Never" and "at once" for a hanging device: neither a device that computes, nor one that has
@@ -539,11 +557,11 @@ static void count_line(void *user, enum rr_log_level level, const char *line)
 static void test_stall_at_the_limits(void **state)
 {
     static const uint64_t limits[] = { UINT64_MAX, UINT64_MAX - 1000000000u, 1 };
-    size_t before = fault_memory_in_use(), i;
-    atomic_int lines = 0;
+    struct watch w;
+    size_t i;
 
     (void)state;
-    rr_set_log(count_line, &lines, RR_LOG_WARN);
+    watch_begin(&w);
     for (i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
         struct rr_options opt = engine_options(i < 2 ? "null:base_us=20000" : "null");
         struct documents d = documents_make("doc", 10, 100);
@@ -561,9 +579,7 @@ static void test_stall_at_the_limits(void **state)
         rr_close(e);
         documents_free(&d);
     }
-    rr_set_log(NULL, NULL, RR_LOG_WARN);
-    assert_int_equal(lines, 0);
-    assert_int_equal(fault_memory_in_use(), before);
+    assert_nothing_left(&w);
 }
 
 /* A run that nobody waits for any more takes longer than stall_ns, but no longer than it should:
@@ -571,14 +587,15 @@ static void test_stall_at_the_limits(void **state)
 static void test_close_during_a_long_run(void **state)
 {
     struct rr_options opt = engine_options("null:per_token_ns=1000000");
-    size_t before = fault_memory_in_use();
-    struct documents few = documents_make("doc", 1, 10), many = documents_make("doc", 1, 1900);
-    atomic_int lines = 0;
+    struct documents few, many;
+    struct watch w;
     struct rr_engine *e;
     struct request r = { 0 };
 
     (void)state;
-    rr_set_log(count_line, &lines, RR_LOG_WARN);
+    watch_begin(&w);
+    few = documents_make("doc", 1, 10);
+    many = documents_make("doc", 1, 1900);
     opt.max_length = 2048;
     opt.stall_ns = 300000000;
     e = engine_open(&opt);
@@ -593,9 +610,7 @@ static void test_close_during_a_long_run(void **state)
     rr_close(e);
     documents_free(&few);
     documents_free(&many);
-    rr_set_log(NULL, NULL, RR_LOG_WARN);
-    assert_int_equal(lines, 0);
-    assert_int_equal(fault_memory_in_use(), before);
+    assert_nothing_left(&w);
 }
 
 /* Each allocation of a request fails once: a clean error or a right answer. */
