@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
     uint32_t column0 = blockIdx.x * BN + warp % WN * Tl::NT * 8;
 #pragma unroll
     for (int i = 0; i < Tl::MT; i++)
-        finish_rows<T, act, Tl::PARTNER, Tl::NT>(
+        finish_rows<T, act, Tl::PARTNER, Tl::NT, !T::scaled && act == ACT_NONE>(
             p, m, row0 + i * 16 + Tl::row_of(lane), Tl::APART, column0 + Tl::column_of(lane),
             [&](int j, int e) { return t.result(i, j, e); });
 }

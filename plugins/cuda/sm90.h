@@ -74,6 +74,23 @@ cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads
     return cudaLaunchKernelEx(&config, kernel, args);
 }
 
+/* How many such clusters the device can run at once. */
+template <class Kernel>
+cudaError_t max_clusters(Kernel *kernel, dim3 cluster, int threads, size_t shared, int, int *n)
+{
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = { cluster.x, cluster.y, cluster.z };
+    config.gridDim = cluster;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaOccupancyMaxActiveClusters(n, kernel, &config);
+}
+
 /* ---- barriers in shared memory ------------------------------------------------------------------ */
 
 __device__ inline void barrier_init(uint64_t *bar, int arrivals)
@@ -159,6 +176,21 @@ __device__ inline uint64_t tile_descriptor(const void *tile)
            (uint64_t)64 << 32 | (uint64_t)1 << 62;
 }
 
+/* The four warps of a group hand registers back, or take some, until each thread has so many; in a branch
+ * that all of the group take. */
+template <int n> __device__ inline void registers_give()
+{
+#if RR_SM90
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
+#endif
+}
+template <int n> __device__ inline void registers_take()
+{
+#if RR_SM90
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+#endif
+}
+
 /* Before the first product, and after the sums were used otherwise. */
 __device__ inline void products_begin()
 {
@@ -193,6 +225,9 @@ __device__ inline void products_settle(int &v)
 #define RR_16(c, d, i) RR_4(c, d, i), RR_4(c, d, i + 4), RR_4(c, d, i + 8), RR_4(c, d, i + 12)
 #define RR_32(c, d) RR_16(c, d, 0), RR_16(c, d, 16)
 #define RR_64(c, d) RR_32(c, d), RR_16(c, d, 32), RR_16(c, d, 48)
+#define RR_8(c, d) RR_4(c, d, 0), RR_4(c, d, 4)
+#define RR_NAMES_8 "{%0,%1,%2,%3,%4,%5,%6,%7}"
+#define RR_NAMES_16 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
 #define RR_NAMES_32 \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
     "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}"
@@ -205,23 +240,24 @@ __device__ inline void products_settle(int &v)
 /* sum[64, n] = a[64, k] b[n, k]^T + (add ? sum : 0); thread t of the four warps has rows
  * t / 32 * 16 + t % 32 / 4 and 8 more, and of each eight columns 2 (t % 4) and the next. */
 #if RR_SM90
-#define RR_PRODUCT(name, type, constraint, kind, tail) \
-    __device__ inline void name(type(&d)[32], uint64_t a, uint64_t b, int add) \
+/* n is the number of sums of a thread; the operands a, b and add follow them. */
+#define RR_PRODUCT_OF(name, type, constraint, kind, tail, n, columns, sums, a_at, b_at, add_at) \
+    __device__ inline void name(type(&d)[n], uint64_t a, uint64_t b, int add) \
     { \
-        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n" \
-                     "wgmma.mma_async.sync.aligned.m64n64" kind " " RR_NAMES_32 \
-                     ", %32, %33, p" tail ";\n}\n" \
-                     : RR_32(constraint, d) \
-                     : "l"(a), "l"(b), "r"(add)); \
-    } \
-    __device__ inline void name(type(&d)[64], uint64_t a, uint64_t b, int add) \
-    { \
-        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n" \
-                     "wgmma.mma_async.sync.aligned.m64n128" kind " " RR_NAMES_64 \
-                     ", %64, %65, p" tail ";\n}\n" \
-                     : RR_64(constraint, d) \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" add_at ", 0;\n" \
+                     "wgmma.mma_async.sync.aligned.m64n" columns kind " " RR_NAMES_##n ", %" a_at \
+                     ", %" b_at ", p" tail ";\n}\n" \
+                     : sums \
                      : "l"(a), "l"(b), "r"(add)); \
     }
+#define RR_PRODUCT(name, type, constraint, kind, tail) \
+    RR_PRODUCT_OF(name, type, constraint, kind, tail, 8, "16", RR_8(constraint, d), "8", "9", "10") \
+    RR_PRODUCT_OF(name, type, constraint, kind, tail, 16, "32", RR_16(constraint, d, 0), "16", "17", \
+                  "18") \
+    RR_PRODUCT_OF(name, type, constraint, kind, tail, 32, "64", RR_32(constraint, d), "32", "33", \
+                  "34") \
+    RR_PRODUCT_OF(name, type, constraint, kind, tail, 64, "128", RR_64(constraint, d), "64", "65", \
+                  "66")
 #else
 #define RR_PRODUCT(name, type, constraint, kind, tail) \
     template <int n> __device__ inline void name(type(&)[n], uint64_t, uint64_t, int) \

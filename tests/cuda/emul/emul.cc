@@ -331,7 +331,7 @@ void prepare_fibers(size_t n)
 }
 
 /* first: the place of the cluster's first block in the grid. */
-void begin_cluster(dim3 first)
+void begin_cluster(dim3 first, dim3 grid)
 {
     size_t n = block_threads;
 
@@ -343,7 +343,7 @@ void begin_cluster(dim3 first)
         blocks[b].alive = (int)n;
         for (size_t t = 0; t < n; t++) {
             Fiber &f = fibers[b * n + t];
-            f.place = { dim3((unsigned)t), dim3(first.x + in.x, first.y + in.y, first.z), in };
+            f.place = { dim3((unsigned)t), dim3(first.x + in.x, first.y + in.y, first.z), in, grid };
             f.state = READY;
             f.group = 0;
             prepare(f);
@@ -376,7 +376,8 @@ bool run_grid(dim3 grid, dim3 block, size_t n_shared, const std::function<void()
     for (unsigned i = 0; i < clusters.x * clusters.y * clusters.z; i++) {
         eager = i % 2;
         begin_cluster(dim3(i % clusters.x * cluster.x, i / clusters.x % clusters.y * cluster.y,
-                           i / clusters.x / clusters.y));
+                           i / clusters.x / clusters.y),
+                      grid);
         run_cluster(i);
         for (Block &b : blocks) {
             size_t end = (size_t)(-(uintptr_t)b.shared.data() & 1023) + n_shared;

@@ -16,7 +16,7 @@ namespace emul
 {
 
 struct Place {
-    dim3 thread, block, in_cluster;
+    dim3 thread, block, in_cluster, grid;
 };
 extern Place *here; /* of the running fiber */
 
@@ -53,6 +53,7 @@ void copy_wait(int pending);
 
 #define threadIdx (emul::here->thread)
 #define blockIdx (emul::here->block)
+#define gridDim (emul::here->grid)
 #define RR_SHARED(name) unsigned char *name = emul::shared_memory()
 #define RR_LAUNCH(kernel, grid, block, shared, stream, args) \
     emul::launch((const void *)(kernel), (grid), (block), (shared), (stream), \
@@ -73,6 +74,10 @@ static inline float __shfl_xor_sync(unsigned, float v, int mask)
 static inline float __shfl_sync(unsigned, float v, int from)
 {
     return emul::shuffle(v, from);
+}
+static inline float __saturatef(float v)
+{
+    return v > 0 ? v < 1 ? v : 1.0f : 0.0f; /* NaN: 0 */
 }
 static inline uint32_t __float_as_uint(float v)
 {

@@ -50,6 +50,12 @@ cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads
     return emul::launch((const void *)kernel, grid, dim3(threads), shared, stream,
                         [=] { kernel(args); }, cluster);
 }
+template <class Kernel>
+cudaError_t max_clusters(Kernel *, dim3 cluster, int, size_t, int processors, int *n)
+{
+    *n = processors / (int)(cluster.x * cluster.y);
+    return cudaSuccess;
+}
 static inline void barrier_init(uint64_t *bar, int arrivals)
 {
     emul::barrier_init(bar, arrivals);
@@ -78,6 +84,12 @@ static inline void copy_tile(void *shared, const CUtensorMap *map, int x, int y,
 static inline uint64_t tile_descriptor(const void *tile)
 {
     return emul::tile_descriptor(tile);
+}
+template <int n> static inline void registers_give()
+{
+}
+template <int n> static inline void registers_take()
+{
 }
 static inline void products_begin()
 {
