@@ -248,6 +248,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
     Span span;
     Tiles<narrow, D> t;
 
+    previous_done();
     if (!find_span(p, &span)) return;
     uint32_t last = span.at + span.rows - 1, first_key = 0, end_key = span.length;
     if (p.causal) end_key = last + 1;
@@ -337,6 +338,7 @@ template <Narrow narrow> __global__ void attention_rows(const AttentionArgs p)
     float top = -INFINITY, total = 0, out[COLUMNS / 32] = {};
     Query q;
 
+    previous_done();
     if (row >= p.batch.dims->rows[p.sequences ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS]) return;
     if (!p.sequences) sequence = (uint32_t)p.batch.tokens[row].w;
     q.begin = p.batch.cu_seqlens[sequence];
@@ -389,17 +391,16 @@ template <Narrow narrow> cudaError_t launch_narrow(const LaunchContext &c, const
 
     if (c.arch >= 75 && attention_on_tensor_cores(a)) {
         if (a.head_dim <= 32)
-            return RR_LAUNCH((attention_tiles<narrow, 32>), grid, block, 3 * TILE * 32 * 2,
-                             c.stream, a);
+            return RR_LAUNCH((attention_tiles<narrow, 32>), grid, block, 3 * TILE * 32 * 2, c,
+                             a);
         if (a.head_dim <= 64)
-            return RR_LAUNCH((attention_tiles<narrow, 64>), grid, block, 3 * TILE * 64 * 2,
-                             c.stream, a);
-        return RR_LAUNCH((attention_tiles<narrow, 128>), grid, block, 3 * TILE * 128 * 2, c.stream,
-                         a);
+            return RR_LAUNCH((attention_tiles<narrow, 64>), grid, block, 3 * TILE * 64 * 2, c,
+                             a);
+        return RR_LAUNCH((attention_tiles<narrow, 128>), grid, block, 3 * TILE * 128 * 2, c, a);
     }
     grid.z = (a.head_dim + COLUMNS - 1) / COLUMNS;
     grid.x = (c.rows[a.sequences ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS] + WARPS - 1) / WARPS;
-    return RR_LAUNCH(attention_rows<narrow>, grid, block, 0, c.stream, a);
+    return RR_LAUNCH(attention_rows<narrow>, grid, block, 0, c, a);
 }
 
 } // namespace

@@ -27,11 +27,58 @@
 #define RR_SHARED(name) \
     extern __shared__ __align__(128) unsigned char rr_shared_memory[]; \
     unsigned char *name = rr_shared_memory
-#define RR_LAUNCH(kernel, grid, block, shared, stream, args) \
-    (kernel<<<(grid), (block), (shared), (stream)>>>(args), cudaPeekAtLastError())
+/* c is the LaunchContext. */
+#define RR_LAUNCH(kernel, grid, block, shared, c, args) \
+    dev::launch((kernel), (grid), (block), (shared), (c).stream, (c).early, (args))
 
 namespace dev
 {
+
+/* early: its blocks may begin when those of the kernel before it say so (next_may_begin). */
+inline cudaLaunchAttribute early_launch(bool early)
+{
+    cudaLaunchAttribute attribute = {};
+
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = early;
+    return attribute;
+}
+template <class Kernel, class Args>
+cudaError_t launch(Kernel *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                   bool early, const Args &args)
+{
+    cudaLaunchAttribute attribute = early_launch(early);
+    cudaLaunchConfig_t config = {};
+    void *parameters[] = { const_cast<Args *>(&args) };
+
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = early ? 1 : 0;
+    return cudaLaunchKernelExC(&config, (const void *)kernel, parameters);
+}
+
+/* ---- kernels that begin before the one before them has ended, from 9.0 on ------------------------ */
+
+/* When all blocks have called it, or ended, those of the next kernel take the room that is left. */
+__device__ inline void next_may_begin()
+{
+#if RR_ARCH >= 90
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/* Until the kernel before this one has ended and what it wrote can be read.  Every thread calls, and
+ * before it reads or writes anything that any kernel writes: since a kernel ends after its wait, all
+ * that were before have ended, too, and nobody reads any longer what is written over.  What only
+ * the host writes may be read before. */
+__device__ inline void wait_for_previous()
+{
+#if RR_ARCH >= 90
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 __device__ inline uint32_t shared_address(const void *p)
 {
@@ -190,10 +237,20 @@ template <int pending> __device__ inline void copy_wait()
 #endif
 }
 
-/* What nobody writes while the kernel runs: the load may go ahead of stores. */
+/* What no kernel writes: the load may go ahead of stores, and of wait_for_previous(). */
 template <class V> __device__ inline V load_only(const V *p)
 {
     return __ldg(p);
+}
+/* What earlier kernels wrote and this one does not.  The same, but not ahead of wait_for_previous(): for
+ * load_only the compiler may take any memory to be older than the kernel. */
+template <class V> __device__ inline V load_input(const V *p)
+{
+#if RR_ARCH >= 90
+    return *p;
+#else
+    return __ldg(p);
+#endif
 }
 
 /* 2^v; what is below 2^-126 becomes 0. */
@@ -223,6 +280,13 @@ __device__ inline float f16_to(uint16_t h)
 
 namespace dev
 {
+
+/* What a kernel begins with that has nothing to do before. */
+__device__ inline void previous_done()
+{
+    next_may_begin();
+    wait_for_previous();
+}
 
 enum Narrow { F16, BF16 }; /* what a 16-bit buffer holds */
 
@@ -271,16 +335,23 @@ struct Four {
     float v[4];
 };
 
-/* Of what nobody writes while the kernel runs. */
+/* Of weights. */
 __device__ inline Four load_four(const float *from)
 {
     float4 x = load_only((const float4 *)from);
 
     return { { x.x, x.y, x.z, x.w } };
 }
-template <Narrow narrow> __device__ inline Four load_four(const uint16_t *from)
+/* Of what earlier kernels wrote and this one does not. */
+__device__ inline Four input_four(const float *from)
 {
-    uint2 x = load_only((const uint2 *)from);
+    float4 x = load_input((const float4 *)from);
+
+    return { { x.x, x.y, x.z, x.w } };
+}
+template <Narrow narrow> __device__ inline Four input_four(const uint16_t *from)
+{
+    uint2 x = load_input((const uint2 *)from);
 
     return { { narrow_to<narrow>((uint16_t)x.x), narrow_to<narrow>((uint16_t)(x.x >> 16)),
                narrow_to<narrow>((uint16_t)x.y), narrow_to<narrow>((uint16_t)(x.y >> 16)) } };

@@ -244,9 +244,10 @@ __global__ void __launch_bounds__(WM *WN * 32, 2) gemm(const GemmArgs p)
 {
     using Tl = Tile<T, BM, BN, WM, WN>;
     RR_SHARED(shared);
-    uint32_t m = *p.rows;
     int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
 
+    previous_done();
+    uint32_t m = *p.rows;
     if (blockIdx.y * BM >= m) return;
     Tl t(p, m);
     accumulate(t, p, shared);
@@ -267,8 +268,8 @@ cudaError_t launch(const LaunchContext &c, uint32_t rows, const GemmArgs &a)
     dim3 grid((a.n + BN - 1) / BN, (rows + BM - 1) / BM);
     uint32_t stages = c.arch >= 80 ? 3 : 2;
 
-    return RR_LAUNCH((gemm<T, act, BM, BN, WM, WN>), grid, dim3(Tl::THREADS), stages * Tl::BYTES,
-                     c.stream, a);
+    return RR_LAUNCH((gemm<T, act, BM, BN, WM, WN>), grid, dim3(Tl::THREADS), stages * Tl::BYTES, c,
+                     a);
 }
 
 template <class T, Act act>

@@ -98,8 +98,8 @@ template <class T, Act act>
 __device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, const Columns<T> &c,
                               const Four &residual, Four &x)
 {
-    float scale = T::scaled ? load_only(p.a_scale + row) : 0;
-    float offset = T::offset ? load_only(p.a_offset + row) : 0;
+    float scale = T::scaled ? load_input(p.a_scale + row) : 0;
+    float offset = T::offset ? load_input(p.a_offset + row) : 0;
 
 #pragma unroll
     for (int e = 0; e < 4; e++) {
@@ -135,7 +135,7 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
         for (int h = 0; h < 2; h++)
             if (p.residual && row + h * apart < m)
                 residual[j % held][h] =
-                    load_four(p.residual + (size_t)(row + h * apart) * p.ld_residual + c);
+                    input_four(p.residual + (size_t)(row + h * apart) * p.ld_residual + c);
     };
 
     if (threadIdx.x & bit) column += 8;

@@ -62,13 +62,15 @@ template <GemmType stored> __global__ void __launch_bounds__(THREADS) gemm_f32(c
 {
     RR_SHARED(memory);
     Shared &s = *(Shared *)memory;
-    uint32_t m = *p.rows, row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
+    uint32_t row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
     int tx = (int)threadIdx.x % 16, ty = (int)threadIdx.x / 16;
     int load_row = (int)threadIdx.x / 4, load_k = (int)threadIdx.x % 4 * 4;
     const unsigned char *w;
     const float *a;
     float sum[4][4] = {};
 
+    dev::previous_done();
+    uint32_t m = *p.rows;
     if (row0 >= m) return;
     uint32_t row = row0 + load_row < m ? row0 + load_row : m - 1;
     a = (const float *)p.a + (size_t)row * p.ld_a + load_k;
@@ -115,7 +117,7 @@ cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, GemmType 
 {
     dim3 grid((a.n + BN - 1) / BN, (c.rows[rows] + BM - 1) / BM);
 
-#define LAUNCH(type) RR_LAUNCH(gemm_f32<type>, grid, dim3(THREADS), sizeof(Shared), c.stream, a)
+#define LAUNCH(type) RR_LAUNCH(gemm_f32<type>, grid, dim3(THREADS), sizeof(Shared), c, a)
     switch (stored) {
     case GEMM_F16: return LAUNCH(GEMM_F16);
     case GEMM_BF16: return LAUNCH(GEMM_BF16);

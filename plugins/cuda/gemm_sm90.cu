@@ -209,7 +209,10 @@ __global__ void __launch_bounds__(GROUPS * 128 + 32, T::partial ? 1 : BLOCKS)
     }
     stages.init();
     if (warp == Sh::WARPS) {
-        if (lane == 0) stages.fill(p, [&](uint32_t) { return corner; });
+        if (lane == 0)
+            stages.fill(p, [&](uint32_t) { return corner; });
+        else
+            wait_for_previous();
         return;
     }
     wait_for_previous();
@@ -288,7 +291,10 @@ __global__ void __launch_bounds__(Turns::THREADS, 1) gemm_turns(const __grid_con
     stages.init();
     if (group == 2) {
         registers_give<40>();
-        if (warp == 0 && lane == 0) stages.fill(p, corner);
+        if (warp == 0 && lane == 0)
+            stages.fill(p, corner);
+        else
+            wait_for_previous();
     } else {
         registers_take<232>();
         wait_for_previous();
@@ -354,7 +360,7 @@ cudaError_t launch(const LaunchContext &c, Kernel *kernel, dim3 grid, dim3 clust
     if (!e) e = make_map(&p.w, g.w, g.ld_bytes, (g.n + 127) / 128 * 128, Sh::BN / cluster.y);
     if (!e)
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Sh::SHARED);
-    return e ? e : launch_clusters(kernel, grid, cluster, Sh::THREADS, Sh::SHARED, c.stream, p);
+    return e ? e : launch_clusters(kernel, grid, cluster, Sh::THREADS, Sh::SHARED, c, p);
 }
 
 /* A block for each tile.  Small tiles, of which there are few, share rows with three others: each

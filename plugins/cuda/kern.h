@@ -45,6 +45,7 @@ struct LaunchContext {
     uint32_t max_tiles; /* of Dims.tiles */
     bool bf16;          /* what narrow buffers hold */
     int arch;           /* 75, 80, ...: of the code */
+    bool early;         /* kernels may begin before the one before them has ended (device.h) */
     int processors;     /* multiprocessors of the device */
 };
 

@@ -61,7 +61,7 @@ template <Narrow narrow> struct Row {
     {
         Four x;
 
-        if (j % 4 == 0) return f32 ? load_four(f32 + j) : load_four<narrow>(bits + j);
+        if (j % 4 == 0) return f32 ? input_four(f32 + j) : input_four<narrow>(bits + j);
 #pragma unroll
         for (int e = 0; e < 4; e++) x.v[e] = j + e < width ? get(j + e) : 0.0f;
         return x;
@@ -91,6 +91,7 @@ template <Narrow narrow> __global__ void embed(const EmbedArgs p)
 {
     uint32_t row = my_row();
 
+    previous_done();
     if (row >= p.batch.dims->rows[RR_ROWS_TOKENS]) return;
     Row<narrow> y(p.dst, row);
     int4 token = p.batch.tokens[row];
@@ -111,6 +112,7 @@ template <Narrow narrow> __global__ void pool(const PoolArgs p)
 {
     uint32_t row = my_row();
 
+    previous_done();
     if (row >= p.batch.dims->rows[RR_ROWS_SEQUENCES]) return;
     Row<narrow> y(p.dst, row);
     uint32_t begin = p.batch.cu_seqlens[row], end = p.batch.cu_seqlens[row + 1];
@@ -211,6 +213,7 @@ template <Narrow narrow, int held> __global__ void norm(const NormArgs p)
     uint32_t row = my_row();
     float mean = 0, square = 0;
 
+    previous_done();
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row), y(p.dst, row);
     Columns<narrow, held> columns(x);
@@ -254,6 +257,7 @@ template <Narrow narrow> __global__ void glu(const GluArgs p)
 {
     uint32_t row = my_row();
 
+    previous_done();
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row), y(p.dst, row);
     uint32_t a = p.act_second ? y.width : 0, b = y.width - a;
@@ -297,6 +301,7 @@ template <Narrow narrow> __global__ void rotary(const RotaryArgs p)
 {
     uint32_t row = my_row(), token = row;
 
+    previous_done();
     if (row >= p.batch.dims->rows[p.sequences ? RR_ROWS_SEQUENCES : RR_ROWS_TOKENS]) return;
     if (p.sequences) token = p.last ? p.batch.cu_seqlens[row + 1] - 1 : p.batch.cu_seqlens[row];
     size_t angle = (size_t)p.batch.tokens[token].y * p.n;
@@ -312,6 +317,7 @@ template <Narrow narrow> __global__ void quantize(const QuantizeArgs p)
 {
     uint32_t row = my_row();
 
+    previous_done();
     if (row >= *p.rows) return;
     Row<narrow> x(p.src, row);
     Columns<narrow, 0> columns(x);
@@ -334,7 +340,7 @@ cudaError_t code_arch(int *arch)
     return e;
 }
 
-#define LAUNCH(kernel, rows) RR_LAUNCH((kernel), blocks(rows), dim3(THREADS), 0, c.stream, a)
+#define LAUNCH(kernel, rows) RR_LAUNCH((kernel), blocks(rows), dim3(THREADS), 0, c, a)
 #define LAUNCH_ROWS(kernel, rows) \
     (c.bf16 ? LAUNCH(kernel<BF16>, rows) : LAUNCH(kernel<F16>, rows))
 

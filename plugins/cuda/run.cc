@@ -42,6 +42,7 @@ struct rr_loaded {
     float *logits;                               /* pinned: rows of the output */
     cudaStream_t stream;
     std::vector<Bucket> buckets;
+    bool early;          /* kernels may begin before the one before them has ended */
     double ns_per_token; /* least so far; 0: not known */
     bool warm;           /* the first batch is over, for which the driver loads code */
     bool hung;           /* the stream did not end: nothing that it uses may be freed */
@@ -216,7 +217,28 @@ struct Pass {
         }
         return cudaErrorInvalidValue;
     }
+
+    /* The first kernel waits for the copy of the batch. */
+    cudaError_t all()
+    {
+        cudaError_t e = cudaSuccess;
+
+        for (size_t i = 0; i < l.ops.size() && !e; i++) {
+            c.early = l.early && i;
+            e = op(i);
+        }
+        return e;
+    }
 };
+
+/* 9.0 has kernels that begin early; CUDA 12.3 can record them. */
+bool may_begin_early(int arch)
+{
+    int driver = 0, runtime = 0;
+
+    return arch >= 90 && !cudaDriverGetVersion(&driver) && !cudaRuntimeGetVersion(&runtime) &&
+           std::min(driver, runtime) >= 12030;
+}
 
 LaunchContext context_for(const struct rr_loaded &l, uint32_t tokens)
 {
@@ -246,7 +268,7 @@ cudaError_t record(struct rr_loaded &l, uint32_t tokens)
     cudaError_t e = cudaStreamBeginCapture(l.stream, cudaStreamCaptureModeRelaxed), failed;
 
     if (e) return e;
-    for (size_t i = 0; i < l.ops.size() && !e; i++) e = pass.op(i);
+    e = pass.all();
     failed = cudaStreamEndCapture(l.stream, &graph); /* also after a failure: it ends the mode */
     if (!e) e = failed;
     if (!e) e = cudaGraphInstantiate(&b.graph, graph, 0);
@@ -314,6 +336,7 @@ int load_program(struct rr_device *d, const struct rr_program *p, const struct r
     struct rr_loaded *l = new rr_loaded();
     l->device = d;
     l->limits = *limits;
+    l->early = may_begin_early(d->arch);
     try {
         l->ops.assign(p->ops, p->ops + p->n_ops);
         l->numbers = numbers_for(d->precision, d->arch, *p);
@@ -532,7 +555,7 @@ int repeat(struct rr_loaded *l, const struct rr_batch *b, uint32_t s, float *log
     cudaError_t e = copy_up(l, &one);
     int rc;
 
-    for (size_t i = 0; i < l->ops.size() && !e; i++) e = pass.op(i);
+    if (!e) e = pass.all();
     if (!e) e = copy_logits(l, l->single, 1);
     if (e) return queue_failed(l, e, err);
     rc = finish(l, l->device->hang_ns, err);

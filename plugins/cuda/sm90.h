@@ -10,6 +10,7 @@
 #define RR_CUDA_SM90_H
 
 #include "device.h"
+#include "kern.h"
 
 #include <cuda.h>
 
@@ -58,19 +59,19 @@ __device__ inline void cluster_barrier()
 /* As RR_LAUNCH; the grid is a multiple of the cluster, which has eight blocks at most. */
 template <class Kernel, class Args>
 cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads, size_t shared,
-                            cudaStream_t stream, const Args &args)
+                            const LaunchContext &c, const Args &args)
 {
-    cudaLaunchAttribute attribute = {};
+    cudaLaunchAttribute attributes[2] = { {}, early_launch(c.early) };
     cudaLaunchConfig_t config = {};
 
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = { cluster.x, cluster.y, cluster.z };
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim = { cluster.x, cluster.y, cluster.z };
     config.gridDim = grid;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
-    config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
+    config.stream = c.stream;
+    config.attrs = attributes;
+    config.numAttrs = c.early ? 2 : 1;
     return cudaLaunchKernelEx(&config, kernel, args);
 }
 

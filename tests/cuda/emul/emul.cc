@@ -33,6 +33,7 @@ struct Fiber {
     ucontext_t context;
     unsigned char *stack;
     std::vector<Copy> copies;
+    bool waited;                 /* for the kernel before */
     int group;                   /* the next to be committed */
     std::function<bool()> ready; /* AT_CONDITION */
 };
@@ -130,6 +131,7 @@ void fiber_main()
     Fiber &f = fibers[current];
     f.state = DONE;
     if (!f.copies.empty()) die("ends with copies that it did not wait for");
+    if (!f.waited) die("ends without waiting for the kernel before it");
     end_thread_90();
     Block &b = blocks[this_block()];
     b.alive--;
@@ -286,6 +288,16 @@ void loaded_only(const void *from, const void *value, size_t n)
     loads.push_back(l);
 }
 
+void wait_for_previous()
+{
+    fibers[current].waited = true;
+}
+
+void must_have_waited()
+{
+    if (!fibers[current].waited) die("reads what the kernel before it may still write");
+}
+
 void wait_for(const std::function<bool()> &ready)
 {
     if (ready()) return;
@@ -345,6 +357,7 @@ void begin_cluster(dim3 first, dim3 grid)
             Fiber &f = fibers[b * n + t];
             f.place = { dim3((unsigned)t), dim3(first.x + in.x, first.y + in.y, first.z), in, grid };
             f.state = READY;
+            f.waited = false;
             f.group = 0;
             prepare(f);
         }

@@ -35,6 +35,9 @@ uint16_t f16_bits(float v);
 uint8_t f8_bits(float v);
 /* load_only: the address must fit, and the grid may not write there. */
 void loaded_only(const void *from, const void *value, size_t n);
+/* Every thread must call it before it ends, and before it reads what other kernels wrote. */
+void wait_for_previous();
+void must_have_waited();
 
 /* Matrix and warp operations: all 32 lanes call, each gets its part. */
 float shuffle_xor(float v, int mask);
@@ -55,8 +58,8 @@ void copy_wait(int pending);
 #define blockIdx (emul::here->block)
 #define gridDim (emul::here->grid)
 #define RR_SHARED(name) unsigned char *name = emul::shared_memory()
-#define RR_LAUNCH(kernel, grid, block, shared, stream, args) \
-    emul::launch((const void *)(kernel), (grid), (block), (shared), (stream), \
+#define RR_LAUNCH(kernel, grid, block, shared, c, args) \
+    emul::launch((const void *)(kernel), (grid), (block), (shared), (c).stream, \
                  [=, kernel_args = (args)] { kernel(kernel_args); })
 
 static inline void __syncthreads()
@@ -163,6 +166,18 @@ template <class V> static inline V load_only(const V *p)
     memcpy(&v, p, sizeof(v)); /* where a plain one could be left out or split */
     emul::loaded_only(p, &v, sizeof(v));
     return v;
+}
+template <class V> static inline V load_input(const V *p)
+{
+    emul::must_have_waited();
+    return load_only(p);
+}
+static inline void next_may_begin()
+{
+}
+static inline void wait_for_previous()
+{
+    emul::wait_for_previous();
 }
 static inline float power_of_two(float v)
 {

@@ -7,6 +7,7 @@
 #include <cuda.h>
 
 #include "emul.h"
+#include "kern.h"
 
 namespace emul
 {
@@ -45,9 +46,9 @@ static inline void cluster_barrier()
 }
 template <class Kernel, class Args>
 cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads, size_t shared,
-                            cudaStream_t stream, const Args &args)
+                            const LaunchContext &c, const Args &args)
 {
-    return emul::launch((const void *)kernel, grid, dim3(threads), shared, stream,
+    return emul::launch((const void *)kernel, grid, dim3(threads), shared, c.stream,
                         [=] { kernel(args); }, cluster);
 }
 template <class Kernel>
