@@ -327,6 +327,15 @@ template <Narrow narrow> __device__ inline float narrow_to(uint16_t h)
 
 template <Narrow narrow> __device__ inline uint32_t narrow_pair(float low, float high)
 {
+#if RR_ARCH >= 80 && !defined(RR_EMUL)
+    uint32_t pair;
+
+    if (narrow == BF16)
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
     return narrow_from<narrow>(low) | (uint32_t)narrow_from<narrow>(high) << 16;
 }
 

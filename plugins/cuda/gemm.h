@@ -108,10 +108,11 @@ __device__ inline void finish(const GemmArgs &p, uint32_t row, uint32_t column, 
         else if (T::scaled)
             x.v[e] = c.scale.v[e] * (scale * x.v[e]);
         x.v[e] = activate<act>(x.v[e] + c.bias.v[e], p.act) + residual.v[e];
-        if (column + e >= p.n) x.v[e] = 0;
     }
-    store_four(p.dst.f32, p.dst.narrow, T::scaled ? p.bf16 : T::narrow == BF16,
-               (size_t)row * p.dst.ld + column, x);
+    if (column + 4 > p.n)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (column + e >= p.n) x.v[e] = 0;
 }
 
 /* The results of two rows, `apart` from each other, in `blocks` blocks of eight columns.  sum(j,
@@ -124,6 +125,7 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
                                    uint32_t column, Sums sum)
 {
     constexpr int pairs = blocks / 2, held = ahead + 1;
+    uint32_t rows[2] = { row < m ? row : m - 1, row + apart < m ? row + apart : m - 1 };
     Four residual[held][2] = {};
     Columns<T> columns[held];
     auto fetch = [&](int j) {
@@ -131,11 +133,10 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
 
         if (c >= p.dst.ld) return;
         columns[j % held] = Columns<T>(p, c);
+        if (!p.residual) return;
 #pragma unroll
         for (int h = 0; h < 2; h++)
-            if (p.residual && row + h * apart < m)
-                residual[j % held][h] =
-                    input_four(p.residual + (size_t)(row + h * apart) * p.ld_residual + c);
+            residual[j % held][h] = input_four(p.residual + (size_t)rows[h] * p.ld_residual + c);
     };
 
     if (threadIdx.x & bit) column += 8;
@@ -155,9 +156,13 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
         }
         if (c >= p.dst.ld) continue;
 #pragma unroll
+        for (int h = 0; h < 2; h++) /* both before a store: they fill each other's pauses */
+            finish<T, act>(p, rows[h], c, columns[j % held], residual[j % held][h], x[h]);
+#pragma unroll
         for (int h = 0; h < 2; h++)
             if (row + h * apart < m)
-                finish<T, act>(p, row + h * apart, c, columns[j % held], residual[j % held][h], x[h]);
+                store_four(p.dst.f32, p.dst.narrow, T::scaled ? p.bf16 : T::narrow == BF16,
+                           (size_t)rows[h] * p.dst.ld + c, x[h]);
     }
 }
 
