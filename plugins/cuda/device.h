@@ -344,6 +344,17 @@ struct Four {
     float v[4];
 };
 
+/* From the bits of four values. */
+__device__ inline Four four_from(uint4 x)
+{
+    return { { __uint_as_float(x.x), __uint_as_float(x.y), __uint_as_float(x.z),
+               __uint_as_float(x.w) } };
+}
+template <Narrow narrow> __device__ inline Four four_from(uint32_t low, uint32_t high)
+{
+    return { { narrow_to<narrow>((uint16_t)low), narrow_to<narrow>((uint16_t)(low >> 16)),
+               narrow_to<narrow>((uint16_t)high), narrow_to<narrow>((uint16_t)(high >> 16)) } };
+}
 /* Of weights. */
 __device__ inline Four load_four(const float *from)
 {
@@ -362,8 +373,7 @@ template <Narrow narrow> __device__ inline Four input_four(const uint16_t *from)
 {
     uint2 x = load_input((const uint2 *)from);
 
-    return { { narrow_to<narrow>((uint16_t)x.x), narrow_to<narrow>((uint16_t)(x.x >> 16)),
-               narrow_to<narrow>((uint16_t)x.y), narrow_to<narrow>((uint16_t)(x.y >> 16)) } };
+    return four_from<narrow>(x.x, x.y);
 }
 /* To both forms of a value, or the one that is not NULL. */
 __device__ inline void store_four(float *f32, uint16_t *bits, bool bf16, size_t at, const Four &x)

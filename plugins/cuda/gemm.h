@@ -126,17 +126,23 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
 {
     constexpr int pairs = blocks / 2, held = ahead + 1;
     uint32_t rows[2] = { row < m ? row : m - 1, row + apart < m ? row + apart : m - 1 };
-    Four residual[held][2] = {};
+    uint4 residual[held][2] = {}; /* as it lies there */
     Columns<T> columns[held];
     auto fetch = [&](int j) {
         uint32_t c = column + j * 16;
 
         if (c >= p.dst.ld) return;
         columns[j % held] = Columns<T>(p, c);
-        if (!p.residual) return;
 #pragma unroll
-        for (int h = 0; h < 2; h++)
-            residual[j % held][h] = input_four(p.residual + (size_t)rows[h] * p.ld_residual + c);
+        for (int h = 0; h < 2; h++) {
+            size_t at = (size_t)rows[h] * p.ld_residual + c;
+
+            if (p.residual) residual[j % held][h] = load_input((const uint4 *)(p.residual + at));
+            if (!p.residual_narrow) continue;
+            uint2 bits = load_input((const uint2 *)(p.residual_narrow + at));
+            residual[j % held][h].x = bits.x;
+            residual[j % held][h].y = bits.y;
+        }
     };
 
     if (threadIdx.x & bit) column += 8;
@@ -157,7 +163,10 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
         if (c >= p.dst.ld) continue;
 #pragma unroll
         for (int h = 0; h < 2; h++) /* both before a store: they fill each other's pauses */
-            finish<T, act>(p, rows[h], c, columns[j % held], residual[j % held][h], x[h]);
+            finish<T, act>(p, rows[h], c, columns[j % held],
+                           p.residual ? four_from(residual[j % held][h])
+                                      : four_from<F16>(residual[j % held][h].x, residual[j % held][h].y),
+                           x[h]);
 #pragma unroll
         for (int h = 0; h < 2; h++)
             if (row + h * apart < m)

@@ -51,6 +51,8 @@ __device__ inline void finish_f32(const GemmArgs &p, uint32_t row, uint32_t colu
         v = 0;
     else if (p.residual)
         v += p.residual[(size_t)row * p.ld_residual + column];
+    else if (p.residual_narrow)
+        v += dev::f16_to(p.residual_narrow[(size_t)row * p.ld_residual + column]);
     if (p.dst.f32) p.dst.f32[(size_t)row * p.dst.ld + column] = v;
     if (p.dst.narrow)
         p.dst.narrow[(size_t)row * p.dst.ld + column] =

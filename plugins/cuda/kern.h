@@ -109,11 +109,12 @@ struct GemmArgs {
     uint32_t ld_bytes; /* of both; of w alone where the product is in f32 */
     uint32_t ld_a;     /* elements; products in f32 only */
     uint32_t n;
-    const float *bias;                                 /* [n to the next 128] */
-    const float *a_scale, *w_scale;                    /* int8 and fp8 */
-    const float *a_offset, *w_sum;                     /* int8 */
-    const float *smooth; /* [ld_a] factors of a for a product in f32, or NULL: 1 */
-    const float *residual;                             /* or NULL */
+    const float *bias;               /* [n to the next 128] */
+    const float *a_scale, *w_scale;  /* int8 and fp8 */
+    const float *a_offset, *w_sum;   /* int8 */
+    const float *smooth;             /* [ld_a] factors of a for a product in f32, or NULL: 1 */
+    const float *residual;           /* or NULL */
+    const uint16_t *residual_narrow; /* f16, where residual is NULL; or NULL */
     uint32_t ld_residual;
     enum rr_act act;
     bool bf16; /* what dst.narrow holds */

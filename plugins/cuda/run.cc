@@ -119,6 +119,7 @@ struct Pass {
         g.dst = buffer(o.dst);
         if (o.other != NO_VALUE) {
             g.residual = buffer(o.other).f32;
+            if (!g.residual) g.residual_narrow = buffer(o.other).narrow;
             g.ld_residual = layout.values[o.other].ld;
         }
         if (w.type == GEMM_F32 || &layout == &l.single) {

@@ -74,6 +74,27 @@ struct Builder {
         return now[reg] = l.values.size() - 1;
     }
 
+    /* Of a reader that takes either form: f16 is precise enough for what passes between two operations,
+     * bf16 is not. */
+    void either(Value &v)
+    {
+        if (n.precision == Precision::F32 || n.bf16)
+            v.f32 = true;
+        else
+            v.any = true;
+    }
+    /* A NORM's result keeps its size.  Where sums are added to sums, layer after layer, errors add up,
+     * too, and f16 may end. */
+    void residual(uint32_t reg, size_t i)
+    {
+        Value &v = read(reg, i);
+
+        if (p.ops[v.first].kind == RR_OP_NORM)
+            either(v);
+        else
+            v.f32 = true;
+    }
+
     /* The NORM that wrote the value can quantize it as it goes, once. */
     void quantized(Value &v, size_t i, OpValues &o, bool f8)
     {
@@ -100,7 +121,7 @@ struct Builder {
         else
             v.narrow = true;
         if (op.u.linear.residual == RR_NONE) return;
-        read(op.u.linear.residual, i).f32 = true;
+        residual(op.u.linear.residual, i);
         o.other = now[op.u.linear.residual];
     }
     void attention(const struct rr_op &op, size_t i, OpValues &o)
@@ -124,7 +145,7 @@ struct Builder {
         else if (op.kind == RR_OP_ATTENTION)
             attention(op, i, o);
         else if (op.kind != RR_OP_EMBED)
-            read(op.src, i).f32 = true;
+            either(read(op.src, i));
         o.dst = write(op.dst, i);
         l.ops.push_back(o);
     }
