@@ -34,13 +34,16 @@ RULES = [
     (r"gemmI.*TypeF8", [89, 120], ["QMMA"], 128, 16),
     # 9.0 (which never starts it) and 10.0 have no such product: it is made of f16's.
     (r"gemmI.*TypeF8", range(90, 1000), ["HMMA"], 255, 64),
+    # Five blocks to a processor, of four warps; two of eight.
+    (r"attention_sm90.*ELi1EEE", [90], ["HGMMA", "UTMALDG"], 96, 0),
+    (r"attention_sm90", [90], ["HGMMA", "UTMALDG"], 128, 0),
     (r"attention_tiles.*Narrow\)0|attention_tiles.*NarrowE0", range(75, 1000), ["HMMA"], 255, 16),
     (r"attention_tiles.*Narrow\)1|attention_tiles.*NarrowE1", range(80, 1000), ["HMMA"], 255, 16),
     (r"gemm_f32", ANY, ["FFMA"], 128, 0),
     (r".*", ANY, [], MAX_REGISTERS, 64),
 ]
 # Kernels that are never started on an architecture (bf16 before 8.0) end in a trap there.
-NEVER_STARTED = r"gemm_sm90|gemm.*Type|attention_tiles"
+NEVER_STARTED = r"gemm_sm90|gemm.*Type|attention_sm90|attention_tiles"
 EXPECTED_ARCHS = (75, 80, 86, 89, 90, 100, 120)
 
 

@@ -7,10 +7,11 @@
  * the next values during the product with the keys.  The tiles begin at the sequence's first token,
  * so a row's sums are added in the same order wherever the sequence lies in the batch.
  *
+ * attention_sm90.cu has the same for 9.0 and heads of 64.
+ *
  * attention_rows: plain arithmetic, a warp for each query and head: f32, wide heads, and scores with
  * relative positions. */
-#include "device.h"
-#include "kern.h"
+#include "attention.h"
 
 using namespace dev;
 
@@ -155,35 +156,6 @@ template <Narrow narrow, int D> struct Tiles {
     }
 };
 
-/* The block's queries: rows of src from row on, positions in the sequence from at on. */
-struct Span {
-    uint32_t begin, length, at, row, rows;
-};
-
-__device__ inline bool find_span(const AttentionArgs &p, Span *s)
-{
-    uint32_t sequence = blockIdx.x;
-
-    if (p.sequences) {
-        if (sequence >= p.batch.dims->rows[RR_ROWS_SEQUENCES]) return false;
-        s->row = sequence;
-        s->rows = 1;
-    } else {
-        if (blockIdx.x >= p.batch.dims->tiles) return false;
-        sequence = p.batch.tiles[blockIdx.x].x;
-        s->at = p.batch.tiles[blockIdx.x].y;
-    }
-    s->begin = p.batch.cu_seqlens[sequence];
-    s->length = p.batch.cu_seqlens[sequence + 1] - s->begin;
-    if (p.sequences) {
-        s->at = p.last ? s->length - 1 : 0;
-    } else {
-        s->row = s->begin + s->at;
-        s->rows = s->length - s->at < TILE ? s->length - s->at : TILE;
-    }
-    return true;
-}
-
 /* Scores of this lane's two queries, `first` of the block and eight later, with keys from k on
  * that they do not see. */
 __device__ inline void hide(const AttentionArgs &p, float s[TILE / 8][4], const Span &span, uint32_t k,
@@ -200,37 +172,6 @@ __device__ inline void hide(const AttentionArgs &p, float s[TILE / 8][4], const 
         }
 }
 
-template <Narrow narrow, int D>
-__device__ inline void store_rows(const AttentionArgs &p, const Span &span,
-                                  const Tiles<narrow, D> &t, const float total[2], int warp,
-                                  int lane)
-{
-    uint32_t head = blockIdx.y, col = head * p.head_dim;
-
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        uint32_t local = warp * 16 + (lane >> 2) + h * 8;
-        bool stored = local < span.rows;
-        size_t row = (size_t)(span.row + local) * p.dst.ld;
-        float factor = 1.0f / total[h];
-#pragma unroll
-        for (int i = 0; i < D / 8; i += 2) {
-            uint32_t j = (i + (lane & 1)) * 8 + (lane & 2) * 2;
-            float first[2] = { t.out[i][2 * h] * factor, t.out[i][2 * h + 1] * factor };
-            float second[2] = { t.out[i + 1][2 * h] * factor, t.out[i + 1][2 * h + 1] * factor };
-            Four x = exchange<1>(first, second);
-
-            if (stored && j < p.head_dim)
-                store_four(p.dst.f32, p.dst.narrow, narrow == BF16, row + col + j, x);
-        }
-        if (!stored || head + 1 < p.heads) continue;
-        for (uint32_t j = p.dst.width + (lane & 3); j < p.dst.ld; j += 4) {
-            if (p.dst.narrow) p.dst.narrow[row + j] = 0;
-            if (p.dst.f32) p.dst.f32[row + j] = 0;
-        }
-    }
-}
-
 #if RR_ARCH >= 80
 #define BLOCKS(D) ((D) > 64 ? 2 : 4) /* of a processor */
 #else
@@ -245,34 +186,29 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
     int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
     uint32_t head = blockIdx.y, group = head * p.kv_heads / p.heads;
     float log2_scale = p.scale * 1.44269504088896341f;
-    Span span;
     Tiles<narrow, D> t;
 
     previous_done();
-    if (!find_span(p, &span)) return;
-    uint32_t last = span.at + span.rows - 1, first_key = 0, end_key = span.length;
-    if (p.causal) end_key = last + 1;
-    if (p.window) {
-        first_key = span.at > p.window ? (span.at - p.window) / TILE * TILE : 0;
-        if (end_key > last + p.window && end_key - last > p.window + 1)
-            end_key = last + p.window + 1;
-    }
+    if (blockIdx.x >= (p.sequences ? p.batch.dims->rows[RR_ROWS_SEQUENCES] : p.batch.dims->tiles))
+        return;
+    Span span = span_of(p, blockIdx.x, TILE);
+    Keys seen = keys_of(p, span);
     auto fetch = [&](uint16_t *tile, uint32_t k, uint32_t col) {
         uint32_t rows = span.length - k < TILE ? span.length - k : TILE;
 
-        if (k < end_key)
+        if (k < seen.end)
             load_tile<D>(tile, p.kv, span.begin + k, rows, col + group * p.head_dim, p.head_dim);
         copy_commit();
     };
     load_tile<D>(queries, p.q, span.row, span.rows, p.q_col + head * p.head_dim, p.head_dim);
-    fetch(keys, first_key, p.k_col);
-    fetch(values, first_key, p.v_col);
-    for (uint32_t k = first_key; k < end_key; k += TILE) {
+    fetch(keys, seen.first, p.k_col);
+    fetch(values, seen.first, p.v_col);
+    for (uint32_t k = seen.first; k < seen.end; k += TILE) {
         float s[TILE / 8][4];
 
         copy_wait<1>(); /* the keys are there, the values may not be */
         __syncthreads();
-        if (k == first_key) t.load_queries(queries, warp, lane);
+        if (k == seen.first) t.load_queries(queries, warp, lane);
         t.scores(s, keys, lane);
         __syncthreads();
         fetch(keys, k + TILE, p.k_col);
@@ -288,13 +224,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS(D)) attention_tiles(const Atte
         fetch(values, k + TILE, p.v_col);
     }
     copy_wait<0>();
-    float total[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        total[h] = t.total[h] + __shfl_xor_sync(0xFFFFFFFFu, t.total[h], 1);
-        total[h] += __shfl_xor_sync(0xFFFFFFFFu, total[h], 2);
-    }
-    store_rows<narrow, D>(p, span, t, total, warp, lane);
+    float total[2] = { row_sum(t.total[0]), row_sum(t.total[1]) };
+    store_rows<narrow, D>(p, span, head, warp * 16 + (lane >> 2), total,
+                          [&](int j, int e) { return t.out[j][e]; });
 }
 
 /* ---- plain arithmetic ---------------------------------------------------------------------- */
@@ -389,6 +321,9 @@ template <Narrow narrow> cudaError_t launch_narrow(const LaunchContext &c, const
 {
     dim3 grid(a.sequences ? c.rows[RR_ROWS_SEQUENCES] : c.max_tiles, a.heads), block(THREADS);
 
+#if defined(RR_HAS_SM90) || defined(RR_EMUL) /* there is code for 9.0's own instructions */
+    if (c.arch == 90 && attention_fits_sm90(a)) return launch_attention_sm90(c, a);
+#endif
     if (c.arch >= 75 && attention_on_tensor_cores(a)) {
         if (a.head_dim <= 32)
             return RR_LAUNCH((attention_tiles<narrow, 32>), grid, block, 3 * TILE * 32 * 2, c,

@@ -317,8 +317,10 @@ __global__ void __launch_bounds__(Turns::THREADS, 1) gemm_turns(const __grid_con
 
 /* ---- launching --------------------------------------------------------------------------------- */
 
-/* Boxes of 128 bytes by box_rows of a matrix in device memory.  The function is the driver's: it is
- * asked for, so that the plugin can be loaded where there is no driver. */
+} // namespace
+
+/* The function is the driver's: it is asked for, so that the plugin can be loaded where there is no
+ * driver. */
 cudaError_t make_map(CUtensorMap *map, const void *base, uint32_t ld_bytes, uint32_t rows,
                      uint32_t box_rows)
 {
@@ -340,6 +342,9 @@ cudaError_t make_map(CUtensorMap *map, const void *base, uint32_t ld_bytes, uint
                ? cudaErrorInvalidValue
                : cudaSuccess;
 }
+
+namespace
+{
 
 /* The largest power of two up to `most` that divides n. */
 uint32_t common(uint32_t n, uint32_t most)

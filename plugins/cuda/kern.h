@@ -19,14 +19,14 @@
 struct Dims {
     uint32_t rows[2]; /* [enum rr_rows]: tokens, sequences */
     uint32_t tiles;   /* of attention */
-    uint32_t pad;
+    uint32_t pairs;   /* of them, the first ones: each begins one or two of its sequence */
 };
 
 /* The batch as it lies in device memory. */
 struct BatchView {
     const Dims *dims;
     const uint32_t *cu_seqlens; /* [sequences + 1] */
-    const uint2 *tiles;         /* [tiles] sequence, first query of the tile */
+    const uint2 *tiles;         /* [tiles] sequence, first query of the tile: even tiles, then odd */
     const int4 *tokens;         /* [tokens] id, position, type, sequence */
 };
 

@@ -449,10 +449,16 @@ size_t stage(const struct rr_loaded *l, const struct rr_batch *b)
     for (uint32_t s = 0; s < b->n_sequences; s++) {
         uint32_t begin = b->cu_seqlens[s], end = b->cu_seqlens[s + 1];
 
-        for (uint32_t q = 0; q < end - begin; q += ATTENTION_TILE) tiles[dims->tiles++] = { s, q };
+        for (uint32_t q = 0; q < end - begin; q += 2 * ATTENTION_TILE)
+            tiles[dims->pairs++] = { s, q };
         for (uint32_t t = begin; t < end; t++)
             tokens[t] = { b->ids[t], b->positions[t], b->types[t], (int)s };
     }
+    dims->tiles = dims->pairs;
+    for (uint32_t s = 0; s < b->n_sequences; s++)
+        for (uint32_t q = ATTENTION_TILE; q < b->cu_seqlens[s + 1] - b->cu_seqlens[s];
+             q += 2 * ATTENTION_TILE)
+            tiles[dims->tiles++] = { s, q };
     return l->batch.tokens + (size_t)b->n_tokens * sizeof(int4);
 }
 

@@ -14,6 +14,10 @@
 
 #include <cuda.h>
 
+/* gemm_sm90.cu, on the host: boxes of 128 bytes by box_rows of a matrix in device memory. */
+cudaError_t make_map(CUtensorMap *map, const void *base, uint32_t ld_bytes, uint32_t rows,
+                     uint32_t box_rows);
+
 #ifdef RR_EMUL
 #include "emul90.h"
 #define RR_SM90 (RR_EMUL_ARCH == 90)
@@ -170,6 +174,23 @@ __device__ inline void copy_tile(void *shared, const CUtensorMap *map, int x, in
 #endif
 }
 
+/* The map will be needed soon. */
+__device__ inline void map_prefetch(const CUtensorMap *map)
+{
+#if RR_SM90
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+#endif
+}
+
+/* What this thread wrote to shared memory, for products and copies; a barrier of the block must follow
+ * before they are asked for. */
+__device__ inline void publish_to_products()
+{
+#if RR_SM90
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 /* Address, 1024 bytes from eight rows to the next, 128-byte swizzle. */
 __device__ inline uint64_t tile_descriptor(const void *tile)
 {
@@ -221,6 +242,10 @@ __device__ inline void products_settle(int &v)
 {
     asm volatile("" : "+r"(v)::"memory");
 }
+__device__ inline void products_settle(uint32_t &v)
+{
+    asm volatile("" : "+r"(v)::"memory");
+}
 
 #define RR_4(c, d, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
 #define RR_16(c, d, i) RR_4(c, d, i), RR_4(c, d, i + 4), RR_4(c, d, i + 8), RR_4(c, d, i + 12)
@@ -269,6 +294,28 @@ RR_PRODUCT(product_f16, float, "+f", "k16.f32.f16.f16", ", 1, 1, 0, 0")
 RR_PRODUCT(product_bf16, float, "+f", "k16.f32.bf16.bf16", ", 1, 1, 0, 0")
 RR_PRODUCT(product_s8, int, "+r", "k32.s32.s8.s8", "")
 RR_PRODUCT(product_f8, float, "+f", "k32.f32.e4m3.e4m3", ", 1, 1")
+
+/* sum[64, 64] += a[64, 16] b[16, 64]: a in registers, each warp's 16 rows as mma_f16 has them, and b
+ * as it lies there: 16 rows of a tile (not rows of b's transpose as above), whose 64 columns are one
+ * row of 128 bytes, so that only the descriptor's distance from eight rows to the next counts.
+ * The registers must stay as they are until the product was waited for. */
+#if RR_SM90
+#define RR_PRODUCT_OF_ROWS(name, kind) \
+    __device__ inline void name(float(&d)[32], const uint32_t(&a)[4], uint64_t b) \
+    { \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n64" kind " " RR_NAMES_32 \
+                     ", {%32,%33,%34,%35}, %36, 1, 1, 1, 1;" \
+                     : RR_32("+f", d) \
+                     : RR_4("r", a, 0), "l"(b)); \
+    }
+#else
+#define RR_PRODUCT_OF_ROWS(name, kind) \
+    __device__ inline void name(float(&)[32], const uint32_t(&)[4], uint64_t) \
+    { \
+    }
+#endif
+RR_PRODUCT_OF_ROWS(product_of_rows_f16, "k16.f32.f16.f16")
+RR_PRODUCT_OF_ROWS(product_of_rows_bf16, "k16.f32.bf16.bf16")
 
 } // namespace dev
 #endif

@@ -153,6 +153,8 @@ static const struct network networks[] __attribute__((unused)) = {
     { 1, 192, 2, 0, 96, 130, false, 0, "wide heads" },
     { 1, 64, 4, 2, 16, 96, true, 0, "decoder, two heads share keys" },
     { 1, 48, 3, 1, 64, 72, true, 20, "decoder with a window" },
+    { 1, 128, 2, 0, 64, 96, false, 0, "encoder, heads of 64" },
+    { 1, 64, 4, 2, 64, 72, true, 0, "decoder, heads of 64, two share keys" },
 };
 
 static inline void add_batch(struct batch *b)
@@ -250,7 +252,7 @@ static inline void fixture_check_alone(struct fixture *f, const char *what)
     struct batch one;
     float alone;
 
-    batch_init(&one, 400, 8);
+    batch_init(&one, f->b.capacity_tokens, 8);
     for (uint32_t s = 0; s < f->b.b.n_sequences; s++) {
         batch_clear(&one);
         batch_add_from(&one, &f->b, s);

@@ -82,6 +82,101 @@ static void test_neighbours(void **state)
     }
 }
 
+/* ---- attention in 16 bits ------------------------------------------------------------------------ */
+
+#define LONG_POSITIONS 600
+
+struct attention_case {
+    uint32_t heads, kv_heads, window;
+    bool causal, sequences, last;
+    const char *why;
+};
+
+static void make_attention(struct program *p, const struct attention_case *c)
+{
+    uint32_t q = c->heads * 64, kv = c->kv_heads * 64, x, src;
+    struct rr_op_attention *a;
+
+    program_init(p, 4711, true);
+    x = src = program_embed(p, WORDS, LONG_POSITIONS, TYPES, q + 2 * kv);
+    if (c->sequences) src = program_pool(p, c->last ? RR_OP_LAST : RR_OP_FIRST, x);
+    x = program_attention(p, src, x, 0, q, q + kv, c->heads, 64);
+    a = &p->ops[p->p.n_ops - 1].u.attention;
+    a->kv_heads = c->kv_heads;
+    a->window = c->window;
+    a->causal = c->causal;
+    a->last = c->last;
+    program_probe(p, x);
+}
+
+/* With the last word in the last token of every second sequence that has others: it is NaN or infinite
+ * in all columns, the other sequences keep their bits. */
+static void check_none_leaks(struct fixture *f, const struct rr_limits *limits, const char *why)
+{
+    static const float none[] = { NAN, INFINITY };
+
+    for (size_t i = 0; i < RR_COUNT(none); i++) {
+        uint32_t width = f->p.registers[0].width;
+        float *word = (float *)(uintptr_t)f->p.tensors[0].data + (size_t)(WORDS - 1) * width;
+        float before[8];
+
+        memcpy(before, f->logits, sizeof(before));
+        for (uint32_t j = 0; j < width; j++) word[j] = none[i];
+        for (uint32_t s = 1; s < f->b.b.n_sequences; s += 2) f->b.ids[f->b.cu[s + 1] - 1] = WORDS - 1;
+        backend()->unload(f->l);
+        if (backend()->load(f->d, &f->p.p, limits, &f->l, &f->err)) fail_msg("load: %s", f->err.msg);
+        fixture_must_run(f);
+        for (uint32_t s = 0; s < f->b.b.n_sequences; s += 2)
+            if (memcmp(&before[s], &f->logits[s], sizeof(before[s])) != 0)
+                fail_msg("%s: sequence %u beside %g: %.9g, before %.9g", why, s, (double)none[i],
+                         (double)f->logits[s], (double)before[s]);
+    }
+}
+
+static void check_attention(const struct attention_case *c, const struct precision *p,
+                            const uint32_t *lengths)
+{
+    const struct rr_limits limits = { LONG_POSITIONS, 8, LONG_POSITIONS };
+    double expected[8], off;
+    struct fixture f = { 0 };
+    uint64_t seed = 5;
+
+    make_attention(&f.p, c);
+    batch_init(&f.b, LONG_POSITIONS, 8);
+    batch_clear(&f.b);
+    for (; *lengths; lengths++) batch_add(&f.b, *lengths, WORDS - 1, 2, TYPES, &seed);
+    program_evaluate(&f.p.p, &f.b.b, expected);
+    f.d = open_as(p->dtype);
+    if (backend()->load(f.d, &f.p.p, &limits, &f.l, &f.err)) fail_msg("load: %s", f.err.msg);
+    fixture_must_run(&f);
+    off = fixture_off(&f, expected);
+    if (!(off <= p->tolerance))
+        fail_msg("%s, %s: off by %g, allowed %g", c->why, p->dtype, off, p->tolerance);
+    assert_int_equal(fixture_repeated(&f), 0);
+    fixture_check_alone(&f, c->why);
+    check_none_leaks(&f, &limits, c->why);
+    fixture_free(&f);
+}
+
+static void test_attention(void **state)
+{
+    static const struct attention_case cases[] = {
+        { 2, 2, 0, false, false, false, "attention" },
+        { 2, 1, 0, true, false, false, "causal, two heads share keys" },
+        { 1, 1, 20, false, false, false, "window" },
+        { 1, 1, 100, true, false, false, "causal window" },
+        { 3, 3, 0, false, true, false, "first token" },
+        { 2, 2, 70, true, true, true, "last token, window" },
+    };
+    static const uint32_t lengths[][8] = { { 128, 129, 64, 65, 1, 63, 127 }, { 320, 200 }, { 512 } };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++)
+        for (size_t j = 1; j <= 2; j++) /* f16, bf16 */
+            for (size_t k = 0; k < RR_COUNT(lengths); k++)
+                if (has(&precisions[j])) check_attention(&cases[i], &precisions[j], lengths[k]);
+}
+
 /* ---- numbers that are none ---------------------------------------------------------------------- */
 
 /* A NaN that is computed comes back as one, after it was tried in f32. */
@@ -159,8 +254,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),     cmocka_unit_test(test_precisions),
-        cmocka_unit_test(test_neighbours), cmocka_unit_test(test_nan),
-        cmocka_unit_test(test_repeated),
+        cmocka_unit_test(test_neighbours), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_nan),        cmocka_unit_test(test_repeated),
     };
 
     if (argc > 1) backend_name = argv[1];

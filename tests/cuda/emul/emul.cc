@@ -426,6 +426,7 @@ void block_barrier()
 {
     Block &b = blocks[this_block()];
 
+    if (blocks.size() == 1) cluster_barrier_90(); /* the block is the cluster */
     wait_for_all(b.barrier, b.alive, AT_BARRIER);
 }
 

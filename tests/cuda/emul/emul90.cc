@@ -56,6 +56,19 @@ size_t swizzled(size_t at)
     return at ^ (at >> 7 & 7) << 4;
 }
 
+/* Column c, row i of k, of a descriptor's 16-bit matrix whose columns are neighbours ("MN-major"): 64
+ * columns are 128 bytes, the next ones, and the next eight rows, lie where its distances say. */
+uint16_t number_at(uint64_t descriptor, int c, int i)
+{
+    size_t start = (descriptor & 0x3FFF) << 4, rows8 = (descriptor >> 32 & 0x3FFF) << 4;
+    size_t columns64 = (descriptor >> 16 & 0x3FFF) << 4;
+    uint16_t h;
+
+    memcpy(&h, shared_memory() + swizzled(start + c / 64 * columns64 + i / 8 * rows8 + i % 8 * 128 +
+                                          c % 64 * 2), 2);
+    return h;
+}
+
 /* Row r of a descriptor's matrix, byte b of its 32. */
 uint8_t byte_at(uint64_t descriptor, int r, int b)
 {
@@ -73,6 +86,7 @@ struct Product {
     uint64_t a, b;
     bool add;
     int group;
+    const uint32_t *registers; /* of a, which then has no descriptor; b's columns are neighbours */
 };
 struct Thread {
     std::vector<Product> queue;
@@ -110,10 +124,21 @@ template <class Sum> void multiply(int first, size_t which, const Product &p)
     int k = p.kind == PRODUCT_F8 || p.kind == PRODUCT_S8 ? 32 : 16;
     std::vector<Sum> a(64 * k), b((size_t)p.n * k);
 
-    for (int r = 0; r < 64; r++)
+    for (int r = 0; r < 64 && !p.registers; r++)
         for (int i = 0; i < k; i++) a[r * k + i] = (Sum)number(p.kind, p.a, r, i);
     for (int r = 0; r < p.n; r++)
-        for (int i = 0; i < k; i++) b[r * k + i] = (Sum)number(p.kind, p.b, r, i);
+        for (int i = 0; i < k; i++)
+            b[r * k + i] = p.registers ? (Sum)bits_16(number_at(p.b, r, i), p.kind == PRODUCT_BF16)
+                                       : (Sum)number(p.kind, p.b, r, i);
+    /* register e / 2 of a: rows as those of sums, columns 2 (t % 4) and the next, from 4 on 8 more */
+    for (int t = 0; t < 128 && p.registers; t++) {
+        uint16_t x[8];
+
+        memcpy(x, blocks[this_block()].threads[first + t].queue[which].registers, 16);
+        for (int e = 0; e < 8; e++)
+            a[(t / 32 * 16 + t % 32 / 4 + e / 2 % 2 * 8) * k + t % 4 * 2 + e % 2 + e / 4 * 8] =
+                (Sum)bits_16(x[e], p.kind == PRODUCT_BF16);
+    }
     for (int t = 0; t < 128; t++) {
         Sum *sums = (Sum *)blocks[this_block()].threads[first + t].queue[which].sums;
 
@@ -245,14 +270,36 @@ void products_begin()
     blocks[this_block()].threads[this_thread()].begun = true;
 }
 
-void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool add)
+namespace
+{
+
+void ask(const Product &p)
 {
     Thread &t = blocks[this_block()].threads[this_thread()];
 
     if (!t.begun) die("a product without a fence before it");
-    if (a >> 62 != 1 || b >> 62 != 1 || (a >> 32 & 0x3FFF) != 64 || (b >> 32 & 0x3FFF) != 64)
-        die("a product of operands in another layout than 128-byte swizzle");
-    t.queue.push_back({ kind, sums, n, a, b, add, t.group });
+    t.queue.push_back(p);
+    t.queue.back().group = t.group;
+}
+
+/* 128-byte swizzle, eight rows in one piece. */
+bool usual(uint64_t descriptor)
+{
+    return descriptor >> 62 == 1 && (descriptor >> 32 & 0x3FFF) == 64;
+}
+
+} // namespace
+
+void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool add)
+{
+    if (!usual(a) || !usual(b)) die("a product of operands in another layout than 128-byte swizzle");
+    ask({ kind, sums, n, a, b, add, 0, nullptr });
+}
+
+void product_of_rows(ProductKind kind, float *sums, int n, const uint32_t *a, uint64_t b)
+{
+    if (b >> 62 != 1) die("a product of an operand in another layout than 128-byte swizzle");
+    ask({ kind, sums, n, 0, b, true, 0, a });
 }
 
 void products_commit()

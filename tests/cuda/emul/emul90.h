@@ -22,6 +22,7 @@ void copy_tile(void *shared, const CUtensorMap &map, int x, int y, uint64_t *bar
                uint32_t blocks);
 uint64_t tile_descriptor(const void *tile);
 void product(ProductKind kind, void *sums, int n, uint64_t a, uint64_t b, bool add);
+void product_of_rows(ProductKind kind, float *sums, int n, const uint32_t *a, uint64_t b);
 void products_begin();
 void products_commit();
 void products_wait(int pending);
@@ -125,6 +126,23 @@ template <int n>
 static inline void product_f8(float (&d)[n], uint64_t a, uint64_t b, int add)
 {
     emul::product(emul::PRODUCT_F8, d, 2 * n, a, b, add);
+}
+
+template <int n>
+static inline void product_of_rows_f16(float (&d)[n], const uint32_t (&a)[4], uint64_t b)
+{
+    emul::product_of_rows(emul::PRODUCT_F16, d, 2 * n, a, b);
+}
+template <int n>
+static inline void product_of_rows_bf16(float (&d)[n], const uint32_t (&a)[4], uint64_t b)
+{
+    emul::product_of_rows(emul::PRODUCT_BF16, d, 2 * n, a, b);
+}
+static inline void map_prefetch(const CUtensorMap *)
+{
+}
+static inline void publish_to_products()
+{
 }
 
 } // namespace dev
