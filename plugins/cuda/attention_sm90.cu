@@ -311,6 +311,9 @@ cudaError_t launch(const LaunchContext &c, const AttentionArgs &a)
     if (!e) e = make_map(&p.kv, a.kv.narrow, a.kv.ld * 2, c.rows[RR_ROWS_TOKENS], TILE);
     if (!e)
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    if (!e) /* all BLOCKS must find room: the driver need not guess */
+        e = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 cudaSharedmemCarveoutMaxShared);
     return e ? e
              : RR_LAUNCH(kernel, dim3(most < blocks ? most : blocks), dim3(Sh::THREADS), shared,
                          c, p);

@@ -55,7 +55,11 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0, cudaEnableDefault = 0 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+enum { cudaSharedmemCarveoutMaxShared = 100 };
 struct cudaFuncAttributes {
     int ptxVersion;
 };
@@ -114,9 +118,10 @@ cudaError_t emul_allow_shared(const void *kernel, int bytes);
 cudaError_t emul_attributes(cudaFuncAttributes *a);
 }
 template <class F>
-static inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute, int bytes)
+static inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute a, int v)
 {
-    return emul_allow_shared((const void *)kernel, bytes);
+    if (a == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
+    return emul_allow_shared((const void *)kernel, v);
 }
 template <class F>
 static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, F *)
