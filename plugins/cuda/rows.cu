@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rows.cu - operations on single rows: a warp for each row, four rows a block.  Where a row is
- * gone through for every layer, a lane takes four neighbouring columns at a time, lane after
- * lane: loads of 8 or 16 bytes, of which many are under way. */
+/* rows.cu - operations on single rows.  A team of one warp or of the block's four takes a row, each
+ * lane eight neighbouring columns at a time: loads of 16 bytes, all of them under way before the first
+ * is used, where a row is not too long to be held. */
 #include "device.h"
 #include "kern.h"
 
@@ -10,7 +10,7 @@ using namespace dev;
 namespace
 {
 
-constexpr int ROWS = 4, THREADS = ROWS * 32;
+constexpr int WARPS = 4, ROWS = WARPS, THREADS = WARPS * 32;
 
 __device__ inline uint32_t my_row()
 {
@@ -28,13 +28,75 @@ __device__ inline uint32_t first_four()
     return my_lane() * 4;
 }
 
+/* Eight neighbouring columns, from a multiple of eight on; rows of buffers end at one. */
+struct Eight {
+    float v[8];
+};
+__device__ inline Eight eight(const Four &a, const Four &b)
+{
+    return { { a.v[0], a.v[1], a.v[2], a.v[3], b.v[0], b.v[1], b.v[2], b.v[3] } };
+}
+/* Of 16-bit values in the order of memory. */
+template <Narrow narrow> __device__ inline Eight eight_of(const uint4 &x)
+{
+    uint32_t pairs[4] = { x.x, x.y, x.z, x.w };
+    Eight r;
+
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        r.v[2 * i] = narrow_to<narrow>((uint16_t)pairs[i]);
+        r.v[2 * i + 1] = narrow_to<narrow>((uint16_t)(pairs[i] >> 16));
+    }
+    return r;
+}
 /* Of a vector among the weights, which begin and end at multiples of 256 bytes; NULL: all are
  * `otherwise`. */
-__device__ inline Four vector_four(const float *vector, uint32_t j, float otherwise)
+__device__ inline Eight vector_eight(const float *vector, uint32_t j, float otherwise)
 {
-    if (!vector) return { { otherwise, otherwise, otherwise, otherwise } };
-    return load_four(vector + j);
+    Four other = { { otherwise, otherwise, otherwise, otherwise } };
+
+    if (!vector) return eight(other, other);
+    return eight(load_four(vector + j), load_four(vector + j + 4));
 }
+
+/* The warps that take a row together.  The slots, five times four floats, lie in shared memory; every
+ * result has its own. */
+constexpr int SLOTS = 5 * WARPS * 4;
+template <int warps> struct Team {
+    static constexpr uint32_t LANES = 32 * warps;
+    uint32_t row, lane;
+    float *slots;
+
+    __device__ explicit Team(unsigned char *shared)
+        : row(blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES), lane(threadIdx.x % LANES),
+          slots((float *)shared)
+    {
+    }
+    /* Makes the four warps' values known to all. */
+    __device__ const float *known(float v)
+    {
+        float *of = slots;
+
+        slots += WARPS;
+        if (threadIdx.x % 32 == 0) of[threadIdx.x / 32] = v;
+        __syncthreads();
+        return of;
+    }
+    __device__ float sum(float v)
+    {
+        v = warp_sum(v);
+        if (warps == 1) return v;
+        const float *of = known(v);
+        return (of[0] + of[1]) + (of[2] + of[3]);
+    }
+    __device__ float max(float v)
+    {
+        v = warp_max(v);
+        if (warps == 1) return v;
+        const float *of = known(v);
+        return fmaxf(fmaxf(of[0], of[1]), fmaxf(of[2], of[3]));
+    }
+};
 
 /* Reads and writes a value in the forms that it has. */
 template <Narrow narrow> struct Row {
@@ -74,6 +136,28 @@ template <Narrow narrow> struct Row {
             if (j + e >= width) x.v[e] = 0;
         store_four(f32, bits, narrow == BF16, j, x);
     }
+    /* Of what this kernel does not write. */
+    __device__ Eight eight(uint32_t j) const
+    {
+        if (f32) return ::eight(input_four(f32 + j), input_four(f32 + j + 4));
+        return eight_of<narrow>(load_input((const uint4 *)(bits + j)));
+    }
+    /* What lies beyond the width becomes zero. */
+    __device__ void put_eight(uint32_t j, Eight x)
+    {
+        uint32_t pairs[4];
+
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            if (j + e >= width) x.v[e] = 0;
+#pragma unroll
+        for (int i = 0; i < 4; i++) pairs[i] = narrow_pair<narrow>(x.v[2 * i], x.v[2 * i + 1]);
+        if (f32) {
+            *(float4 *)(f32 + j) = float4{ x.v[0], x.v[1], x.v[2], x.v[3] };
+            *(float4 *)(f32 + j + 4) = float4{ x.v[4], x.v[5], x.v[6], x.v[7] };
+        }
+        if (bits) *(uint4 *)(bits + j) = uint4{ pairs[0], pairs[1], pairs[2], pairs[3] };
+    }
     __device__ void zero_tail()
     {
         for (uint32_t j = width + my_lane(); j < ld; j += 32) put(j, 0.0f);
@@ -83,34 +167,62 @@ template <Narrow narrow> struct Row {
 __device__ inline float table_value(const void *table, enum rr_dtype type, size_t i)
 {
     if (type == RR_F32) return ((const float *)table)[i];
+    if (type == RR_I8) return (float)((const int8_t *)table)[i];
     return type == RR_F16 ? f16_to(((const uint16_t *)table)[i])
                           : bf16_to(((const uint16_t *)table)[i]);
 }
 
-template <Narrow narrow> __global__ void embed(const EmbedArgs p)
+/* From column j of a row of a table on, whose rows are not padded. */
+__device__ inline Eight table_eight(const void *table, enum rr_dtype type, int row, uint32_t width,
+                                    uint32_t j)
 {
-    uint32_t row = my_row();
+    size_t i = (size_t)row * width + j;
+    Eight x;
+
+    if (width % 8) {
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            x.v[e] = j + e < width ? table_value(table, type, i + e) : 0.0f;
+    } else if (type == RR_F32) {
+        x = vector_eight((const float *)table + i, 0, 0.0f);
+    } else if (type == RR_I8) {
+        uint2 bytes = load_only((const uint2 *)((const int8_t *)table + i));
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            x.v[e] = (float)(int8_t)((e < 4 ? bytes.x : bytes.y) >> e % 4 * 8);
+    } else {
+        uint4 values = load_only((const uint4 *)((const uint16_t *)table + i));
+        x = type == RR_F16 ? eight_of<F16>(values) : eight_of<BF16>(values);
+    }
+    return x;
+}
+
+template <Narrow narrow> __global__ void __launch_bounds__(THREADS) embed(const EmbedArgs p)
+{
+    uint32_t row = blockIdx.x;
 
     previous_done();
     if (row >= p.batch.dims->rows[RR_ROWS_TOKENS]) return;
     Row<narrow> y(p.dst, row);
     int4 token = p.batch.tokens[row];
-    size_t w = y.width;
-    bool bytes = p.word_type == RR_I8;
-    float scale = bytes ? p.scale * p.word_scale[token.x] : p.scale;
-    for (uint32_t j = my_lane(); j < y.width; j += 32) {
-        float v = scale * (bytes ? (float)((const int8_t *)p.word)[token.x * w + j]
-                                 : table_value(p.word, p.word_type, token.x * w + j));
-        if (p.position) v += table_value(p.position, p.position_type, token.y * w + j);
-        if (p.type) v += table_value(p.type, p.type_type, token.z * w + j);
-        y.put(j, v);
+    float scale = p.word_type == RR_I8 ? p.scale * p.word_scale[token.x] : p.scale;
+    for (uint32_t j = threadIdx.x * 8; j < y.ld; j += THREADS * 8) {
+        Eight word = {}, position = {}, type = {};
+        if (j < y.width) {
+            word = table_eight(p.word, p.word_type, token.x, y.width, j);
+            if (p.position)
+                position = table_eight(p.position, p.position_type, token.y, y.width, j);
+            if (p.type) type = table_eight(p.type, p.type_type, token.z, y.width, j);
+        }
+#pragma unroll
+        for (int e = 0; e < 8; e++) word.v[e] = scale * word.v[e] + position.v[e] + type.v[e];
+        y.put_eight(j, word);
     }
-    y.zero_tail();
 }
 
-template <Narrow narrow> __global__ void pool(const PoolArgs p)
+template <Narrow narrow> __global__ void __launch_bounds__(THREADS) pool(const PoolArgs p)
 {
-    uint32_t row = my_row();
+    uint32_t row = blockIdx.x;
 
     previous_done();
     if (row >= p.batch.dims->rows[RR_ROWS_SEQUENCES]) return;
@@ -118,128 +230,162 @@ template <Narrow narrow> __global__ void pool(const PoolArgs p)
     uint32_t begin = p.batch.cu_seqlens[row], end = p.batch.cu_seqlens[row + 1];
     if (p.kind == RR_OP_FIRST) end = begin + 1;
     if (p.kind == RR_OP_LAST) begin = end - 1;
-    for (uint32_t j = my_lane(); j < y.width; j += 32) {
-        float sum = 0;
-        for (uint32_t t = begin; t < end; t++) sum += Row<narrow>(p.src, t).get(j);
-        y.put(j, sum / (float)(end - begin));
+    for (uint32_t j = threadIdx.x * 8; j < y.ld; j += THREADS * 8) {
+        Eight sum = {};
+#pragma unroll 4
+        for (uint32_t t = begin; t < end; t++) {
+            Eight x = Row<narrow>(p.src, t).eight(j);
+#pragma unroll
+            for (int e = 0; e < 8; e++) sum.v[e] += x.v[e];
+        }
+#pragma unroll
+        for (int e = 0; e < 8; e++) sum.v[e] /= (float)(end - begin);
+        y.put_eight(j, sum);
     }
-    y.zero_tail();
 }
 
 /* One row for a quantized LINEAR, from the row alone.  A row with a NaN or an infinity gets
  * factors NaN: the result must show it.  each(f) calls f(columns, j) for all of this lane's; it is
  * called twice. */
-template <class Each>
-__device__ inline void quantize_row(const Quantized &dst, size_t row, uint32_t width, Each each)
+template <int warps, class Each>
+__device__ inline void quantize_row(const Quantized &dst, Team<warps> &team, const Buffer &src,
+                                    Each each)
 {
     float top = -INFINITY, bottom = -INFINITY; /* max of x and of -x */
     bool finite = true;
-    uint8_t *q = dst.q + row * dst.ld;
+    uint8_t *q = dst.q + (size_t)team.row * dst.ld;
 
-    each([&](const Four &x, uint32_t j) {
-        Four smooth = vector_four(dst.smooth, j, 1.0f);
+    each([&](const Eight &x, uint32_t j) {
+        Eight smooth = vector_eight(dst.smooth, j, 1.0f);
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
+        for (int e = 0; e < 8; e++) {
             float v = x.v[e] * smooth.v[e];
-            if (j + e >= width) continue;
+            if (j + e >= src.width) continue;
             finite = finite && fabsf(v) < INFINITY;
             top = fmaxf(top, v);
             bottom = fmaxf(bottom, -v);
         }
     });
-    top = warp_max(top);
-    bottom = warp_max(bottom);
-    finite = warp_sum(finite ? 0.0f : 1.0f) == 0;
+    top = team.max(top);
+    bottom = team.max(bottom);
+    finite = team.sum(finite ? 0.0f : 1.0f) == 0;
     float scale = dst.f8 ? fmaxf(top, bottom) / 448.0f : (top + bottom) / 254.0f;
     float middle = dst.f8 ? 0.0f : 0.5f * (top - bottom);
     float inverse = finite && scale > 0 ? 1.0f / scale : 0.0f;
-    each([&](const Four &x, uint32_t j) {
-        Four smooth = vector_four(dst.smooth, j, 1.0f);
-        uint32_t bytes = 0;
+    each([&](const Eight &x, uint32_t j) {
+        Eight smooth = vector_eight(dst.smooth, j, 1.0f);
+        uint32_t bytes[2] = {};
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            float v = finite && j + e < width ? (x.v[e] * smooth.v[e] - middle) * inverse : 0.0f;
+        for (int e = 0; e < 8; e++) {
+            float v = finite ? (x.v[e] * smooth.v[e] - middle) * inverse : 0.0f;
+            if (j + e >= src.width) v = 0;
             uint8_t byte = dst.f8 ? f8_from(v)
                                   : (uint8_t)(int8_t)fminf(fmaxf(rintf(v), -127.0f), 127.0f);
-            bytes |= (uint32_t)byte << 8 * e;
+            bytes[e / 4] |= (uint32_t)byte << e % 4 * 8;
         }
-        *(uint32_t *)(q + j) = bytes;
+        *(uint2 *)(q + j) = uint2{ bytes[0], bytes[1] };
     });
-    for (uint32_t j = (width + 3) / 4 * 4 + my_lane(); j < dst.ld; j += 32) q[j] = 0;
-    if (my_lane() == 0) {
-        dst.scale[row] = finite ? scale : NAN;
-        if (!dst.f8) dst.offset[row] = finite ? middle : NAN;
+    for (uint32_t j = src.ld + team.lane; j < dst.ld; j += team.LANES) q[j] = 0;
+    if (team.lane == 0) {
+        dst.scale[team.row] = finite ? scale : NAN;
+        if (!dst.f8) dst.offset[team.row] = finite ? middle : NAN;
     }
 }
 
-/* This lane's columns of a row: MOST_HELD fours in registers, or with 0 read again each time. */
-constexpr int MOST_HELD = 8;
-template <Narrow narrow, int held> struct Columns {
+/* This lane's columns of a row: `held` times eight in registers, or with 0 read again each time. */
+template <Narrow narrow, int warps, int held> struct Columns {
     const Row<narrow> &row;
-    Four q[held];
+    uint32_t lane;
+    Eight q[held ? held : 1];
 
-    __device__ explicit Columns(const Row<narrow> &r) : row(r)
+    __device__ uint32_t column(int i) const
+    {
+        return (i * Team<warps>::LANES + lane) * 8;
+    }
+    __device__ Columns(const Row<narrow> &r, uint32_t l) : row(r), lane(l)
     {
 #pragma unroll
-        for (int i = 0; i < held; i++) {
-            uint32_t j = first_four() + i * STRIDE;
-            if (j < row.width) q[i] = row.four(j);
-        }
+        for (int i = 0; i < held; i++)
+            if (column(i) < row.ld) q[i] = row.eight(column(i));
     }
     template <class F> __device__ void each(F f) const
     {
-#pragma unroll
-        for (int i = 0; i < held; i++) {
-            uint32_t j = first_four() + i * STRIDE;
-            if (j < row.width) f(q[i], j);
+        if (held == 0) {
+#pragma unroll 4
+            for (uint32_t j = lane * 8; j < row.ld; j += Team<warps>::LANES * 8) f(row.eight(j), j);
         }
-    }
-};
-template <Narrow narrow> struct Columns<narrow, 0> {
-    const Row<narrow> &row;
-
-    __device__ explicit Columns(const Row<narrow> &r) : row(r)
-    {
-    }
-    template <class F> __device__ void each(F f) const
-    {
-#pragma unroll 8
-        for (uint32_t j = first_four(); j < row.width; j += STRIDE) f(row.four(j), j);
+#pragma unroll
+        for (int i = 0; i < held; i++)
+            if (column(i) < row.ld) f(q[i], column(i));
     }
 };
 
-template <Narrow narrow, int held> __global__ void norm(const NormArgs p)
+/* Gamma and beta: weights, which are fetched before the kernel before this one has ended, and held
+ * where the row leaves room for them. */
+template <int held> struct Factors {
+    static constexpr bool AHEAD = held == 1 || held == 2;
+    Eight gamma[AHEAD ? held : 1], beta[AHEAD ? held : 1];
+
+    __device__ Factors(const NormArgs &p, uint32_t first, uint32_t stride)
+    {
+#pragma unroll
+        for (int i = 0; AHEAD && i < held; i++)
+            if (first + i * stride < p.src.ld) load(p, i, first + i * stride);
+    }
+    __device__ void load(const NormArgs &p, int i, uint32_t j)
+    {
+        gamma[i] = vector_eight(p.gamma, j, 1.0f);
+        beta[i] = vector_eight(p.beta, j, 0.0f);
+    }
+};
+
+/* With a block for each row the bucket's are all read, before it is known whether the batch has
+ * them. */
+template <Narrow narrow, int warps, int held>
+__global__ void __launch_bounds__(THREADS) norm(const NormArgs p)
 {
-    uint32_t row = my_row();
+    RR_SHARED(memory);
+    Team<warps> team(memory);
+    uint32_t stride = team.LANES * 8;
     float mean = 0, square = 0;
 
-    previous_done();
-    if (row >= *p.rows) return;
-    Row<narrow> x(p.src, row), y(p.dst, row);
-    Columns<narrow, held> columns(x);
+    next_may_begin();
+    uint32_t rows = load_only(p.rows);
+    Factors<held> factors(p, team.lane * 8, stride);
+    wait_for_previous();
+    if (warps == 1 && team.row >= rows) return;
+    Row<narrow> x(p.src, team.row), y(p.dst, team.row);
+    Columns<narrow, warps, held> columns(x, team.lane);
+    if (team.row >= rows) return;
     if (!p.rms) {
-        columns.each([&](const Four &q, uint32_t) { mean += (q.v[0] + q.v[1]) + (q.v[2] + q.v[3]); });
-        mean = warp_sum(mean) / (float)x.width;
+        columns.each([&](const Eight &q, uint32_t) {
+            mean += ((q.v[0] + q.v[1]) + (q.v[2] + q.v[3])) +
+                    ((q.v[4] + q.v[5]) + (q.v[6] + q.v[7]));
+        });
+        mean = team.sum(mean) / (float)x.width;
     }
-    columns.each([&](const Four &q, uint32_t j) {
+    columns.each([&](const Eight &q, uint32_t j) {
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
+        for (int e = 0; e < 8; e++) {
             float d = j + e < x.width ? q.v[e] - mean : 0.0f;
             square += d * d;
         }
     });
-    float factor = 1.0f / sqrtf(warp_sum(square) / (float)x.width + p.eps);
+    float factor = 1.0f / sqrtf(team.sum(square) / (float)x.width + p.eps);
     auto results = [&](auto f) {
-        columns.each([&](const Four &q, uint32_t j) {
-            Four gamma = vector_four(p.gamma, j, 1.0f), beta = vector_four(p.beta, j, 0.0f), r;
+        columns.each([&](const Eight &q, uint32_t j) {
+            int i = factors.AHEAD ? (int)(j / stride) : 0;
+            Eight r;
+
+            if (!factors.AHEAD) factors.load(p, 0, j);
 #pragma unroll
-            for (int e = 0; e < 4; e++) r.v[e] = (q.v[e] - mean) * factor * gamma.v[e] + beta.v[e];
+            for (int e = 0; e < 8; e++)
+                r.v[e] = (q.v[e] - mean) * factor * factors.gamma[i].v[e] + factors.beta[i].v[e];
             f(r, j);
         });
     };
-    if (y.f32 || y.bits) results([&](const Four &r, uint32_t j) { y.put_four(j, r); });
-    y.zero_tail();
-    if (p.q.q) quantize_row(p.q, row, x.width, results);
+    if (y.f32 || y.bits) results([&](const Eight &r, uint32_t j) { y.put_eight(j, r); });
+    if (p.q.q) quantize_row(p.q, team, p.src, results);
 }
 
 __device__ inline float gate(float v, enum rr_act act)
@@ -313,20 +459,19 @@ template <Narrow narrow> __global__ void rotary(const RotaryArgs p)
     y.zero_tail();
 }
 
-template <Narrow narrow> __global__ void quantize(const QuantizeArgs p)
+template <Narrow narrow, int warps, int held>
+__global__ void __launch_bounds__(THREADS) quantize(const QuantizeArgs p)
 {
-    uint32_t row = my_row();
+    RR_SHARED(memory);
+    Team<warps> team(memory);
 
-    previous_done();
-    if (row >= *p.rows) return;
-    Row<narrow> x(p.src, row);
-    Columns<narrow, 0> columns(x);
-    quantize_row(p.dst, row, x.width, [&](auto f) { columns.each(f); });
-}
-
-dim3 blocks(uint32_t rows)
-{
-    return dim3((rows + ROWS - 1) / ROWS);
+    next_may_begin();
+    uint32_t rows = load_only(p.rows);
+    wait_for_previous();
+    if (team.row >= rows) return;
+    Row<narrow> x(p.src, team.row);
+    Columns<narrow, warps, held> columns(x, team.lane);
+    quantize_row(p.dst, team, p.src, [&](auto f) { columns.each(f); });
 }
 
 } // namespace
@@ -334,31 +479,43 @@ dim3 blocks(uint32_t rows)
 cudaError_t code_arch(int *arch)
 {
     cudaFuncAttributes a;
-    cudaError_t e = cudaFuncGetAttributes(&a, quantize<F16>);
+    cudaError_t e = cudaFuncGetAttributes(&a, embed<F16>);
 
     if (!e) *arch = a.ptxVersion;
     return e;
 }
 
-#define LAUNCH(kernel, rows) RR_LAUNCH((kernel), blocks(rows), dim3(THREADS), 0, c, a)
+/* A warp for each row, and a block. */
+#define LAUNCH(kernel, rows) \
+    RR_LAUNCH((kernel), dim3(((rows) + ROWS - 1) / ROWS), dim3(THREADS), SLOTS, c, a)
+#define LAUNCH_BLOCKS(kernel, rows) RR_LAUNCH((kernel), dim3(rows), dim3(THREADS), SLOTS, c, a)
 #define LAUNCH_ROWS(kernel, rows) \
     (c.bf16 ? LAUNCH(kernel<BF16>, rows) : LAUNCH(kernel<F16>, rows))
 
+/* A row by its width: one warp holds 512 columns, four hold 1024 or 4096. */
+#define LAUNCH_WIDTH(kernel, narrow, width, rows) \
+    ((width) <= 512    ? LAUNCH((kernel<narrow, 1, 2>), rows) \
+     : (width) <= 1024 ? LAUNCH_BLOCKS((kernel<narrow, WARPS, 1>), rows) \
+     : (width) <= 4096 ? LAUNCH_BLOCKS((kernel<narrow, WARPS, 4>), rows) \
+                       : LAUNCH_BLOCKS((kernel<narrow, WARPS, 0>), rows))
+
 cudaError_t launch_embed(const LaunchContext &c, const EmbedArgs &a)
 {
-    return LAUNCH_ROWS(embed, c.rows[RR_ROWS_TOKENS]);
+    uint32_t n = c.rows[RR_ROWS_TOKENS];
+
+    return c.bf16 ? LAUNCH_BLOCKS(embed<BF16>, n) : LAUNCH_BLOCKS(embed<F16>, n);
 }
 cudaError_t launch_pool(const LaunchContext &c, const PoolArgs &a)
 {
-    return LAUNCH_ROWS(pool, c.rows[RR_ROWS_SEQUENCES]);
+    uint32_t n = c.rows[RR_ROWS_SEQUENCES];
+
+    return c.bf16 ? LAUNCH_BLOCKS(pool<BF16>, n) : LAUNCH_BLOCKS(pool<F16>, n);
 }
 cudaError_t launch_norm(const LaunchContext &c, enum rr_rows rows, const NormArgs &a)
 {
-    uint32_t n = c.rows[rows];
+    uint32_t n = c.rows[rows], width = a.src.width;
 
-    if (a.src.width > MOST_HELD * STRIDE)
-        return c.bf16 ? LAUNCH((norm<BF16, 0>), n) : LAUNCH((norm<F16, 0>), n);
-    return c.bf16 ? LAUNCH((norm<BF16, MOST_HELD>), n) : LAUNCH((norm<F16, MOST_HELD>), n);
+    return c.bf16 ? LAUNCH_WIDTH(norm, BF16, width, n) : LAUNCH_WIDTH(norm, F16, width, n);
 }
 cudaError_t launch_glu(const LaunchContext &c, enum rr_rows rows, const GluArgs &a)
 {
@@ -370,5 +527,7 @@ cudaError_t launch_rotary(const LaunchContext &c, const RotaryArgs &a)
 }
 cudaError_t launch_quantize(const LaunchContext &c, enum rr_rows rows, const QuantizeArgs &a)
 {
-    return LAUNCH_ROWS(quantize, c.rows[rows]);
+    uint32_t n = c.rows[rows], width = a.src.width;
+
+    return c.bf16 ? LAUNCH_WIDTH(quantize, BF16, width, n) : LAUNCH_WIDTH(quantize, F16, width, n);
 }
