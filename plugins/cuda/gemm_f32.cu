@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gemm_f32.cu - y = act(x W^T + b) + residual in f32 by fused multiply-adds: precision f32, the last
  * layer of the head in every precision, and a pair that is repeated: over weights as they are stored
- * for the others. */
+ * for the others.  Few outputs are dot products, which have kernels of their own. */
 #include "device.h"
 #include "kern.h"
 
@@ -112,14 +112,59 @@ template <GemmType stored> __global__ void __launch_bounds__(THREADS) gemm_f32(c
                 finish_f32(p, row0 + ty * 4 + r, column0 + tx * 4 + c, sum[r][c]);
 }
 
+/* A warp for each row and output.  A lane adds its four neighbours of each 128 of k in ascending order,
+ * the lanes' sums are added at the end.  Weights are on their way before the kernel before has ended. */
+constexpr int MOST_DOTS = 16, PIECES = 8, STEP = 128;
+template <GemmType stored> __global__ void __launch_bounds__(32) dots_f32(const GemmArgs p)
+{
+    uint32_t row = blockIdx.x, column = blockIdx.y, lane = threadIdx.x;
+    const float *a = (const float *)p.a + (size_t)row * p.ld_a;
+    const unsigned char *w = (const unsigned char *)p.w + (size_t)column * p.ld_bytes;
+    float sum = 0;
+
+    dev::next_may_begin();
+    uint32_t m = *p.rows;
+    for (uint32_t first = lane * 4; first < p.ld_a; first += PIECES * STEP) {
+        float4 x[PIECES], y[PIECES];
+
+#pragma unroll
+        for (uint32_t i = 0; i < PIECES; i++)
+            if (first + i * STEP < p.ld_a) y[i] = weights_at<stored>(w, first + i * STEP);
+        dev::wait_for_previous();
+#pragma unroll
+        for (uint32_t i = 0; i < PIECES; i++)
+            if (first + i * STEP < p.ld_a) x[i] = *(const float4 *)(a + first + i * STEP);
+#pragma unroll
+        for (uint32_t i = 0; i < PIECES; i++) {
+            if (first + i * STEP >= p.ld_a) continue;
+            if (p.smooth) {
+                float4 factor = *(const float4 *)(p.smooth + first + i * STEP);
+                x[i] = { x[i].x * factor.x, x[i].y * factor.y, x[i].z * factor.z,
+                         x[i].w * factor.w };
+            }
+            sum = fmaf(x[i].x, y[i].x, sum);
+            sum = fmaf(x[i].y, y[i].y, sum);
+            sum = fmaf(x[i].z, y[i].z, sum);
+            sum = fmaf(x[i].w, y[i].w, sum);
+        }
+    }
+    dev::wait_for_previous(); /* of short rows some lanes have nothing to add */
+    if (row >= m) return;
+    sum = dev::warp_sum(sum);
+    if (lane == 0) finish_f32(p, row, column, sum);
+    for (uint32_t j = p.n + lane; column == 0 && j < p.dst.ld; j += 32) finish_f32(p, row, j, 0);
+}
+
 } // namespace
 
 cudaError_t launch_gemm_f32(const LaunchContext &c, enum rr_rows rows, GemmType stored,
                             const GemmArgs &a)
 {
-    dim3 grid((a.n + BN - 1) / BN, (c.rows[rows] + BM - 1) / BM);
+    dim3 grid((a.n + BN - 1) / BN, (c.rows[rows] + BM - 1) / BM), dots(c.rows[rows], a.n);
 
-#define LAUNCH(type) RR_LAUNCH(gemm_f32<type>, grid, dim3(THREADS), sizeof(Shared), c, a)
+#define LAUNCH(type) \
+    (a.n <= MOST_DOTS ? RR_LAUNCH(dots_f32<type>, dots, dim3(32), 0, c, a) \
+                      : RR_LAUNCH(gemm_f32<type>, grid, dim3(THREADS), sizeof(Shared), c, a))
     switch (stored) {
     case GEMM_F16: return LAUNCH(GEMM_F16);
     case GEMM_BF16: return LAUNCH(GEMM_BF16);
