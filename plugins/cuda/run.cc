@@ -278,15 +278,16 @@ cudaError_t record(struct rr_loaded &l, uint32_t tokens)
     return e;
 }
 
-/* 64, 96, 128, 192, ...: at most half of a small batch's blocks have nothing to do. */
+/* 64, 80, 96, 112, 128, 160, ...: at most a fifth of a batch's blocks have nothing to do. */
 cudaError_t record_all(struct rr_loaded &l)
 {
     cudaError_t e = cudaSuccess;
-    uint32_t tokens;
+    uint32_t tokens, octave = SMALLEST_BUCKET;
 
-    for (tokens = SMALLEST_BUCKET; tokens < l.limits.max_tokens && !e;
-         tokens = tokens & (tokens - 1) ? tokens / 3 * 4 : tokens / 2 * 3)
+    for (tokens = octave; tokens < l.limits.max_tokens && !e; tokens += octave / 4) {
         e = record(l, tokens);
+        if (tokens == 2 * octave) octave = tokens;
+    }
     return e ? e : record(l, l.limits.max_tokens);
 }
 
