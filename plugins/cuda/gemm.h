@@ -138,7 +138,7 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
             size_t at = (size_t)rows[h] * p.ld_residual + c;
 
             if (p.residual) residual[j % held][h] = load_input((const uint4 *)(p.residual + at));
-            if (!p.residual_narrow) continue;
+            if (T::narrow == BF16 || !p.residual_narrow) continue;
             uint2 bits = load_input((const uint2 *)(p.residual_narrow + at));
             residual[j % held][h].x = bits.x;
             residual[j % held][h].y = bits.y;
