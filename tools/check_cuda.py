@@ -21,12 +21,13 @@ MAX_REGISTERS = 255
 # memory)
 ANY = range(0, 1000)
 RULES = [
-    # One block to a processor, of up to three groups of warps.
-    (r"gemm_sm90.*TypeB?F16.*ELi1EEE", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
-    (r"gemm_sm90.*TypeI8.*ELi1EEE", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
-    (r"gemm_sm90.*TypeF16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
-    (r"gemm_sm90.*TypeBF16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
-    (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 112, 0),
+    # The groups that multiply take 232 in place of these.
+    (r"gemm_turns.*TypeB?F16", [90], ["HGMMA", "UTMALDG", "USETMAXREG", "!MEMBAR"], 168, 0),
+    (r"gemm_turns.*TypeI8", [90], ["IGMMA", "UTMALDG", "USETMAXREG", "!MEMBAR"], 168, 0),
+    # One block to a processor, of one group of warps, or up to three.
+    (r"gemm_sm90.*TypeI8.*ELi1ELi1EEE", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 168, 0),
+    (r"gemm_sm90.*TypeB?F16", [90], ["HGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
+    (r"gemm_sm90.*TypeI8", [90], ["IGMMA", "UTMALDG", "!MEMBAR"], 128, 0),
     (r"gemm_sm90.*TypeF8", [90], ["QGMMA", "UTMALDG", "!MEMBAR"], 224, 0),
     (r"gemmI.*TypeF16", range(75, 1000), ["HMMA"], 128, 16),
     (r"gemmI.*TypeBF16", range(80, 1000), ["HMMA"], 128, 16),
@@ -43,7 +44,7 @@ RULES = [
     (r".*", ANY, [], MAX_REGISTERS, 64),
 ]
 # Kernels that are never started on an architecture (bf16 before 8.0) end in a trap there.
-NEVER_STARTED = r"gemm_sm90|gemm.*Type|attention_sm90|attention_tiles"
+NEVER_STARTED = r"gemm_sm90|gemm_turns|gemm.*Type|attention_sm90|attention_tiles"
 EXPECTED_ARCHS = (75, 80, 86, 89, 90, 100, 120)
 
 

@@ -18,7 +18,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import make_full  # noqa: E402
 
-ALLOWED = {"f32": 2e-3, "f16": 0.03, "bf16": 0.15, "int8": 0.4, "fp8": 0.6}  # of logits, -3 to 3
+ALLOWED = {"f32": 2e-3, "f16": 0.03, "bf16": 0.15, "int8": 0.4, "fp8": 0.9}  # of logits, -3 to 3
 QUERY = "installer un serveur web"
 WORDS = ("Apache est un serveur libre", "GIMP retouche des photos", "nginx", "un chat dort au soleil",
          "le vent se lève", "une page sur les serveurs et leurs fichiers de configuration")
