@@ -70,9 +70,9 @@ class Child:
 
 class Ours(Child):
     def __init__(self, args, dtype, cpus, log):
-        super().__init__([args.rerankd, "bench", "--model", args.model, "--dtype", dtype,
-                          "--threads", str(args.threads), "--shapes", "-", "--format", "jsonl",
-                          "--config", "none"], cpus, log)
+        super().__init__([args.rerankd, "bench", "--device", "cpu", "--model", args.model,
+                          "--dtype", dtype, "--threads", str(args.threads), "--shapes", "-",
+                          "--format", "jsonl", "--config", "none"], cpus, log)
         self.version = "rerankd"
 
     def time(self, shape):
