@@ -40,6 +40,7 @@ RULES = [
     (r"attention_sm90", [90], ["HGMMA", "UTMALDG"], 128, 0),
     (r"attention_tiles.*Narrow\)0|attention_tiles.*NarrowE0", range(75, 1000), ["HMMA"], 255, 16),
     (r"attention_tiles.*Narrow\)1|attention_tiles.*NarrowE1", range(80, 1000), ["HMMA"], 255, 16),
+    (r"dots_f32", ANY, ["FFMA"], 128, 16),
     (r"gemm_f32", ANY, ["FFMA"], 128, 0),
     (r".*", ANY, [], MAX_REGISTERS, 64),
 ]

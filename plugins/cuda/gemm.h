@@ -128,20 +128,25 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
     uint32_t rows[2] = { row < m ? row : m - 1, row + apart < m ? row + apart : m - 1 };
     uint4 residual[held][2] = {}; /* as it lies there */
     Columns<T> columns[held];
+    bool wide = T::narrow == BF16 || p.residual;
+    const char *from = wide ? (const char *)p.residual : (const char *)p.residual_narrow;
     auto fetch = [&](int j) {
         uint32_t c = column + j * 16;
 
         if (c >= p.dst.ld) return;
         columns[j % held] = Columns<T>(p, c);
+        if (!from) return;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            size_t at = (size_t)rows[h] * p.ld_residual + c;
+            const char *at = from + ((size_t)rows[h] * p.ld_residual + c) * (wide ? 4 : 2);
 
-            if (p.residual) residual[j % held][h] = load_input((const uint4 *)(p.residual + at));
-            if (T::narrow == BF16 || !p.residual_narrow) continue;
-            uint2 bits = load_input((const uint2 *)(p.residual_narrow + at));
-            residual[j % held][h].x = bits.x;
-            residual[j % held][h].y = bits.y;
+            if (wide) {
+                residual[j % held][h] = load_input((const uint4 *)at);
+            } else {
+                uint2 bits = load_input((const uint2 *)at);
+                residual[j % held][h].x = bits.x;
+                residual[j % held][h].y = bits.y;
+            }
         }
     };
 
@@ -164,8 +169,8 @@ __device__ inline void finish_rows(const GemmArgs &p, uint32_t m, uint32_t row, 
 #pragma unroll
         for (int h = 0; h < 2; h++) /* both before a store: they fill each other's pauses */
             finish<T, act>(p, rows[h], c, columns[j % held],
-                           p.residual ? four_from(residual[j % held][h])
-                                      : four_from<F16>(residual[j % held][h].x, residual[j % held][h].y),
+                           wide ? four_from(residual[j % held][h])
+                                : four_from<F16>(residual[j % held][h].x, residual[j % held][h].y),
                            x[h]);
 #pragma unroll
         for (int h = 0; h < 2; h++)
