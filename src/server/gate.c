@@ -45,6 +45,11 @@ void rr_gate_client(const struct rr_server *s, struct rr_exchange *x)
     rr_addr_text(x->peer, sizeof(x->peer), &x->client);
 }
 
+void rr_gate_origin(const struct rr_server *s, struct rr_exchange *x)
+{
+    x->preflight = rr_cors_answer(s->settings->cors_origins, x);
+}
+
 static bool from_allowed_net(const struct rr_gate *g, const struct rr_exchange *x)
 {
     if (!g->allow.n && !g->allow.unix_clients) return true;
@@ -173,7 +178,7 @@ int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem 
         rr_metrics_add(s->metrics, RR_M_REJECTED, RR_REJECT_UNAUTHORIZED, 1);
         return rr_problem_set(problem, 403, "this address is not allowed");
     }
-    if (rr_cors_answer(s->settings->cors_origins, x)) return 0;
+    if (x->preflight) return 0;
     if (find_need(s, x, &need, problem)) return -1;
     return check_key(s, x, need, problem);
 }

@@ -23,7 +23,10 @@ RR_NODISCARD int rr_gate_reload(struct rr_server *s, struct rr_error *err);
 /* Who asks: behind trusted proxies whom they name.  Sets x->client and x->peer. */
 void rr_gate_client(const struct rr_server *s, struct rr_exchange *x);
 
-/* After that and when the route is found, before the body is read.  0, or -1 with a problem: 401,
+/* Adds what lets a web page read the reply, refusals, too, so before anything is refused; once. */
+void rr_gate_origin(const struct rr_server *s, struct rr_exchange *x);
+
+/* After these and when the route is found, before the body is read.  0, or -1 with a problem: 401,
  * 403, 404 or 429. */
 int rr_gate_check(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem);
 

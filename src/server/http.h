@@ -76,6 +76,7 @@ struct rr_exchange {
     unsigned n_headers;
     const struct rr_dialect *pinned; /* by a prefix of the path */
     bool close;                      /* end the connection after the reply */
+    bool preflight;                  /* a browser's question before the request proper */
     uint64_t tenant;                 /* of the client's key; 0: nobody in particular */
     int max_priority;                /* enum rr_priority: what the key allows */
     uint64_t tokens;                 /* computed for it: what its key is charged */

@@ -161,12 +161,16 @@ static enum MHD_Result send_raw(struct connection_exchange *c)
     struct rr_exchange *x = &c->x;
     struct rr_buf out;
     int fd = rr_http_socket(x);
+    unsigned i;
 
     rr_buf_init(&out, RR_MEM_REQUEST, 64 * 1024);
     rr_buf_printf(&out,
                   "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-                  "X-Request-Id: %s\r\nConnection: close\r\n\r\n",
+                  "X-Request-Id: %s\r\nConnection: close\r\n",
                   x->status, MHD_get_reason_phrase_for(x->status), x->reply.len, x->request_id);
+    for (i = 0; i < x->n_headers; i++)
+        rr_buf_printf(&out, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
+    rr_buf_puts(&out, "\r\n");
     rr_buf_put(&out, x->reply.data, x->reply.len);
     if (!out.failed && !c->conn->tls && rr_conns_move(c->http->conns, c->conn, RR_CONN_WRITE)) {
         c->raw_sent = send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)out.len;

@@ -112,7 +112,8 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
     unsigned methods = 0;
     size_t i;
 
-    if (x->path_too_long) return rr_problem_set(problem, 414, "the path is too long");
+    if (x->path_too_long && !x->preflight)
+        return rr_problem_set(problem, 414, "the path is too long");
     path = x->path[0] == '/' ? strip_pin(x) : x->path;
     for (i = 0; i < RR_COUNT(routes); i++) {
         if (!fits(routes[i].path, path)) continue;
@@ -121,12 +122,13 @@ int rr_route_find(struct rr_exchange *x, struct rr_problem *problem)
         if (routes[i].methods & x->method) x->route = &routes[i];
     }
     if (x->route) return 0;
-    if (!methods) return rr_route_none(problem);
-    set_allow(x, methods);
-    if (x->method == RR_OPTIONS) {
+    if (methods) set_allow(x, methods);
+    /* A refused question would hide from its page why the request proper is refused. */
+    if (x->preflight || (methods && x->method == RR_OPTIONS)) {
         x->route = &options_route;
         return 0;
     }
+    if (!methods) return rr_route_none(problem);
     return rr_problem_set(problem, 405, "this path takes %s%s%s",
                           methods & RR_POST ? "POST, with a JSON body" : "GET",
                           methods & RR_GET && methods & RR_POST ? ", and GET" : "",

@@ -22,7 +22,7 @@ struct rr_route {
 
 /* Sets x->route and x->pinned.  A first segment that is a dialect's name pins that dialect:
  * /tei/rerank.  0, or -1 with a problem: 404, 405 (and the header Allow), 414.  OPTIONS is answered
- * by a route of its own. */
+ * by a route of its own, a browser's question for any path. */
 int rr_route_find(struct rr_exchange *x, struct rr_problem *problem);
 
 /* The problem of a path that there is not: -1 and 404. */

@@ -91,6 +91,7 @@ static int begin(void *user, struct rr_exchange *x)
     atomic_store(&s->last_seen_ns, x->begun_ns);
     rr_trace_begin(&x->trace, two ? NULL : rr_http_given(x, "traceparent", 0));
     rr_gate_client(s, x);
+    rr_gate_origin(s, x);
     rc = rr_route_find(x, &problem);
     if (!rc) rc = rr_gate_check(s, x, &problem);
     if (!rc && x->length && x->method == RR_POST) rc = reserve(s, x, &problem);
@@ -105,6 +106,7 @@ static void refuse(void *user, struct rr_exchange *x, unsigned status, const cha
     struct rr_server *s = user;
     struct rr_problem problem = { 0 };
 
+    if (!x->route) rr_gate_origin(s, x); /* there was no begin */
     if (status == 413)
         rr_problem_set(&problem, 413, "the body has more than %zu bytes (--max-body)",
                        s->settings->max_body);

@@ -302,6 +302,43 @@ def test_cors():
         assert a.headers["access-control-allow-origin"] == "*"
 
 
+def test_pages_can_read_refusals():
+    """A page sees nothing of a reply without these headers, so no message either."""
+    origin, chunk = [("Origin", "https://a.example")], b"%x\r\n%s\r\n" % (3000, b" " * 3000)
+
+    def may_read(a, status):
+        assert a.status == status and a.json()["error"], (status, a)
+        assert a.headers.get("access-control-allow-origin") == "https://a.example", (status, a)
+        assert a.headers["access-control-expose-headers"] == "*" and a.headers["vary"] == "Origin", a
+
+    with Server("--cors-origins", "https://a.example", "--max-body", "2000", "--trusted-proxies",
+                "127.0.0.1", "--allow-nets", "127.0.0.1") as s:
+        for status, method, path, body, more in [
+                (404, "GET", "/none", None, []), (404, "POST", "/none", GOOD, []),
+                (405, "GET", "/rerank", None, []), (405, "POST", "/health", GOOD, []),
+                (405, "DELETE", "/rerank", None, []), (414, "GET", "/" + "a" * 300, None, []),
+                (414, "GET", "/" + "a" * 9000, None, []), (400, "GET", "/%00", None, []),
+                (400, "GET", "/live", None, [("Host", "b")]), (400, "POST", "/rerank", "{", []),
+                (417, "POST", "/rerank", GOOD, [("Expect", "x")]),
+                (431, "GET", "/live", None, [("X-A", "b")] * 101),
+                (413, "POST", "/rerank", b" " * 3000, []), (413, "POST", "/rerank", b" " * 300000, []),
+                (403, "GET", "/live", None, [("X-Forwarded-For", "192.0.2.1")])]:
+            may_read(s.ask(method, path, body, origin + more), status)
+            a = s.ask(method, path, body, [("Origin", "https://b.example"), *more])
+            assert a.status == status and "access-control-allow-origin" not in a.headers, a
+            assert a.headers["vary"] == "Origin", a
+        with s.connect() as c:  # refused in the middle of a body
+            c.socket.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n"
+                             b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+            may_read(c.receive(), 413)
+        # what comes after it is refused in its own way, which a refused question would hide
+        ask = [*origin, ("Access-Control-Request-Method", "POST")]
+        for path in ("/none", "/" + "a" * 300):
+            a = s.ask("OPTIONS", path, headers=ask)
+            assert a.status == 204 and "POST" in a.headers["access-control-allow-methods"], a
+        assert s.ask("OPTIONS", "/none", headers=origin).status == 404
+
+
 def test_unix_socket():
     with folder() as f:
         path = os.path.join(f, "socket")
