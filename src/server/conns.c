@@ -28,12 +28,19 @@ struct rr_conns {
     pthread_mutex_t lock;   /* guards all below but wakeup and thread */
     struct rr_conn **by_fd; /* [cap] */
     size_t cap;
-    unsigned n, leaving; /* leaving: of n, told to go */
+    struct {
+        unsigned n, leaving; /* leaving: of n, told to go */
+    } of[2];                 /* [is_admin] */
     struct rr_conn *oldest, *newest;
     bool stop;
     int wakeup; /* eventfd */
     pthread_t thread;
 };
+
+static bool is_admin(enum rr_door door)
+{
+    return door == RR_DOOR_ADMIN;
+}
 
 /* ---- what the kernel counts --------------------------------------------------------------- */
 
@@ -88,7 +95,7 @@ static void tell_to_go(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_en
 
     if (conn->end != RR_END_NONE) return;
     conn->end = why;
-    c->leaving++;
+    c->of[is_admin(conn->door)].leaving++;
     if (conn->phase == RR_CONN_IDLE) unlist(c, conn);
     if (why == RR_END_SLOW_READER)
         (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
@@ -98,12 +105,13 @@ static void tell_to_go(struct rr_conns *c, struct rr_conn *conn, enum rr_conn_en
     c->config.ended(c->config.user, why);
 }
 
-static bool evict(struct rr_conns *c)
+static bool evict(struct rr_conns *c, bool admin)
 {
     struct rr_conn *conn;
     int unread;
 
     for (conn = c->oldest; conn; conn = conn->next) {
+        if (is_admin(conn->door) != admin) continue;
         if (ioctl(conn->fd, FIONREAD, &unread) == 0 && unread > 0) continue; /* a request came */
         tell_to_go(c, conn, RR_END_EVICTED);
         return true;
@@ -129,7 +137,7 @@ static bool grow(struct rr_conns *c, size_t fd)
 }
 
 /* Walks over all: the limit is meant for small numbers, and is off unless asked for. */
-static bool too_many_of(struct rr_conns *c, const struct rr_addr *peer)
+static bool too_many_of(struct rr_conns *c, const struct rr_addr *peer, bool admin)
 {
     uint32_t n = 0;
     size_t i;
@@ -138,6 +146,7 @@ static bool too_many_of(struct rr_conns *c, const struct rr_addr *peer)
     if (rr_nets_has(c->config.trusted, peer)) return false;
     for (i = 0; i < c->cap && n < c->config.per_ip; i++)
         if (c->by_fd[i] && c->by_fd[i]->end == RR_END_NONE &&
+            is_admin(c->by_fd[i]->door) == admin &&
             memcmp(c->by_fd[i]->peer.ip, peer->ip, sizeof(peer->ip)) == 0)
             n++;
     return n >= c->config.per_ip;
@@ -148,10 +157,10 @@ static void drop(struct rr_conns *c, struct rr_conn *conn)
     if (conn->end == RR_END_NONE) {
         if (conn->phase == RR_CONN_IDLE) unlist(c, conn);
     } else {
-        c->leaving--;
+        c->of[is_admin(conn->door)].leaving--;
     }
     c->by_fd[conn->fd] = NULL;
-    c->n--;
+    c->of[is_admin(conn->door)].n--;
     rr_free(conn);
 }
 
@@ -160,14 +169,16 @@ struct rr_conn *rr_conns_add(struct rr_conns *c, int fd, const struct rr_addr *p
 {
     struct rr_conn *conn = rr_calloc(RR_MEM_SERVER, 1, sizeof(*conn));
     enum rr_conn_end refused = RR_END_NONE;
+    bool admin = is_admin(door);
+    uint32_t max = admin ? RR_CONNS_ADMIN : c->config.max;
 
     if (!conn) return NULL;
     pthread_mutex_lock(&c->lock);
     if (!grow(c, (size_t)fd))
         refused = RR_END_FULL;
-    else if (too_many_of(c, peer))
+    else if (too_many_of(c, peer, admin))
         refused = RR_END_PER_IP;
-    else if (c->n - c->leaving >= c->config.max && !evict(c))
+    else if (c->of[admin].n - c->of[admin].leaving >= max && !evict(c, admin))
         refused = RR_END_FULL;
     if (refused == RR_END_NONE) {
         if (c->by_fd[fd]) drop(c, c->by_fd[fd]); /* one the library never told us the end of */
@@ -175,7 +186,7 @@ struct rr_conn *rr_conns_add(struct rr_conns *c, int fd, const struct rr_addr *p
         conn->since_ns = conn->mark_ns = rr_now_ns();
         conn->measured = true; /* nothing has been read of it */
         c->by_fd[fd] = conn;
-        c->n++;
+        c->of[admin].n++;
         list_newest(c, conn);
     } else {
         c->config.ended(c->config.user, refused);
@@ -208,7 +219,7 @@ unsigned rr_conns_count(struct rr_conns *c)
     unsigned n;
 
     pthread_mutex_lock(&c->lock);
-    n = c->n;
+    n = c->of[0].n + c->of[1].n;
     pthread_mutex_unlock(&c->lock);
     return n;
 }
@@ -216,7 +227,7 @@ unsigned rr_conns_count(struct rr_conns *c)
 void rr_conns_relieve(struct rr_conns *c)
 {
     pthread_mutex_lock(&c->lock);
-    (void)evict(c);
+    if (!evict(c, false)) (void)evict(c, true);
     pthread_mutex_unlock(&c->lock);
 }
 

@@ -15,6 +15,8 @@
 #include "server/http.h"
 #include "server/nets.h"
 
+#define RR_CONNS_ADMIN 16 /* beside max, at the admin address, that its operator always gets in */
+
 enum rr_conn_phase {
     RR_CONN_IDLE,  /* between requests, or in the middle of a head */
     RR_CONN_BODY,  /* the head is in, the body is coming */
@@ -40,7 +42,7 @@ struct rr_conn { /* lock: of the table */
 };
 
 struct rr_conns_config {
-    uint32_t max, per_ip;          /* per_ip 0: no limit */
+    uint32_t max, per_ip;          /* per_ip 0: no limit; the admin address is apart */
     uint64_t header_ns, write_ns;  /* for a head; without enough being read of a reply */
     size_t min_rate;               /* bytes in a second, of a body and of a reply */
     const struct rr_nets *trusted; /* proxies: per_ip does not count for them */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/auth.h"
+#include "server/conns.h"
 #include "server/cors.h"
 #include "server/doors.h"
 #include "server/job.h"
@@ -255,6 +256,7 @@ void rr_gate_ended(void *user, enum rr_conn_end why)
 static uint32_t raise_descriptor_limit(struct rr_server *s)
 {
     uint32_t wanted = s->settings->max_connections;
+    uint32_t spare = SPARE_DESCRIPTORS + (*s->settings->admin_listen ? RR_CONNS_ADMIN : 0);
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit)) return wanted;
@@ -262,10 +264,9 @@ static uint32_t raise_descriptor_limit(struct rr_server *s)
         limit.rlim_cur = limit.rlim_max;
         if (setrlimit(RLIMIT_NOFILE, &limit) || getrlimit(RLIMIT_NOFILE, &limit)) return wanted;
     }
-    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= (rlim_t)wanted + SPARE_DESCRIPTORS)
-        return wanted;
-    wanted = limit.rlim_cur > 2 * SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
-                                                    : SPARE_DESCRIPTORS;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= (rlim_t)wanted + spare) return wanted;
+    wanted = limit.rlim_cur > spare + SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - spare
+                                                        : SPARE_DESCRIPTORS;
     RR_SAY(&s->console, RR_WARN, FEW_DESCRIPTORS, rr_num(limit.rlim_cur), rr_num(wanted));
     return wanted;
 }

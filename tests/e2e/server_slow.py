@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """server_slow.py - clients that are slow, idle, too many or half gone; run by run.py."""
 import contextlib
+import json
+import re
 import resource
 import socket
 import time
@@ -111,6 +113,58 @@ def test_full_of_work():
             assert c.ask("GET", "/live") is None
         for c in busy:
             assert c.receive().status == 200
+            c.close()
+
+
+def busy(s, n):
+    """n connections at work: the head is in, and a body is to come."""
+    kept = [s.connect() for _ in range(n)]
+    for c in kept:
+        c.socket.sendall(POST + b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
+        assert c.file.readline().startswith(b"HTTP/1.1 100") and c.file.readline() == b"\r\n"
+    return kept
+
+
+def admins(s, n, wait=True):
+    """At the admin address; at first the only ones."""
+    port = int(re.search(r"port (\d+)", s.log("admin address")).group(1))
+    kept = [Connection(port) for _ in range(n)]
+    until(lambda: not wait or "\nrerank_http_connections %d\n" % n in
+          kept[0].ask("GET", "/metrics").body, "no other connection")
+    return kept
+
+
+def test_admin_address_of_a_full_server():
+    """Its operator gets in, whatever clients do, and takes no place from them."""
+    with Server("--max-connections", "3", "--max-connections-per-ip", "3",
+                "--admin-listen", "127.0.0.1:0") as s:
+        admin = admins(s, 3)
+        kept = busy(s, 3)
+        for c in admin:
+            assert c.ask("GET", "/ready").status == 200
+        assert not connected(s)
+        m = admin[0].ask("GET", "/metrics").body
+        assert "\nrerank_http_connections 6\n" in m and ENDED % "per_ip" + " 1\n" in m, m
+        for c in kept:
+            c.socket.sendall(b"%-1000s" % json.dumps(GOOD).encode())
+            assert c.receive().status == 200
+        for c in [*kept, *admin]:
+            assert c.ask("GET", "/live").status == 200
+            c.close()
+
+
+def test_full_admin_address():
+    """Its places, too, end, and who waits there idle goes before who waits elsewhere."""
+    with Server("--max-connections", "3", "--admin-listen", "127.0.0.1:0") as s:
+        first = admins(s, 1)
+        kept = [s.connect() for _ in range(3)]
+        for c in kept:
+            assert c.ask("GET", "/live").status == 200
+        admin = first + admins(s, 16, wait=False)
+        assert ENDED % "evicted" + " 1\n" in admin[-1].ask("GET", "/metrics").body
+        for c in kept:
+            assert c.ask("GET", "/live").status == 200
+        for c in [*kept, *admin]:
             c.close()
 
 
