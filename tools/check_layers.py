@@ -39,7 +39,7 @@ LAYERS = {
     "hub": (["base/", "rerank_types.h"], ["jansson.h"]),
     "server": (["base/", "options.h", "options.def", "rerank.h", "rerank_types.h"], ["jansson.h"]),
     "cli": (["base/", "options.h", "options.def", "hub/hub.h", "server/serve.h", "server/keys.h",
-             "rerank.h", "rerank_types.h"], ["jansson.h"]),
+             "server/notify.h", "rerank.h", "rerank_types.h"], ["jansson.h"]),
     "top": (["base/", "cli/", "server/serve.h", "options", "rerank.h", "rerank_types.h"], []),
     "public": (["rerank_types.h"], []),
 }

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "hub/hub.h"
+#include "server/notify.h"
 
 struct rr_cli_hub {
     struct rr_hub hub;
@@ -17,6 +18,8 @@ struct rr_cli_hub {
     unsigned tenths;
     char waiting[200];
     uint64_t start_ns, last_ns;
+    struct rr_notify notify;
+    uint64_t notified_ns;
 };
 
 /* Reads the variables that huggingface_hub reads.  RR_EFORMAT names the one that is wrong. */

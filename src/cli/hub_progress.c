@@ -9,6 +9,7 @@
 #define REDRAW_NS (150 * RR_MILLISECOND)
 #define PATIENCE_NS RR_SECOND /* what is shorter is not worth a word */
 #define BAR_COLUMNS 20
+#define MORE_TIME_US 300000000 /* writing gigabytes back to a slow disk is silent for so long */
 
 const char *rr_cli_size(uint64_t bytes, char out[24])
 {
@@ -77,6 +78,21 @@ static void say_waiting(struct rr_cli_hub *h, const char *why)
     fprintf(stderr, "%s %s\n", rr_tr(h->french, "waiting:"), rr_tr(h->french, why));
 }
 
+/* A start may take longer than the unit allows.  What brings nothing is ended by the hub's own
+ * limits, so this goes on while it waits, too. */
+static void tell_systemd(struct rr_cli_hub *h, const struct rr_hub_progress *p, uint64_t now)
+{
+    if (h->notified_ns && now - h->notified_ns < RR_SECOND) return;
+    h->notified_ns = now;
+    if (p->waiting)
+        rr_notify_send(&h->notify, "EXTEND_TIMEOUT_USEC=%d\nSTATUS=fetching %s, waiting: %.200s",
+                       MORE_TIME_US, h->id, p->waiting);
+    else
+        rr_notify_send(&h->notify, "EXTEND_TIMEOUT_USEC=%d\nSTATUS=fetching %s: %.0f %%",
+                       MORE_TIME_US, h->id,
+                       p->total ? 100.0 * (double)p->done / (double)p->total : 100.0);
+}
+
 static void update(void *user, const struct rr_hub_progress *p)
 {
     struct rr_cli_hub *h = user;
@@ -84,6 +100,7 @@ static void update(void *user, const struct rr_hub_progress *p)
     unsigned tenths = p->total ? (unsigned)(p->done * 10 / p->total) : 0;
     char text[160];
 
+    tell_systemd(h, p, now);
     if (h->bar) {
         if (now - h->last_ns < REDRAW_NS || (p->waiting && now - h->start_ns < PATIENCE_NS)) return;
         describe(h, p, text, sizeof(text));
@@ -101,6 +118,8 @@ static void update(void *user, const struct rr_hub_progress *p)
 void rr_hub_progress_begin(struct rr_cli_hub *h)
 {
     h->hub.progress = update;
+    rr_notify_open(&h->notify);
+    h->notified_ns = 0;
     h->bar = rr_cli_is_terminal(stderr);
     h->start_ns = rr_now_ns();
     h->last_ns = 0;
@@ -113,4 +132,5 @@ void rr_hub_progress_end(struct rr_cli_hub *h)
     if (h->drawn) fputs("\r\033[K", stderr);
     h->drawn = false;
     h->hub.progress = NULL;
+    rr_notify_close(&h->notify);
 }

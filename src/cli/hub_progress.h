@@ -5,7 +5,8 @@
 
 #include "cli/hub.h"
 
-/* Between them h->hub.progress draws: a bar on a terminal, else a line for each tenth. */
+/* Between them h->hub.progress draws: a bar on a terminal, else a line for each tenth.  systemd is
+ * asked for the time that it takes. */
 void rr_hub_progress_begin(struct rr_cli_hub *h);
 void rr_hub_progress_end(struct rr_cli_hub *h);
 

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import signal
+import socket
 import ssl
 import struct
 import subprocess
@@ -898,6 +899,27 @@ def test_model_by_name_served():
             assert s.post(body, path="/v1/rerank").status == 200
             assert not [line for line in s.lines if "restart" in line], s.lines
         assert not hub.requests
+
+
+def test_model_by_name_under_systemd():
+    """Its first start lasts as long as the download does, which may be longer than is allowed."""
+    with hub_and_cache() as (hub, home), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as n:
+        path = os.path.join(home, "notify")
+        n.bind(path)
+        n.settimeout(TIMEOUT)
+        files = tiny_model()
+        pieces = len(files["model.safetensors"]) // 16384 + 1
+        hub.add("org/name", files, {"model.safetensors"})
+        hub.fault = lambda q: {"pace": 3 / pieces} if q.kind == "storage" else None
+        said = []
+        with Server(model_folder="org/name", env=env(hub, home, NOTIFY_SOCKET=path)):
+            while not said or "READY=1" not in said[-1]:
+                said.append(n.recv(4096).decode())
+        extended = [x for x in said if "fetching org/name" in x]
+        assert extended == said[:len(extended)] and 2 <= len(extended) <= 9, said
+        assert all(x.startswith("EXTEND_TIMEOUT_USEC=300000000\n") for x in extended), said
+        shares = [int(x.split()[-2]) for x in extended]
+        assert shares == sorted(shares) and shares[0] < shares[-1] <= 100, said
 
 
 # ---- huggingface_hub ----------------------------------------------------------------------------
