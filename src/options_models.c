@@ -171,14 +171,24 @@ static int read_model(struct parser *p, struct rr_model_spec *m, struct rr_text 
     return rc;
 }
 
-/* A later one of the same name takes the place of an earlier one. */
-static void add_model(struct rr_settings *s, const struct rr_model_spec *m)
+static int add_model(struct parser *p, struct rr_settings *s, const struct rr_model_spec *m)
 {
-    size_t i;
+    const struct rr_model_spec *other = s->models, *end = other + s->n_models;
 
-    for (i = 0; i < s->n_models && strcmp(s->models[i].name, m->name) != 0; i++) continue;
-    s->models[i] = *m;
-    if (i == s->n_models) s->n_models++;
+    while (other < end && strcmp(other->name, m->name) != 0) other++;
+    if (other == end) {
+        s->models[s->n_models++] = *m;
+        return RR_OK;
+    }
+    if (*m->name)
+        return rr_fail(p->err, p->code,
+                       "%s: found two models called %s, %.100s and %.100s; each needs a name of "
+                       "its own",
+                       p->where, m->name, other->path, m->path);
+    return rr_fail(p->err, p->code,
+                   "%s: found two models without a name, %.100s and %.100s; give them names: "
+                   "NAME=%.100s",
+                   p->where, other->path, m->path, m->path);
 }
 
 /* The one without a name is the default, else the first. */
@@ -211,9 +221,9 @@ int rr_models_parse(struct rr_settings *s, struct rr_arena *arena, int code, con
     s->n_models = 0;
     while (!rc && next_line(&at, &line)) {
         rc = read_model(&p, &m, line);
-        if (!rc) add_model(s, &m);
+        if (!rc) rc = add_model(&p, s, &m);
     }
-    if (!rc && !s->n_models) add_model(s, &m);
+    if (!rc && !s->n_models) rc = add_model(&p, s, &m);
     if (rc) return rc;
     default_first(s);
     s->model = s->models[0].path;
@@ -236,6 +246,7 @@ static int read_alias(struct parser *p, const struct rr_settings *s, struct rr_m
                       struct rr_text line)
 {
     char *text = rr_arena_strndup(p->arena, line.data, line.len), *eq;
+    size_t i;
 
     if (!text) return out_of_memory(p);
     eq = strchr(text, '=');
@@ -249,6 +260,11 @@ static int read_alias(struct parser *p, const struct rr_settings *s, struct rr_m
                        p->where, text, a->name);
     if (is_model(s, text))
         return rr_fail(p->err, p->code, "%s: %s is the name of a model itself", p->where, text);
+    for (i = 0; i < s->n_aliases; i++) {
+        if (strcmp(s->aliases[i].alias, text) == 0)
+            return rr_fail(p->err, p->code, "%s: %s stands for %s and for %s, expected one of them",
+                           p->where, text, s->aliases[i].name, a->name);
+    }
     return RR_OK;
 }
 

@@ -106,7 +106,7 @@ def test_bench_usage():
 
 
 def test_bench_server():
-    with folder() as d, Server("--model", model(), "--cache-size", "10M") as server:
+    with folder() as d, Server("--cache-size", "10M") as server:
         url = "http://127.0.0.1:%d" % server.port
         words = ["--url", url + "/rerank", "--runs", "6", "--concurrency", "2", "--format", "json"]
         r = run("bench", *words)
@@ -137,7 +137,7 @@ def test_bench_server():
 def test_bench_server_refuses_some():
     """Half of the requests fail, and all of those with 50 documents: the rows are there, what failed is
     counted by its reason, and the exit status tells a script."""
-    with folder() as d, Server("--model", model(), "--max-documents", "40") as server:
+    with folder() as d, Server("--max-documents", "40") as server:
         bodies = [{"query": "q", "texts": ["a", "b"]}, {"query": "q", "texts": ["a", 5]}]
         words = ["bench", "--url", "http://127.0.0.1:%d/rerank" % server.port, "--runs", "6",
                  "--concurrency", "2", "--requests",
@@ -153,7 +153,7 @@ def test_bench_server_refuses_some():
 
 
 def test_bench_server_with_key():
-    with folder() as d, Server("--model", model(), "--api-key", "s3cret") as server:
+    with folder() as d, Server("--api-key", "s3cret") as server:
         words = ["bench", "--url", "http://127.0.0.1:%d/rerank" % server.port, "--runs", "2",
                  "--concurrency", "1"]
         r = run(*words)

@@ -88,7 +88,7 @@ def shadow(primary, candidate_url, bodies, *words):
 
 def test_shadow_of_the_old_service():
     """The move that the guide describes: the same order from both, and numbers for the decision."""
-    with Server("--model", model()) as new, OldService("http://127.0.0.1:%d/rerank" % new.port) as old:
+    with Server() as new, OldService("http://127.0.0.1:%d/rerank" % new.port) as old:
         url = "http://127.0.0.1:%d" % new.port
         bodies = old_bodies(9) + [dict(old_bodies(1)[0], query=" ")]
         r, found = shadow(old.url, url, bodies, "--gate", "--gate-tau", "1", "--concurrency", "3")
@@ -111,7 +111,7 @@ def test_shadow_of_the_old_service():
 
 
 def test_shadow_finds_differences():
-    with Server("--model", model()) as new, \
+    with Server() as new, \
             OldService("http://127.0.0.1:%d/rerank" % new.port, wrong=2) as old:
         url = "http://127.0.0.1:%d/rerank" % new.port
         bodies = old_bodies(6)
@@ -132,12 +132,12 @@ def test_shadow_scores():
     """Two models; logits of one beside probabilities of the other."""
     bodies = [{"query": q, "documents": ["du pain", "Paris, la capitale", "un serveur", "rien",
                                          "la France", "apt install"], "model": "m"} for q in QUERIES]
-    with Server("--model", model()) as one, Server("--model", model()) as two:
+    with Server() as one, Server() as two:
         urls = ["http://127.0.0.1:%d/v1/rerank" % s.port for s in (one, two)]
         r, found = shadow(urls[0], urls[1], bodies, "--gate", "--gate-score", "1e-6")
         assert r.code == 0 and found["scores"] == 18 and found["max_score_difference"] == 0, r
         assert found["converted"] is None and found["worst"] == [], found
-    with Server("--model", model()) as one, Server("--model", model("tiny-bert")) as two:
+    with Server() as one, Server(model_folder=model("tiny-bert")) as two:
         urls = ["http://127.0.0.1:%d/v1/rerank" % s.port for s in (one, two)]
         r, found = shadow(urls[0], urls[1], bodies, "--gate", "--gate-top", "0", "--gate-score", "1e-6")
         assert r.code == 1 and "scores differ by up to" in r.err, r
@@ -148,7 +148,7 @@ def test_shadow_dialects():
     """What marks the documents of a request and of its reply, whatever the dialect."""
     texts = ["Paris is in France.", "Bread needs flour.", "Lyon."]
     pairs = [["Where is Paris?", t] for t in texts]
-    with Server("--model", model()) as s:
+    with Server() as s:
         url = "http://127.0.0.1:%d" % s.port
         for body in ({"input": texts}, {"input": {"documents": texts}, "parameters": {"top_n": 1}},
                      {"input": {"documents": texts}}, {"texts": texts}, {"documents": texts, "top_n": 1},
@@ -167,7 +167,7 @@ def test_shadow_dialects():
 
 def test_shadow_forms_of_requests():
     """A body as a JSON string (as a proxy logs it), blank lines, a file, a limit, keys, a rate."""
-    with folder() as d, Server("--model", model()) as new, \
+    with folder() as d, Server() as new, \
             OldService("http://127.0.0.1:%d/rerank" % new.port) as old:
         url = "http://127.0.0.1:%d" % new.port
         bodies = old_bodies(8)

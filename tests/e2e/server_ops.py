@@ -536,10 +536,11 @@ def test_check():
             "--otlp-endpoint", "http://me:hidden@collector:4318")
     assert r.code == 0 and re.search(r"^port +=\s+77  # --port$", r.out, re.M), r
     assert "hidden" not in r.out and "http://me:***@collector:4318" in r.out, r
-    for words, code, text in ((["--model", "/no/such"], 66, "/no/such"),
-                              (["--admin-key-file", "/no/key"], 66, "/no/key"),
-                              (["--max-inflight-bytes", "1024G"], 71, "max-inflight-bytes")):
-        r = run("serve", "--check", "--model", model(), *words)
+    for path, words, code, text in (
+            ("/no/such", [], 66, "/no/such"), (model(), ["--admin-key-file", "/no/key"], 66, "/no/key"),
+            (model(), ["--max-inflight-bytes", "1024G"], 71, "max-inflight-bytes"),
+            (model(), ["--model", "/b"], 64, "two models without a name, %s and /b" % model())):
+        r = run("serve", "--check", "--model", path, *words)
         assert r.code == code and text in r.err, (words, r)
     s = Server("--max-inflight-bytes", "1024G", ready=False)
     assert s.wait() == 71 and any("max-inflight-bytes" in x for x in s.lines), s.lines

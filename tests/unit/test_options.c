@@ -355,6 +355,8 @@ static void test_file_errors(void **state)
         ROW("port =", ":1: port: found nothing"),
         ROW("port = # 1", ":1: port: found nothing"),
         ROW("port = 1\nport = 2\n", ":2: port was already set in line 1"),
+        ROW("model = /a\n\nmodel = /b\n", ":3: model: found two models without a name, /a and /b"),
+        ROW("model = a=/a\nmodel = a=/a\n", ":2: model: found two models called a, /a and /a"),
         ROW("model = \"a", ":1: model: the quote is not closed, or something follows it"),
         ROW("model = \"a\" b", ":1: model: the quote is not closed, or something follows it"),
         ROW("model = 'a'b'", ":1: model: the quote is not closed, or something follows it"),
@@ -475,20 +477,21 @@ static void test_models(void **state)
 
     (void)state;
     assert_int_equal(load("--dtype bf16 --model fast=/m/a,dtype=int8,max_length=128 "
-                          "--model /m/big --model slow=/m/b --model fast=/m/c,device=cpu "
+                          "--model /m/big --model slow=/m/b,device=cpu "
                           "--model-alias rerank-v3.5=fast --model-alias x=default"),
                      RR_OK);
     assert_int_equal(settings.n_models, 3);
     assert_string_equal(settings.models[0].name, ""); /* the one without a name comes first */
     assert_string_equal(settings.model, "/m/big");
     assert_string_equal(settings.models[1].name, "fast");
-    assert_string_equal(settings.models[1].path, "/m/c"); /* the later one of the name */
-    assert_null(settings.models[1].dtype);
+    assert_string_equal(settings.models[1].path, "/m/a");
+    assert_string_equal(settings.models[1].dtype, "int8");
     assert_string_equal(settings.models[2].path, "/m/b");
+    assert_null(settings.models[2].dtype);
     assert_int_equal(settings.n_aliases, 2);
     assert_string_equal(settings.aliases[0].alias, "rerank-v3.5");
     assert_string_equal(settings.aliases[0].name, "fast");
-    rr_settings_model(&settings, 1, &opt);
+    rr_settings_model(&settings, 2, &opt);
     assert_string_equal(opt.device, "cpu");
     assert_string_equal(opt.dtype, "bf16"); /* as for all */
 
@@ -499,9 +502,6 @@ static void test_models(void **state)
     assert_string_equal(opt.rescore_dtype, "f32");
     assert_int_equal(opt.max_length, 128);
 
-    assert_int_equal(load("--model /one --model /two"), RR_OK); /* as it always was */
-    assert_int_equal(settings.n_models, 1);
-    assert_string_equal(settings.model, "/two");
     assert_int_equal(load("--model /a=b"), RR_OK); /* names do not begin with a slash */
     assert_string_equal(settings.model, "/a=b");
 
@@ -513,6 +513,9 @@ static void test_models(void **state)
     assert_int_equal(load(""), RR_OK);
     assert_int_equal(settings.n_models, 2);
     assert_string_equal(settings.models[1].dtype, "int8");
+    assert_int_equal(load("--model b=/m/c"), RR_OK); /* a stronger place has a list of its own */
+    assert_int_equal(settings.n_models, 1);
+    assert_string_equal(settings.model, "/m/c");
     unsetenv("RERANKD_CONFIG");
 }
 
@@ -527,6 +530,12 @@ static void test_bad_models(void **state)
         { "--model a=/m,dtype=int9", "--model: dtype: found \"int9\", expected auto" },
         { "--model a=/m,max-length=x", "--model: max-length: found \"x\"" },
         { "--model a=/m,dtype=int8,x", "--model: found \"x\", expected a setting such as" },
+        { "--model a=/m --model b=/n --model a=/o,dtype=int8",
+          "--model: found two models called a, /m and /o; each needs a name of its own" },
+        { "--model /one --model b=/m --model /two",
+          "--model: found two models without a name, /one and /two; give them names: NAME=/two" },
+        { "--model a=/m --model-alias x=a --model-alias x=default",
+          "--model-alias: x stands for a and for default" },
         { "--model-alias x", "--model-alias: found \"x\", expected ALIAS=NAME" },
         { "--model-alias x=y", "--model-alias: x stands for \"y\", expected the name of a --model" },
         { "--model a=/m --model-alias a=default", "--model-alias: a is the name of a model" },
