@@ -239,6 +239,7 @@ static bool spend(struct account *a, const struct rr_key_limits *l, struct rr_gr
         bool daily = !(l->rate > 0) || (g->limit && g->retry_after == midnight);
 
         g->limited = true;
+        g->daily = daily;
         g->rate_limit = daily ? l->day : (uint64_t)burst;
         g->rate_left =
             daily ? l->day - RR_MIN(l->day, a->day_requests) : (uint64_t)fmax(a->requests, 0);

@@ -42,7 +42,8 @@ struct rr_grant {
     int max_priority;     /* enum rr_priority */
     const char *limit;    /* name of the limit that is reached; static; NULL: none */
     uint32_t retry_after; /* seconds until it is not, at least 1 */
-    bool limited;         /* the three below are known */
+    bool limited;         /* those below are known */
+    bool daily;           /* they are of a day */
     uint64_t rate_limit, rate_left, rate_reset; /* requests; reset: seconds since 1970 */
 };
 

@@ -114,14 +114,6 @@ static bool find_key(const struct rr_exchange *x, char key[MAX_KEY], bool *found
     return true;
 }
 
-static void rate_headers(struct rr_exchange *x, const struct rr_grant *g)
-{
-    if (!g->limited) return;
-    rr_http_header(x, "X-RateLimit-Limit", "%llu", (unsigned long long)g->rate_limit);
-    rr_http_header(x, "X-RateLimit-Remaining", "%llu", (unsigned long long)g->rate_left);
-    rr_http_header(x, "X-RateLimit-Reset", "%llu", (unsigned long long)g->rate_reset);
-}
-
 static int unauthorized(struct rr_server *s, struct rr_exchange *x, struct rr_problem *problem,
                         const char *why)
 {
@@ -149,7 +141,11 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
         x->key_name = x->key_text;
     }
     x->max_priority = grant.max_priority;
-    rate_headers(x, &grant);
+    x->rate.known = grant.limited;
+    x->rate.daily = grant.daily;
+    x->rate.limit = grant.rate_limit;
+    x->rate.left = grant.rate_left;
+    x->rate.reset = grant.rate_reset;
     switch (answer) {
     case RR_AUTH_YES: x->counted = x->route->handler == RR_HANDLER_RERANK; return 0;
     case RR_AUTH_MISSING:
@@ -196,9 +192,15 @@ void rr_gate_done(struct rr_server *s, const struct rr_exchange *x)
 
 void rr_gate_answer(struct rr_server *s, struct rr_exchange *x)
 {
-    if (x->counted && (x->status == 429 || x->status == 503))
+    if (x->counted && (x->status == 429 || x->status == 503)) {
         rr_auth_forgive(s->gate->auth, x->tenant);
+        x->rate.left += x->rate.daily; /* its day has one more */
+    }
     x->counted = false;
+    if (!x->rate.known) return;
+    rr_http_header(x, "X-RateLimit-Limit", "%llu", (unsigned long long)x->rate.limit);
+    rr_http_header(x, "X-RateLimit-Remaining", "%llu", (unsigned long long)x->rate.left);
+    rr_http_header(x, "X-RateLimit-Reset", "%llu", (unsigned long long)x->rate.reset);
 }
 
 /* ---- reloading ---------------------------------------------------------------------------- */

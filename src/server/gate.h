@@ -37,7 +37,8 @@ bool rr_gate_asks_keys(const struct rr_server *s);
 void rr_gate_tick(void *user);
 void rr_gate_ended(void *user, enum rr_conn_end why);
 
-/* Its status is known, before it is sent: refusals for want of room are not held against a key. */
+/* Its status is known, before it is sent, once: refusals for want of room are not held against a
+ * key, and the reply says what is left of its limit. */
 void rr_gate_answer(struct rr_server *s, struct rr_exchange *x);
 
 /* The exchange is over: its tokens are charged. */

@@ -185,6 +185,7 @@ def test_refusals_do_not_use_up_the_day():
         path = os.path.join(f, "keys")
         other = keys(path, "add", "other")[1]
         daily = keys(path, "add", "daily", "--day", "2")[1]
+        rated = keys(path, "add", "rated", "--rate", "0.01", "--day", "2")[1]
         with Server("--api-keys-file", path, "--max-body", "1M", "--max-inflight-bytes", "1M") as s:
             with s.connect() as full:
                 full.socket.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
@@ -194,10 +195,14 @@ def test_refusals_do_not_use_up_the_day():
                 for _ in range(5):
                     a = s.post({"query": "q", "texts": ["x" * 60000]}, headers=bearer(daily))
                     assert a.status == 503 and a.headers["retry-after"], a
+                    assert a.headers["x-ratelimit-remaining"] == a.headers["x-ratelimit-limit"] == "2", a
+                a = s.post({"query": "q", "texts": ["x" * 60000]}, headers=bearer(rated))
+                assert a.status == 503 and a.headers["x-ratelimit-remaining"] == "0", a  # per second
             until(lambda: "\nrerank_queue_bytes 0\n" in
                   s.ask("GET", "/metrics", headers=bearer(other)).body, "room")
-            assert [s.post(GOOD, headers=bearer(daily)).status for _ in range(4)] == \
-                [200, 200, 429, 429]
+            answers = [s.post(GOOD, headers=bearer(daily)) for _ in range(4)]
+            assert [(a.status, a.headers["x-ratelimit-remaining"]) for a in answers] == \
+                [(200, "1"), (200, "0"), (429, "0"), (429, "0")], answers
 
 
 def test_admin():
