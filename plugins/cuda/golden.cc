@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* golden.cc - a small encoder with fixed weights, run when a device is opened for the first time and
- * after it was lost: a device, a driver
- * or a build that computes wrongly is refused before it serves.
+ * after it was lost: a device, a driver or a build that computes wrongly is refused before it serves.
+ * The first time also among copies of itself, which other kernels and tiles compute: the bits must be
+ * the same.
  *
  * The expected logits come from an evaluation in double precision by the tests, which also check
  * that they still belong to this program (tests/cuda/test_cuda.c). */
@@ -12,12 +13,13 @@
 namespace
 {
 
-constexpr uint32_t WIDTH = 64, INNER = 96, WORDS = 16, TOKENS = 70, SEQUENCES = 3;
+/* COPIES have as many tokens, and INNER as many columns, as large products begin with. */
+constexpr uint32_t WIDTH = 64, INNER = 1024, WORDS = 16, TOKENS = 70, SEQUENCES = 3, COPIES = 14;
 
 const double expected[SEQUENCES] = {
-    0.110674502604,
-    0.446072632963,
-    0.216816395183,
+    -0.0135813983548,
+    -0.0736388782645,
+    -0.317087080943,
 };
 
 struct Encoder {
@@ -25,8 +27,8 @@ struct Encoder {
     std::vector<std::vector<float>> data;
     std::vector<struct rr_register> registers;
     std::vector<struct rr_op> ops;
-    int32_t ids[TOKENS], positions[TOKENS], types[TOKENS];
-    uint32_t cu[SEQUENCES + 1] = { 0, 1, 5, TOKENS };
+    int32_t ids[COPIES * TOKENS], positions[COPIES * TOKENS], types[COPIES * TOKENS];
+    uint32_t cu[COPIES * SEQUENCES + 1] = { 0, 1, 5, TOKENS };
     uint32_t seed = 1;
     Golden golden = {};
 
@@ -97,9 +99,9 @@ struct Encoder {
         attention.u.attention.kv = qkv;
         attention.u.attention.k_col = WIDTH;
         attention.u.attention.v_col = 2 * WIDTH;
-        attention.u.attention.heads = 2;
-        attention.u.attention.head_dim = WIDTH / 2;
-        attention.u.attention.scale = 1.0f / sqrtf(WIDTH / 2.0f);
+        attention.u.attention.heads = 1;
+        attention.u.attention.head_dim = WIDTH;
+        attention.u.attention.scale = 0.125f;
         uint32_t y = norm(linear(attention.dst, WIDTH, RR_ACT_NONE, x));
         y = norm(linear(linear(y, INNER, RR_ACT_GELU, RR_NONE), WIDTH, RR_ACT_NONE, y));
         uint32_t first = op(RR_OP_FIRST, WIDTH, RR_ROWS_SEQUENCES, y).dst;
@@ -112,6 +114,13 @@ struct Encoder {
             positions[i] = (int32_t)(i - cu[s]);
             types[i] = (int32_t)(i % 2);
         }
+        for (uint32_t i = TOKENS; i < COPIES * TOKENS; i++) {
+            ids[i] = ids[i - TOKENS];
+            positions[i] = positions[i - TOKENS];
+            types[i] = types[i - TOKENS];
+        }
+        for (uint32_t s = SEQUENCES + 1; s <= COPIES * SEQUENCES; s++)
+            cu[s] = cu[s - SEQUENCES] + TOKENS;
         golden.program = { tensors.data(),
                            (uint32_t)tensors.size(),
                            registers.data(),
@@ -120,7 +129,8 @@ struct Encoder {
                            (uint32_t)ops.size(),
                            logit };
         golden.batch = { TOKENS, SEQUENCES, ids, positions, types, cu };
-        golden.limits = { TOKENS, SEQUENCES, TOKENS };
+        golden.copies = { COPIES * TOKENS, COPIES * SEQUENCES, ids, positions, types, cu };
+        golden.limits = { COPIES * TOKENS, COPIES * SEQUENCES, TOKENS };
         golden.expected = expected;
     }
 };
@@ -134,27 +144,47 @@ extern "C" __attribute__((visibility("default"))) const struct Golden *rr_cuda_g
     return &encoder.golden;
 }
 
-int check_golden(struct rr_device *d, struct rr_error *err)
+namespace
+{
+
+int compare(const struct rr_device *d, const float *logits, const float *copies, struct rr_error *err)
 {
     static const double tolerance[] = { 1e-4, 0.01, 0.05, 0.05, 0.1 }; /* [Precision] */
+
+    for (uint32_t s = 0; s < SEQUENCES; s++)
+        if (!(fabs(logits[s] - expected[s]) <= tolerance[(int)d->precision]))
+            return rr_fail(err, RR_EDEVICE,
+                           "GPU %d (%.64s, sm_%d) computes wrongly in %s: %.6g in the self-check, "
+                           "expected %.6g",
+                           d->ordinal, d->prop.name, d->arch, precision_name(d->precision),
+                           (double)logits[s], expected[s]);
+    for (uint32_t s = 0; copies && s < COPIES * SEQUENCES; s++)
+        if (copies[s] != logits[s % SEQUENCES])
+            return rr_fail(err, RR_EDEVICE,
+                           "GPU %d (%.64s, sm_%d) computes wrongly in %s: %.9g in the self-check, "
+                           "%.9g among others",
+                           d->ordinal, d->prop.name, d->arch, precision_name(d->precision),
+                           (double)logits[s % SEQUENCES], (double)copies[s]);
+    return RR_OK;
+}
+
+} // namespace
+
+int check_golden(struct rr_device *d, bool copies_too, struct rr_error *err)
+{
     struct rr_loaded *l = nullptr;
-    float logits[SEQUENCES];
+    float logits[SEQUENCES], copies[COPIES * SEQUENCES];
     int rc = RR_OK;
 
     try {
         const struct Golden *g = rr_cuda_golden();
         rc = load_program(d, &g->program, &g->limits, &l, err);
         if (!rc) rc = run_batch(l, &g->batch, logits, err);
+        if (!rc && copies_too) rc = run_batch(l, &g->copies, copies, err);
     } catch (const std::bad_alloc &) {
         rc = rr_fail(err, RR_ENOMEM, "out of host memory");
     }
-    for (uint32_t s = 0; s < SEQUENCES && !rc; s++)
-        if (!(fabs(logits[s] - expected[s]) <= tolerance[(int)d->precision]))
-            rc = rr_fail(err, RR_EDEVICE,
-                         "GPU %d (%.64s, sm_%d) computes wrongly in %s: %.6g in the self-check, "
-                         "expected %.6g",
-                         d->ordinal, d->prop.name, d->arch, precision_name(d->precision),
-                         (double)logits[s], expected[s]);
+    if (!rc) rc = compare(d, logits, copies_too ? copies : nullptr, err);
     unload_program(l);
     return rc;
 }

@@ -160,12 +160,12 @@ int run_batch(struct rr_loaded *l, const struct rr_batch *b, float *logits, stru
 
 struct Golden {
     struct rr_program program;
-    struct rr_batch batch;
+    struct rr_batch batch, copies; /* copies: the same sequences again and again */
     struct rr_limits limits;
     const double *expected; /* [batch.n_sequences], from an evaluation in double precision */
 };
 extern "C" const struct Golden *rr_cuda_golden(void);
-int check_golden(struct rr_device *d, struct rr_error *err);
+int check_golden(struct rr_device *d, bool copies_too, struct rr_error *err);
 
 /* ---- nvml.cc ------------------------------------------------------------------------------------ */
 

@@ -10,7 +10,7 @@
 
 struct golden { /* struct Golden of plugins/cuda/plan.h */
     struct rr_program program;
-    struct rr_batch batch;
+    struct rr_batch batch, copies;
     struct rr_limits limits;
     const double *expected;
 };

@@ -132,6 +132,29 @@ static void test_refused(void **state)
     }
 }
 
+/* A device is not opened that computes wrongly, or otherwise in large batches than alone.  The first
+ * test: what was found right is not checked again. */
+static void test_wrong(void **state)
+{
+    static const struct {
+        const char *bytes, *words; /* of the copy to the host that goes wrong */
+    } cases[] = { { "1", "computes wrongly in f16: 0.2" }, { "4096", " in the self-check, 0." } };
+
+    (void)state;
+    for (size_t i = 0; i < RR_COUNT(cases); i++) {
+        struct rr_device_options opt = { .dtype = "f16" };
+        struct rr_error err = { 0 };
+        struct rr_device *d;
+
+        setenv("EMUL_WRONG", cases[i].bytes, 1);
+        assert_int_equal(backend()->open(&d, &opt, &err), RR_EDEVICE);
+        unsetenv("EMUL_WRONG");
+        if (!strstr(err.msg, cases[i].words)) fail_msg("'%s'", err.msg);
+        if (!!strstr(err.msg, "among others") != (i == 1)) fail_msg("'%s'", err.msg);
+    }
+    backend()->close(open_as("f16"));
+}
+
 /* ---- figures ------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -396,6 +419,7 @@ static void test_hang(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_no_device),
         cmocka_unit_test(test_visible),
         cmocka_unit_test(test_refused),
