@@ -143,6 +143,7 @@ CUDA_COMMANDS := '$(EMUL_ENV) $(OUT)/tests/backend/test_ops cudaemul89' \
     '$(EMUL_ENV) $(OUT)/tests/backend/test_refused cudaemul89' \
     $(foreach a,$(EMUL_ARCHS),'$(EMUL_ENV) $(OUT)/tests/cuda/test_cuda cudaemul$a' \
         '$(EMUL_ENV) $(OUT)/tests/cuda/test_linear cudaemul$a') \
+    '$(EMUL_ENV) EMUL_PROCESSORS=132 $(OUT)/tests/cuda/test_cuda cudaemul90' \
     '$(EMUL_ENV) $(OUT)/tests/cuda/test_faults cudaemul89' \
     '$(EMUL_ENV) $(OUT)/tests/unit/test_parity cudaemul89 f16 1' \
     '$(PYTHON) tests/cuda/end_to_end.py $(RERANKD) $(OUT)/tests/cuda/librerank_cudaemul89.so \

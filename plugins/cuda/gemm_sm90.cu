@@ -373,7 +373,8 @@ cudaError_t launch(const LaunchContext &c, Kernel *kernel, dim3 grid, dim3 clust
 template <class T, Act act, int BN, int GROUPS, int BLOCKS>
 cudaError_t launch_tiles(const LaunchContext &c, uint32_t rows, const GemmArgs &g)
 {
-    dim3 grid((g.n + BN - 1) / BN, (rows + 64 * GROUPS - 1) / (64 * GROUPS));
+    /* ld: narrow tiles up to n alone would leave what lies behind it without zeros */
+    dim3 grid((g.dst.ld + BN - 1) / BN, (rows + 64 * GROUPS - 1) / (64 * GROUPS));
     dim3 cluster(common(grid.x, GROUPS > 1 ? 2 : 4), GROUPS > 1 ? common(grid.y, 2) : 1);
 
     return launch<Shape<BN, GROUPS, BLOCKS>>(c, gemm_sm90<T, act, BN, GROUPS, BLOCKS>, grid, cluster,
