@@ -164,7 +164,8 @@ enum rr_truncate_side { /* where the longer text is cut when a pair is too long 
     RR_TRUNCATE_RIGHT   /* the start is kept */
 };
 
-struct rr_request { /* what is read of a text must be UTF-8, else RR_EINVAL */
+/* What is read of a text must be UTF-8, and a value of an enum one of its names, else RR_EINVAL. */
+struct rr_request {
     struct rr_text query;
     const struct rr_text *documents; /* [n_documents]; empty documents are scored like others */
     size_t n_documents;              /* 0 is RR_EINVAL */

@@ -129,6 +129,8 @@ def _choose(request: s.rr_request, choices: Dict[str, Any]) -> None:
             request.timeout_ns = max(1, int(value * 1e9))
         elif name == "window":
             size, stride, pooling = (*value, 0, "max") if len(value) == 1 else (*value, "max")[:3]
+            if pooling not in _POOLING:
+                raise ValueError("window: pooling is %r, known are max, mean and first" % (pooling,))
             request.window = s.rr_window(size, stride, _POOLING[pooling])
         elif name == "truncate_left":
             request.truncate_side = 1 if value else 2  # enum rr_truncate_side

@@ -96,9 +96,12 @@ class InProcess(unittest.TestCase):
         with self.assertRaises(RerankError) as e:
             self.engine.score("q", ["%d %s" % (i, long) for i in range(200)], timeout=0.001)
         self.assertEqual(e.exception.name, "RR_ETIMEDOUT")
-        for choices in ({"windows": (1,)}, {"window": (100, 0, "least")}):
-            with self.assertRaises((TypeError, KeyError)):
-                self.engine.score("q", ["a"], **choices)
+        with self.assertRaises(TypeError):
+            self.engine.score("q", ["a"], windows=(1,))
+        with self.assertRaisesRegex(ValueError, "'least', known are max, mean and first"):
+            self.engine.score("q", ["a"], window=(100, 0, "least"))
+        with self.assertRaisesRegex(RerankError, "priority is 7, known are -1"):
+            self.engine.score("q", ["a"], priority=7)
         with self.assertRaises(TypeError):
             self.engine.score("q", "one text, not its letters")
 

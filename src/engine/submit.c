@@ -111,6 +111,25 @@ static void estimate(rr_job *job)
     }
 }
 
+/* Values of no enumerator would be taken for the default one. */
+static int check_choices(const struct rr_request *req, struct rr_error *err)
+{
+    if (req->priority != RR_PRIORITY_LOW && req->priority != RR_PRIORITY_NORMAL &&
+        req->priority != RR_PRIORITY_HIGH)
+        return rr_fail(err, RR_EINVAL, "priority is %d, known are -1 (low), 0 (normal), 1 (high)",
+                       (int)req->priority);
+    if (req->truncate_side > RR_TRUNCATE_RIGHT)
+        return rr_fail(err, RR_EINVAL,
+                       "truncate_side is %d, known are 0 (as the model says), 1 (left), 2 (right)",
+                       req->truncate_side);
+    if ((unsigned)req->window.pooling > RR_POOL_FIRST)
+        return rr_fail(err, RR_EINVAL,
+                       "window.pooling is %d, known are 0 (largest score), 1 (mean), 2 (first "
+                       "window)",
+                       (int)req->window.pooling);
+    return RR_OK;
+}
+
 static int check_request(const struct rr_engine *e, const struct rr_request *req,
                          struct rr_error *err)
 {
@@ -139,7 +158,7 @@ static int check_request(const struct rr_engine *e, const struct rr_request *req
                        "an exact top k needs a second precision: the engine computes in %s and "
                        "was opened without rescore_dtype",
                        e->info.dtype);
-    return RR_OK;
+    return check_choices(req, err);
 }
 
 /* A request larger than the whole queue is taken when the queue is empty: refusing it for ever

@@ -36,13 +36,17 @@ static int set(json_t *obj, const char *key, json_t *v, struct rr_error *err)
 
 /* ---- tokenizer_config.json ------------------------------------------------------------------ */
 
-static int set_side(struct rr_tok_beside *out, json_t *root, const char *side, struct rr_error *err)
+static int set_side(struct rr_tok_beside *out, json_t *root, const char *side, const char *path,
+                    struct rr_error *err)
 {
     json_t *cut = json_object_get(root, "truncation");
     const char *now = json_string_value(json_object_get(cut, "direction"));
     const char *direction = strcmp(side, "left") == 0 ? "Left" : "Right";
     int rc = RR_OK;
 
+    if (strcmp(side, "left") != 0 && strcmp(side, "right") != 0)
+        return rr_fail(err, RR_ENOTSUP, "%s: truncation_side is \"%.40s\", expected left or right",
+                       path, side);
     if (strcmp(now ? now : "Right", direction) == 0) return RR_OK;
     out->changed = true;
     if (!json_is_object(cut)) { /* all that other readers of the file ask for */
@@ -413,7 +417,7 @@ static int read_config(struct rr_tok_beside *out, json_t *root, const char *fold
     most = json_number_value(json_object_get(config, "model_max_length")); /* 0: none */
     if (most >= 1 && most < (1 << 30)) out->max_length = (uint32_t)most;
     side = json_string_value(json_object_get(config, "truncation_side"));
-    if (side) rc = set_side(out, root, side, err);
+    if (side) rc = set_side(out, root, side, path, err);
     if (!rc) rc = set_stages(out, root, config, folder, err);
     out->literal = json_is_true(json_object_get(config, "split_special_tokens"));
     if (out->literal) out->changes |= 1u << 12;

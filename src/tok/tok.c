@@ -69,12 +69,14 @@ static int configure(struct rr_tok *tok, json_t *root, const char *name, const c
 {
     struct rr_field f = { root, name, "", err };
     struct rr_tok_beside beside = { 0 };
-    const json_t *side;
+    const char *side;
     int rc = folder ? rr_tok_beside(&beside, root, folder, err) : RR_OK;
 
     if (rc) return rc;
-    side = json_object_get(json_object_get(root, "truncation"), "direction");
-    tok->cuts_left = json_is_string(side) && strcmp(json_string_value(side), "Left") == 0;
+    side = json_string_value(json_object_get(json_object_get(root, "truncation"), "direction"));
+    tok->cuts_left = side && strcmp(side, "Left") == 0;
+    if (side && !tok->cuts_left && strcmp(side, "Right") != 0)
+        return rr_field_unknown(&f, "truncation.direction", rr_text(side), "Left or Right");
     tok->max_length = beside.max_length;
     tok->literal = beside.literal;
     *changes = beside.changes;

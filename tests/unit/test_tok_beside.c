@@ -237,6 +237,21 @@ static void test_side(void **state)
     fixture_remove(&f);
 }
 
+static void test_no_such_side(void **state)
+{
+    static const char capital[] = "{\"truncation_side\":\"Left\"}";
+    struct fixture_folder f = fixture_folder();
+    struct rr_error err = { 0 };
+    struct rr_tok *tok;
+
+    (void)state;
+    write_folder(&f, 0);
+    fixture_write(&f, "tokenizer_config.json", capital, strlen(capital));
+    assert_int_equal(rr_tok_open(&tok, f.path, NULL, &err), RR_ENOTSUP);
+    assert_non_null(strstr(err.msg, "truncation_side is \"Left\", expected left or right"));
+    fixture_remove(&f);
+}
+
 #define TEMPLATE(b) \
     "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{" \
     "\"SpecialToken\":{\"id\":\"[CLS]\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{" \
@@ -589,7 +604,8 @@ int main(void)
         cmocka_unit_test(test_rows),        cmocka_unit_test(test_side),
         cmocka_unit_test(test_types),       cmocka_unit_test(test_prefix_space),
         cmocka_unit_test(test_classes),     cmocka_unit_test(test_split_special),
-        cmocka_unit_test(test_allocations), cmocka_unit_test(test_refused)
+        cmocka_unit_test(test_allocations), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_such_side)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -303,6 +303,10 @@ static const struct {
       RR_OK,
       { NULL },
       "ignored sections" },
+    { "{\"truncation\":{\"direction\":\"Middle\"}," UNI "}",
+      RR_ENOTSUP,
+      { "truncation.direction", "\"Middle\"", "Left or Right" },
+      "no side to cut at" },
 };
 
 static void test_broken(void **state)
