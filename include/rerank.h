@@ -85,8 +85,8 @@ struct rr_options {
                               that the device hangs; 0 (default): 30 s; UINT64_MAX: never */
     bool literal_specials; /* true: "</s>" in a text is text.  false (default): as the reference
                                tokenizer does, it becomes the special token */
-    const char *cache_dir; /* for compiled tokenizers, made if it is not there; NULL: no cache is
-                              read or written */
+    const char *cache_dir; /* for compiled tokenizers, made if it is not there; NULL, "": no cache
+                              is read or written */
     size_t cache_bytes;    /* scores kept in memory; 0 (default): none */
 
     bool packed_cache; /* true: packed weights are kept in cache_dir and mapped at the next start,
@@ -428,7 +428,8 @@ RR_PUBLIC bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *
 
 /* Keeps in cache_dir that dtype serves the engine's model best on its device, and why, in a line:
  * engines that are opened with this cache_dir and dtype "auto" take it, and log why.  It holds for
- * this model, the device's product name and level, and this version of the library. */
+ * this model, the device's product name and level, and this version of the library.  cache_dir NULL
+ * or "" is RR_EINVAL. */
 RR_PUBLIC_NODISCARD int rr_choose_dtype(struct rr_engine *engine, const char *cache_dir,
                                         const char *dtype, const char *why, struct rr_error *err);
 

@@ -84,6 +84,8 @@ int rr_choose_dtype(struct rr_engine *e, const char *cache_dir, const char *dtyp
     struct rr_choice choice;
 
     if (!net->model) return rr_fail(err, RR_EINVAL, "the null network has no precision");
+    if (!cache_dir || !*cache_dir)
+        return rr_fail(err, RR_EINVAL, "no cache folder was given, which is to keep the choice");
     snprintf(choice.dtype, sizeof(choice.dtype), "%s", dtype);
     snprintf(choice.why, sizeof(choice.why), "%s", why);
     return rr_choice_store(&choice, cache_dir, rr_model_info(net->model)->fingerprint, &net->info,

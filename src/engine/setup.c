@@ -64,6 +64,12 @@ uint64_t rr_setup_stall(const struct rr_options *opt)
     return opt->stall_ns ? RR_MIN(opt->stall_ns, RR_ENDLESS) : RR_STALL_NS;
 }
 
+/* NULL: no cache.  "" would be the current folder. */
+static const char *cache_dir_of(const struct rr_options *opt)
+{
+    return opt->cache_dir && *opt->cache_dir ? opt->cache_dir : NULL;
+}
+
 static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_options *opt,
                                       const char *device)
 {
@@ -74,8 +80,8 @@ static struct rr_net_config config_of(const struct rr_setup *s, const struct rr_
                                    .threads = opt->threads,
                                    .team = s->team,
                                    .stall_ns = rr_setup_stall(opt),
-                                   .packed_dir = opt->packed_cache ? opt->cache_dir : NULL,
-                                   .choice_dir = opt->cache_dir };
+                                   .packed_dir = opt->packed_cache ? cache_dir_of(opt) : NULL,
+                                   .choice_dir = cache_dir_of(opt) };
 }
 
 /* The devices that are asked for; none: "auto". */
@@ -404,7 +410,7 @@ static int open_tokenizer(struct rr_setup *s, const struct rr_options *opt, stru
     if (!rc && inside.len)
         rc = rr_tok_parse(&s->tok, (struct rr_text){ inside.data, inside.len }, opt->model, err);
     else if (!rc)
-        rc = rr_tok_open(&s->tok, opt->model, opt->cache_dir, err);
+        rc = rr_tok_open(&s->tok, opt->model, cache_dir_of(opt), err);
     rr_buf_free(&inside);
     return rc;
 }

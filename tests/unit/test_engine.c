@@ -652,6 +652,37 @@ static void test_open_errors(void **state)
     }
 }
 
+/* "" is no cache, like NULL, and not the current folder. */
+static void test_no_cache_dir(void **state)
+{
+    static const char *const none[] = { "", NULL };
+    char dir[] = "/tmp/rerankd-test-XXXXXX", here[256], model[512];
+    struct rr_options opt;
+    size_t i;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_non_null(getcwd(here, sizeof(here)));
+    snprintf(model, sizeof(model), "%s/" MODEL, here);
+    assert_int_equal(chdir(dir), 0);
+    rr_options_init(&opt);
+    opt.model = model;
+    opt.device = "cpu";
+    opt.packed_cache = true;
+    for (i = 0; i < RR_COUNT(none); i++) {
+        struct rr_error err = { 0 };
+        struct rr_engine *e;
+
+        opt.cache_dir = none[i];
+        assert_int_equal(rr_open(&e, &opt, &err), RR_OK);
+        assert_int_equal(rr_choose_dtype(e, none[i], "f32", "why", &err), RR_EINVAL);
+        assert_non_null(strstr(err.msg, "no cache folder was given"));
+        rr_close(e);
+    }
+    assert_int_equal(chdir(here), 0);
+    assert_int_equal(rmdir(dir), 0); /* it is empty */
+}
+
 /* A program that was built with a header of another version: nothing behind its struct is written,
  * and it is told why it cannot go on. */
 static void test_options_of_other_sizes(void **state)
@@ -853,6 +884,7 @@ int main(void)
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_bad_text),
         cmocka_unit_test(test_truncation_is_reported),
+        cmocka_unit_test(test_no_cache_dir),
         cmocka_unit_test(test_full_queue),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_memory_faults),
