@@ -349,7 +349,8 @@ struct rr_health {
 RR_PUBLIC void rr_engine_health(struct rr_engine *engine, struct rr_health *out);
 
 /* Nanoseconds until a request of so many tokens, accepted now, would be done: the queue at the
- * measured rate.  0 while nothing has been measured. */
+ * measured rate; 146 years (a quarter of UINT64_MAX) at most.  0 while nothing has been
+ * measured. */
 RR_PUBLIC uint64_t rr_engine_wait_ns(struct rr_engine *engine, size_t tokens);
 
 struct rr_device_state {   /* of one device of an engine, now; counters grow */

@@ -133,10 +133,11 @@ uint64_t rr_engine_wait_ns(struct rr_engine *e, size_t tokens)
     double rate, waiting;
 
     pthread_mutex_lock(&e->lock);
-    waiting = (double)(e->stats.queue_tokens + tokens);
+    waiting = (double)e->stats.queue_tokens + (double)tokens;
     rate = total_rate(e);
     pthread_mutex_unlock(&e->lock);
-    return rate > 0 ? (uint64_t)(waiting / rate) : 0;
+    if (rate <= 0) return 0;
+    return waiting / rate < (double)RR_ENDLESS ? (uint64_t)(waiting / rate) : RR_ENDLESS;
 }
 
 /* ---- devices -------------------------------------------------------------------------------- */

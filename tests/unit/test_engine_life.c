@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "engine_support.h"
 #include "support/fault.h"
@@ -123,6 +124,7 @@ static void test_hopeless_is_not_started(void **state)
     request_start(e, &first, "q", &few); /* 3,000 tokens, in batches of up to 512 */
     request_drop(&first);
     assert_true(rr_engine_wait_ns(e, 1000) > 90000000);
+    assert_true(rr_engine_wait_ns(e, SIZE_MAX) == RR_ENDLESS);
     rr_engine_stats(e, &before);
     request_start(e, &hopeless, "q", &many); /* 40,000 tokens: 4 s */
     request_wait(&hopeless);
