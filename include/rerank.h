@@ -97,7 +97,8 @@ struct rr_options {
      * "bf16", "f32".  Its weights are loaded beside the first ones, unless these are f32. */
     const char *rescore_dtype;
     float drift; /* largest difference of logits between the two; 0 (default): what the model
-                    folder's verify report says, else a bound measured at open */
+                    folder's verify report says, else a bound measured at open; below 0, infinite or
+                    no number: RR_EINVAL */
 
     /* Scores shared between servers through Redis or Valkey; NULL (default): not shared. */
     const struct rr_shared_cache *shared_cache;

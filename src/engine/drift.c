@@ -161,9 +161,6 @@ int rr_drift_open(struct rr_engine *e, struct rr_error *err)
     uint32_t i;
     int rc = RR_OK;
 
-    if (drift < 0 || !isfinite(drift))
-        return rr_fail(err, RR_EINVAL, "drift is %g, expected a bound of at least 0",
-                       (double)drift);
     if (!found) rc = read_report(e, &drift, &found, err);
     if (!rc && !found) rc = measure(e, &drift, err);
     for (i = 0; i < e->n_kinds && !rc; i++) e->kinds[i]->drift = drift;

@@ -2,6 +2,7 @@
 /* setup.c - what rr_open and rr_inspect share: options to model, tokenizer, device and a memory
  * plan.  Layer: engine (L5). */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -525,6 +526,9 @@ int rr_setup_open(struct rr_setup *s, const struct rr_options *opt, struct rr_te
                        "options of %zu bytes, expected %zu: call rr_options_init, and build with "
                        "the header of librerank %s",
                        opt->struct_size, sizeof(*opt), rr_version());
+    if (opt->drift < 0 || !isfinite(opt->drift))
+        return rr_fail(err, RR_EINVAL, "drift is %g, expected a bound of at least 0",
+                       (double)opt->drift);
     s->lanes = rr_calloc(RR_MEM_MISC, RR_MAX_DEVICES, sizeof(*s->lanes));
     if (!s->lanes) return rr_fail(err, RR_ENOMEM, "out of memory for the engine");
     rc = open_files(s, opt, err);

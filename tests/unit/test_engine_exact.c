@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_engine_exact.c - the exact top k through the engine: on a device whose cheap precision is off
  * by a known bound, and on the CPU with a real model in int8 and f32. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/attr.h"
 #include "engine_support.h"
 
 enum { N = 200 };
@@ -272,13 +274,16 @@ static void test_late(void **state)
 
 static void test_refused(void **state)
 {
+    const float wrong[] = { -1, NAN, INFINITY };
     struct rr_options opt = engine_options("fault");
     struct rr_request req = {
         .query = { "q", 1 }, .documents = docs.texts, .n_documents = 1, .exact_top_k = 1
     };
     struct rr_result *r;
     struct rr_engine *e;
+    struct rr_info info;
     struct rr_error err;
+    size_t i;
 
     (void)state;
     opt.dtype = "int8";
@@ -289,8 +294,12 @@ static void test_refused(void **state)
     opt.rescore_dtype = "f64";
     assert_int_equal(rr_open(&e, &opt, &err), RR_EINVAL);
     opt.rescore_dtype = "f32";
-    opt.drift = -1;
-    assert_int_equal(rr_open(&e, &opt, &err), RR_EINVAL);
+    for (i = 0; i < RR_COUNT(wrong); i++) {
+        opt.drift = wrong[i];
+        assert_int_equal(rr_open(&e, &opt, &err), RR_EINVAL);
+        assert_int_equal(rr_inspect(&opt, &info, &err), RR_EINVAL);
+        assert_non_null(strstr(err.msg, "drift is "));
+    }
 }
 
 /* Opens the model of dir with this verify.json: what it takes for the bound, and the model's
