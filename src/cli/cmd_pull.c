@@ -122,7 +122,7 @@ static int check_scores(const struct rr_settings *settings, const struct own *ow
     opt.model = dir;
     opt.dtype = "f32"; /* what references are made with */
     rc = rr_open(&engine, &opt, &err);
-    if (!rc && file) rc = rr_reference_fit(&engine, &opt, path, &err);
+    if (!rc && file) rc = rr_reference_fit(&engine, &opt, path, 0, &err);
     if (!rc)
         rc = file ? compare(settings, engine, path, &err)
                   : compare_known(settings, engine, known, n, &err);

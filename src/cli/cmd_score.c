@@ -236,7 +236,7 @@ static int open_engine(const struct rr_settings *settings, const char *reference
     rr_settings_engine(settings, &opt);
     rr_pump_limits(&opt);
     rc = rr_open(engine, &opt, &err);
-    if (!rc && reference) rc = rr_reference_fit(engine, &opt, reference, &err);
+    if (!rc && reference) rc = rr_reference_fit(engine, &opt, reference, 0, &err);
     if (!rc) return RR_EXIT_OK;
     rr_cli_complain("score", "%s", err.msg);
     return rr_exit_code(rc);
@@ -326,7 +326,7 @@ static int run_reference(const struct rr_settings *settings, const struct own *o
     }
     code = open_engine(settings, own->reference, &engine);
     if (code) return code;
-    code = rr_score_reference("score", engine, own->reference, tolerance, own->json);
+    code = rr_score_reference("score", engine, own->reference, 0, tolerance, own->json);
     rr_close(engine);
     return code;
 }

@@ -41,8 +41,9 @@ static const struct rr_option own_options[] = {
     RR_OWN("against", "", STR, against, "DIR",
            "Folder or GGUF file whose scores in f32 are the reference, for example the one that "
            "rerankd quantize read; empty: the model's own weights."),
-    RR_OWN_BETWEEN("limit", "0", U32, limit, 0, UINT32_MAX, "N",
-                   "Use the first N lists only; 0: all."),
+    RR_OWN_BETWEEN(
+        "limit", "0", U32, limit, 0, UINT32_MAX, "N",
+        "Use the first N lists only, with --golden the first N lines or known pairs; 0: all."),
     RR_OWN("gate", "false", BOOL, gate, "",
            "Exit with 1 unless the precision is good enough: see --gate-top5 and --gate-tau."),
     RR_OWN("gate-top5", "0.99", STR, top5, "SHARE",
@@ -218,7 +219,7 @@ static int open_engines(struct verify *v, const struct rr_settings *settings, st
     if (v->own->exact) opt.rescore_dtype = "f32";
     rc = rr_open(&v->engines[1], &opt, err);
     if (!rc && v->own->golden && reference_of(reference, opt.model))
-        rc = rr_reference_fit(&v->engines[1], &opt, reference, err);
+        rc = rr_reference_fit(&v->engines[1], &opt, reference, v->own->limit, err);
     if (rc || v->own->golden) return rc;
     if (v->own->gate && !*v->against)
         rc = own_weights_tell(rr_engine_info(v->engines[1]), "--gate", err);
@@ -256,7 +257,10 @@ static int run_golden(struct verify *v, double tolerance)
                         model, path);
         return rr_exit_code(RR_ENOENT);
     }
-    if (!known) return rr_score_reference("verify", v->engines[1], path, tolerance, v->own->json);
+    if (!known)
+        return rr_score_reference("verify", v->engines[1], path, v->own->limit, tolerance,
+                                  v->own->json);
+    if (v->own->limit) n = RR_MIN(n, (size_t)v->own->limit);
     rc = rr_known_check(v->engines[1], known, n, tolerance, &err);
     if (rc) {
         rr_cli_complain("verify", "%s", err.msg);

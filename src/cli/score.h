@@ -106,18 +106,19 @@ struct rr_reference_report {
     double logit, score; /* largest differences */
 };
 
-/* Opens the engine anew, with opt, if the lines of a reference.jsonl were made with a longer window
- * than its own; each line is scored with that which it names.  *engine is NULL after a failure. */
+/* Opens the engine anew, with opt, if the lines of a reference.jsonl, the first limit of them (0:
+ * all), were made with a longer window than its own; each line is scored with that which it names.
+ * *engine is NULL after a failure. */
 RR_NODISCARD int rr_reference_fit(struct rr_engine **engine, struct rr_options *opt,
-                                  const char *path, struct rr_error *err);
+                                  const char *path, uint32_t limit, struct rr_error *err);
 
 /* Scores every line of a reference.jsonl. */
 RR_NODISCARD int rr_reference_compare(struct rr_engine *engine, const char *path,
                                       struct rr_reference_report *out, struct rr_error *err);
 
-/* Scores every line of a reference.jsonl and prints the largest differences.  Exit code; complains
- * in the name of command. */
+/* Scores the first limit lines of a reference.jsonl, 0: all, and prints the largest differences.
+ * Exit code; complains in the name of command. */
 int rr_score_reference(const char *command, struct rr_engine *engine, const char *path,
-                       double tolerance, bool json);
+                       uint32_t limit, double tolerance, bool json);
 
 #endif

@@ -24,7 +24,8 @@ struct worst {
 struct comparison {
     struct rr_engine *engine;
     const char *path;
-    uint64_t line; /* from 1 */
+    uint32_t limit; /* lines to read; 0: all */
+    uint64_t line;  /* from 1 */
     uint64_t n_requests, n_pairs;
     struct worst logit, score;
     uint32_t longest; /* "max_length" of all lines */
@@ -118,7 +119,7 @@ static int note_longest(struct comparison *c, const json_t *v, struct rr_error *
     return rc;
 }
 
-/* Calls fn with each line of the file that is not blank. */
+/* Calls fn with each line of the file that is not blank, up to the limit. */
 static int each_line(struct comparison *c,
                      int (*fn)(struct comparison *, const json_t *, struct rr_error *),
                      struct rr_error *err)
@@ -127,16 +128,18 @@ static int each_line(struct comparison *c,
     char *text = NULL;
     json_t *v;
     size_t at, len = 0;
+    uint32_t n = 0;
     int rc = rr_file_read(&text, &len, c->path, MAX_FILE_BYTES, RR_MEM_MISC, err);
 
     c->line = 0;
     at = len - rr_text_unmarked((struct rr_text){ text, len }).len;
-    for (; at < len && !rc; at += line.len + 1) {
+    for (; at < len && !rc && !(c->limit && n == c->limit); at += line.len + 1) {
         const char *end = memchr(text + at, '\n', len - at);
 
         line = (struct rr_text){ text + at, end ? (size_t)(end - text) - at : len - at };
         c->line++;
         if (rr_utf8_invalid(line) == SIZE_MAX && rr_text_blank(line)) continue;
+        n++;
         rc = rr_json_parse(&v, line, 0, RR_JSON_DUP_LAST, err);
         if (rc) {
             rr_fail_prefix(err, "%s: line %llu", c->path, (unsigned long long)c->line);
@@ -195,9 +198,9 @@ static int compare_file(struct comparison *c, struct rr_error *err)
 }
 
 int rr_reference_fit(struct rr_engine **engine, struct rr_options *opt, const char *path,
-                     struct rr_error *err)
+                     uint32_t limit, struct rr_error *err)
 {
-    struct comparison c = { .path = path };
+    struct comparison c = { .path = path, .limit = limit };
     struct rr_error ignored;
     int rc;
 
@@ -223,9 +226,9 @@ int rr_reference_compare(struct rr_engine *engine, const char *path,
 }
 
 int rr_score_reference(const char *command, struct rr_engine *engine, const char *path,
-                       double tolerance, bool json)
+                       uint32_t limit, double tolerance, bool json)
 {
-    struct comparison c = { .engine = engine, .path = path };
+    struct comparison c = { .engine = engine, .path = path, .limit = limit };
     struct rr_error err = { 0 };
     bool ok;
     int rc = compare_file(&c, &err);

@@ -790,6 +790,10 @@ def test_reference_with_a_longer_window():
             r = run(*words, "--model", snapshot(home), "--json")
             assert r.code == 0 and '"pairs":92' in r.out and '"ok":true' in r.out, r
         rows = [json.loads(line) for line in files["reference.jsonl"].splitlines()]
+        for n in (1, 3, 1000):  # lists, as of --data
+            r = run("verify", "--golden", "--limit", str(n), "--model", snapshot(home), "--json")
+            pairs = sum(len(row["documents"]) for row in rows[:n])
+            assert r.code == 0 and json.loads(r.out)["pairs"] == pairs, (n, r)
         rows[0]["max_length"] = 100000
         wrong = write(os.path.join(home, "wrong.jsonl"), "\n".join(map(json.dumps, rows)))
         r = pull(hub, home, "--reference", wrong)
@@ -807,6 +811,7 @@ def test_pull_known_scores():
         r = pull(hub, home, name=name)
         assert r.code == 0 and "checked: 2 pairs (rerankd's tests/golden" in r.err, r
         for words, code, text in [((), 0, '"pairs":2,"ok":true'),
+                                  (("--limit", "1"), 0, '"pairs":1,"ok":true'),
                                   (("--dtype", "bf16"), 1, ""),  # rounds more than the row allows
                                   (("--dtype", "bf16", "--tolerance", "0.5"), 0, '"ok":true')]:
             r = run("verify", "--golden", "--json", "--model", name, *words, env=env(hub, home))
