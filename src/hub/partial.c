@@ -25,12 +25,9 @@ struct record { /* after the file's bytes; of this machine, so in its byte order
     char etag[160];
 };
 
-static int fail_errno(const struct rr_partial *p, const char *what, int e, struct rr_error *err)
+static int fail_errno(struct rr_partial *p, const char *what, int e, struct rr_error *err)
 {
-    if (e == ENOSPC || e == EDQUOT)
-        return rr_fail(err, RR_EIO,
-                       "%s: the disk is full; make room and run this again, it goes on from here",
-                       p->path);
+    if (e == ENOSPC || e == EDQUOT) p->full = e;
     return rr_fail_errno(err, RR_EIO, p->path, what, e);
 }
 
@@ -92,7 +89,7 @@ int rr_partial_open(struct rr_partial *p, const char *blob, uint64_t size, unsig
 {
     struct record r;
 
-    *p = (struct rr_partial){ .size = size };
+    *p = (struct rr_partial){ .fd = -1, .size = size };
     snprintf(p->blob, sizeof(p->blob), "%s", blob);
     if (!name_of(blob, p->path, sizeof(p->path)))
         return rr_fail(err, RR_EINVAL, "%.200s...: path is too long", blob);

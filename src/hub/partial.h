@@ -23,6 +23,7 @@ struct rr_partial {
     struct rr_part parts[RR_HUB_CONNECTIONS]; /* one after the other, from 0 to size */
     char etag[160];                           /* of the server that sends it; "": none */
     uint64_t unsaved, saved_ns;
+    int full; /* ENOSPC or EDQUOT: what stopped writing; 0: neither */
 };
 
 /* Opens what a former run has left at blob's path, or begins with n parts. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pull.c - a repository: its listing from the hub, its files into the cache.  Layer: hub (L5). */
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,22 +106,46 @@ static bool tick(void *user)
     return !(p->hub->stopped && p->hub->stopped(p->hub->user));
 }
 
-static int check_space(const struct pull *p, struct rr_error *err)
+/* Bytes that are to be fetched, and that the cache's disk has room for; false: it does not say. */
+static bool look_at_space(const struct pull *p, uint64_t *missing, uint64_t *room)
 {
     struct statvfs fs;
-    uint64_t missing = 0, room;
     unsigned i;
 
+    *missing = 0;
     for (i = 0; i < p->listing->n_files; i++)
-        missing += p->listing->files[i].size - p->listing->files[i].have;
-    if (statvfs(p->hub->cache, &fs)) return RR_OK; /* writing will tell */
-    room = (uint64_t)fs.f_bavail * fs.f_frsize;
-    if (missing <= room) return RR_OK;
+        *missing += p->listing->files[i].size - p->listing->files[i].have;
+    if (statvfs(p->hub->cache, &fs)) return false;
+    *room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return true;
+}
+
+static int check_space(const struct pull *p, struct rr_error *err)
+{
+    uint64_t missing, room;
+
+    if (!look_at_space(p, &missing, &room) || missing <= room) return RR_OK; /* writing will tell */
     return rr_fail(err, RR_EIO,
                    "%s: %llu MB are missing and the disk has room for %llu MB; make room, or set "
                    "HF_HUB_CACHE to a folder on another disk",
                    p->hub->cache, (unsigned long long)(missing / 1000000 + 1),
                    (unsigned long long)(room / 1000000));
+}
+
+/* Writing told: others filled the disk meanwhile, or there is a quota, whose room is not known. */
+static int out_of_space(const struct pull *p, bool quota, struct rr_error *err)
+{
+    uint64_t missing, room;
+    char has[64] = "";
+
+    if (look_at_space(p, &missing, &room) && !quota)
+        snprintf(has, sizeof(has), " and it has room for %llu MB",
+                 (unsigned long long)(room / 1000000));
+    return rr_fail(err, RR_EIO,
+                   "%s: %s: %llu MB are missing%s; make room and run this again, it goes on from "
+                   "here, or set HF_HUB_CACHE to a folder on another disk",
+                   p->hub->cache, quota ? "the user's quota is used up" : "the disk is full",
+                   (unsigned long long)(missing / 1000000 + 1), has);
 }
 
 /* One try: all bytes of the file, and whether they are the right ones. */
@@ -146,7 +171,7 @@ static int bring(struct pull *p, const struct rr_hub_file *file, struct rr_parti
 }
 
 /* Under the blob's lock. */
-static int fetch_blob(struct pull *p, const struct rr_hub_file *file, const char *path,
+static int fetch_blob(struct pull *p, struct rr_hub_file *file, const char *path,
                       struct rr_error *err)
 {
     struct rr_partial partial;
@@ -154,7 +179,6 @@ static int fetch_blob(struct pull *p, const struct rr_hub_file *file, const char
     bool same = false;
     int tries, rc = rr_partial_open(&partial, path, file->size, p->hub->connections, err);
 
-    if (rc) return rc;
     for (tries = 0; !rc && !same && tries < 2; tries++) {
         p->progress.done = before + rr_partial_done(&partial);
         rc = bring(p, file, &partial, &same, err);
@@ -162,9 +186,12 @@ static int fetch_blob(struct pull *p, const struct rr_hub_file *file, const char
     }
     if (!rc && same) {
         p->progress.done = before + file->size;
-        return rr_partial_publish(&partial, err);
+        rc = rr_partial_publish(&partial, err);
+        if (!rc) return RR_OK;
     }
+    file->have = rr_partial_done(&partial);
     rr_partial_close(&partial);
+    if (rc && partial.full) return out_of_space(p, partial.full == EDQUOT, err);
     if (rc) return rc;
     (void)unlink(partial.path);
     return rr_fail(err, RR_EFORMAT,

@@ -368,7 +368,10 @@ def test_pull_full_disk():
         out, err = p.communicate(timeout=TIMEOUT)
         if not hub.requests:
             raise Skip("no name spaces here: %s" % err.decode()[:80])
-        assert p.returncode == 71 and b"the disk is full; make room" in err, (out, err)
+        assert p.returncode == 71, (out, err)
+        said = re.search(r"%s/hub: the disk is full: (\d+) MB are missing and it has room for 0 MB; "
+                         "make room and run this again" % re.escape(home), err.decode())
+        assert said and 1 <= int(said.group(1)) <= 10, (out, err)
         assert b".rerankd.incomplete" in out, out
 
 
