@@ -127,6 +127,11 @@ static const char *remedy_for(const struct rr_findings *f, int rc, const char *m
 
     if (rc != RR_EINVAL && !has_file(f, ".safetensors") && has_file(f, ".bin"))
         return "the weights are in PyTorch's format: save them as model.safetensors";
+    if (strstr(message, "no tokenizer.json"))
+        return rc == RR_ENOTSUP
+                   ? "convert the tokenizer as above, or set --model to a folder with a "
+                     "tokenizer.json"
+                   : "get the model's tokenizer.json, too: rerankd pull ORG/NAME fetches all files";
     switch (rc) {
     case RR_ENOENT:
     case RR_EIO:

@@ -47,7 +47,16 @@ def test_doctor_problems():
         for name in ("config.json", "tokenizer.json"):
             shutil.copy(os.path.join(model(), name), pickled)
         write(pickled + "/pytorch_model.bin", "x")
+        without = [d + "/" + x for x in ("no_tokenizer", "vocab.txt", "spiece.model")]
+        for path in without:
+            shutil.copytree(model(), path)
+            os.remove(path + "/tokenizer.json")
+            if path != without[0]:
+                write(os.path.join(path, os.path.basename(path)), "x")
         for words, what, remedy in [
+                (["--model", without[0]], "no tokenizer.json", "get the model's tokenizer.json"),
+                (["--model", without[1]], "has vocab.txt but", "convert the tokenizer"),
+                (["--model", without[2]], "has spiece.model but", "convert the tokenizer"),
                 (["--model", d + "/none"], d + "/none", "set --model to a folder"),
                 (["--model", "BAAI/bge-reranker-v2-m3"], "bge-reranker-v2-m3",
                  "rerankd pull"),
