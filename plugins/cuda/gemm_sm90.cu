@@ -237,8 +237,10 @@ __device__ inline void accumulate_tile(typename T::Sum (&sum)[2][64], const Stag
     if (i) barrier_wait(&over[(i - 1) % 2], (i - 1) / 2 & 1);
     for (uint32_t k = 0; k < st.steps; k++) {
         unsigned char *tile = st.wait_full(n + k);
-        if (k + 1 == st.steps && threadIdx.x % 32 == 0)
-            barrier_arrive(&over[i % 2], st.partner(st.c.x));
+        if (k + 1 == st.steps) {
+            __syncwarp(); /* after one step alone a lane may still wait for the tile before */
+            if (threadIdx.x % 32 == 0) barrier_arrive(&over[i % 2], st.partner(st.c.x));
+        }
         uint64_t a = tile_descriptor(tile), below = tile_descriptor(tile + 64 * STEP);
         uint64_t w = tile_descriptor(tile + Turns::BM * STEP);
 
