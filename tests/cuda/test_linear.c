@@ -130,9 +130,9 @@ static void test_sizes(void **state)
     static const struct size large = { "tiles of large batches", 72, 1000, 1024, 8, 124, NULL };
     static const struct size wide = { "rows wider than a warp holds", 1034, 1000, 1024, 1, 5, NULL };
     /* More steps of k than a pipeline has stages.  On 9.0 in emulation: 832 rows leave the last cluster's
-     * lower blocks without any; 4 processors hold a cluster of four, 2 one of two, 17 two of
-     * eight, with four tiles each, of one step in int8; 50 have a tile of 192 rows each; with 10 and 40 small batches get narrower tiles.  The
-     * emulation of others has no stages that are filled again. */
+     * lower blocks without any; 4 processors hold a cluster of four, 2 one of two, 17 two of eight, with
+     * four tiles each, of one step in int8; 50 have a tile of 192 rows each; with 10 and 40 small batches
+     * get narrower tiles.  The emulation of others has no stages that are filled again. */
     static const struct size deep[] = { { "large and deep", 400, 1000, 1024, 7, 118, NULL },
                                         { "large, two by two", 400, 1000, 1024, 7, 118, "2" },
                                         { "large, clusters of eight", 400, 1000, 1024, 7, 118, "17" },
