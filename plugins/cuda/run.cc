@@ -260,7 +260,7 @@ LaunchContext context_for(const struct rr_loaded &l, uint32_t tokens)
 
 /* ---- load -------------------------------------------------------------------------------------- */
 
-cudaError_t record(struct rr_loaded &l, uint32_t tokens)
+cudaError_t record_once(struct rr_loaded &l, uint32_t tokens)
 {
     Pass pass = { l, l.layout, context_for(l, tokens) };
     cudaGraph_t graph = nullptr;
@@ -276,6 +276,17 @@ cudaError_t record(struct rr_loaded &l, uint32_t tokens)
     if (graph) cudaGraphDestroy(graph);
     if (!e) l.buckets.push_back(b);
     return e;
+}
+
+/* Where the driver does not record kernels that begin early, they begin in turn. */
+cudaError_t record(struct rr_loaded &l, uint32_t tokens)
+{
+    cudaError_t e = record_once(l, tokens);
+
+    if (!e || e == cudaErrorMemoryAllocation || !l.early) return e;
+    cudaGetLastError(); /* if the device is lost, the next call says so again */
+    l.early = false;
+    return record_once(l, tokens);
 }
 
 /* 64, 80, 96, 112, 128, 160, ...: at most a fifth of a batch's blocks have nothing to do. */

@@ -22,6 +22,7 @@ extern Place *here; /* of the running fiber */
 
 cudaError_t launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                    std::function<void()> run, dim3 cluster = dim3());
+bool refuses(bool early); /* EMUL_NO_EARLY */
 /* The whole grid, now; false: it wrote beyond its shared memory. */
 bool run_grid(dim3 grid, dim3 block, size_t shared, const std::function<void()> &kernel,
               dim3 cluster);
@@ -59,8 +60,10 @@ void copy_wait(int pending);
 #define gridDim (emul::here->grid)
 #define RR_SHARED(name) unsigned char *name = emul::shared_memory()
 #define RR_LAUNCH(kernel, grid, block, shared, c, args) \
-    emul::launch((const void *)(kernel), (grid), (block), (shared), (c).stream, \
-                 [=, kernel_args = (args)] { kernel(kernel_args); })
+    (emul::refuses((c).early) \
+         ? cudaErrorNotSupported \
+         : emul::launch((const void *)(kernel), (grid), (block), (shared), (c).stream, \
+                        [=, kernel_args = (args)] { kernel(kernel_args); }))
 
 static inline void __syncthreads()
 {

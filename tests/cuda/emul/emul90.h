@@ -49,6 +49,7 @@ template <class Kernel, class Args>
 cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads, size_t shared,
                             const LaunchContext &c, const Args &args)
 {
+    if (emul::refuses(c.early)) return cudaErrorNotSupported;
     return emul::launch((const void *)kernel, grid, dim3(threads), shared, c.stream,
                         [=] { kernel(args); }, cluster);
 }

@@ -19,6 +19,7 @@
  *   EMUL_HANG      the n-th synchronisation from now does not end, for EMUL_HANG_MS (for ever); only
  *                  cudaStreamQuery may be asked meanwhile
  *   EMUL_WRONG     copies of so many bytes and more to the host are of numbers that are 0.25 too large
+ *   EMUL_NO_EARLY  no kernel may begin before the one before it has ended
  *   EMUL_MIG       the devices are instances of partitioned cards
  * A recorded graph, its start and a stream count as allocations, too: the driver makes room for them.
  * Device i has the UUID 00000000-0000-0000-0000-0000000000ii. */
@@ -188,6 +189,10 @@ extern "C" __attribute__((visibility("default"))) size_t emul_held(void)
     return blocks.size() + pinned.size() + streams.size() + graphs.size();
 }
 
+bool emul::refuses(bool early)
+{
+    return early && setting("EMUL_NO_EARLY", 0);
+}
 cudaError_t emul::launch(const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t s,
                          std::function<void()> run, dim3 cluster)
 {
