@@ -126,8 +126,8 @@ def hang(program, cpu):
     --stall-timeout allows, and the GPU is taken back when it has ended.  Eight seconds, because an
     emulated batch that is well takes a second or two on a busy machine."""
     body = json.dumps({"query": QUERY, "documents": DOCUMENTS}).encode()
-    # 1: the self-check, 2: warming up, 3: the request
-    with server(program, "--stall-timeout", "8", "--dtype", "f32", EMUL_HANG="3",
+    # 1 and 2: the self-check, 3: warming up, 4: the request
+    with server(program, "--stall-timeout", "8", "--dtype", "f32", EMUL_HANG="4",
                 EMUL_HANG_MS="7000") as (port, log, process):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/rerank", body,
                                          {"Content-Type": "application/json"})
@@ -203,8 +203,8 @@ def several(program, cpu, env):
     both = ("--devices", "cuda:*", "--dtype", "f32")
     gpu, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", **env)
     assert max(abs(a - b) for a, b in zip(cpu, gpu)) < 1e-5 and not err, (cpu, gpu, err)
-    # 1 to 5: self-check, warming up, three batches to measure; as many on the other one; 11: documents
-    lost, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", EMUL_STICKY="11", **env)
+    # 1 to 6: self-check, warming up, three batches to measure; as many on the other one; 13: documents
+    lost, err = scores(program, None, *both, "--no-fallback", EMUL_DEVICES="2", EMUL_STICKY="13", **env)
     assert "out of service" in err and lost == gpu, (lost, gpu, err)
     code, _, err = run(program, "score", "--model", "models/starter", "--devices", "cuda:0,cuda:3",
                        "--no-fallback", "--query", QUERY, "-", stdin="a\n", EMUL_DEVICES="2", **env)
@@ -227,8 +227,8 @@ def main():
         gpu, err = scores(program, "cuda", EMUL_DRIVER="0")
         assert gpu == cpu and "no NVIDIA driver" in err, err
         passed += 1
-        # 1: the self-check, 2: warming up, 3: the documents
-        gpu, err = scores(program, "cuda", "--dtype", "f32", EMUL_STICKY="3")
+        # 1 and 2: the self-check, 3: warming up, 4: the documents
+        gpu, err = scores(program, "cuda", "--dtype", "f32", EMUL_STICKY="4")
         assert "out of service" in err and "the CPU serves" in err, err
         assert max(abs(a - b) for a, b in zip(cpu, gpu)) < 1e-5, (cpu, gpu)
         passed += 1
