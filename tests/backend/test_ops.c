@@ -433,33 +433,15 @@ static void test_attention(void **state)
         run_case(make_attention, &cases[i], cases[i].why);
 }
 
-struct view_case {
-    uint32_t heads, kv_heads, head_dim, window;
-    bool causal, sequences, last;
-    const char *why;
-};
-
 static void make_view(struct program *p, const void *param)
 {
-    const struct view_case *c = param;
-    uint32_t kv = (c->kv_heads ? c->kv_heads : c->heads) * c->head_dim, q = c->heads * c->head_dim;
-    uint32_t x = program_embed(p, WORDS, POSITIONS, TYPES, q + 2 * kv), src = x;
-    struct rr_op_attention *a;
-
-    if (c->sequences) src = program_pool(p, c->last ? RR_OP_LAST : RR_OP_FIRST, x);
-    x = program_attention(p, src, x, 0, q, q + kv, c->heads, c->head_dim);
-    a = &p->ops[p->p.n_ops - 1].u.attention;
-    a->kv_heads = c->kv_heads;
-    a->window = c->window;
-    a->causal = c->causal;
-    a->last = c->last;
-    program_probe(p, x);
+    program_view(p, param, WORDS, POSITIONS, TYPES);
 }
 
 /* Which keys a query sees, and of which head. */
 static void test_attention_view(void **state)
 {
-    static const struct view_case cases[] = {
+    static const struct attention_view cases[] = {
         { 2, 0, 32, 0, true, false, false, "causal" },
         { 2, 0, 32, 16, false, false, false, "window" },
         { 1, 0, 16, 1, false, false, false, "window of neighbours" },

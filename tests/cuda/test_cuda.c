@@ -86,29 +86,6 @@ static void test_neighbours(void **state)
 
 #define LONG_POSITIONS 600
 
-struct attention_case {
-    uint32_t heads, kv_heads, window;
-    bool causal, sequences, last;
-    const char *why;
-};
-
-static void make_attention(struct program *p, const struct attention_case *c)
-{
-    uint32_t q = c->heads * 64, kv = c->kv_heads * 64, x, src;
-    struct rr_op_attention *a;
-
-    program_init(p, 4711, true);
-    x = src = program_embed(p, WORDS, LONG_POSITIONS, TYPES, q + 2 * kv);
-    if (c->sequences) src = program_pool(p, c->last ? RR_OP_LAST : RR_OP_FIRST, x);
-    x = program_attention(p, src, x, 0, q, q + kv, c->heads, 64);
-    a = &p->ops[p->p.n_ops - 1].u.attention;
-    a->kv_heads = c->kv_heads;
-    a->window = c->window;
-    a->causal = c->causal;
-    a->last = c->last;
-    program_probe(p, x);
-}
-
 /* With the last word in the last token of every second sequence that has others: it is NaN or infinite
  * in all columns, the other sequences keep their bits. */
 static void check_none_leaks(struct fixture *f, const struct rr_limits *limits, const char *why)
@@ -133,7 +110,7 @@ static void check_none_leaks(struct fixture *f, const struct rr_limits *limits, 
     }
 }
 
-static void check_attention(const struct attention_case *c, const struct precision *p,
+static void check_attention(const struct attention_view *c, const struct precision *p,
                             const uint32_t *lengths)
 {
     const struct rr_limits limits = { LONG_POSITIONS, 8, LONG_POSITIONS };
@@ -141,7 +118,8 @@ static void check_attention(const struct attention_case *c, const struct precisi
     struct fixture f = { 0 };
     uint64_t seed = 5;
 
-    make_attention(&f.p, c);
+    program_init(&f.p, 4711, true);
+    program_view(&f.p, c, WORDS, LONG_POSITIONS, TYPES);
     batch_init(&f.b, LONG_POSITIONS, 8);
     batch_clear(&f.b);
     for (; *lengths; lengths++) batch_add(&f.b, *lengths, WORDS - 1, 2, TYPES, &seed);
@@ -160,13 +138,13 @@ static void check_attention(const struct attention_case *c, const struct precisi
 
 static void test_attention(void **state)
 {
-    static const struct attention_case cases[] = {
-        { 2, 2, 0, false, false, false, "attention" },
-        { 2, 1, 0, true, false, false, "causal, two heads share keys" },
-        { 1, 1, 20, false, false, false, "window" },
-        { 1, 1, 100, true, false, false, "causal window" },
-        { 3, 3, 0, false, true, false, "first token" },
-        { 2, 2, 70, true, true, true, "last token, window" },
+    static const struct attention_view cases[] = {
+        { 2, 2, 64, 0, false, false, false, "attention" },
+        { 2, 1, 64, 0, true, false, false, "causal, two heads share keys" },
+        { 1, 1, 64, 20, false, false, false, "window" },
+        { 1, 1, 64, 100, true, false, false, "causal window" },
+        { 3, 3, 64, 0, false, true, false, "first token" },
+        { 2, 2, 64, 70, true, true, true, "last token, window" },
     };
     static const uint32_t lengths[][8] = { { 128, 129, 64, 65, 1, 63, 127 }, { 320, 200 }, { 512 } };
 

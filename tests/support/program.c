@@ -244,6 +244,23 @@ void program_probe(struct program *b, uint32_t src)
     b->p.output = program_linear(b, src, 1, &one, RR_ACT_NONE, RR_NONE, true);
 }
 
+void program_view(struct program *b, const struct attention_view *v, uint32_t words,
+                  uint32_t positions, uint32_t types)
+{
+    uint32_t kv = (v->kv_heads ? v->kv_heads : v->heads) * v->head_dim, q = v->heads * v->head_dim;
+    uint32_t x = program_embed(b, words, positions, types, q + 2 * kv), src = x;
+    struct rr_op_attention *a;
+
+    if (v->sequences) src = program_pool(b, v->last ? RR_OP_LAST : RR_OP_FIRST, x);
+    x = program_attention(b, src, x, 0, q, q + kv, v->heads, v->head_dim);
+    a = &b->ops[b->p.n_ops - 1].u.attention;
+    a->kv_heads = v->kv_heads;
+    a->window = v->window;
+    a->causal = v->causal;
+    a->last = v->last;
+    program_probe(b, x);
+}
+
 static uint32_t program_layer(struct program *b, const struct encoder_shape *s, uint32_t x,
                               bool last)
 {

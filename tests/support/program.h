@@ -56,6 +56,17 @@ struct rr_op_rotary *program_rotary(struct program *b, uint32_t reg, uint32_t co
  * first row once more); then a random combination of all columns.  A wrong element anywhere shows. */
 void program_probe(struct program *b, uint32_t src);
 
+/* Which keys a query sees, and of which head. */
+struct attention_view {
+    uint32_t heads, kv_heads, head_dim, window; /* kv_heads 0: as heads */
+    bool causal, sequences, last;
+    const char *why;
+};
+
+/* Queries, keys and values side by side as an embedding, attention over them, and its probe. */
+void program_view(struct program *b, const struct attention_view *v, uint32_t words,
+                  uint32_t positions, uint32_t types);
+
 struct encoder_shape {
     uint32_t layers, hidden, heads, intermediate, words, positions, types;
 };
