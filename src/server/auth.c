@@ -238,12 +238,12 @@ static bool spend(struct account *a, const struct rr_key_limits *l, struct rr_gr
         double burst = fmax(l->rate, 1);
         bool daily = !(l->rate > 0) || (g->limit && g->retry_after == midnight);
 
-        g->limited = true;
-        g->daily = daily;
-        g->rate_limit = daily ? l->day : (uint64_t)burst;
-        g->rate_left =
+        g->rate.known = true;
+        g->rate.daily = daily;
+        g->rate.limit = daily ? l->day : (uint64_t)burst;
+        g->rate.left =
             daily ? l->day - RR_MIN(l->day, a->day_requests) : (uint64_t)fmax(a->requests, 0);
-        g->rate_reset = (uint64_t)ceil(now + (daily ? midnight : (burst - a->requests) / l->rate));
+        g->rate.reset = (uint64_t)ceil(now + (daily ? midnight : (burst - a->requests) / l->rate));
     }
     return !g->limit;
 }

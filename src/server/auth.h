@@ -36,15 +36,19 @@ enum rr_auth_answer {
     RR_AUTH_SPENT       /* right, but its limit is reached */
 };
 
+struct rr_rate { /* what a key may still do, as replies say it */
+    bool known;
+    bool daily;                  /* it is of a day */
+    uint64_t limit, left, reset; /* requests; reset: seconds since 1970 */
+};
+
 struct rr_grant {
     char name[64];        /* of the key; "": none was needed */
     uint64_t tenant;      /* 0: keys are not asked for */
     int max_priority;     /* enum rr_priority */
     const char *limit;    /* name of the limit that is reached; static; NULL: none */
     uint32_t retry_after; /* seconds until it is not, at least 1 */
-    bool limited;         /* those below are known */
-    bool daily;           /* they are of a day */
-    uint64_t rate_limit, rate_left, rate_reset; /* requests; reset: seconds since 1970 */
+    struct rr_rate rate;
 };
 
 /* key: as the client gave it, NULL: it gave none.  counted: the request uses up limits. */

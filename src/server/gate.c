@@ -141,11 +141,7 @@ static int check_key(struct rr_server *s, struct rr_exchange *x, enum rr_auth_ne
         x->key_name = x->key_text;
     }
     x->max_priority = grant.max_priority;
-    x->rate.known = grant.limited;
-    x->rate.daily = grant.daily;
-    x->rate.limit = grant.rate_limit;
-    x->rate.left = grant.rate_left;
-    x->rate.reset = grant.rate_reset;
+    x->rate = grant.rate;
     switch (answer) {
     case RR_AUTH_YES: x->counted = x->route->handler == RR_HANDLER_RERANK; return 0;
     case RR_AUTH_MISSING:

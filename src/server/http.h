@@ -18,6 +18,7 @@
 #include "base/attr.h"
 #include "base/buf.h"
 #include "rerank_types.h"
+#include "server/auth.h"
 #include "server/nets.h"
 #include "server/trace.h"
 
@@ -81,10 +82,7 @@ struct rr_exchange {
     int max_priority;                /* enum rr_priority: what the key allows */
     uint64_t tokens;                 /* computed for it: what its key is charged */
     bool counted;                    /* against the limits of its key */
-    struct {
-        bool known, daily;
-        uint64_t limit, left, reset;
-    } rate;                   /* of its key, as the reply says it */
+    struct rr_rate rate;      /* of its key */
     bool accepted;            /* counted in the server's */
     bool waits;               /* an admin route's answer comes later, through rr_http_wake */
     struct rr_engine *engine; /* leased from app->request to app->end; NULL: none is loaded yet */

@@ -323,14 +323,14 @@ static void test_limits_given_later(void **state)
     assert_int_equal(rr_keys_read(&keys, path, &err), RR_OK);
     for (i = 0; i < 1000; i++) {
         assert_int_equal(rr_auth_check(auth, key, RR_NEED_KEY, true, &g), RR_AUTH_YES);
-        assert_false(g.limited);
+        assert_false(g.rate.known);
         rr_auth_charge(auth, g.tenant, 50);
     }
     write_limits(path, &keys, (struct rr_key_limits){ .rate = 4, .tokens = 100 });
     assert_int_equal(rr_auth_reload(auth, &err), RR_OK);
     for (i = 0; i < 4; i++) {
         assert_int_equal(rr_auth_check(auth, key, RR_NEED_KEY, true, &g), RR_AUTH_YES);
-        assert_int_equal(g.rate_left, 3 - i);
+        assert_int_equal(g.rate.left, 3 - i);
     }
     assert_int_equal(rr_auth_check(auth, key, RR_NEED_KEY, true, &g), RR_AUTH_SPENT);
     assert_int_equal(g.retry_after, 1);
