@@ -326,11 +326,9 @@ template <Narrow narrow> cudaError_t launch_narrow(const LaunchContext &c, const
 #endif
     if (c.arch >= 75 && attention_on_tensor_cores(a)) {
         if (a.head_dim <= 32)
-            return RR_LAUNCH((attention_tiles<narrow, 32>), grid, block, 3 * TILE * 32 * 2, c,
-                             a);
+            return RR_LAUNCH((attention_tiles<narrow, 32>), grid, block, 3 * TILE * 32 * 2, c, a);
         if (a.head_dim <= 64)
-            return RR_LAUNCH((attention_tiles<narrow, 64>), grid, block, 3 * TILE * 64 * 2, c,
-                             a);
+            return RR_LAUNCH((attention_tiles<narrow, 64>), grid, block, 3 * TILE * 64 * 2, c, a);
         return RR_LAUNCH((attention_tiles<narrow, 128>), grid, block, 3 * TILE * 128 * 2, c, a);
     }
     grid.z = (a.head_dim + COLUMNS - 1) / COLUMNS;

@@ -34,29 +34,39 @@
 namespace dev
 {
 
-/* early: its blocks may begin when those of the kernel before it say so (next_may_begin). */
-inline cudaLaunchAttribute early_launch(bool early)
+/* Its blocks may begin when those of the kernel before it say so (next_may_begin). */
+inline cudaLaunchAttribute early_launch()
 {
     cudaLaunchAttribute attribute = {};
 
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = early;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
     return attribute;
 }
+inline cudaLaunchAttribute in_clusters(dim3 cluster)
+{
+    cudaLaunchAttribute attribute = {};
+
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = { cluster.x, cluster.y, cluster.z };
+    return attribute;
+}
+/* cluster: of blocks, which the grid is a multiple of; NULL: none. */
 template <class Kernel, class Args>
 cudaError_t launch(Kernel *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                   bool early, const Args &args)
+                   bool early, const Args &args, const dim3 *cluster = nullptr)
 {
-    cudaLaunchAttribute attribute = early_launch(early);
+    cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t config = {};
     void *parameters[] = { const_cast<Args *>(&args) };
 
+    if (cluster) attributes[config.numAttrs++] = in_clusters(*cluster);
+    if (early) attributes[config.numAttrs++] = early_launch();
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = early ? 1 : 0;
+    config.attrs = attributes;
     return cudaLaunchKernelExC(&config, (const void *)kernel, parameters);
 }
 

@@ -29,7 +29,7 @@ thread_local char reason[256];
 struct {
     unsigned open;
     bool lost;
-    unsigned checked; /* precisions whose self-check passed in this context, one bit each */
+    unsigned checked;  /* precisions whose self-check passed in this context, one bit each */
     unsigned compared; /* those that were right among others, in any context */
     std::vector<cudaStream_t> hung; /* left behind with work that had not ended */
 } contexts[MAX_DEVICES];

@@ -65,29 +65,16 @@ template <class Kernel, class Args>
 cudaError_t launch_clusters(Kernel *kernel, dim3 grid, dim3 cluster, int threads, size_t shared,
                             const LaunchContext &c, const Args &args)
 {
-    cudaLaunchAttribute attributes[2] = { {}, early_launch(c.early) };
-    cudaLaunchConfig_t config = {};
-
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim = { cluster.x, cluster.y, cluster.z };
-    config.gridDim = grid;
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = shared;
-    config.stream = c.stream;
-    config.attrs = attributes;
-    config.numAttrs = c.early ? 2 : 1;
-    return cudaLaunchKernelEx(&config, kernel, args);
+    return launch(kernel, grid, dim3(threads), shared, c.stream, c.early, args, &cluster);
 }
 
 /* How many such clusters the device can run at once. */
 template <class Kernel>
 cudaError_t max_clusters(Kernel *kernel, dim3 cluster, int threads, size_t shared, int, int *n)
 {
-    cudaLaunchAttribute attribute = {};
+    cudaLaunchAttribute attribute = in_clusters(cluster);
     cudaLaunchConfig_t config = {};
 
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = { cluster.x, cluster.y, cluster.z };
     config.gridDim = cluster;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
