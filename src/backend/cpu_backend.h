@@ -150,7 +150,7 @@ struct rr_cpu_linear {
     enum rr_cpu_packing packing;
     bool smoothed;     /* int8 only: inputs are multiplied by smooth before they are quantized */
     bool narrow;       /* inputs are converted, to int8, bf16 or i16, before they are multiplied */
-    uint32_t n, k, nr; /* nr: columns of a panel */
+    uint32_t n, k, nr; /* nr: columns are cut and filled up to whole ones */
     void *panels;      /* as kern.h packs them */
     float *bias;       /* [n rounded up to panels], zero where there is none */
     float *scale, *sum; /* [n rounded up], int8 and i16: of each output channel */

@@ -123,7 +123,7 @@ static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
 
         if (rr_weights_within(stored, w->k, kern->i8_wtop)) {
             w->scale[o] = t->scale[row];
-            rr_weights_pack_i8(w->panels, w->nr, w->sum, stored, o, 1, w->k);
+            rr_weights_pack_i8(w->panels, kern->packed_nr, w->sum, stored, o, 1, w->k);
             return;
         }
         /* Made for another level: quantized again, within the limits of this one. */
@@ -134,7 +134,7 @@ static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
     if (w->packing == RR_CPU_PACK_F32) {
         kern->pack_f32(w->panels, scratch, RR_F32, o, 1, w->k);
     } else if (w->packing == RR_CPU_PACK_BF16) {
-        rr_weights_pack_bf16(w->panels, w->nr, scratch, o, 1, w->k);
+        rr_weights_pack_bf16(w->panels, kern->packed_nr, scratch, o, 1, w->k);
     } else if (w->packing == RR_CPU_PACK_I16) {
         int16_t *p = (int16_t *)(scratch + w->k);
 
@@ -142,10 +142,10 @@ static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
         kern->round_bf16((uint16_t *)p, w->k, scratch, w->k, 1, w->k);
         kern->convert(scratch, p, RR_BF16, w->k);
         w->scale[o] = rr_weights_quantize_i16(p, &w->sum[o], scratch, w->k);
-        rr_weights_pack_i16(w->panels, w->nr, p, o, 1, w->k);
+        rr_weights_pack_i16(w->panels, kern->packed_nr, p, o, 1, w->k);
     } else {
         w->scale[o] = rr_weights_quantize_row(q, scratch, w->k, kern->i8_wtop);
-        rr_weights_pack_i8(w->panels, w->nr, w->sum, q, o, 1, w->k);
+        rr_weights_pack_i8(w->panels, kern->packed_nr, w->sum, q, o, 1, w->k);
     }
 }
 

@@ -159,7 +159,7 @@ static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
 
     for (uint32_t o = 0; o < N; o++) {
         room->w_scale[o] = rr_weights_quantize_row(room->q, d->w + o * K, K, like->i8_wtop);
-        rr_weights_pack_i8(room->i8_panels, kern->i8_nr, room->w_sum, room->q, o, 1, K);
+        rr_weights_pack_i8(room->i8_panels, kern->packed_nr, room->w_sum, room->q, o, 1, K);
     }
     kern->quantize_i8(&rows, d->x, RR_F32, K, NULL, M, K);
     for (int act = RR_ACT_NONE; act <= RR_ACT_TANH; act++) {
@@ -226,7 +226,7 @@ static void compute_bf16(const struct rr_kern *kern, const struct rr_kern *like,
                                 .bias = room->bias, .ldy = N, .ldx = K, .ldr = N, .m = M, .n = N,
                                 .k = K, .n_end = N };
 
-    rr_weights_pack_bf16(room->bf16_panels, kern->bf16_nr, d->w, 0, N, K);
+    rr_weights_pack_bf16(room->bf16_panels, kern->packed_nr, d->w, 0, N, K);
     if (narrow) {
         kern->round_bf16(room->bf16_rows, (size_t)2 * PAIRS, d->x, K, M, K);
         a.x = room->bf16_rows;
@@ -250,7 +250,7 @@ static void compute_i16(const struct rr_kern *kern, const struct data *d, struct
 
     for (uint32_t o = 0; o < N; o++) {
         room->w_scale[o] = rr_weights_quantize_i16(room->p, &room->w_sum[o], d->w + o * K, K);
-        rr_weights_pack_i16(room->bf16_panels, kern->bf16_nr, room->p, o, 1, K);
+        rr_weights_pack_i16(room->bf16_panels, kern->packed_nr, room->p, o, 1, K);
     }
     kern->quantize_i16(&a.x, d->x, K, RR_I16_ROW, M, K);
     for (int act = RR_ACT_NONE; act <= RR_ACT_TANH; act++) {

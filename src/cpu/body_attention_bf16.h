@@ -28,14 +28,14 @@ static void rows_bf16(const struct room_pairs *r, const float *x, const uint16_t
 /* Pairs of bf16 are moved as the floats that they have the size of. */
 static void pack_keys_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r)
 {
-    size_t last = (size_t)(r->padded - NR) * r->pairs * 2;
+    size_t last = (size_t)(r->padded - NARROW_NR) * r->pairs * 2;
 
-    memset(r->keys + last, 0, (size_t)NR * r->pairs * 4);
-    for (uint32_t o = 0; o < a->n_kv; o += NR) {
-        uint32_t n = RR_MIN(a->n_kv - o, (uint32_t)NR);
+    memset(r->keys + last, 0, (size_t)NARROW_NR * r->pairs * 4);
+    for (uint32_t o = 0; o < a->n_kv; o += NARROW_NR) {
+        uint32_t n = RR_MIN(a->n_kv - o, (uint32_t)NARROW_NR);
 
         rows_bf16(r, a->k, a->k16, a->ldk, o, n, a->head_dim);
-        pack_rows((float *)r->keys, r->x, r->ldx * 2, RR_F32, o, n, r->pairs);
+        pack_rows((float *)r->keys, PACKED_NR, r->x, r->ldx * 2, RR_F32, o, n, r->pairs);
     }
 }
 
@@ -43,11 +43,12 @@ static void pack_values_bf16(const struct rr_attention_f32 *a, const struct room
 {
     uint32_t *dst = (uint32_t *)r->values;
 
-    for (uint32_t d = 0; d < a->head_dim; d += NR)
-        for (uint32_t j = 0; j < a->n_kv; j += 2, dst += NR) {
+    for (uint32_t d = 0; d < r->width; d += PACKED_NR)
+        for (uint32_t j = 0; j < a->n_kv; j += 2, dst += PACKED_NR) {
             bool both = j + 1 < a->n_kv;
             size_t at = j * a->ldv + d, after = both ? at + a->ldv : at;
-            uint32_t here = RR_MIN(a->head_dim - d, (uint32_t)NR), mask = both ? 0xFFFF0000 : 0;
+            uint32_t left = d < a->head_dim ? a->head_dim - d : 0;
+            uint32_t here = RR_MIN(left, (uint32_t)PACKED_NR), mask = both ? 0xFFFF0000 : 0;
 
             if (a->v16)
                 for (uint32_t c = 0; c < here; c++)
@@ -55,25 +56,26 @@ static void pack_values_bf16(const struct rr_attention_f32 *a, const struct room
             else
                 for (uint32_t c = 0; c < here; c++)
                     dst[c] = to_bf16(a->v[at + c]) | (to_bf16(a->v[after + c]) << 16 & mask);
-            memset(dst + here, 0, (NR - here) * sizeof(*dst));
+            memset(dst + here, 0, (PACKED_NR - here) * sizeof(*dst));
         }
 }
 
-/* Scores of one query, NR of every step floats from s on, become e^(scale (s - max)) in p, about 0
- * past the keys.  Returns 1 / sum. */
+/* Scores of one query, NARROW_NR of every step floats from s on, become e^(scale (s - max)) in p,
+ * about 0 past the keys.  Returns 1 / sum. */
 static float softmax_bf16(uint16_t *p, float *s, size_t step, uint32_t n_kv, uint32_t padded,
                           float scale)
 {
     v factor = v_set(scale * LOG2E), most = v_set(-FLT_MAX), sum0 = v_set(0.0f), sum1 = sum0;
-    float *last = s + (size_t)(padded / NR - 1) * step;
+    float *last = s + (size_t)(padded / NARROW_NR - 1) * step;
 
     for (uint32_t j = n_kv; j < padded; j++)
-        last[j - (padded - NR)] = scale < 0 ? FLT_MAX : -FLT_MAX;
+        last[j - (padded - NARROW_NR)] = scale < 0 ? FLT_MAX : -FLT_MAX;
     for (const float *t = s; t <= last; t += step)
-        for (uint32_t c = 0; c < NR; c += VW) most = v_max(most, v_mul(v_load(t + c), factor));
+        for (uint32_t c = 0; c < NARROW_NR; c += VW)
+            most = v_max(most, v_mul(v_load(t + c), factor));
     most = v_set(-v_max_lane(most));
-    for (const float *t = s; t <= last; t += step, p += NR)
-        for (uint32_t c = 0; c < NR; c += 2 * VW) { /* NR is a multiple of 2 VW */
+    for (const float *t = s; t <= last; t += step, p += NARROW_NR)
+        for (uint32_t c = 0; c < NARROW_NR; c += 2 * VW) { /* NARROW_NR is a multiple of 2 VW */
             v e0 = v_exp2_neg(v_fma(v_load(t + c), factor, most));
             v e1 = v_exp2_neg(v_fma(v_load(t + c + VW), factor, most));
 
@@ -89,21 +91,21 @@ static float softmax_bf16(uint16_t *p, float *s, size_t step, uint32_t n_kv, uin
 static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r,
                             uint32_t row, uint32_t rows, float *inv)
 {
-    size_t step = (size_t)rows * NR;
+    size_t step = (size_t)rows * NARROW_NR;
 
     rows_bf16(r, a->q, a->q16, a->ldq, row, rows, a->head_dim);
-    for (uint32_t o = 0; o < r->padded; o += NR) {
+    for (uint32_t o = 0; o < r->padded; o += NARROW_NR) {
         const uint16_t *keys = r->keys + (size_t)o * r->pairs * 2;
 
-        tiles_bf16(r->s + o / NR * step, r->x, r->ldx, keys, 2 * r->pairs, rows,
-                   fetch_whole(keys, (size_t)4 * r->pairs * NR));
+        tiles_bf16(r->s + o / NARROW_NR * step, r->x, r->ldx, keys, 2 * r->pairs, rows,
+                   fetch_whole(keys, (size_t)4 * r->pairs * NARROW_NR));
     }
     for (uint32_t i = 0; i < rows; i++) {
-        float *s = r->s + (size_t)i * NR;
+        float *s = r->s + (size_t)i * NARROW_NR;
 
-        for (uint32_t o = 0; o < a->n_kv && a->bias; o += NR)
-            add_bias(s + o / NR * step, a->scale, a->bias + (row + i) * a->ldb + o,
-                     RR_MIN(a->n_kv - o, (uint32_t)NR));
+        for (uint32_t o = 0; o < a->n_kv && a->bias; o += NARROW_NR)
+            add_bias(s + o / NARROW_NR * step, a->scale, a->bias + (row + i) * a->ldb + o,
+                     RR_MIN(a->n_kv - o, (uint32_t)NARROW_NR));
         inv[i] =
             softmax_bf16(r->p + i * r->ldp, s, step, a->n_kv, r->padded, a->bias ? 1.0f : a->scale);
     }
@@ -113,16 +115,16 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
 static void mix_rows_bf16(const struct rr_attention_f32 *a, const struct room_pairs *r,
                           uint32_t row, uint32_t rows, const float *inv)
 {
-    float acc[PAIR_QUERIES * NR] RR_ALIGNED(64);
+    float acc[PAIR_QUERIES * NARROW_NR] RR_ALIGNED(64);
 
-    for (uint32_t d = 0; d < a->head_dim; d += NR) {
+    for (uint32_t d = 0; d < a->head_dim; d += NARROW_NR) {
         const uint16_t *values = r->values + (size_t)d * r->even;
 
         tiles_bf16(acc, r->p, r->ldp, values, r->even, rows,
-                   fetch_whole(values, (size_t)2 * r->even * NR));
+                   fetch_whole(values, (size_t)2 * r->even * NARROW_NR));
         for (uint32_t i = 0; i < rows; i++)
-            store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],
-                         RR_MIN(a->head_dim - d, (uint32_t)NR));
+            store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NARROW_NR, inv[i],
+                         RR_MIN(a->head_dim - d, (uint32_t)NARROW_NR));
     }
 }
 

@@ -166,7 +166,7 @@ static void attention_f32(const struct rr_attention_f32 *a)
     float *s = values + (size_t)a->n_kv * width, inv[QUERIES];
 
     memset(keys + (size_t)(padded - NR) * a->head_dim, 0, (size_t)NR * a->head_dim * sizeof(*keys));
-    pack_rows(keys, a->k, a->ldk * sizeof(float), RR_F32, 0, a->n_kv, a->head_dim);
+    pack_rows(keys, NR, a->k, a->ldk * sizeof(float), RR_F32, 0, a->n_kv, a->head_dim);
     pack_values(values, a->v, a->ldv, a->n_kv, a->head_dim);
 
     for (uint32_t row = 0; row < a->n_q; row += QUERIES) {

@@ -17,12 +17,13 @@
 /* Pairs are moved as the floats that they have the size of. */
 static void pack_keys_i16(const struct rr_attention_f32 *a, const struct room_pairs *r, float inv)
 {
-    memset(r->keys + (size_t)(r->padded - NR) * r->pairs * 2, 0, (size_t)NR * r->pairs * 4);
-    for (uint32_t o = 0; o < a->n_kv; o += NR) {
-        uint32_t n = RR_MIN(a->n_kv - o, (uint32_t)NR);
+    memset(r->keys + (size_t)(r->padded - NARROW_NR) * r->pairs * 2, 0,
+           (size_t)NARROW_NR * r->pairs * 4);
+    for (uint32_t o = 0; o < a->n_kv; o += NARROW_NR) {
+        uint32_t n = RR_MIN(a->n_kv - o, (uint32_t)NARROW_NR);
 
         round_i16(r->x, r->ldx, a->k + o * a->ldk, a->ldk, n, a->head_dim, inv);
-        pack_rows((float *)r->keys, r->x, r->ldx * 2, RR_F32, o, n, r->pairs);
+        pack_rows((float *)r->keys, NARROW_NR, r->x, r->ldx * 2, RR_F32, o, n, r->pairs);
     }
 }
 
@@ -31,11 +32,11 @@ static void pack_values_i16(const struct rr_attention_f32 *a, const struct room_
     uint16_t *dst = r->values;
     v factor = v_set(inv);
 
-    for (uint32_t d = 0; d < a->head_dim; d += NR)
-        for (uint32_t j = 0; j < a->n_kv; j += 2, dst += 2 * NR) {
+    for (uint32_t d = 0; d < a->head_dim; d += NARROW_NR)
+        for (uint32_t j = 0; j < a->n_kv; j += 2, dst += 2 * NARROW_NR) {
             const float *first = a->v + j * a->ldv, *second = first + a->ldv;
 
-            for (uint32_t c = d; c < d + NR; c += VW) {
+            for (uint32_t c = d; c < d + NARROW_NR; c += VW) {
                 uint32_t left = c < a->head_dim ? a->head_dim - c : 0;
                 v t = load_upto(first + c, left), u = v_set(0.0f);
 
@@ -57,7 +58,7 @@ RR_INLINE v scores_i16(float *s, float scale, const float *bias, const uint32_t 
     v_store(limits, v_set(FLT_MAX));
     v_store(limits + VW, low);
     RR_UNROLL
-    for (uint32_t c = 0; c < NR; c += VW) {
+    for (uint32_t c = 0; c < NARROW_NR; c += VW) {
         uint32_t left = c < n ? RR_MIN(n - c, (uint32_t)VW) : 0;
         v x = v_mul(v_from_i32(vi_load(s + c)), factor);
 
@@ -69,14 +70,15 @@ RR_INLINE v scores_i16(float *s, float scale, const float *bias, const uint32_t 
     return most;
 }
 
-/* All sums of one query, NR of every step values from s on.  Returns the largest score. */
+/* All sums of one query, NARROW_NR of every step values from s on.  Returns the largest score. */
 static float all_scores_i16(float *s, size_t step, const float *bias, uint32_t n_kv, float scale)
 {
     v most = v_set(-FLT_MAX);
     uint32_t o = 0;
 
-    for (; !bias && o + NR <= n_kv; o += NR, s += step) most = scores_i16(s, scale, NULL, NR, most);
-    for (; o < n_kv; o += NR, s += step)
+    for (; !bias && o + NARROW_NR <= n_kv; o += NARROW_NR, s += step)
+        most = scores_i16(s, scale, NULL, NARROW_NR, most);
+    for (; o < n_kv; o += NARROW_NR, s += step)
         most = scores_i16(s, scale, bias ? bias + o : NULL, n_kv - o, most);
     return v_max_lane(most);
 }
@@ -87,10 +89,10 @@ static float weights_i16(uint16_t *p, float *s, size_t step, float most, uint32_
                          uint32_t padded)
 {
     v shift = v_set(most), sum0 = v_set(0.0f), sum1 = sum0;
-    float *last = s + (size_t)(padded / NR - 1) * step, sum, unit;
+    float *last = s + (size_t)(padded / NARROW_NR - 1) * step, sum, unit;
 
     for (float *t = s; t <= last; t += step)
-        for (uint32_t c = 0; c < NR; c += 2 * VW) { /* NR is a multiple of 2 VW */
+        for (uint32_t c = 0; c < NARROW_NR; c += 2 * VW) { /* NARROW_NR is a multiple of 2 VW */
             v e0 = v_exp2_neg(v_sub(v_load(t + c), shift));
             v e1 = v_exp2_neg(v_sub(v_load(t + c + VW), shift));
 
@@ -101,8 +103,8 @@ static float weights_i16(uint16_t *p, float *s, size_t step, float most, uint32_
         }
     sum = v_sum(v_add(sum0, sum1));
     unit = rr_i16_unit(sum, n_kv);
-    for (const float *t = s; t <= last; t += step, p += NR)
-        for (uint32_t c = 0; c < NR; c += 2 * VW)
+    for (const float *t = s; t <= last; t += step, p += NARROW_NR)
+        for (uint32_t c = 0; c < NARROW_NR; c += 2 * VW)
             v_store_i16(p + c, v_mul(v_load(t + c), v_set(unit)),
                         v_mul(v_load(t + c + VW), v_set(unit)));
     return 1.0f / (unit * sum);
@@ -122,7 +124,7 @@ static void score_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows
 {
     const struct rr_attention_f32 *a = h->a;
     const struct room_pairs *r = &h->r;
-    size_t step = (size_t)rows * NR;
+    size_t step = (size_t)rows * NARROW_NR;
     float most[PAIR_QUERIES];
 
     for (uint32_t i = 0; i < rows; i++) {
@@ -132,16 +134,17 @@ static void score_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows
         round_i16(r->x + i * r->ldx, 0, q, 0, 1, a->head_dim, steps.inv);
         inv[i] = steps.size * h->k.size * a->scale;
     }
-    for (uint32_t o = 0; o < r->padded; o += NR)
-        tiles_i16((int32_t *)(r->s + o / NR * step), r->x, r->ldx,
-                  r->keys + (size_t)o * r->pairs * 2, r->pairs, rows,
-                  fetch_whole(r->keys + (size_t)o * r->pairs * 2, (size_t)4 * r->pairs * NR));
+    for (uint32_t o = 0; o < r->padded; o += NARROW_NR)
+        tiles_i16(
+            (int32_t *)(r->s + o / NARROW_NR * step), r->x, r->ldx,
+            r->keys + (size_t)o * r->pairs * 2, r->pairs, rows,
+            fetch_whole(r->keys + (size_t)o * r->pairs * 2, (size_t)4 * r->pairs * NARROW_NR));
     for (uint32_t i = 0; i < rows; i++)
-        most[i] = all_scores_i16(r->s + (size_t)i * NR, step,
+        most[i] = all_scores_i16(r->s + (size_t)i * NARROW_NR, step,
                                  a->bias ? a->bias + (row + i) * a->ldb : NULL, a->n_kv, inv[i]);
     for (uint32_t i = 0; i < rows; i++)
-        inv[i] = weights_i16(r->p + i * r->ldp, r->s + (size_t)i * NR, step, most[i], a->n_kv,
-                             r->padded);
+        inv[i] = weights_i16(r->p + i * r->ldp, r->s + (size_t)i * NARROW_NR, step, most[i],
+                             a->n_kv, r->padded);
 }
 
 /* y = inv v.size p V for rows queries. */
@@ -149,17 +152,17 @@ static void mix_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows, 
 {
     const struct room_pairs *r = &h->r;
     uint32_t dim = h->a->head_dim;
-    int32_t acc[PAIR_QUERIES * NR] RR_ALIGNED(64);
+    int32_t acc[PAIR_QUERIES * NARROW_NR] RR_ALIGNED(64);
 
-    for (uint32_t d = 0; d < dim; d += NR) {
+    for (uint32_t d = 0; d < dim; d += NARROW_NR) {
         tiles_i16(acc, r->p, r->ldp, r->values + (size_t)d * r->even, r->even / 2, rows,
-                  fetch_whole(r->values + (size_t)d * r->even, (size_t)2 * r->even * NR));
+                  fetch_whole(r->values + (size_t)d * r->even, (size_t)2 * r->even * NARROW_NR));
         for (uint32_t i = 0; i < rows; i++) {
             float *y = h->a->y + (row + i) * h->a->ldy;
             v factor = v_set(inv[i] * h->v.size);
 
-            for (uint32_t c = d; c < RR_MIN(d + NR, dim); c += VW) {
-                v t = v_mul(v_from_i32(vi_load(acc + i * NR + (c - d))), factor);
+            for (uint32_t c = d; c < RR_MIN(d + NARROW_NR, dim); c += VW) {
+                v t = v_mul(v_from_i32(vi_load(acc + i * NARROW_NR + (c - d))), factor);
 
                 if (c + VW <= dim)
                     v_store(y + c, t);

@@ -4,7 +4,7 @@
  *
  * K and V become packed panels, then PAIR_QUERIES queries at a time have a full row of scores each.
  * Scores stay as the tiles leave them, panel by panel, so nothing is copied: those of a query
- * are NR at a time, rows x NR apart. */
+ * are NARROW_NR at a time, rows x NARROW_NR apart. */
 #ifndef RR_CPU_BODY_ATTENTION_PAIRS_H
 #define RR_CPU_BODY_ATTENTION_PAIRS_H
 
@@ -15,27 +15,28 @@
 #endif
 
 struct room_pairs {   /* parts of the scratch, each 64-byte aligned */
-    uint16_t *keys;   /* [padded / NR][pairs][NR][2] */
-    uint16_t *values; /* [ceil(head_dim / NR)][even / 2][NR][2] */
-    float *s;         /* [padded / NR][PAIR_QUERIES][NR] scores */
+    uint16_t *keys;   /* [padded / nr][pairs][nr][2]; nr of bf16 is PACKED_NR, of i16 NARROW_NR */
+    uint16_t *values; /* [width / nr][even / 2][nr][2] */
+    float *s;         /* [padded / NARROW_NR][PAIR_QUERIES][NARROW_NR] scores */
     uint16_t *p;      /* [PAIR_QUERIES, ldp] weights */
-    uint16_t *x;      /* [max(NR, PAIR_QUERIES), ldx] rounded rows */
+    uint16_t *x;      /* [max(NARROW_NR, PAIR_QUERIES), ldx] rounded rows */
     size_t ldp, ldx;
-    uint32_t padded, even, pairs; /* keys in whole panels, in whole pairs; pairs of head_dim */
+    uint32_t padded, even; /* keys in whole NARROW_NR, in whole pairs */
+    uint32_t width, pairs; /* head_dim in whole NARROW_NR, its pairs */
 };
 
 static struct room_pairs lay_out(const struct rr_attention_f32 *a)
 {
-    struct room_pairs r = { .padded = (a->n_kv + NR - 1) / NR * NR,
+    struct room_pairs r = { .padded = (a->n_kv + NARROW_NR - 1) / NARROW_NR * NARROW_NR,
                             .even = (a->n_kv + 1) / 2 * 2,
+                            .width = (a->head_dim + NARROW_NR - 1) / NARROW_NR * NARROW_NR,
                             .pairs = (a->head_dim + 1) / 2 };
-    size_t width = (a->head_dim + NR - 1) / NR * NR;
 
     r.ldp = (size_t)r.padded + 32;
     r.ldx = ((size_t)r.pairs + 15) / 16 * 32;
     r.keys = (uint16_t *)a->scratch;
     r.values = r.keys + (size_t)r.padded * r.pairs * 2;
-    r.s = (float *)(r.values + width * r.even);
+    r.s = (float *)(r.values + (size_t)r.width * r.even);
     r.p = (uint16_t *)(r.s + (size_t)PAIR_QUERIES * r.padded);
     r.x = r.p + PAIR_QUERIES * r.ldp;
     return r;

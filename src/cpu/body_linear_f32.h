@@ -15,6 +15,11 @@
 #include "cpu/body_math.h"
 
 #define NV (NR / VW) /* vectors in a row of a tile */
+#if !defined(NARROW_NR)
+#define NARROW_NR NR        /* columns of int8, bf16 or 16-bit weights that rows meet at once */
+#define PACKED_NR NARROW_NR /* columns of their panels, of which one or more are met at once */
+#endif
+#define NARROW_NV (NARROW_NR / VW)
 #if !defined(MB)
 #define MB 144 /* rows that share a block of weights while it is in the caches */
 #endif
@@ -73,10 +78,10 @@ RR_INLINE void fetch_results(struct results *r, uint32_t rows)
     r->residual += rows * r->ldr;
 }
 
-/* Of rows from `row` on, columns from o on, at most NR, which end at n. */
+/* Of rows from `row` on, columns from o on, at most nr, which end at n. */
 RR_INLINE struct results results(const float *y, const struct rr_half *half, size_t ldy,
                                  const float *residual, size_t ldr, uint32_t row, uint32_t o,
-                                 uint32_t n)
+                                 uint32_t n, uint32_t nr)
 {
     uint32_t size = half->y ? sizeof(*half->y) : sizeof(*y);
     const char *first = half->y ? (const char *)half->y : (const char *)y;
@@ -86,7 +91,7 @@ RR_INLINE struct results results(const float *y, const struct rr_half *half, siz
         .residual = residual && residual != y ? (const char *)(residual + row * ldr + o) : NULL,
         .ldy = ldy * size,
         .ldr = ldr * sizeof(*residual),
-        .bytes = RR_MIN(n - o, (uint32_t)NR) * size,
+        .bytes = RR_MIN(n - o, nr) * size,
     };
 }
 
@@ -251,12 +256,12 @@ RR_INLINE v activate(v a, enum rr_act act)
     return a;
 }
 
-/* Rows of finished sums become rows of y, or of half: n of the columns from o on, which is NR or,
- * at the end, less.  Nothing is read through a inside the loop: stores of y would have it read
+/* Rows of nr finished sums become rows of y, or of half: n of the columns from o on, which is nr
+ * or, at the end, less.  Nothing is read through a inside the loop: stores of y would have it read
  * anew. */
 RR_INLINE void finish_columns(const struct rr_linear_f32 *a, const struct rr_half *half,
-                              const float *acc, uint32_t row, uint32_t rows, uint32_t o,
-                              const uint32_t n, enum rr_act act)
+                              const float *acc, const uint32_t nr, uint32_t row, uint32_t rows,
+                              uint32_t o, const uint32_t n, enum rr_act act)
 {
     const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
     const size_t ldy = a->ldy, ldr = a->ldr;
@@ -266,11 +271,11 @@ RR_INLINE void finish_columns(const struct rr_linear_f32 *a, const struct rr_hal
     v bias[NV];
 
     RR_UNROLL
-    for (uint32_t c = 0; c < NR; c += VW)
+    for (uint32_t c = 0; c < nr; c += VW)
         bias[c / VW] = c < n ? load_upto(a->bias + o + c, n - c) : v_set(0.0f);
-    for (uint32_t i = 0; i < rows; i++, acc += NR) {
+    for (uint32_t i = 0; i < rows; i++, acc += nr) {
         RR_UNROLL
-        for (uint32_t c = 0; c < NR; c += VW) {
+        for (uint32_t c = 0; c < nr; c += VW) {
             v s = activate(v_add(v_load(acc + c), bias[c / VW]), act);
 
             if (c < n && y16)
@@ -286,27 +291,28 @@ RR_INLINE void finish_columns(const struct rr_linear_f32 *a, const struct rr_hal
     }
 }
 
-/* The same for panels [o, end), whose sums lie rows x NR apart. */
+/* The same for columns [o, end), nr at a time, whose sums lie rows x nr apart. */
 RR_INLINE void finish_panels(const struct rr_linear_f32 *a, const struct rr_half *half,
-                             const float *acc, uint32_t row, uint32_t rows, uint32_t o,
-                             uint32_t end, enum rr_act act)
+                             const float *acc, const uint32_t nr, uint32_t row, uint32_t rows,
+                             uint32_t o, uint32_t end, enum rr_act act)
 {
-    for (; o < end; o += NR, acc += (size_t)rows * NR) {
-        if (a->n_end - o >= NR)
-            finish_columns(a, half, acc, row, rows, o, NR, act);
+    for (; o < end; o += nr, acc += (size_t)rows * nr) {
+        if (a->n_end - o >= nr)
+            finish_columns(a, half, acc, nr, row, rows, o, nr, act);
         else
-            finish_columns(a, half, acc, row, rows, o, a->n_end - o, act);
+            finish_columns(a, half, acc, nr, row, rows, o, a->n_end - o, act);
     }
 }
 
-static void finish_f32(const struct rr_linear_f32 *a, const struct rr_half *half, const float *acc,
-                       uint32_t row, uint32_t rows, uint32_t o, uint32_t end)
+RR_INLINE void finish_f32(const struct rr_linear_f32 *a, const struct rr_half *half,
+                          const float *acc, const uint32_t nr, uint32_t row, uint32_t rows,
+                          uint32_t o, uint32_t end)
 {
     switch (a->act) {
-    case RR_ACT_NONE: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_NONE); break;
-    case RR_ACT_GELU: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_GELU); break;
-    case RR_ACT_RELU: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_RELU); break;
-    case RR_ACT_TANH: finish_panels(a, half, acc, row, rows, o, end, RR_ACT_TANH); break;
+    case RR_ACT_NONE: finish_panels(a, half, acc, nr, row, rows, o, end, RR_ACT_NONE); break;
+    case RR_ACT_GELU: finish_panels(a, half, acc, nr, row, rows, o, end, RR_ACT_GELU); break;
+    case RR_ACT_RELU: finish_panels(a, half, acc, nr, row, rows, o, end, RR_ACT_RELU); break;
+    case RR_ACT_TANH: finish_panels(a, half, acc, nr, row, rows, o, end, RR_ACT_TANH); break;
     case RR_ACT_SILU:
     case RR_ACT_GELU_TANH: break; /* of gated units only */
     }
@@ -334,13 +340,13 @@ static void group_f32(const struct rr_linear_f32 *a, uint32_t row, uint32_t rows
 
             t.x = a->x + row * a->ldx + k;
             if (k + depth == a->k)
-                t.results = results(a->y, &f32, a->ldy, a->residual, a->ldr, row,
-                                    o + (p - 1) * NR, end);
+                t.results = results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o + (p - 1) * NR,
+                                    end, NR);
             tiles_f32(&t, rows, after); /* acc moves on to the next panel's sums */
             t.b = after;
         }
     }
-    finish_f32(a, &f32, acc, row, rows, o, end);
+    finish_f32(a, &f32, acc, NR, row, rows, o, end);
 }
 
 static void linear_f32(const struct rr_linear_f32 *a)

@@ -78,30 +78,27 @@ static void quantize_i16(const struct rr_rows_i16 *out, const float *x, size_t l
 
 /* ---- products ------------------------------------------------------------------------------ */
 
-/* acc[mr][NR] = mr rows of x times a panel, pair by pair. */
+/* acc[mr][NARROW_NR] = mr rows of x times a panel, pair by pair. */
 RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_t *b,
                         uint32_t pairs, struct ahead next, const int mr)
 {
-    vi s[I16_MR][NV];
+    vi s[I16_MR][NARROW_NV];
 
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            s[i][c] = vi_zero();
-    for (uint32_t j = 0; j < pairs; j++, x += 2, b += 2 * NR) {
-        vi w[NV];
+    for (int c = 0; c < NARROW_NV; c++) s[i][c] = vi_zero();
+    for (uint32_t j = 0; j < pairs; j++, x += 2, b += 2 * NARROW_NR) {
+        vi w[NARROW_NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            w[c] = vi_load(b + 2 * c * VW);
+        for (int c = 0; c < NARROW_NV; c++) w[c] = vi_load(b + 2 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             vi a = vi_set(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++)
-                s[i][c] = dot_i16(s[i][c], a, w[c]);
+            for (int c = 0; c < NARROW_NV; c++) s[i][c] = dot_i16(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
@@ -109,8 +106,7 @@ RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint1
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            vi_store(acc + i * NR + c * VW, s[i][c]);
+    for (int c = 0; c < NARROW_NV; c++) vi_store(acc + i * NARROW_NR + c * VW, s[i][c]);
 }
 
 #define TILE(mr)                                                                                   \
@@ -125,30 +121,30 @@ TILE(2)
 TILE(1)
 #undef TILE
 
-/* acc[rows][NR] = rows of x times a panel; meanwhile part of the next one is fetched. */
+/* acc[rows][NARROW_NR] = rows of x times a panel; meanwhile part of the next one is fetched. */
 static void tiles_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_t *b,
                       uint32_t pairs, uint32_t rows, struct fetch part)
 {
     struct ahead next = spread(part, (rows + I16_MR - 1) / I16_MR, pairs);
     size_t tile = next.step * pairs;
 
-    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile) {
+    for (; rows >= 6; rows -= 6, acc += 6 * NARROW_NR, x += 6 * ldx, next.at += tile) {
         fetch_results(&part.results, 6);
         tile_i16_6(acc, x, ldx, b, pairs, next);
     }
-    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile) {
+    for (; rows >= 4; rows -= 4, acc += 4 * NARROW_NR, x += 4 * ldx, next.at += tile) {
         fetch_results(&part.results, 4);
         tile_i16_4(acc, x, ldx, b, pairs, next);
     }
-    for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
+    for (; rows >= 2; rows -= 2, acc += 2 * NARROW_NR, x += 2 * ldx, next.at += tile)
         tile_i16_2(acc, x, ldx, b, pairs, next);
     if (rows) tile_i16_1(acc, x, ldx, b, pairs, next);
 }
 
 /* ---- the linear layer ---------------------------------------------------------------------- */
 
-/* Rows of finished sums become rows of y: n of the columns from o on, which is NR or, at the end,
- * less; the contract's chain of roundings.  Nothing is read through a inside the loop: stores of y
+/* Rows of finished sums become rows of y: n of the columns from o on, which is NARROW_NR or, at the
+ * end, less; the contract's chain of roundings.  Nothing is read through a inside the loop: stores of y
  * would have it read anew. */
 RR_INLINE void finish_columns_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
                                   uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
@@ -157,16 +153,16 @@ RR_INLINE void finish_columns_i16(const struct rr_linear_i16 *a, const int32_t *
     const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
     const size_t ldy = a->ldy, ldr = a->ldr;
     float *y = a->y + row * ldy + o;
-    v w_scale[NV], bias[NV];
+    v w_scale[NARROW_NV], bias[NARROW_NV];
 
     RR_UNROLL
-    for (uint32_t c = 0; c < NR; c += VW) {
+    for (uint32_t c = 0; c < NARROW_NR; c += VW) {
         w_scale[c / VW] = c < n ? load_upto(a->w_scale + o + c, n - c) : v_set(0.0f);
         bias[c / VW] = c < n ? load_upto(a->bias + o + c, n - c) : v_set(0.0f);
     }
-    for (uint32_t i = 0; i < rows; i++, acc += NR, y += ldy) {
+    for (uint32_t i = 0; i < rows; i++, acc += NARROW_NR, y += ldy) {
         RR_UNROLL
-        for (uint32_t c = 0; c < NR; c += VW) {
+        for (uint32_t c = 0; c < NARROW_NR; c += VW) {
             v factor = v_mul(v_set(scale[i]), w_scale[c / VW]);
             v s = v_fma(v_from_i32(vi_load(acc + c)), factor, bias[c / VW]);
 
@@ -179,8 +175,8 @@ RR_INLINE void finish_columns_i16(const struct rr_linear_i16 *a, const int32_t *
 RR_INLINE void finish_rows_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
                                uint32_t rows, uint32_t o, enum rr_act act)
 {
-    if (a->n_end - o >= NR)
-        finish_columns_i16(a, acc, row, rows, o, NR, act);
+    if (a->n_end - o >= NARROW_NR)
+        finish_columns_i16(a, acc, row, rows, o, NARROW_NR, act);
     else
         finish_columns_i16(a, acc, row, rows, o, a->n_end - o, act);
 }
@@ -200,16 +196,16 @@ static void finish_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32
 
 static void linear_i16(const struct rr_linear_i16 *a)
 {
-    int32_t acc[SUMS * NR] RR_ALIGNED(64);
+    int32_t acc[SUMS * NARROW_NR] RR_ALIGNED(64);
     const struct rr_half f32 = { .y = NULL };
     uint32_t pairs = (a->k + 1) / 2, block = rows_a_panel(a->m, a->x.ld * sizeof(*a->x.q));
-    size_t panel = (size_t)pairs * 2 * NR; /* weights */
+    size_t panel = (size_t)pairs * 2 * NARROW_NR; /* weights */
 
     for (uint32_t begin = 0; begin < a->m; begin += block) {
         uint32_t end = begin + RR_MIN(a->m - begin, block);
 
-        for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
-            const uint16_t *b = a->panels + o / NR * panel;
+        for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
+            const uint16_t *b = a->panels + o / NARROW_NR * panel;
 
             for (uint32_t row = begin; row < end; row += SUMS) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
@@ -217,7 +213,7 @@ static void linear_i16(const struct rr_linear_i16 *a)
                 tiles_i16(acc, a->x.q + row * a->x.ld, a->x.ld, b, pairs, rows,
                           fetch_part(b, panel * sizeof(*b), row - begin, rows, end - begin,
                                      results(a->y, &f32, a->ldy, a->residual, a->ldr, row, o,
-                                             a->n_end)));
+                                             a->n_end, NARROW_NR)));
                 finish_i16(a, acc, row, rows, o);
             }
         }

@@ -4,7 +4,7 @@
  *   I8_TOP, I8_WTOP, I8_ZERO as in struct rr_kern
  *   I8_MR                    rows of a full tile: 4 or 6
  *   I8_STEP                  groups of four bytes that a turn takes: 1 or 2 (the second group is
- *                            4 NR bytes further in the panel)
+ *                            4 NARROW_NR bytes further in the panel)
  *   dot_w, dot_w_load(p)     VW columns x 4 I8_STEP bytes of weights, made ready
  *   dot_x, dot_x_load(p)     4 I8_STEP bytes of a row, in every lane
  *   dot(sum, x, w)           sum plus the products of the bytes in each lane, exactly
@@ -20,43 +20,39 @@
 
 _Static_assert(I8_WTOP == RR_I8_WFREE || I8_TOP * I8_WTOP <= INT16_MAX, "sums of four saturate");
 
-#if !defined(I8_OWN_TILES)
+#if !defined(I8_OWN_TILES) && !defined(I8_OWN_LINEAR)
 
-/* acc[mr][NR] = first[NR], in each row, plus mr rows of x times a panel. */
+/* acc[mr][NARROW_NR] = first[NARROW_NR], in each row, plus mr rows of x times a panel. */
 RR_INLINE void tile_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
                        const int8_t *b, uint32_t groups, struct ahead next, const int mr)
 {
-    vi s[I8_MR][NV];
+    vi s[I8_MR][NARROW_NV];
 
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            s[i][c] = vi_load(first + c * VW);
+    for (int c = 0; c < NARROW_NV; c++) s[i][c] = vi_load(first + c * VW);
     for (uint32_t j = 0; j < groups; j += I8_STEP) {
-        dot_w w[NV];
+        dot_w w[NARROW_NV];
 
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            w[c] = dot_w_load(b + 4 * c * VW);
+        for (int c = 0; c < NARROW_NV; c++) w[c] = dot_w_load(b + 4 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             dot_x a = dot_x_load(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NV; c++)
-                s[i][c] = dot(s[i][c], a, w[c]);
+            for (int c = 0; c < NARROW_NV; c++) s[i][c] = dot(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
-        b += 4 * NR * I8_STEP;
+        b += 4 * NARROW_NR * I8_STEP;
         x += 4 * I8_STEP;
     }
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-        for (int c = 0; c < NV; c++)
-            vi_store(acc + i * NR + c * VW, s[i][c]);
+    for (int c = 0; c < NARROW_NV; c++) vi_store(acc + i * NARROW_NR + c * VW, s[i][c]);
 }
 
 #define TILE(mr)                                                                                   \
@@ -74,8 +70,8 @@ TILE(2)
 TILE(1)
 #undef TILE
 
-/* acc[rows][NR] = first, in each row, plus rows of x, k of each, times a panel; meanwhile part of
- * the next one is fetched. */
+/* acc[rows][NARROW_NR] = first, in each row, plus rows of x, k of each, times a panel; meanwhile
+ * part of the next one is fetched. */
 static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
                      const int8_t *b, uint32_t k, uint32_t rows, struct fetch part)
 {
@@ -84,16 +80,16 @@ static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t
     size_t tile = next.step * (groups / I8_STEP);
 
 #if I8_MR >= 6
-    for (; rows >= 6; rows -= 6, acc += 6 * NR, x += 6 * ldx, next.at += tile) {
+    for (; rows >= 6; rows -= 6, acc += 6 * NARROW_NR, x += 6 * ldx, next.at += tile) {
         fetch_results(&part.results, 6);
         tile_i8_6(acc, first, x, ldx, b, groups, next);
     }
 #endif
-    for (; rows >= 4; rows -= 4, acc += 4 * NR, x += 4 * ldx, next.at += tile) {
+    for (; rows >= 4; rows -= 4, acc += 4 * NARROW_NR, x += 4 * ldx, next.at += tile) {
         fetch_results(&part.results, 4);
         tile_i8_4(acc, first, x, ldx, b, groups, next);
     }
-    for (; rows >= 2; rows -= 2, acc += 2 * NR, x += 2 * ldx, next.at += tile)
+    for (; rows >= 2; rows -= 2, acc += 2 * NARROW_NR, x += 2 * ldx, next.at += tile)
         tile_i8_2(acc, first, x, ldx, b, groups, next);
     if (rows) tile_i8_1(acc, first, x, ldx, b, groups, next);
 }
@@ -128,8 +124,8 @@ RR_INLINE v activate_i8(v a, enum rr_act act)
     return act == RR_ACT_GELU ? v_gelu_i8(a) : activate(a, act);
 }
 
-/* Rows of finished sums become rows of y: n of the columns from o on, which is NR or, at the end,
- * less.  Nothing is read through a inside the loop: stores of y would have it read anew. */
+/* Rows of finished sums become rows of y: n of the columns from o on, which is NARROW_NR or, at the
+ * end, less.  Nothing is read through a inside the loop: stores of y would have it read anew. */
 RR_INLINE void finish_columns_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
                                  uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {
@@ -139,14 +135,14 @@ RR_INLINE void finish_columns_i8(const struct rr_linear_i8 *a, const int32_t *ac
     const enum rr_dtype dtype = a->half.dtype;
     uint16_t *half = a->half.y ? a->half.y + row * ldy + o : NULL;
     float *y = half ? NULL : a->y + row * ldy + o;
-    struct columns_i8 columns[NV];
+    struct columns_i8 columns[NARROW_NV];
 
     RR_UNROLL
-    for (uint32_t c = 0; c < NR; c += VW)
+    for (uint32_t c = 0; c < NARROW_NR; c += VW)
         columns[c / VW] = columns_i8(a, o + RR_MIN(c, n), c < n ? n - c : 0);
-    for (uint32_t i = 0; i < rows; i++, acc += NR) {
+    for (uint32_t i = 0; i < rows; i++, acc += NARROW_NR) {
         RR_UNROLL
-        for (uint32_t c = 0; c < NR; c += VW) {
+        for (uint32_t c = 0; c < NARROW_NR; c += VW) {
             v s = activate_i8(finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]), act);
 
             if (c < n && half)
@@ -165,8 +161,8 @@ RR_INLINE void finish_columns_i8(const struct rr_linear_i8 *a, const int32_t *ac
 RR_INLINE void finish_panel(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
                             uint32_t rows, uint32_t o, enum rr_act act)
 {
-    if (a->n_end - o >= NR)
-        finish_columns_i8(a, acc, row, rows, o, NR, act);
+    if (a->n_end - o >= NARROW_NR)
+        finish_columns_i8(a, acc, row, rows, o, NARROW_NR, act);
     else
         finish_columns_i8(a, acc, row, rows, o, a->n_end - o, act);
 }
@@ -184,25 +180,27 @@ static void finish_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t
     }
 }
 
+#if !defined(I8_OWN_LINEAR)
+
 /* What the sums of a panel start from: bytes are q - I8_ZERO, so each sum lacks I8_ZERO times its
  * weights' sum. */
 static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
 {
-    for (uint32_t c = 0; c < NR; c++)
+    for (uint32_t c = 0; c < NARROW_NR; c++)
         first[c] = I8_ZERO && o + c < a->n_end ? I8_ZERO * (int32_t)a->w_sum[o + c] : 0;
 }
 
 static void linear_i8(const struct rr_linear_i8 *a)
 {
-    int32_t acc[SUMS * NR] RR_ALIGNED(64), first[NR] RR_ALIGNED(64);
+    int32_t acc[SUMS * NARROW_NR] RR_ALIGNED(64), first[NARROW_NR] RR_ALIGNED(64);
     uint32_t block = rows_a_panel(a->m, a->x.ld);
-    size_t bytes = (size_t)rr_i8_depth(a->k) * NR;
+    size_t bytes = (size_t)rr_i8_depth(a->k) * NARROW_NR;
 
     for (uint32_t begin = 0; begin < a->m; begin += block) {
         uint32_t end = begin + RR_MIN(a->m - begin, block);
 
-        for (uint32_t o = a->n_begin; o < a->n_end; o += NR) {
-            const int8_t *panel = a->panels + o / NR * bytes;
+        for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
+            const int8_t *panel = a->panels + o / NARROW_NR * bytes;
 
             start_i8(a, first, o);
             for (uint32_t row = begin; row < end; row += SUMS) {
@@ -211,7 +209,7 @@ static void linear_i8(const struct rr_linear_i8 *a)
                 tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows,
                          fetch_part(panel, bytes, row - begin, rows, end - begin,
                                     results(a->y, &a->half, a->ldy, a->residual, a->ldr, row, o,
-                                            a->n_end)));
+                                            a->n_end, NARROW_NR)));
                 finish_i8(a, acc, row, rows, o);
             }
         }
@@ -219,4 +217,5 @@ static void linear_i8(const struct rr_linear_i8 *a)
     tiles_end();
 }
 
+#endif
 #endif

@@ -117,8 +117,9 @@ static void add_convert(float *y, const void *src, enum rr_dtype dtype, size_t n
 
 /* ---- packing ------------------------------------------------------------------------------- */
 
-/* VW source rows (row stride ld bytes) become VW columns of a panel: dst[j * NR + r]. */
-RR_INLINE void pack_columns(float *dst, const char *src, size_t ld, enum rr_dtype dtype, uint32_t k)
+/* VW source rows (row stride ld bytes) become VW columns of a panel: dst[j * nr + r]. */
+RR_INLINE void pack_columns(float *dst, const uint32_t nr, const char *src, size_t ld,
+                            enum rr_dtype dtype, uint32_t k)
 {
     size_t size = dtype_size(dtype);
     uint32_t j = 0;
@@ -128,20 +129,18 @@ RR_INLINE void pack_columns(float *dst, const char *src, size_t ld, enum rr_dtyp
         for (int r = 0; r < VW; r++)
             t[r] = load_full(src + (size_t)r * ld + j * size, dtype);
         v_transpose(t);
-        for (int r = 0; r < VW; r++)
-            v_store(dst + (size_t)(j + (uint32_t)r) * NR, t[r]);
+        for (int r = 0; r < VW; r++) v_store(dst + (size_t)(j + (uint32_t)r) * nr, t[r]);
     }
     if (j < k) {
         for (int r = 0; r < VW; r++)
             t[r] = load_part(src + (size_t)r * ld + j * size, dtype, k - j);
         v_transpose(t);
-        for (uint32_t r = 0; r < k - j; r++)
-            v_store(dst + (size_t)(j + r) * NR, t[r]);
+        for (uint32_t r = 0; r < k - j; r++) v_store(dst + (size_t)(j + r) * nr, t[r]);
     }
 }
 
 /* One source row becomes one column: the edges of a stack that does not fall on VW. */
-static void pack_column(float *dst, const char *src, enum rr_dtype dtype, uint32_t k)
+static void pack_column(float *dst, uint32_t nr, const char *src, enum rr_dtype dtype, uint32_t k)
 {
     float tmp[64];
 
@@ -149,27 +148,26 @@ static void pack_column(float *dst, const char *src, enum rr_dtype dtype, uint32
         uint32_t n = RR_MIN(k - j, 64u);
 
         convert(tmp, src + j * dtype_size(dtype), dtype, n);
-        for (uint32_t i = 0; i < n; i++)
-            dst[(size_t)(j + i) * NR] = tmp[i];
+        for (uint32_t i = 0; i < n; i++) dst[(size_t)(j + i) * nr] = tmp[i];
     }
 }
 
-/* pack_f32 for source rows that are ld bytes apart. */
-RR_INLINE void pack_rows(float *panels, const void *src, size_t ld, enum rr_dtype dtype,
-                         uint32_t row0, uint32_t rows, uint32_t k)
+/* pack_f32 into panels of nr columns, for source rows that are ld bytes apart. */
+RR_INLINE void pack_rows(float *panels, const uint32_t nr, const void *src, size_t ld,
+                         enum rr_dtype dtype, uint32_t row0, uint32_t rows, uint32_t k)
 {
     const char *in = (const char *)src;
     uint32_t r = 0;
 
     while (r < rows) {
         size_t o = (size_t)row0 + r;
-        float *dst = panels + o / NR * NR * k + o % NR;
+        float *dst = panels + o / nr * nr * k + o % nr;
 
         if (o % VW == 0 && rows - r >= VW) {
-            pack_columns(dst, in + r * ld, ld, dtype, k);
+            pack_columns(dst, nr, in + r * ld, ld, dtype, k);
             r += VW;
         } else {
-            pack_column(dst, in + r * ld, dtype, k);
+            pack_column(dst, nr, in + r * ld, dtype, k);
             r++;
         }
     }
@@ -181,10 +179,10 @@ static void pack_f32(float *panels, const void *src, enum rr_dtype dtype, uint32
     size_t ld = k * dtype_size(dtype);
 
     switch (dtype) {
-    case RR_F32: pack_rows(panels, src, ld, RR_F32, row0, rows, k); break;
-    case RR_F16: pack_rows(panels, src, ld, RR_F16, row0, rows, k); break;
-    case RR_BF16: pack_rows(panels, src, ld, RR_BF16, row0, rows, k); break;
-    case RR_I8: pack_rows(panels, src, ld, RR_I8, row0, rows, k); break;
+    case RR_F32: pack_rows(panels, NR, src, ld, RR_F32, row0, rows, k); break;
+    case RR_F16: pack_rows(panels, NR, src, ld, RR_F16, row0, rows, k); break;
+    case RR_BF16: pack_rows(panels, NR, src, ld, RR_BF16, row0, rows, k); break;
+    case RR_I8: pack_rows(panels, NR, src, ld, RR_I8, row0, rows, k); break;
     }
 }
 

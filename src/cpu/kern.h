@@ -121,10 +121,11 @@ struct rr_half {
  * A byte of a row holds q - i8_zero: 0 for levels whose instruction takes unsigned activations, 127
  * for those that take signed ones.  Rows are only exchanged between kernels of one level.
  *
- * Packed weights: panels of i8_nr columns, groups of four along k, [ceil(n / nr)][depth / 4][nr][4]
- * with depth = rr_i8_depth(k), zero-filled past n and k.  Every instruction that multiplies groups
- * of four bytes reads this layout: VPMADDUBSW, VPDPBUSD, SDOT and, as 16 x 64-byte tiles with a row
- * stride of 4 nr, TDPBUSD; SMMLA after one interleave. */
+ * Packed weights: panels of packed_nr columns, groups of four along k, [panels][depth / 4][nr][4]
+ * with depth = rr_i8_depth(k), as many as make n a multiple of i8_nr, zero-filled past n and k.
+ * Every instruction that multiplies groups of four bytes reads this layout: VPMADDUBSW, VPDPBUSD,
+ * SDOT and, with panels of 16, whose 64 bytes of k are a tile in one piece, TDPBUSD; SMMLA after
+ * one interleave. */
 
 #define RR_I8_DEPTH 64 /* bytes of k that one step of the deepest instruction takes */
 
@@ -191,9 +192,10 @@ struct rr_linear_i8 {
 typedef void rr_linear_i8_fn(const struct rr_linear_i8 *a);
 
 /* ---- bf16 ------------------------------------------------------------------------------------
- * Weights: panels of bf16_nr columns, pairs along k, [ceil(n / nr)][ceil(k / 2)][nr][2],
- * zero-filled. Activations: of type bf16_x, which a level chooses: f32 where the weights are
- * widened and the arithmetic is f32, bf16 where an instruction multiplies bf16.  Sums are f32. */
+ * Weights: panels of packed_nr columns, pairs along k, [panels][ceil(k / 2)][nr][2], as many as
+ * make n a multiple of bf16_nr, zero-filled.  Activations: of type bf16_x, which a level chooses:
+ * f32 where the weights are widened and the arithmetic is f32, bf16 where an instruction multiplies
+ * bf16.  Sums are f32. */
 
 /* y[i, j] = bf16(x[i, j]) to nearest even, NaN stays NaN; columns k .. up to the next even are
  * 0. */
@@ -247,7 +249,7 @@ typedef void rr_quantize_i16_fn(const struct rr_rows_i16 *out, const float *x, s
 struct rr_linear_i16 {
     float *y; /* [m, n] */
     struct rr_rows_i16 x;
-    const uint16_t *panels; /* of bf16_nr columns, 64-byte aligned */
+    const uint16_t *panels; /* as those of bf16 */
     const float *w_scale;   /* [n] */
     const float *bias;      /* [n] */
     const float *residual;  /* [m, n] or NULL; may be y */
@@ -302,7 +304,10 @@ struct rr_kern {
     rr_convert_fn *convert;
     rr_add_convert_fn *add_convert;
 
-    uint32_t i8_nr;   /* columns per panel */
+    uint32_t packed_nr; /* columns per panel of int8, bf16 or i16; whole panels are as many as
+                         * i8_nr or bf16_nr, columns that are multiplied at once */
+
+    uint32_t i8_nr;   /* a multiple of packed_nr */
     uint32_t i8_top;  /* largest q */
     uint32_t i8_wtop; /* what sets of four weights may add up to; RR_I8_WFREE: anything */
     int32_t i8_zero;  /* what is taken off q to make a byte */
@@ -310,7 +315,7 @@ struct rr_kern {
     rr_layernorm_i8_fn *layernorm_i8;
     rr_linear_i8_fn *linear_i8;
 
-    uint32_t bf16_nr;     /* columns per panel */
+    uint32_t bf16_nr;     /* as i8_nr */
     enum rr_dtype bf16_x; /* RR_F32 or RR_BF16 */
     rr_round_bf16_fn *round_bf16;
     rr_linear_bf16_fn *linear_bf16; /* NULL where linear_i16 does it */

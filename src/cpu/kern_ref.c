@@ -411,6 +411,7 @@ const struct rr_kern rr_kern_ref = {
     .rotary_f32 = rotary_f32,
     .convert = convert,
     .add_convert = add_convert,
+    .packed_nr = NR,
     .i8_nr = NR,
     .i8_top = I8_TOP,
     .i8_wtop = RR_I8_WFREE,

@@ -19,7 +19,9 @@
 #define NR 64
 #define KC 512
 #define MB 96
-#define SUMS 64
+#define NARROW_NR 32 /* two tiles, a panel each */
+#define PACKED_NR 16
+#define SUMS 32
 #define PANEL_ROWS 576 /* tiles are done with 96 rows before the next panel is there */
 #define PANEL_BYTES (5u << 18) /* of an L2 cache of 2 MiB */
 #define PAIR_QUERIES 32 /* two tiles of rows */

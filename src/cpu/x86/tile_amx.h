@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tile_amx.h - int8 and bf16 tiles on AMX: TDPBUSD and TDPBF16PS.  Layer: cpu (L1).
- * Included by one level file, after vec_avx512.h and body_linear_f32.h; it defines tiles_i8 and
- * tiles_bf16.  Source: Intel SDM volume 1 chapter 18.
+ * Included by one level file, after vec_avx512.h; it defines linear_i8, linear_bf16 and, for
+ * attention, tiles_bf16.  Source: Intel SDM volume 1 chapter 18.
  *
  * A step multiplies 32 rows by 32 columns with four tiles of sums (0 to 3), two of rows (4, 5) and
- * two of weights (6, 7).  16 groups of a packed panel are a tile of weights as they lie: 16 rows of
- * 16 columns x 4 bytes, one row of the panel, 4 NR bytes, apart. */
+ * two of weights (6, 7).  16 groups of a packed panel, 16 columns wide, are a tile of weights as
+ * they lie: 1 KB in one piece.  Tiles of rows are loaded 64 bytes a row.
+ *
+ * Weights of up to 16 steps stay in the L1 cache for all rows that meet them: rows come by loads
+ * that leave them there.
+ *
+ * Each tile is loaded for the next step as soon as its last product of this one has begun.  Where
+ * another thread has the same core, a load takes four times as long, and nothing overlaps that does
+ * not stand apart: this order takes 95 ns a step then, all loads before all products 130 (23 and 32
+ * where the core is its own). */
 #ifndef RR_CPU_X86_TILE_AMX_H
 #define RR_CPU_X86_TILE_AMX_H
 
@@ -18,12 +26,14 @@
 #define I8_TOP 254
 #define I8_WTOP RR_I8_WFREE
 #define I8_ZERO 0
-#define I8_OWN_TILES
+#define I8_OWN_LINEAR
 #define BF16_X RR_BF16
-#define BF16_OWN_TILES
+#define BF16_OWN_LINEAR
 #define OWN_TILES_END
 
 typedef uint16_t bf16_in;
+
+#include "cpu/body_linear_i8.h"
 
 #define TILE_BYTES 64 /* of a row of a tile */
 #define TILE_ROWS 16
@@ -66,153 +76,390 @@ static void tiles_end(void)
     tiles_now.upper = 0;
 }
 
-/* What each step fetches of the weights that come next: the processor by itself has too few lines
- * on their way for products this fast, where weights come from the L3 cache.  And what each of the
- * first steps fetches of results that are written soon: two lines of a row. */
-#define ROW_BYTES 128
-struct lines {
-    const char *at, *end;
-    size_t a_step;
-    const char *y;
-    size_t ldy;
+/* ---- what is done beside the products ------------------------------------------------------- */
+
+/* What becomes of sums: floats, alone or added to others; bf16; or, through GELU, f16 or bf16. */
+enum form { NOTHING, TO_F32, TO_F32_SUM, TO_BF16, TO_F16_GELU, TO_BF16_GELU, FORMS };
+
+/* Sums that are complete, but not yet results: they become those row by row beside the next block's
+ * products, which use neither the vector units nor their registers. */
+struct rest {
+    struct columns_i8 columns[NARROW_NV]; /* bf16: with a bias only */
+    const char *acc;                      /* [rows][NARROW_NR] sums, i32 or, of bf16, f32 */
+    const float *scale, *offset;          /* int8: of each row */
+    char *y;
+    size_t ldy;         /* bytes to the next row */
+    ptrdiff_t residual; /* bytes from y to what is added */
     uint32_t rows;
+    enum form form; /* NOTHING: no rows */
 };
 
-/* Products of two tiles of rows, or of one, a step each; moves what it is given on. */
-#define STEPS(name, product)                                                                       \
-    RR_INLINE void name##_steps(const char **x, size_t ldx, const char **w, uint32_t steps,        \
-                                struct lines *next, const bool two, const bool results)            \
-    {                                                                                              \
-        for (uint32_t j = 0; j < steps; j++) {                                                     \
-            _tile_loadd(6, *w, 4 * NR);                                                            \
-            _tile_loadd(4, *x, ldx);                                                               \
-            product(0, 4, 6);                                                                      \
-            _tile_loadd(7, *w + TILE_BYTES, 4 * NR);                                               \
-            product(1, 4, 7);                                                                      \
-            if (two) _tile_loadd(5, *x + TILE_ROWS * ldx, ldx);                                    \
-            for (next->end += next->a_step; next->at < next->end; next->at += 64)                  \
-                __builtin_prefetch(next->at, 0, 2);                                                \
-            if (results) {                                                                         \
-                fetch_rows(next->y, next->ldy, ROW_BYTES, 1);                                      \
-                next->y += next->ldy;                                                              \
-            }                                                                                      \
-            if (two) {                                                                             \
-                product(2, 5, 6);                                                                  \
-                product(3, 5, 7);                                                                  \
-            }                                                                                      \
-            *x += TILE_BYTES;                                                                      \
-            *w += (size_t)TILE_ROWS * 4 * NR;                                                      \
-        }                                                                                          \
-    }
-STEPS(tile_i8, _tile_dpbusd)
-STEPS(tile_bf16, _tile_dpbf16ps)
-#undef STEPS
-
-/* acc: [up to 32][NR] sums, which begin with zero if fresh is set.  x: rows ldx bytes apart, 64
- * bytes a step.  b: 16 groups a step. */
-#define TILE(name, walk, two)                                                                      \
-    static RR_NOINLINE void name(void *acc, const void *x, size_t ldx, const void *b,              \
-                                 uint32_t steps, bool fresh, struct lines next)                    \
-    {                                                                                              \
-        const char *in = (const char *)x, *w = (const char *)b;                                    \
-        char *s = (char *)acc, *t = s + TILE_ROWS * 4 * NR;                                        \
-        uint32_t first = RR_MIN(steps, next.rows);                                                 \
-                                                                                                   \
-        if (fresh) {                                                                               \
-            _tile_zero(0);                                                                         \
-            _tile_zero(1);                                                                         \
-            if (two) {                                                                             \
-                _tile_zero(2);                                                                     \
-                _tile_zero(3);                                                                     \
-            }                                                                                      \
-        } else {                                                                                   \
-            _tile_loadd(0, s, 4 * NR);                                                             \
-            _tile_loadd(1, s + TILE_BYTES, 4 * NR);                                                \
-            if (two) {                                                                             \
-                _tile_loadd(2, t, 4 * NR);                                                         \
-                _tile_loadd(3, t + TILE_BYTES, 4 * NR);                                            \
-            }                                                                                      \
-        }                                                                                          \
-        walk(&in, ldx, &w, first, &next, two, true);                                               \
-        walk(&in, ldx, &w, steps - first, &next, two, false);                                      \
-        _tile_stored(0, s, 4 * NR);                                                                \
-        _tile_stored(1, s + TILE_BYTES, 4 * NR);                                                   \
-        if (two) {                                                                                 \
-            _tile_stored(2, t, 4 * NR);                                                            \
-            _tile_stored(3, t + TILE_BYTES, 4 * NR);                                               \
-        }                                                                                          \
-    }
-TILE(tile_i8_2, tile_i8_steps, true)
-TILE(tile_i8_1, tile_i8_steps, false)
-TILE(tile_bf16_2, tile_bf16_steps, true)
-TILE(tile_bf16_1, tile_bf16_steps, false)
-#undef TILE
-
-/* What a tile of `here` rows from row i on, columns from c on, fetches of the results: its own
- * lines, or, where a panel's columns fit in ROW_BYTES, all lines of half of the rows. */
-static void next_results(struct lines *next, const struct results *r, uint32_t i, uint32_t here,
-                         uint32_t c, uint32_t steps)
+RR_INLINE void finish_row(struct rest *r, const bool bf16, const enum form form)
 {
-    bool halves = r->bytes <= ROW_BYTES;
-    uint32_t row = halves && c ? here / 2 : 0, end = halves && !c ? here / 2 : here;
-    size_t column = halves || !c ? 0 : ROW_BYTES;
+    RR_UNROLL
+    for (uint32_t c = 0; c < NARROW_NR; c += VW) {
+        const struct columns_i8 *columns = &r->columns[c / VW];
+        const float *residual = (const float *)(const void *)(r->y + r->residual);
+        v s = bf16 ? v_add(v_load((const float *)(const void *)r->acc + c), columns->bias)
+                   : finish_sums((const int32_t *)(const void *)r->acc + c, *r->offset, *r->scale,
+                                 columns);
 
-    next->rows = column < r->bytes ? end - row : 0;
-    next->y = r->y + (i + row) * r->ldy + column;
-    if (next->rows <= steps) return;
-    fetch_rows(next->y + steps * next->ldy, next->ldy, ROW_BYTES, next->rows - steps);
-    next->rows = steps;
+        if (form == TO_F16_GELU || form == TO_BF16_GELU) s = bf16 ? v_gelu(s) : v_gelu_i8(s);
+        if (form == TO_F32_SUM) s = v_add(s, v_load(residual + c));
+        if (form == TO_F32 || form == TO_F32_SUM)
+            v_store((float *)(void *)r->y + c, s);
+        else
+            store_half((uint16_t *)(void *)r->y + c, s, form == TO_F16_GELU ? RR_F16 : RR_BF16, VW);
+    }
+    r->acc += 4 * NARROW_NR;
+    if (!bf16) {
+        r->scale++;
+        r->offset++;
+    }
+    r->y += r->ldy;
+    r->rows--;
 }
 
-/* All rows, all columns of a panel; a step takes bytes of a row (64, or fewer for a remainder). */
-static void tiles(bool bf16, bool fresh, void *acc, const void *x, size_t ldx, const void *b,
-                  uint32_t steps, uint32_t bytes, uint32_t rows, struct fetch part)
+/* What is fetched during a block: so many lines a step of the weights that come next, since the
+ * processor by itself has too few on their way for products this fast, where weights come from the
+ * L3 cache; and, with each row of the rest, one that this block's sums will be. */
+struct ahead_amx {
+    const char *weights;
+    uint32_t lines;
+    ptrdiff_t y; /* bytes from the rest's rows to this block's */
+};
+
+/* ---- blocks --------------------------------------------------------------------------------- */
+
+/* Where a block's operands are: rows ldx bytes apart, 64 bytes a step; weights of its left and
+ * right 16 columns, a tile a step. */
+struct operands {
+    const char *x, *left, *right;
+    size_t ldx;
+};
+
+#define PRODUCT(sums, rows, weights) \
+    do { \
+        if (bf16) \
+            _tile_dpbf16ps(sums, rows, weights); \
+        else \
+            _tile_dpbusd(sums, rows, weights); \
+    } while (0)
+
+#define LOAD_ROWS(tile, at) \
+    do { \
+        if (stream) \
+            _tile_stream_loadd(tile, at, o.ldx); \
+        else \
+            _tile_loadd(tile, at, o.ldx); \
+    } while (0)
+
+/* acc: [up to 32][NARROW_NR] sums of one block, two tiles of rows or one, which begin with zero if
+ * fresh is set.  Meanwhile all of the rest is finished: a row every few steps, or a few every
+ * step. */
+RR_INLINE void block(void *acc, struct operands o, uint32_t steps, bool fresh,
+                     struct ahead_amx next, const struct rest *before, const bool bf16,
+                     const bool two, const bool stream, const enum form form)
 {
-    const uint32_t columns = 2 * TILE_BYTES / 4;
-    uint32_t turns = (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (NR / columns) * steps;
-    struct lines next = { .at = part.at,
-                          .end = part.at,
-                          .a_step = (part.bytes + turns - 1) / turns,
-                          .ldy = part.results.ldy };
+    char *upper = acc, *lower = upper + 4 * TILE_ROWS * NARROW_NR;
+    const char *x = o.x, *x2 = x + TILE_ROWS * o.ldx, *left = o.left, *right = o.right;
+    struct rest rest = { .rows = 0 };
+    uint32_t each = 0, pause = 1;
 
-    if (part.results.residual)
-        fetch_rows(part.results.residual, part.results.ldr, part.results.bytes, rows);
-    for (uint32_t i = 0; i < rows; i += 2 * TILE_ROWS) {
-        uint32_t here = RR_MIN(rows - i, 2u * TILE_ROWS), upper = RR_MIN(here, (uint32_t)TILE_ROWS);
-        const char *in = (const char *)x + i * ldx;
-
-        tiles_shape(upper, here - upper, bytes);
-        for (uint32_t c = 0; c < NR; c += columns) {
-            char *s = (char *)acc + (size_t)4 * (i * NR + c);
-            const char *w = (const char *)b + (size_t)4 * c;
-
-            next_results(&next, &part.results, i, here, c, steps);
-            if (here > TILE_ROWS)
-                (bf16 ? tile_bf16_2 : tile_i8_2)(s, in, ldx, w, steps, fresh, next);
-            else
-                (bf16 ? tile_bf16_1 : tile_i8_1)(s, in, ldx, w, steps, fresh, next);
-            next.at = next.end += steps * next.a_step;
+    if (form != NOTHING) {
+        rest = *before;
+        each = (rest.rows + steps - 1) / steps;
+        while (2 * pause * rest.rows <= steps) pause *= 2;
+    }
+    LOAD_ROWS(4, x);
+    _tile_loadd(6, left, TILE_BYTES);
+    _tile_loadd(7, right, TILE_BYTES);
+    if (two) LOAD_ROWS(5, x2);
+    if (fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        if (two) {
+            _tile_zero(2);
+            _tile_zero(3);
+        }
+    } else {
+        _tile_loadd(0, upper, 4 * NARROW_NR);
+        _tile_loadd(1, upper + TILE_BYTES, 4 * NARROW_NR);
+        if (two) {
+            _tile_loadd(2, lower, 4 * NARROW_NR);
+            _tile_loadd(3, lower + TILE_BYTES, 4 * NARROW_NR);
         }
     }
+    while (--steps) {
+        x += TILE_BYTES;
+        x2 += TILE_BYTES;
+        left += TILE_ROWS * TILE_BYTES;
+        right += TILE_ROWS * TILE_BYTES;
+        PRODUCT(0, 4, 6);
+        PRODUCT(1, 4, 7);
+        LOAD_ROWS(4, x);
+        if (two) PRODUCT(2, 5, 6);
+        _tile_loadd(6, left, TILE_BYTES);
+        if (two) PRODUCT(3, 5, 7);
+        _tile_loadd(7, right, TILE_BYTES);
+        if (two) LOAD_ROWS(5, x2);
+        for (uint32_t i = 0; i < next.lines; i++, next.weights += 64)
+            __builtin_prefetch(next.weights, 0, 2);
+        if (form == NOTHING || (!stream && steps & (pause - 1))) continue;
+        for (uint32_t i = 0; i < (stream ? each : 1) && rest.rows; i++) {
+            __builtin_prefetch(rest.y + next.y, 0, 2);
+            if (form == TO_F32 || form == TO_F32_SUM)
+                __builtin_prefetch(rest.y + next.y + 64, 0, 2);
+            if (form == TO_F32_SUM) {
+                __builtin_prefetch(rest.y + rest.residual + next.y, 0, 2);
+                __builtin_prefetch(rest.y + rest.residual + next.y + 64, 0, 2);
+            }
+            finish_row(&rest, bf16, form);
+        }
+    }
+    PRODUCT(0, 4, 6);
+    PRODUCT(1, 4, 7);
+    if (two) {
+        PRODUCT(2, 5, 6);
+        PRODUCT(3, 5, 7);
+    }
+    while (form != NOTHING && rest.rows) finish_row(&rest, bf16, form);
+    _tile_stored(0, upper, 4 * NARROW_NR);
+    _tile_stored(1, upper + TILE_BYTES, 4 * NARROW_NR);
+    if (two) {
+        _tile_stored(2, lower, 4 * NARROW_NR);
+        _tile_stored(3, lower + TILE_BYTES, 4 * NARROW_NR);
+    }
 }
 
-static void tiles_i8(int32_t *acc, const int32_t *first, const int8_t *x, size_t ldx,
-                     const int8_t *b, uint32_t k, uint32_t rows, struct fetch part)
+#define BLOCK(name, bf16, two, stream, form) \
+    static RR_NOINLINE void name(void *acc, struct operands o, uint32_t steps, bool fresh, \
+                                 struct ahead_amx next, const struct rest *before) \
+    { \
+        block(acc, o, steps, fresh, next, before, bf16, two, stream, form); \
+    }
+#define BLOCKS(name, bf16, two, stream) \
+    BLOCK(name, bf16, two, stream, NOTHING) \
+    BLOCK(name##_f32, bf16, two, stream, TO_F32) \
+    BLOCK(name##_sum, bf16, two, stream, TO_F32_SUM) \
+    BLOCK(name##_bf16, bf16, two, stream, TO_BF16) \
+    BLOCK(name##_f16_gelu, bf16, two, stream, TO_F16_GELU) \
+    BLOCK(name##_bf16_gelu, bf16, two, stream, TO_BF16_GELU)
+BLOCKS(tile_i8_1, false, false, false)
+BLOCKS(tile_i8_2, false, true, false)
+BLOCKS(tile_i8_2_stream, false, true, true)
+BLOCKS(tile_bf16_1, true, false, false)
+BLOCKS(tile_bf16_2, true, true, false)
+BLOCKS(tile_bf16_2_stream, true, true, true)
+#undef BLOCKS
+#undef BLOCK
+#undef LOAD_ROWS
+#undef PRODUCT
+
+#define ROW(name) \
+    { \
+        name, name##_f32, name##_sum, name##_bf16, name##_f16_gelu, name##_bf16_gelu \
+    }
+static void (*const blocks[2][3][FORMS])(void *acc, struct operands o, uint32_t steps, bool fresh,
+                                         struct ahead_amx next, const struct rest *before) = {
+    { ROW(tile_i8_1), ROW(tile_i8_2), ROW(tile_i8_2_stream) },
+    { ROW(tile_bf16_1), ROW(tile_bf16_2), ROW(tile_bf16_2_stream) },
+};
+#undef ROW
+
+static void finish_rest(struct rest *rest, const bool bf16)
 {
-    (void)first; /* zeros: bytes are what they stand for */
-    tiles(false, true, acc, x, ldx, b, rr_i8_depth(k) / TILE_BYTES, TILE_BYTES, rows, part);
+    while (rest->rows) switch (rest->form) {
+        case TO_F32: finish_row(rest, bf16, TO_F32); break;
+        case TO_F32_SUM: finish_row(rest, bf16, TO_F32_SUM); break;
+        case TO_BF16: finish_row(rest, bf16, TO_BF16); break;
+        case TO_F16_GELU: finish_row(rest, bf16, TO_F16_GELU); break;
+        case TO_BF16_GELU: finish_row(rest, bf16, TO_BF16_GELU); break;
+        case NOTHING:
+        case FORMS: return;
+        }
 }
 
+/* ---- products of any size ------------------------------------------------------------------- */
+
+#define L1_STEPS 16 /* whose weights, NARROW_NR columns, fill two thirds of the L1 cache */
+
+/* Rows of x and columns of weights, in bytes. */
+struct factors {
+    const char *x, *weights; /* weights: NARROW_NR / PACKED_NR panels */
+    size_t ldx, panel;
+    uint32_t steps, left; /* along k: of 64 bytes of a row, and bytes of one more, or 0 */
+};
+
+/* Whole steps, or the one that is left, of up to SUMS rows. */
+static void multiply(const struct factors *f, bool bf16, bool left, void *acc, uint32_t row,
+                     uint32_t rows, struct ahead_amx next, struct rest *rest)
+{
+    uint32_t from = left ? f->steps : 0, steps = left ? 1 : f->steps;
+    uint32_t upper = RR_MIN(rows, (uint32_t)TILE_ROWS);
+    size_t at = (size_t)from * TILE_ROWS * TILE_BYTES;
+    struct operands o = { f->x + row * f->ldx + from * TILE_BYTES, f->weights + at,
+                          f->weights + at + f->panel, f->ldx };
+    int kind = rows <= TILE_ROWS ? 0 : steps > L1_STEPS ? 1 : 2;
+
+    tiles_shape(upper, rows - upper, left ? f->left : TILE_BYTES);
+    blocks[bf16][kind][rest->form](acc, o, steps, from == 0, next, rest);
+    *rest = (struct rest){ .form = NOTHING };
+}
+
+/* acc: sums of rows [row, row + rows), at most SUMS.  Finishes the rest, if it has rows. */
+static void all_steps(const struct factors *f, bool bf16, void *acc, uint32_t row, uint32_t rows,
+                      struct ahead_amx next, struct rest *rest)
+{
+    if (f->steps) multiply(f, bf16, false, acc, row, rows, next, rest);
+    if (f->left) multiply(f, bf16, true, acc, row, rows, (struct ahead_amx){ .lines = 0 }, rest);
+}
+
+/* ---- the linear layers ---------------------------------------------------------------------- */
+
+/* NOTHING: what becomes of n columns is not worth a form of its own. */
+static enum form form_of(const struct rr_linear_i8 *a, uint32_t n)
+{
+    bool f16 = a->half.dtype == RR_F16, as_y = a->ldr == a->ldy;
+
+    if (n < NARROW_NR) return NOTHING;
+    if (a->act == RR_ACT_NONE && !a->half.y)
+        return !a->residual ? TO_F32 : as_y ? TO_F32_SUM : NOTHING;
+    if (a->act == RR_ACT_NONE && !f16) return TO_BF16;
+    if (a->act == RR_ACT_GELU && a->half.y) return f16 ? TO_F16_GELU : TO_BF16_GELU;
+    return NOTHING;
+}
+
+/* Sums acc of rows [row, row + rows), columns from o on. */
+static struct rest rest_of(const struct rr_linear_i8 *a, bool bf16, const int32_t *acc,
+                           uint32_t row, uint32_t rows, uint32_t o, enum form form)
+{
+    size_t size = a->half.y ? sizeof(*a->half.y) : sizeof(*a->y), at = row * a->ldy + o;
+    struct rest rest = {
+        .acc = (const char *)acc,
+        .y = a->half.y ? (char *)(a->half.y + at) : (char *)(a->y + at),
+        .ldy = a->ldy * size,
+        .rows = rows,
+        .form = form,
+    };
+
+    if (a->residual) rest.residual = (ptrdiff_t)((uintptr_t)a->residual - (uintptr_t)a->y);
+    for (uint32_t c = 0; c < NARROW_NR; c += VW)
+        if (bf16)
+            rest.columns[c / VW].bias = v_load(a->bias + o + c);
+        else
+            rest.columns[c / VW] = columns_i8(a, o + c, VW);
+    if (bf16) return rest;
+    rest.scale = a->x.scale + row;
+    rest.offset = a->x.offset + row;
+    return rest;
+}
+
+/* At once. */
+static void finish(const struct rr_linear_i8 *a, bool bf16, const int32_t *acc, uint32_t row,
+                   uint32_t rows, uint32_t o)
+{
+    struct rr_linear_f32 f = { .y = a->y,
+                               .bias = a->bias,
+                               .residual = a->residual,
+                               .ldy = a->ldy,
+                               .ldr = a->ldr,
+                               .n_end = a->n_end,
+                               .act = a->act };
+
+    if (bf16)
+        finish_f32(&f, &a->half, (const float *)acc, NARROW_NR, row, rows, o, o + 1);
+    else
+        finish_i8(a, acc, row, rows, o);
+}
+
+/* All of a layer; f: its factors from the first column on.  Of one in bf16, a says what concerns
+ * neither inputs nor weights. */
+static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
+{
+    int32_t acc[2][SUMS * NARROW_NR] RR_ALIGNED(64);
+    const char *weights = f.weights;
+    uint32_t block = rows_a_panel(a->m, f.ldx), turn = 0;
+    struct rest rest = { .form = NOTHING };
+
+    for (uint32_t begin = 0; begin < a->m; begin += block) {
+        uint32_t end = begin + RR_MIN(a->m - begin, block), times = (end - begin + SUMS - 1) / SUMS;
+
+        for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
+            enum form form = form_of(a, a->n_end - o);
+            struct ahead_amx next = { .lines = (2 * TILE_ROWS + times - 1) / times };
+
+            f.weights = weights + o / PACKED_NR * f.panel;
+            next.weights = f.weights + 2 * f.panel;
+            for (uint32_t row = begin; row < end; row += SUMS, turn ^= 1) {
+                uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
+                struct rest mine = { .form = NOTHING };
+
+                if (form != NOTHING) mine = rest_of(a, bf16, acc[turn], row, rows, o, form);
+                next.y = (ptrdiff_t)((uintptr_t)mine.y - (uintptr_t)rest.y);
+                all_steps(&f, bf16, acc[turn], row, rows, next, &rest);
+                if (form == NOTHING) finish(a, bf16, acc[turn], row, rows, o);
+                rest = mine;
+                next.weights += 2 * f.panel / times;
+            }
+        }
+    }
+    finish_rest(&rest, bf16);
+    tiles_end();
+}
+
+static void linear_i8(const struct rr_linear_i8 *a)
+{
+    uint32_t depth = rr_i8_depth(a->k);
+
+    linear(a,
+           (struct factors){ .x = (const char *)a->x.q,
+                             .weights = (const char *)a->panels,
+                             .ldx = a->x.ld,
+                             .panel = (size_t)depth * PACKED_NR,
+                             .steps = depth / TILE_BYTES },
+           false);
+}
+
+/* x: rows of k values. */
+static struct factors factors_bf16(const void *x, size_t ldx, const uint16_t *panels, uint32_t k)
+{
+    uint32_t pairs = (k + 1) / 2;
+
+    return (struct factors){ .x = x,
+                             .weights = (const char *)panels,
+                             .ldx = ldx * sizeof(bf16_in),
+                             .panel = (size_t)pairs * 4 * PACKED_NR,
+                             .steps = pairs / TILE_ROWS,
+                             .left = pairs % TILE_ROWS * 4 };
+}
+
+static void linear_bf16(const struct rr_linear_bf16 *a)
+{
+    struct rr_linear_i8 l = { .y = a->y,
+                              .half = a->half,
+                              .bias = a->bias,
+                              .residual = a->residual,
+                              .ldy = a->ldy,
+                              .ldr = a->ldr,
+                              .m = a->m,
+                              .n = a->n,
+                              .n_begin = a->n_begin,
+                              .n_end = a->n_end,
+                              .act = a->act };
+
+    linear(&l, factors_bf16(a->x, a->ldx, a->panels, a->k), true);
+}
+
+/* For attention: acc[rows][NARROW_NR] = at most SUMS rows of x times NARROW_NR columns. */
 static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t *b, uint32_t k,
-                       uint32_t rows, struct fetch part)
+                       uint32_t rows, struct fetch fetch)
 {
-    uint32_t pairs = (k + 1) / 2, steps = pairs / TILE_ROWS, rest = pairs % TILE_ROWS;
+    struct factors f = factors_bf16(x, ldx, b, k);
+    struct rest none = { .form = NOTHING };
 
-    if (steps) tiles(true, true, acc, x, 2 * ldx, b, steps, TILE_BYTES, rows, part);
-    if (rest)
-        tiles(true, steps == 0, acc, x + (size_t)steps * 2 * TILE_ROWS, 2 * ldx,
-              b + (size_t)steps * TILE_ROWS * 2 * NR, 1, 4 * rest, rows,
-              (struct fetch){ .at = (const char *)b });
+    (void)fetch; /* all of it has just been packed */
+    all_steps(&f, true, acc, 0, rows, (struct ahead_amx){ .lines = 0 }, &none);
 }
 
 #endif

@@ -161,7 +161,7 @@ static void bench_bf16(const struct rr_kern *k, double best, const uint32_t shap
 
     check_fill(&c, in, (size_t)m * d, 1.0f);
     check_fill(&c, w, (size_t)n * d, 0.1f);
-    rr_weights_pack_bf16(panels, k->bf16_nr, w, 0, n, d);
+    rr_weights_pack_bf16(panels, k->packed_nr, w, 0, n, d);
     k->round_bf16(x, d, in, d, m, d);
     BEST(s, k->linear_bf16(&a));
     snprintf(what, sizeof(what), "linear_bf16 m %u n %u k %u%s", m, n, d, gelu ? " gelu" : "");

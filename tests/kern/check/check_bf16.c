@@ -137,8 +137,8 @@ static void linear_one(struct check *c, struct linear_case s)
     check_fill(c, old, (size_t)s.m * s.n, 2.0f);
     check_fill(c, res, ny, 2.0f);
     c->ref->round_bf16(xb, ldx, x, ldx, s.m, s.k);
-    rr_weights_pack_bf16(panels, nr, w, 0, s.n, s.k);
-    rr_weights_pack_bf16(rpanels, rnr, w, 0, s.n, s.k);
+    rr_weights_pack_bf16(panels, c->kern->packed_nr, w, 0, s.n, s.k);
+    rr_weights_pack_bf16(rpanels, c->ref->packed_nr, w, 0, s.n, s.k);
     if (a.x_dtype == RR_BF16) a.x = xb;
     a.residual = s.residual == 1 ? res : s.residual == 2 ? got : NULL;
     linear_pieces(c->kern, &a, got, old, s.m, s.n);

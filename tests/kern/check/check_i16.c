@@ -149,8 +149,8 @@ static void linear_one(struct check *c, struct linear_case s)
     check_fill(c, bias, s.n, 1.0f);
     check_fill(c, old, (size_t)s.m * s.n, 2.0f);
     check_fill(c, res, ny, 2.0f);
-    rr_weights_pack_i16(panels, nr, w, 0, s.n, s.k);
-    rr_weights_pack_i16(rpanels, rnr, w, 0, s.n, s.k);
+    rr_weights_pack_i16(panels, c->kern->packed_nr, w, 0, s.n, s.k);
+    rr_weights_pack_i16(rpanels, c->ref->packed_nr, w, 0, s.n, s.k);
     a.residual = s.residual == 1 ? res : s.residual == 2 ? got : NULL;
     linear_pieces(c->kern, &a, got, old, s.m, s.n);
     linear_pieces(c->kern, &a, cut, old, check_between(c, 1, s.m), nr * check_between(c, 1, 2));

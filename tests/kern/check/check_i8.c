@@ -323,8 +323,8 @@ static void linear_one(struct check *c, struct linear_case s)
     check_fill(c, bias, s.n, 1.0f);
     check_fill(c, old, (size_t)s.m * s.n, 2.0f);
     check_fill(c, res, ny, 2.0f);
-    rr_weights_pack_i8(panels, nr, w_sum, w, 0, s.n, s.k);
-    rr_weights_pack_i8(rpanels, rnr, w_sum, w, 0, s.n, s.k);
+    rr_weights_pack_i8(panels, c->kern->packed_nr, w_sum, w, 0, s.n, s.k);
+    rr_weights_pack_i8(rpanels, c->ref->packed_nr, w_sum, w, 0, s.n, s.k);
     a.residual = s.residual == 1 ? res : s.residual == 2 ? got : NULL;
     if (check_random(c, 4) == 0) bias[check_random(c, s.n)] = 1e5f; /* too large for f16 */
     linear_pieces(c->kern, &a, got, old, s.m, s.n);
