@@ -91,7 +91,7 @@ struct rest {
     size_t ldy;         /* bytes to the next row */
     ptrdiff_t residual; /* bytes from y to what is added */
     uint32_t rows;
-    enum form form; /* NOTHING: no rows */
+    enum form form; /* NOTHING: no rows, and nothing else is set */
 };
 
 RR_INLINE void finish_row(struct rest *r, const bool bf16, const enum form form)
@@ -269,6 +269,7 @@ static void (*const blocks[2][3][FORMS])(void *acc, struct operands o, uint32_t 
 
 static void finish_rest(struct rest *rest, const bool bf16)
 {
+    if (rest->form == NOTHING) return;
     while (rest->rows) switch (rest->form) {
         case TO_F32: finish_row(rest, bf16, TO_F32); break;
         case TO_F32_SUM: finish_row(rest, bf16, TO_F32_SUM); break;
@@ -304,7 +305,7 @@ static void multiply(const struct factors *f, bool bf16, bool left, void *acc, u
 
     tiles_shape(upper, rows - upper, left ? f->left : TILE_BYTES);
     blocks[bf16][kind][rest->form](acc, o, steps, from == 0, next, rest);
-    *rest = (struct rest){ .form = NOTHING };
+    rest->form = NOTHING;
 }
 
 /* acc: sums of rows [row, row + rows), at most SUMS.  Finishes the rest, if it has rows. */
@@ -331,28 +332,26 @@ static enum form form_of(const struct rr_linear_i8 *a, uint32_t n)
 }
 
 /* Sums acc of rows [row, row + rows), columns from o on. */
-static struct rest rest_of(const struct rr_linear_i8 *a, bool bf16, const int32_t *acc,
-                           uint32_t row, uint32_t rows, uint32_t o, enum form form)
+static void set_rest(struct rest *rest, const struct rr_linear_i8 *a, bool bf16, const int32_t *acc,
+                     uint32_t row, uint32_t rows, uint32_t o, enum form form)
 {
     size_t size = a->half.y ? sizeof(*a->half.y) : sizeof(*a->y), at = row * a->ldy + o;
-    struct rest rest = {
-        .acc = (const char *)acc,
-        .y = a->half.y ? (char *)(a->half.y + at) : (char *)(a->y + at),
-        .ldy = a->ldy * size,
-        .rows = rows,
-        .form = form,
-    };
 
-    if (a->residual) rest.residual = (ptrdiff_t)((uintptr_t)a->residual - (uintptr_t)a->y);
+    rest->form = form;
+    if (form == NOTHING) return;
+    rest->acc = (const char *)acc;
+    rest->y = a->half.y ? (char *)(a->half.y + at) : (char *)(a->y + at);
+    rest->ldy = a->ldy * size;
+    rest->rows = rows;
+    rest->residual = a->residual ? (ptrdiff_t)((uintptr_t)a->residual - (uintptr_t)a->y) : 0;
     for (uint32_t c = 0; c < NARROW_NR; c += VW)
         if (bf16)
-            rest.columns[c / VW].bias = v_load(a->bias + o + c);
+            rest->columns[c / VW].bias = v_load(a->bias + o + c);
         else
-            rest.columns[c / VW] = columns_i8(a, o + c, VW);
-    if (bf16) return rest;
-    rest.scale = a->x.scale + row;
-    rest.offset = a->x.offset + row;
-    return rest;
+            rest->columns[c / VW] = columns_i8(a, o + c, VW);
+    if (bf16) return;
+    rest->scale = a->x.scale + row;
+    rest->offset = a->x.offset + row;
 }
 
 /* At once. */
@@ -380,8 +379,9 @@ static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
     int32_t acc[2][SUMS * NARROW_NR] RR_ALIGNED(64);
     const char *weights = f.weights;
     uint32_t block = rows_a_panel(a->m, f.ldx), turn = 0;
-    struct rest rest = { .form = NOTHING };
+    struct rest rest[2];
 
+    rest[0].form = rest[1].form = NOTHING;
     for (uint32_t begin = 0; begin < a->m; begin += block) {
         uint32_t end = begin + RR_MIN(a->m - begin, block), times = (end - begin + SUMS - 1) / SUMS;
 
@@ -393,18 +393,18 @@ static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
             next.weights = f.weights + 2 * f.panel;
             for (uint32_t row = begin; row < end; row += SUMS, turn ^= 1) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
-                struct rest mine = { .form = NOTHING };
+                struct rest *mine = &rest[turn], *before = &rest[turn ^ 1];
 
-                if (form != NOTHING) mine = rest_of(a, bf16, acc[turn], row, rows, o, form);
-                next.y = (ptrdiff_t)((uintptr_t)mine.y - (uintptr_t)rest.y);
-                all_steps(&f, bf16, acc[turn], row, rows, next, &rest);
+                set_rest(mine, a, bf16, acc[turn], row, rows, o, form);
+                if (form != NOTHING && before->form != NOTHING)
+                    next.y = (ptrdiff_t)((uintptr_t)mine->y - (uintptr_t)before->y);
+                all_steps(&f, bf16, acc[turn], row, rows, next, before);
                 if (form == NOTHING) finish(a, bf16, acc[turn], row, rows, o);
-                rest = mine;
                 next.weights += 2 * f.panel / times;
             }
         }
     }
-    finish_rest(&rest, bf16);
+    finish_rest(&rest[turn ^ 1], bf16);
     tiles_end();
 }
 
@@ -456,8 +456,9 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
                        uint32_t rows, struct fetch fetch)
 {
     struct factors f = factors_bf16(x, ldx, b, k);
-    struct rest none = { .form = NOTHING };
+    struct rest none;
 
+    none.form = NOTHING;
     (void)fetch; /* all of it has just been packed */
     all_steps(&f, true, acc, 0, rows, (struct ahead_amx){ .lines = 0 }, &none);
 }
