@@ -7,7 +7,7 @@
  *   with BF16_DOT inputs are bf16 and dot_bf16(sum, pair of inputs in every lane, VW pairs) does
  *   both products at once;
  *   a level with tiles of its own defines tiles_bf16, BF16_OWN_TILES and bf16_in, the input
- * type. */
+ * type, or linear_bf16 as well, and BF16_OWN_LINEAR. */
 #ifndef RR_CPU_BODY_LINEAR_BF16_H
 #define RR_CPU_BODY_LINEAR_BF16_H
 

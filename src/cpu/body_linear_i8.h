@@ -8,7 +8,8 @@
  *   dot_w, dot_w_load(p)     VW columns x 4 I8_STEP bytes of weights, made ready
  *   dot_x, dot_x_load(p)     4 I8_STEP bytes of a row, in every lane
  *   dot(sum, x, w)           sum plus the products of the bytes in each lane, exactly
- * or, if the level has tiles of its own, defines tiles_i8 and I8_OWN_TILES.
+ * or, if the level has tiles of its own, defines tiles_i8 and I8_OWN_TILES, or all of linear_i8 and
+ * I8_OWN_LINEAR.
  *
  * Same shape as the f32 product: see there.  Integer sums are exact, so their order is free.  Rows
  * and panels are padded to RR_I8_DEPTH bytes for the deepest instruction; the others stop at k. */

@@ -22,7 +22,7 @@
 #define NARROW_NR 32 /* two tiles, a panel each */
 #define PACKED_NR 16
 #define SUMS 32
-#define PANEL_ROWS 576 /* tiles are done with 96 rows before the next panel is there */
+#define PANEL_ROWS 576 /* with fewer, products are done before the next panel is there */
 #define PANEL_BYTES (13u << 16) /* of an L2 cache of 2 MiB, half of which may be another thread's */
 #define PAIR_QUERIES 32 /* two tiles of rows */
 

@@ -12,12 +12,9 @@
  *
  * Each tile is loaded for the next step as soon as its last product of this one has begun.  Where
  * another thread has the same core, a load takes four times as long, and nothing overlaps that does
- * not stand apart: this order takes 95 ns a step then, all loads before all products 130 (23 and 32
- * where the core is its own). */
+ * not stand apart: this order takes 104 ns a step then, all loads before all products 139. */
 #ifndef RR_CPU_X86_TILE_AMX_H
 #define RR_CPU_X86_TILE_AMX_H
-
-#include "cpu/body_linear_f32.h"
 
 #if defined(RR_EMULATE_AVX512)
 #include "emul_amx.h"
@@ -37,6 +34,9 @@ typedef uint16_t bf16_in;
 
 #define TILE_BYTES 64 /* of a row of a tile */
 #define TILE_ROWS 16
+_Static_assert(SUMS == 2 * TILE_ROWS && PAIR_QUERIES <= SUMS && NARROW_NR == 2 * PACKED_NR &&
+                   4 * PACKED_NR == TILE_BYTES,
+               "a block is two tiles of rows by two of weights");
 
 /* Shapes that this thread's tiles have.  To set and clear them takes as long as 16 products: they
  * stay until others are needed or the kernel ends (tiles_end). */
@@ -331,7 +331,7 @@ static enum form form_of(const struct rr_linear_i8 *a, uint32_t n)
     return NOTHING;
 }
 
-/* Sums acc of rows [row, row + rows), columns from o on. */
+/* Sums acc of rows [row, row + rows), columns from o on, are the rest. */
 static void set_rest(struct rest *rest, const struct rr_linear_i8 *a, bool bf16, const int32_t *acc,
                      uint32_t row, uint32_t rows, uint32_t o, enum form form)
 {
