@@ -144,8 +144,8 @@ static void tiles_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint16_
 /* ---- the linear layer ---------------------------------------------------------------------- */
 
 /* Rows of finished sums become rows of y: n of the columns from o on, which is NARROW_NR or, at the
- * end, less; the contract's chain of roundings.  Nothing is read through a inside the loop: stores of y
- * would have it read anew. */
+ * end, less; the contract's chain of roundings.  Nothing is read through a inside the loop: stores
+ * of y would have it read anew. */
 RR_INLINE void finish_columns_i16(const struct rr_linear_i16 *a, const int32_t *acc, uint32_t row,
                                   uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {

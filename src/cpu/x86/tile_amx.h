@@ -154,6 +154,33 @@ struct operands {
             _tile_loadd(tile, at, o.ldx); \
     } while (0)
 
+/* Sums of the upper and lower tile of rows, [16][NARROW_NR] each, zeros if they are fresh. */
+RR_INLINE void begin_sums(const char *upper, const char *lower, bool fresh, const bool two)
+{
+    if (fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        if (!two) return;
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, upper, 4 * NARROW_NR);
+        _tile_loadd(1, upper + TILE_BYTES, 4 * NARROW_NR);
+        if (!two) return;
+        _tile_loadd(2, lower, 4 * NARROW_NR);
+        _tile_loadd(3, lower + TILE_BYTES, 4 * NARROW_NR);
+    }
+}
+
+RR_INLINE void store_sums(char *upper, char *lower, const bool two)
+{
+    _tile_stored(0, upper, 4 * NARROW_NR);
+    _tile_stored(1, upper + TILE_BYTES, 4 * NARROW_NR);
+    if (!two) return;
+    _tile_stored(2, lower, 4 * NARROW_NR);
+    _tile_stored(3, lower + TILE_BYTES, 4 * NARROW_NR);
+}
+
 /* acc: [up to 32][NARROW_NR] sums of one block, two tiles of rows or one, which begin with zero if
  * fresh is set.  Meanwhile all of the rest is finished: a row every few steps, or a few every
  * step. */
@@ -175,21 +202,7 @@ RR_INLINE void block(void *acc, struct operands o, uint32_t steps, bool fresh,
     _tile_loadd(6, left, TILE_BYTES);
     _tile_loadd(7, right, TILE_BYTES);
     if (two) LOAD_ROWS(5, x2);
-    if (fresh) {
-        _tile_zero(0);
-        _tile_zero(1);
-        if (two) {
-            _tile_zero(2);
-            _tile_zero(3);
-        }
-    } else {
-        _tile_loadd(0, upper, 4 * NARROW_NR);
-        _tile_loadd(1, upper + TILE_BYTES, 4 * NARROW_NR);
-        if (two) {
-            _tile_loadd(2, lower, 4 * NARROW_NR);
-            _tile_loadd(3, lower + TILE_BYTES, 4 * NARROW_NR);
-        }
-    }
+    begin_sums(upper, lower, fresh, two);
     while (--steps) {
         x += TILE_BYTES;
         x2 += TILE_BYTES;
@@ -224,12 +237,7 @@ RR_INLINE void block(void *acc, struct operands o, uint32_t steps, bool fresh,
         PRODUCT(3, 5, 7);
     }
     while (form != NOTHING && rest.rows) finish_row(&rest, bf16, form);
-    _tile_stored(0, upper, 4 * NARROW_NR);
-    _tile_stored(1, upper + TILE_BYTES, 4 * NARROW_NR);
-    if (two) {
-        _tile_stored(2, lower, 4 * NARROW_NR);
-        _tile_stored(3, lower + TILE_BYTES, 4 * NARROW_NR);
-    }
+    store_sums(upper, lower, two);
 }
 
 #define BLOCK(name, bf16, two, stream, form) \
