@@ -35,13 +35,15 @@ RR_INLINE void tile_products(v s[BF16_MR][NARROW_NV], const bf16_in *x, size_t l
         vi w[NARROW_NV];
 
         RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++) w[c] = vi_load(b + 2 * c * VW);
+        for (int c = 0; c < NARROW_NV; c++)
+            w[c] = vi_load(b + 2 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             vi a = vi_pair(x + (size_t)i * ldx + j);
 
             RR_UNROLL
-            for (int c = 0; c < NARROW_NV; c++) s[i][c] = dot_bf16(s[i][c], a, w[c]);
+            for (int c = 0; c < NARROW_NV; c++)
+                s[i][c] = dot_bf16(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
@@ -56,20 +58,22 @@ RR_INLINE void tile_products(v s[BF16_MR][NARROW_NV], const bf16_in *x, size_t l
         v w[NARROW_NV];
 
         RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++) w[c] = v_first_bf16(vi_load(b + 2 * c * VW));
+        for (int c = 0; c < NARROW_NV; c++)
+            w[c] = v_first_bf16(vi_load(b + 2 * c * VW));
         RR_UNROLL
         for (int i = 0; i < mr; i++)
             RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++)
-            s[i][c] = v_fma(v_set(x[(size_t)i * ldx + j]), w[c], s[i][c]);
+            for (int c = 0; c < NARROW_NV; c++)
+                s[i][c] = v_fma(v_set(x[(size_t)i * ldx + j]), w[c], s[i][c]);
         if (j + 1 == k) break; /* the input has no value for the second half of the last pair */
         RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++) w[c] = v_second_bf16(vi_load(b + 2 * c * VW));
+        for (int c = 0; c < NARROW_NV; c++)
+            w[c] = v_second_bf16(vi_load(b + 2 * c * VW));
         RR_UNROLL
         for (int i = 0; i < mr; i++)
             RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++)
-            s[i][c] = v_fma(v_set(x[(size_t)i * ldx + j + 1]), w[c], s[i][c]);
+            for (int c = 0; c < NARROW_NV; c++)
+                s[i][c] = v_fma(v_set(x[(size_t)i * ldx + j + 1]), w[c], s[i][c]);
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
         b += 2 * NARROW_NR;
@@ -85,12 +89,14 @@ RR_INLINE void tile_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-    for (int c = 0; c < NARROW_NV; c++) s[i][c] = v_set(0);
+        for (int c = 0; c < NARROW_NV; c++)
+            s[i][c] = v_set(0);
     tile_products(s, x, ldx, b, k, next, mr);
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-    for (int c = 0; c < NARROW_NV; c++) v_store(acc + i * NARROW_NR + c * VW, s[i][c]);
+        for (int c = 0; c < NARROW_NV; c++)
+            v_store(acc + i * NARROW_NR + c * VW, s[i][c]);
 }
 
 #define TILE(mr)                                                                                   \

@@ -87,18 +87,21 @@ RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint1
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-    for (int c = 0; c < NARROW_NV; c++) s[i][c] = vi_zero();
+        for (int c = 0; c < NARROW_NV; c++)
+            s[i][c] = vi_zero();
     for (uint32_t j = 0; j < pairs; j++, x += 2, b += 2 * NARROW_NR) {
         vi w[NARROW_NV];
 
         RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++) w[c] = vi_load(b + 2 * c * VW);
+        for (int c = 0; c < NARROW_NV; c++)
+            w[c] = vi_load(b + 2 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             vi a = vi_set(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NARROW_NV; c++) s[i][c] = dot_i16(s[i][c], a, w[c]);
+            for (int c = 0; c < NARROW_NV; c++)
+                s[i][c] = dot_i16(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
@@ -106,7 +109,8 @@ RR_INLINE void tile_i16(int32_t *acc, const uint16_t *x, size_t ldx, const uint1
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-    for (int c = 0; c < NARROW_NV; c++) vi_store(acc + i * NARROW_NR + c * VW, s[i][c]);
+        for (int c = 0; c < NARROW_NV; c++)
+            vi_store(acc + i * NARROW_NR + c * VW, s[i][c]);
 }
 
 #define TILE(mr)                                                                                   \

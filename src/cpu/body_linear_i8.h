@@ -32,18 +32,21 @@ RR_INLINE void tile_i8(int32_t *acc, const int32_t *first, const int8_t *x, size
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-    for (int c = 0; c < NARROW_NV; c++) s[i][c] = vi_load(first + c * VW);
+        for (int c = 0; c < NARROW_NV; c++)
+            s[i][c] = vi_load(first + c * VW);
     for (uint32_t j = 0; j < groups; j += I8_STEP) {
         dot_w w[NARROW_NV];
 
         RR_UNROLL
-        for (int c = 0; c < NARROW_NV; c++) w[c] = dot_w_load(b + 4 * c * VW);
+        for (int c = 0; c < NARROW_NV; c++)
+            w[c] = dot_w_load(b + 4 * c * VW);
         RR_UNROLL
         for (int i = 0; i < mr; i++) {
             dot_x a = dot_x_load(x + (size_t)i * ldx);
 
             RR_UNROLL
-            for (int c = 0; c < NARROW_NV; c++) s[i][c] = dot(s[i][c], a, w[c]);
+            for (int c = 0; c < NARROW_NV; c++)
+                s[i][c] = dot(s[i][c], a, w[c]);
         }
         __builtin_prefetch(next.at, 0, 2);
         next.at += next.step;
@@ -53,7 +56,8 @@ RR_INLINE void tile_i8(int32_t *acc, const int32_t *first, const int8_t *x, size
     RR_UNROLL
     for (int i = 0; i < mr; i++)
         RR_UNROLL
-    for (int c = 0; c < NARROW_NV; c++) vi_store(acc + i * NARROW_NR + c * VW, s[i][c]);
+        for (int c = 0; c < NARROW_NV; c++)
+            vi_store(acc + i * NARROW_NR + c * VW, s[i][c]);
 }
 
 #define TILE(mr)                                                                                   \

@@ -36,37 +36,37 @@ RR_INLINE void tiles_end(void) {} /* what a level's own tiles need when a kernel
 #define LINEAR_I16 NULL
 #endif
 
-#define LEVEL(symbol, level_name, level_needs) \
-    extern const struct rr_kern symbol; \
-    const struct rr_kern symbol = { \
-        .name = level_name, \
-        .needs = level_needs, \
-        .f32_nr = NR, \
-        .pack_f32 = pack_f32, \
-        .linear_f32 = linear_f32, \
-        .attention_f32 = attention_f32, \
-        .layernorm_f32 = layernorm_f32, \
-        .rmsnorm_f32 = rmsnorm_f32, \
-        .glu_f32 = glu_f32, \
-        .rotary_f32 = rotary_f32, \
-        .convert = convert, \
-        .add_convert = add_convert, \
-        .packed_nr = PACKED_NR, \
-        .i8_nr = NARROW_NR, \
-        .i8_top = I8_TOP, \
-        .i8_wtop = I8_WTOP, \
-        .i8_zero = I8_ZERO, \
-        .quantize_i8 = quantize_i8, \
-        .layernorm_i8 = layernorm_i8, \
-        .linear_i8 = linear_i8, \
-        .bf16_nr = NARROW_NR, \
-        .bf16_x = BF16_X, \
-        .round_bf16 = round_bf16, \
-        .linear_bf16 = LINEAR_BF16, \
-        .attention_bf16 = ATTENTION_BF16, \
-        .attention_i16 = ATTENTION_I16, \
-        .quantize_i16 = QUANTIZE_I16, \
-        .linear_i16 = LINEAR_I16, \
+#define LEVEL(symbol, level_name, level_needs)                                                     \
+    extern const struct rr_kern symbol;                                                            \
+    const struct rr_kern symbol = {                                                                \
+        .name = level_name,                                                                        \
+        .needs = level_needs,                                                                      \
+        .f32_nr = NR,                                                                              \
+        .pack_f32 = pack_f32,                                                                      \
+        .linear_f32 = linear_f32,                                                                  \
+        .attention_f32 = attention_f32,                                                            \
+        .layernorm_f32 = layernorm_f32,                                                            \
+        .rmsnorm_f32 = rmsnorm_f32,                                                                \
+        .glu_f32 = glu_f32,                                                                        \
+        .rotary_f32 = rotary_f32,                                                                  \
+        .convert = convert,                                                                        \
+        .add_convert = add_convert,                                                                \
+        .packed_nr = PACKED_NR,                                                                    \
+        .i8_nr = NARROW_NR,                                                                        \
+        .i8_top = I8_TOP,                                                                          \
+        .i8_wtop = I8_WTOP,                                                                        \
+        .i8_zero = I8_ZERO,                                                                        \
+        .quantize_i8 = quantize_i8,                                                                \
+        .layernorm_i8 = layernorm_i8,                                                              \
+        .linear_i8 = linear_i8,                                                                    \
+        .bf16_nr = NARROW_NR,                                                                      \
+        .bf16_x = BF16_X,                                                                          \
+        .round_bf16 = round_bf16,                                                                  \
+        .linear_bf16 = LINEAR_BF16,                                                                \
+        .attention_bf16 = ATTENTION_BF16,                                                          \
+        .attention_i16 = ATTENTION_I16,                                                            \
+        .quantize_i16 = QUANTIZE_I16,                                                              \
+        .linear_i16 = LINEAR_I16,                                                                  \
     }
 
 #endif

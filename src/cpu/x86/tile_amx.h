@@ -138,20 +138,20 @@ struct operands {
     size_t ldx;
 };
 
-#define PRODUCT(sums, rows, weights) \
-    do { \
-        if (bf16) \
-            _tile_dpbf16ps(sums, rows, weights); \
-        else \
-            _tile_dpbusd(sums, rows, weights); \
+#define PRODUCT(sums, rows, weights)                                                               \
+    do {                                                                                           \
+        if (bf16)                                                                                  \
+            _tile_dpbf16ps(sums, rows, weights);                                                   \
+        else                                                                                       \
+            _tile_dpbusd(sums, rows, weights);                                                     \
     } while (0)
 
-#define LOAD_ROWS(tile, at) \
-    do { \
-        if (stream) \
-            _tile_stream_loadd(tile, at, o.ldx); \
-        else \
-            _tile_loadd(tile, at, o.ldx); \
+#define LOAD_ROWS(tile, at)                                                                        \
+    do {                                                                                           \
+        if (stream)                                                                                \
+            _tile_stream_loadd(tile, at, o.ldx);                                                   \
+        else                                                                                       \
+            _tile_loadd(tile, at, o.ldx);                                                          \
     } while (0)
 
 /* Sums of the upper and lower tile of rows, [16][NARROW_NR] each, zeros if they are fresh. */
@@ -240,18 +240,18 @@ RR_INLINE void block(void *acc, struct operands o, uint32_t steps, bool fresh,
     store_sums(upper, lower, two);
 }
 
-#define BLOCK(name, bf16, two, stream, form) \
-    static RR_NOINLINE void name(void *acc, struct operands o, uint32_t steps, bool fresh, \
-                                 struct ahead_amx next, const struct rest *before) \
-    { \
-        block(acc, o, steps, fresh, next, before, bf16, two, stream, form); \
+#define BLOCK(name, bf16, two, stream, form)                                                       \
+    static RR_NOINLINE void name(void *acc, struct operands o, uint32_t steps, bool fresh,         \
+                                 struct ahead_amx next, const struct rest *before)                 \
+    {                                                                                              \
+        block(acc, o, steps, fresh, next, before, bf16, two, stream, form);                        \
     }
-#define BLOCKS(name, bf16, two, stream) \
-    BLOCK(name, bf16, two, stream, NOTHING) \
-    BLOCK(name##_f32, bf16, two, stream, TO_F32) \
-    BLOCK(name##_sum, bf16, two, stream, TO_F32_SUM) \
-    BLOCK(name##_bf16, bf16, two, stream, TO_BF16) \
-    BLOCK(name##_f16_gelu, bf16, two, stream, TO_F16_GELU) \
+#define BLOCKS(name, bf16, two, stream)                                                            \
+    BLOCK(name, bf16, two, stream, NOTHING)                                                        \
+    BLOCK(name##_f32, bf16, two, stream, TO_F32)                                                   \
+    BLOCK(name##_sum, bf16, two, stream, TO_F32_SUM)                                               \
+    BLOCK(name##_bf16, bf16, two, stream, TO_BF16)                                                 \
+    BLOCK(name##_f16_gelu, bf16, two, stream, TO_F16_GELU)                                         \
     BLOCK(name##_bf16_gelu, bf16, two, stream, TO_BF16_GELU)
 BLOCKS(tile_i8_1, false, false, false)
 BLOCKS(tile_i8_2, false, true, false)
@@ -264,9 +264,9 @@ BLOCKS(tile_bf16_2_stream, true, true, true)
 #undef LOAD_ROWS
 #undef PRODUCT
 
-#define ROW(name) \
-    { \
-        name, name##_f32, name##_sum, name##_bf16, name##_f16_gelu, name##_bf16_gelu \
+#define ROW(name)                                                                                  \
+    {                                                                                              \
+        name, name##_f32, name##_sum, name##_bf16, name##_f16_gelu, name##_bf16_gelu               \
     }
 static void (*const blocks[2][3][FORMS])(void *acc, struct operands o, uint32_t steps, bool fresh,
                                          struct ahead_amx next, const struct rest *before) = {
