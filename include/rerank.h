@@ -485,8 +485,9 @@ RR_PUBLIC_NODISCARD int rr_quantize(const struct rr_quantize *q, struct rr_quant
 RR_PUBLIC void rr_host_info(struct rr_host *out);
 
 /* Multiplications and additions a second that the instructions of a level (rr_info.isa) reach on so
- * many threads out of registers: the ceiling of what rr_info.dtype can do on this CPU, measured
- * within about 50 ms.  0: not known. */
+ * many threads out of registers: the ceiling of what rr_info.dtype can do on this CPU, the mean of
+ * about 50 ms.  Machines are shared, so measure it right before or after what is to be compared.
+ * 0: not known. */
 RR_PUBLIC double rr_host_peak(const char *isa, const char *dtype, uint32_t threads);
 
 struct rr_support { /* a network that rr_open takes */

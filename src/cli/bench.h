@@ -30,11 +30,13 @@ struct rr_shape {
     uint64_t total_tokens;
     double ops; /* multiplications and additions of a full pass */
     struct rr_times times;
+    double peak;  /* operations a second of all threads beside the runs, median; 0: not known */
+    double share; /* of it that the runs reached, median */
 };
 
 struct rr_bench_host { /* what all rows have in common */
     const struct rr_info *info;
-    double peak;    /* operations a second of all threads, 0: not known */
+    double peak;    /* operations a second of all threads when it was opened; 0: not known */
     double open_ms; /* from rr_open to ready */
 };
 
@@ -69,6 +71,7 @@ struct rr_bench_runs {
     double seconds;
     bool warm;
     void (*tick)(void *user, const struct rr_shape *s, uint32_t run);
+    double (*peak)(void *user); /* NULL: not known; called before and after each measured run */
     void *user;
 };
 RR_NODISCARD int rr_bench_measure(struct rr_bench_texts *t, struct rr_shape *s,

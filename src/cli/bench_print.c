@@ -44,13 +44,12 @@ struct rates { /* of the median */
     double pairs, tokens, gops, percent;
 };
 
-static struct rates rates_of(const struct rr_bench_host *h, const struct rr_shape *s)
+static struct rates rates_of(const struct rr_shape *s)
 {
     double seconds = s->times.median / 1e3;
 
     return (struct rates){ s->n / seconds, (double)s->total_tokens / seconds,
-                           s->ops / seconds / 1e9,
-                           h->peak > 0 ? 100 * s->ops / seconds / h->peak : 0 };
+                           s->ops / seconds / 1e9, 100 * s->share };
 }
 
 static void table_head(const struct rr_bench_host *h)
@@ -102,7 +101,7 @@ void rr_bench_head(enum rr_bench_format format, const struct rr_bench_host *h)
 static void json_row(const struct rr_bench_host *h, const struct rr_shape *s, bool whole)
 {
     const struct rr_info *m = h->info;
-    struct rates r = rates_of(h, s);
+    struct rates r = rates_of(s);
     struct rr_buf b;
     struct rr_json_out o = { .buf = &b, .spaced = true };
 
@@ -119,6 +118,7 @@ static void json_row(const struct rr_bench_host *h, const struct rr_shape *s, bo
     rr_out_printf(&o, "pairs_per_s", "%.2f", r.pairs);
     rr_out_printf(&o, "tokens_per_s", "%.1f", r.tokens);
     rr_out_printf(&o, "gop_per_s", "%.2f", r.gops);
+    rr_out_printf(&o, "peak_gop_per_s", "%.2f", s->peak / 1e9);
     rr_out_printf(&o, "peak_percent", "%.2f", r.percent);
     if (whole) {
         rr_out_string(&o, "device", m->device);
@@ -146,14 +146,14 @@ void rr_bench_row(enum rr_bench_format format, const struct rr_bench_host *h,
                   const struct rr_shape *s, bool first)
 {
     const struct rr_info *m = h->info;
-    struct rates r = rates_of(h, s);
+    struct rates r = rates_of(s);
 
     switch (format) {
     case RR_BENCH_TABLE:
         printf("%-10s %7" PRIu64 " %5" PRIu32 " %9.2f %9.2f %9.2f %9.1f %9.0f %8.1f", s->name,
                s->total_tokens, s->times.runs, s->times.best, s->times.median, s->times.p95,
                r.pairs, r.tokens, r.gops);
-        printf(h->peak > 0 ? " %4.0f %%\n" : "\n", r.percent);
+        printf(s->peak > 0 ? " %4.0f %%\n" : "\n", r.percent);
         break;
     case RR_BENCH_CSV:
         printf("%s,", rr_version());

@@ -189,26 +189,48 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Of n values, n >= 1, which are sorted. */
+static double median(double *values, uint32_t n)
+{
+    qsort(values, n, sizeof(*values), by_value);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
 void rr_times_of(struct rr_times *out, double *ms, uint32_t n)
 {
     double sum = 0;
     uint32_t i;
 
-    qsort(ms, n, sizeof(*ms), by_value);
+    out->median = median(ms, n);
     for (i = 0; i < n; i++) sum += ms[i];
     out->runs = n;
     out->mean = sum / n;
     out->best = ms[0];
-    out->median = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
     out->p95 = ms[(n * 95 + 99) / 100 - 1];
+}
+
+/* Another machine's work may take half of the processor at any time, from a run as from the loops
+ * that measure the peak: a run is compared with the mean of right before and right after. */
+static void note_peak(const struct rr_shape *s, const struct rr_bench_runs *how, double ms,
+                      double *before, double *peak, double *share)
+{
+    double after = how->peak ? how->peak(how->user) : 0;
+
+    *peak = (*before + after) / 2;
+    *share = *peak > 0 ? s->ops / (ms / 1e3) / *peak : 0;
+    *before = after;
 }
 
 static int repeat(struct rr_bench_texts *t, const struct rr_request *req, struct rr_shape *s,
                   const struct rr_bench_runs *how, struct rr_error *err)
 {
-    static double ms[RR_BENCH_MAX_RUNS];
+    static double ms[RR_BENCH_MAX_RUNS], peak[RR_BENCH_MAX_RUNS], share[RR_BENCH_MAX_RUNS];
     uint64_t begin = rr_now_ns();
     uint32_t runs = 0, i;
+    double before = 0;
+
+    s->ops = 0;
+    for (i = 0; i < s->n; i++) s->ops += pair_ops(t->info, s->tokens[i]);
 
     for (i = how->warm ? 0 : 1; i <= how->runs; i++) {
         struct rr_result *result;
@@ -216,16 +238,22 @@ static int repeat(struct rr_bench_texts *t, const struct rr_request *req, struct
         int rc;
 
         if (how->tick) how->tick(how->user, s, i);
+        if (i && !runs && how->peak) before = how->peak(how->user);
         start = rr_now_ns();
         rc = rr_score(t->engine, req, &result, err);
         if (rc) return rc;
-        if (i) ms[runs++] = (double)(rr_now_ns() - start) / 1e6;
+        if (i) {
+            ms[runs] = (double)(rr_now_ns() - start) / 1e6;
+            note_peak(s, how, ms[runs], &before, &peak[runs], &share[runs]);
+            runs++;
+        }
         s->total_tokens = result->tokens;
         rr_result_free(result);
         if (runs >= LEAST_RUNS && (double)(rr_now_ns() - begin) / 1e9 > how->seconds) break;
     }
     rr_times_of(&s->times, ms, runs);
-    for (i = 0; i < s->n; i++) s->ops += pair_ops(t->info, s->tokens[i]);
+    s->peak = median(peak, runs);
+    s->share = median(share, runs);
     return RR_OK;
 }
 

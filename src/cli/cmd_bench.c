@@ -93,6 +93,14 @@ static void show_progress(void *user, const struct rr_shape *s, uint32_t run)
     fflush(stderr);
 }
 
+static double measure_peak(void *user)
+{
+    const struct bench *b = user;
+    const struct rr_info *m = b->host.info;
+
+    return rr_host_peak(m->isa, m->dtype, m->threads);
+}
+
 static int measure_shape(struct bench *b, struct rr_shape *s, struct rr_error *err)
 {
     int rc;
@@ -183,8 +191,8 @@ static int open_engine(struct bench *b, const struct rr_settings *settings, stru
     if (rc) return rc;
     b->host.open_ms = (double)(rr_now_ns() - start) / 1e6;
     b->host.info = rr_engine_info(b->engine);
-    if (strcmp(b->host.info->device, "cpu") == 0)
-        b->host.peak = rr_host_peak(b->host.info->isa, b->host.info->dtype, b->host.info->threads);
+    if (strcmp(b->host.info->device, "cpu") == 0) b->host.peak = measure_peak(b);
+    if (b->host.peak > 0) b->how.peak = measure_peak;
     return rr_bench_texts_init(&b->texts, b->engine, err);
 }
 
@@ -294,7 +302,8 @@ const struct rr_command rr_cmd_bench = {
     .summary = "measure latency and throughput of a model on this machine",
     .about = "Scores made-up pairs of exact lengths, without HTTP and without the cache, and\n"
              "prints best, median and 95th percentile, rates, and the share of the processor's\n"
-             "peak, which it measures itself. Leave the machine idle meanwhile. With --url it\n"
+             "peak, which it measures itself, before and after each run, since others may have\n"
+             "a share of a processor. Leave the machine idle meanwhile. With --url it\n"
              "measures a running server over HTTP instead: latency for 20 and 50 documents,\n"
              "and throughput.  Exit status 1: some requests failed.  With --plan it says how many\n"
              "machines a load needs.",

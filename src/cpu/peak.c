@@ -190,7 +190,7 @@ static loop_fn *find_loop(const char *level, const char *dtype)
 struct race { /* every thread runs the loop for the same time */
     loop_fn *loop;
     struct rr_pool *pool;
-    double *best; /* [threads] operations per ns, each thread's own */
+    struct rr_peak *found; /* [threads] operations per ns, each thread's own */
 };
 
 static uint64_t now_ns(void)
@@ -205,7 +205,7 @@ static void run(void *user, uint32_t worker)
 {
     const struct race *r = user;
     uint64_t begin, from, to;
-    double best = 0;
+    double best = 0, all = 0;
 
     rr_pool_barrier(r->pool);
     begin = to = now_ns();
@@ -216,23 +216,25 @@ static void run(void *user, uint32_t worker)
         ops = r->loop();
         to = now_ns();
         best = RR_MAX(best, ops / (double)RR_MAX(to - from, 1));
+        all += ops;
     } while (to - begin < MEASURE_NS);
-    r->best[worker] = best;
+    r->found[worker] = (struct rr_peak){ best, all / (double)(to - begin) };
 }
 
-double rr_peak(const char *level, const char *dtype, uint32_t threads)
+struct rr_peak rr_peak(const char *level, const char *dtype, uint32_t threads)
 {
     struct race r = { .loop = find_loop(level, dtype) };
+    struct rr_peak sum = { 0 };
     struct rr_error err;
-    double sum = 0;
 
-    if (!r.loop || rr_pool_open(&r.pool, threads, &err)) return 0;
-    r.best = rr_calloc(RR_MEM_MISC, threads, sizeof(*r.best));
-    if (r.best) {
-        rr_pool_run(r.pool, run, &r);
-        for (uint32_t i = 0; i < threads; i++) sum += r.best[i];
+    if (!r.loop || rr_pool_open(&r.pool, threads, &err)) return sum;
+    r.found = rr_calloc(RR_MEM_MISC, threads, sizeof(*r.found));
+    if (r.found) rr_pool_run(r.pool, run, &r);
+    for (uint32_t i = 0; r.found && i < threads; i++) {
+        sum.best += r.found[i].best * 1e9;
+        sum.mean += r.found[i].mean * 1e9;
     }
-    rr_free(r.best);
+    rr_free(r.found);
     rr_pool_close(r.pool);
-    return sum * 1e9;
+    return sum;
 }

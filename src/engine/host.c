@@ -82,7 +82,7 @@ void rr_host_info(struct rr_host *out)
 
 double rr_host_peak(const char *isa, const char *dtype, uint32_t threads)
 {
-    return rr_peak(isa, dtype, threads);
+    return rr_peak(isa, dtype, threads).mean;
 }
 
 /* ---- log ----------------------------------------------------------------------------------- */

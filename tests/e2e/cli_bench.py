@@ -56,15 +56,17 @@ def test_bench_names():
 
 
 def test_bench_share_of_the_peak():
-    whole = json.loads(bench(*SHAPES, "--format", "json", "--isa", "auto").out)
+    whole = json.loads(bench(*SHAPES, "--runs", "1", "--format", "json", "--isa", "auto").out)
     if whole["peak_gop_per_s"] == 0:
         assert whole["isa"] == "ref", whole  # every other level has a loop for f32
         return
     for r in whole["shapes"]:
-        share = 100 * r["gop_per_s"] / whole["peak_gop_per_s"]
-        # Above 100 when the clock was higher now than while the peak was measured; never twice it.
+        # Above 100 when the clock was higher than while the peak was measured; never twice it.
         assert 0 < r["peak_percent"] < 200, r
-        assert abs(r["peak_percent"] - share) < 0.1 + 0.05 * share, (r, whole)
+        # Of one run, what is printed belongs together; the peak was measured again beside it.
+        assert r["runs"] == 1 and r["peak_gop_per_s"] > 0, r
+        share = 100 * r["gop_per_s"] / r["peak_gop_per_s"]
+        assert abs(r["peak_percent"] - share) < 0.1 + 0.05 * share, r
 
 
 def test_bench_turns():

@@ -277,8 +277,8 @@ static void bench_rows(const struct rr_kern *k)
 
 void check_bench(const struct rr_kern *k, const char *function)
 {
-    double f32 = rr_peak(k->name, "f32", 1), bf16 = rr_peak(k->name, "bf16", 1);
-    double i8 = rr_peak(k->name, "int8", 1);
+    double f32 = rr_peak(k->name, "f32", 1).best, bf16 = rr_peak(k->name, "bf16", 1).best;
+    double i8 = rr_peak(k->name, "int8", 1).best;
 
     printf("level %s: peaks f32 %.1f, int8 %.1f, bf16 %.1f GOP/s\n", k->name, f32 * 1e-9, i8 * 1e-9,
            bf16 * 1e-9);
