@@ -53,7 +53,7 @@ enum rr_cpu_packing {
     RR_CPU_PACK_F32,
     RR_CPU_PACK_BF16,
     RR_CPU_PACK_I8,
-    RR_CPU_PACK_I16 /* of layers only: bf16 where linear_i16 does it */
+    RR_CPU_PACK_I16 /* of layers only: bf16 where linear_i16 does it, kept ones beside int8 */
 };
 
 struct rr_device {
@@ -250,6 +250,7 @@ struct rr_loaded {
     struct rr_cpu_tuning tuning; /* as it was at load */
     struct rr_cpu_step *steps;   /* [n_steps] */
     uint32_t n_steps;
+    bool keeps; /* int8 only: layers in a better precision */
     struct rr_cpu_segment *segments; /* [n_segments] */
     uint32_t n_segments;
     struct rr_cpu_layout chunk, team;

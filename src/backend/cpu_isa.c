@@ -44,6 +44,8 @@ int rr_cpu_isa(const struct rr_kern **out, const struct rr_kern *const *levels, 
         *out = levels[i];
         if (i == 0) return RR_OK; /* the reference is what the others are checked against */
         rc = rr_cpu_self_check(&wrong, levels[i], levels[0], err);
+        if (!rc && !wrong && levels[i]->i16 && levels[i]->i16 != levels[i])
+            rc = rr_cpu_self_check(&wrong, levels[i]->i16, levels[0], err);
         if (!rc && !wrong) return RR_OK;
         *out = NULL;
         if (rc) return rc;

@@ -21,24 +21,25 @@ size_t rr_cpu_row_bytes(const struct rr_tensor *t)
     return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : t->dtype == RR_I8 ? 1 : 2);
 }
 
-/* The arithmetic of a LINEAR: what the device was opened with, but where the program is mixed. */
+/* The arithmetic of a LINEAR: what the device was opened with, but where the program is mixed.
+ * Layers that are kept beside int8 are kept so that scores stay near f32's. */
 static enum rr_cpu_packing choose_packing(const struct rr_device *d, const struct rr_program *p,
                                           const struct rr_op *op)
 {
     const struct rr_op_linear *l = &op->u.linear;
-    enum rr_cpu_packing narrow = d->kern->linear_i16 ? RR_CPU_PACK_I16 : RR_CPU_PACK_BF16;
     uint32_t i8 = 0, bf16 = 0;
 
     if (p->registers[op->dst].rows != RR_ROWS_TOKENS) return RR_CPU_PACK_F32;
-    if (d->packing == RR_CPU_PACK_BF16) return narrow;
+    if (d->packing == RR_CPU_PACK_BF16)
+        return d->kern->linear_i16 ? RR_CPU_PACK_I16 : RR_CPU_PACK_BF16;
     if (d->packing != RR_CPU_PACK_I8 || !p->mixed) return d->packing;
     for (uint32_t j = 0; j < l->n_parts; j++) {
         i8 += p->tensors[l->weight[j]].dtype == RR_I8;
         bf16 += p->tensors[l->weight[j]].dtype == RR_BF16;
     }
-    return i8 == l->n_parts     ? RR_CPU_PACK_I8
-           : bf16 == l->n_parts ? narrow
-                                : RR_CPU_PACK_F32;
+    if (i8 == l->n_parts) return RR_CPU_PACK_I8;
+    if (bf16 != l->n_parts) return RR_CPU_PACK_F32;
+    return d->kern->i16 ? RR_CPU_PACK_I16 : RR_CPU_PACK_BF16;
 }
 
 /* The factors of the inputs; NULL: none.  cpu_check has seen that all parts agree. */
@@ -60,6 +61,7 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
                 (w->packing == RR_CPU_PACK_BF16 && d->kern->bf16_x == RR_BF16);
     w->nr = w->packing == RR_CPU_PACK_I8    ? d->kern->i8_nr
             : w->packing == RR_CPU_PACK_F32 ? d->kern->f32_nr
+            : w->packing == RR_CPU_PACK_I16 ? d->kern->i16->bf16_nr
                                             : d->kern->bf16_nr;
 }
 
@@ -142,7 +144,7 @@ static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
         kern->round_bf16((uint16_t *)p, w->k, scratch, w->k, 1, w->k);
         kern->convert(scratch, p, RR_BF16, w->k);
         w->scale[o] = rr_weights_quantize_i16(p, &w->sum[o], scratch, w->k);
-        rr_weights_pack_i16(w->panels, kern->packed_nr, p, o, 1, w->k);
+        rr_weights_pack_i16(w->panels, kern->i16->packed_nr, p, o, 1, w->k);
     } else {
         w->scale[o] = rr_weights_quantize_row(q, scratch, w->k, kern->i8_wtop);
         rr_weights_pack_i8(w->panels, kern->packed_nr, w->sum, q, o, 1, w->k);
@@ -278,7 +280,7 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
     } else if (w->packing == RR_CPU_PACK_I16) {
         struct rr_rows_i16 rows = rows_i16(to, row, w->k);
 
-        kern->quantize_i16(&rows, x->at, x->ld, *w->top, m, w->k);
+        kern->i16->quantize_i16(&rows, x->at, x->ld, *w->top, m, w->k);
     } else {
         size_t ld = bf16_stride(w->k);
 
@@ -360,7 +362,7 @@ static void product_i16(const struct rr_kern *kern, const struct rr_cpu_linear *
         .act = a->act,
     };
 
-    kern->linear_i16(&b);
+    kern->i16->linear_i16(&b);
 }
 
 /* x: of type bf16_x. */

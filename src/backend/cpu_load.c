@@ -41,6 +41,19 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
     }
 }
 
+/* Whether some of an int8 model's layers are not. */
+static bool keeps_layers(const struct rr_loaded *l)
+{
+    for (uint32_t i = 0; i < l->n_steps; i++) {
+        const struct rr_cpu_step *s = &l->steps[i];
+
+        if (s->op.kind == RR_OP_LINEAR && s->rows == RR_ROWS_TOKENS &&
+            s->linear.packing != RR_CPU_PACK_I8)
+            return l->device->packing == RR_CPU_PACK_I8;
+    }
+    return false;
+}
+
 /* Angles of all positions, unless an earlier step has the same. */
 static void place_angles(const struct rr_loaded *l, struct rr_cpu_step *steps, uint32_t step,
                          struct rr_cpu_bump *b)
@@ -258,6 +271,7 @@ static int build(struct rr_loaded *l, const struct rr_program *p, struct rr_erro
         return rr_fail(err, RR_ENOMEM, "out of memory for %" PRIu32 " operations", p->n_ops);
 
     for (uint32_t i = 0; i < p->n_ops; i++) describe_step(&l->steps[i], l->device, p, &p->ops[i]);
+    l->keeps = keeps_layers(l);
     l->n_segments = rr_cpu_segments(p, l->segments);
     kept = rr_calloc(RR_MEM_MISC, p->n_ops, sizeof(*kept));
     if (!kept)

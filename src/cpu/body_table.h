@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* body_table.h - the table of one level, from what the bodies defined.
  * Layer: cpu (L1).  Included by a level file after all bodies; LEVEL(symbol, name, needs) defines
- * it. */
+ * it.  Without linear_i16 of its own: I16_LEVEL(symbol), the one that is asked for it. */
 #ifndef RR_CPU_BODY_TABLE_H
 #define RR_CPU_BODY_TABLE_H
 
@@ -28,12 +28,16 @@ RR_INLINE void tiles_end(void) {} /* what a level's own tiles need when a kernel
 #define LINEAR_I16 linear_i16
 #define LINEAR_BF16 NULL
 #define BF16_X RR_F32
+#define I16_LEVEL(symbol) &symbol
 #else
 #include "cpu/body_linear_bf16.h"
 #define LINEAR_BF16 linear_bf16
 #define ATTENTION_I16 NULL
 #define QUANTIZE_I16 NULL
 #define LINEAR_I16 NULL
+#if !defined(I16_LEVEL)
+#define I16_LEVEL(symbol) NULL
+#endif
 #endif
 
 #define LEVEL(symbol, level_name, level_needs)                                                     \
@@ -67,6 +71,7 @@ RR_INLINE void tiles_end(void) {} /* what a level's own tiles need when a kernel
         .attention_i16 = ATTENTION_I16,                                                            \
         .quantize_i16 = QUANTIZE_I16,                                                              \
         .linear_i16 = LINEAR_I16,                                                                  \
+        .i16 = I16_LEVEL(symbol),                                                                  \
     }
 
 #endif

@@ -16,8 +16,8 @@ static const struct rr_kern *const levels[] = {
     &rr_kern_avx2,
     &rr_kern_avxvnni,
     &rr_kern_avx512,
+    &rr_kern_avx512bf16, /* VDPBF16PS takes up to four times as long as VPDPWSSD */
     &rr_kern_avx512vnni,
-    &rr_kern_avx512bf16,
     &rr_kern_amx,
 #elif defined(__aarch64__)
     &rr_kern_neon,

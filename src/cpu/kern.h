@@ -324,6 +324,11 @@ struct rr_kern {
     rr_attention_f32_fn *attention_i16; /* NULL where another one is as fast */
     rr_quantize_i16_fn *quantize_i16;   /* NULL as linear_i16 */
     rr_linear_i16_fn *linear_i16;       /* NULL where linear_bf16 does it */
+
+    /* The level with linear_i16, attention_i16 and their panels for processors of this one: itself,
+     * or one below, whose whole numbers are nearer to f32 than this one's bf16, and slower.  NULL:
+     * none. */
+    const struct rr_kern *i16;
 };
 
 /* Levels that are compiled in, worst first; the first is always "ref". */

@@ -427,4 +427,5 @@ const struct rr_kern rr_kern_ref = {
     .attention_i16 = attention_i16,
     .quantize_i16 = quantize_i16,
     .linear_i16 = linear_i16,
+    .i16 = &rr_kern_ref,
 };

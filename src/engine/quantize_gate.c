@@ -205,14 +205,14 @@ static int measure(struct rr_quant_job *j, struct rr_error *err)
 
 /* ---- the gate ------------------------------------------------------------------------------- */
 
-/* Time of a multiplication in units of one in int8, and a little for memory.  Fixed for each kind
- * of instructions, so that the same choice is made again. */
+/* Time of a multiplication beside int8 in units of one in int8, and a little for memory.  Fixed for
+ * each kind of instructions, so that the same choice is made again. */
 static double price(const struct rr_kern *kern, enum rr_quant_as as)
 {
     bool limited = kern->i8_wtop < RR_I8_WFREE; /* no VPDPBUSD: int8 gains less */
 
     if (as == RR_QUANT_I8) return 1;
-    if (kern->bf16_x == RR_BF16) return as == RR_QUANT_BF16 ? 2 : 8;
+    if (kern->bf16_x == RR_BF16) return as == RR_QUANT_F32 ? 8 : kern->i16 ? 4 : 2;
     if (as == RR_QUANT_BF16 && kern->linear_i16) return limited ? 1.4 : 2;
     return (limited ? 2.4 : 4) + (as == RR_QUANT_BF16 ? 0 : 0.5);
 }
@@ -312,5 +312,5 @@ void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r)
     }
     r->int8_share /= RR_MAX(work, 1.0);
     r->time /= RR_MAX(work, 1.0);
-    r->time_bf16 = price(j->kern, RR_QUANT_BF16);
+    r->time_bf16 = j->kern->bf16_x == RR_BF16 ? 2 : price(j->kern, RR_QUANT_BF16);
 }

@@ -323,6 +323,40 @@ static void test_mixed(void **state)
     teardown(&f);
 }
 
+/* Layers that are kept beside int8 are kept for their accuracy: a level whose own bf16 is coarser
+ * takes another's whole numbers, for attention, too, so that both have the same scores. */
+static void test_kept_as_exact(void **state)
+{
+    uint32_t n;
+    const struct rr_kern *const *levels = rr_kern_levels(&n);
+
+    (void)state;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rr_kern *const pair[] = { levels[i], levels[i]->i16 };
+        float logits[2][MAX_SEQUENCES];
+        struct fixture f;
+
+        if ((levels[i]->needs & rr_cpu_flags()) != levels[i]->needs) continue;
+        if (!pair[1] || pair[0] == pair[1]) continue;
+        assert_true(pair[1]->linear_i16 && pair[1]->attention_i16 && pair[1]->quantize_i16);
+        assert_int_equal(pair[1]->needs & ~pair[0]->needs, 0);
+        for (int j = 0; j < 2; j++) {
+            struct rr_device *d;
+            struct rr_loaded *l;
+
+            setup(&f, pair[j], "mixed");
+            l = load(&f, 1, NULL, &d);
+            run(l, &f.b, logits[j]);
+            unload(l, d);
+            teardown(&f);
+        }
+        for (uint32_t s = 0; s < f.b.b.n_sequences; s++)
+            if (fabsf(logits[0][s] - logits[1][s]) > 1e-5f * (1 + fabsf(logits[1][s])))
+                fail_msg("%s, sequence %u: %.9g, %s: %.9g", pair[0]->name, s, (double)logits[0][s],
+                         pair[1]->name, (double)logits[1][s]);
+    }
+}
+
 /* Weights that are not in a file must survive the load, which drops file pages. */
 static void test_anonymous_weights(void **state)
 {
@@ -465,11 +499,11 @@ static void test_isa(void **state)
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
     struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
                    narrow = good, whole = good, rotary = good, kept = good, half = good,
-                   rows = good, i16 = good;
+                   rows = good, i16 = good, below = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
                                              &norm_i8, &bf16, &attention, &narrow, &whole,
                                              &rotary, &kept, &half, &rows, &i16,
-                                             &absent };
+                                             &below, &absent };
     static const struct {
         const char *name;
         int code;
@@ -477,8 +511,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 13, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 13, "", "the same by name" },
+        { NULL, RR_OK, 1, 14, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 14, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -494,10 +528,11 @@ static void test_isa(void **state)
         { "half", RR_EDEVICE, -1, 0, "linear int8 in f16 differs", "one bit of one result" },
         { "rows", RR_EDEVICE, -1, 0, "quantize int8 of f16 differs", "one step of one row" },
         { "i16", RR_EDEVICE, -1, 0, "linear i16 differs", "one result, by two bits" },
+        { "below", RR_EDEVICE, -1, 0, "linear i16 differs", "in the level that it asks" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
           "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary, kept, half, rows, "
-          "i16", "flags are missing" },
+          "i16, below", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -529,6 +564,8 @@ static void test_isa(void **state)
     rows.quantize_i8 = wrong_quantize_f16;
     i16.name = "i16";
     i16.linear_i16 = wrong_linear_i16;
+    below.name = "below";
+    below.i16 = &i16;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);
@@ -616,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_bits),    cmocka_unit_test(test_callers_rounding),
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_kept_as_exact),
         cmocka_unit_test(test_anonymous_weights), cmocka_unit_test(test_isa),
         cmocka_unit_test(test_needs),
         cmocka_unit_test(test_options),

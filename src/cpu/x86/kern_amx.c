@@ -13,6 +13,7 @@
 #define TABLE rr_kern_amx_emulated
 #else
 #define TABLE rr_kern_amx
+#define I16_LEVEL(symbol) &rr_kern_avx512vnni
 #endif
 
 #define MR 6

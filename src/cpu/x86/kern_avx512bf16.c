@@ -13,6 +13,7 @@
 #define MR 6
 #define NR 64
 #define KC 512
+#define SUMS 48 /* 12 KB, which stay in the L1 cache until they are finished */
 
 #include "cpu/features.h"
 #include "cpu/x86/dot_avx512.h"
@@ -22,6 +23,7 @@
 #define TABLE rr_kern_avx512bf16_emulated
 #else
 #define TABLE rr_kern_avx512bf16
+#define I16_LEVEL(symbol) &rr_kern_avx512vnni
 #endif
 
 #include "cpu/body_table.h"

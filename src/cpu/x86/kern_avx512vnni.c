@@ -12,6 +12,7 @@
 #define MR 6
 #define NR 64
 #define KC 512
+#define SUMS 48 /* 12 KB, which stay in the L1 cache until they are finished */
 
 #include "cpu/features.h"
 #include "cpu/x86/dot_avx512.h"
