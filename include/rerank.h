@@ -431,7 +431,7 @@ RR_PUBLIC bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *
 /* Keeps in cache_dir that dtype serves the engine's model best on its device, and why, in a line:
  * engines that are opened with this cache_dir and dtype "auto" take it, and log why.  It holds for
  * this model, the device's product name and level, and this version of the library.  cache_dir NULL
- * or "" is RR_EINVAL. */
+ * or "", or a dtype that the device cannot compute in, is RR_EINVAL. */
 RR_PUBLIC_NODISCARD int rr_choose_dtype(struct rr_engine *engine, const char *cache_dir,
                                         const char *dtype, const char *why, struct rr_error *err);
 

@@ -19,6 +19,8 @@ import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
 OUT = os.path.abspath(sys.argv[1])
 HOME = os.path.join(OUT, "python")
 
@@ -110,6 +112,9 @@ def typed(python, library):
 
 
 def main():
+    if not glob.glob(os.path.join(OUT, "rerankd-*.whl")):
+        print(f"{OUT} has no wheel: make wheel OUT={os.path.relpath(OUT, ROOT)}", file=sys.stderr)
+        return 64
     os.makedirs(HOME, exist_ok=True)
     python = installed()
     if not python:

@@ -17,11 +17,11 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/doctor.h"
+#include "server/serve.h"
 
 #define CROWDED 0.1 /* shares of time that are worth a remark */
 #define STOLEN 0.02
 #define OF_SETTING "change the setting that the message names"
-#define RESERVED_FILES 64 /* descriptors that the server needs besides its connections */
 
 struct own {
     bool json;
@@ -267,7 +267,8 @@ static void look_at_port(struct rr_findings *f)
 static void look_at_limits(struct rr_findings *f)
 {
     struct rlimit files;
-    uint64_t want = (uint64_t)f->settings->max_connections + RESERVED_FILES;
+    uint64_t want = (uint64_t)f->settings->max_connections +
+                    rr_serve_spare_files(f->settings);
 
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < want)
         remark(f, false, "raise the limit (ulimit -n, LimitNOFILE=) or lower --max-connections",

@@ -266,7 +266,7 @@ static void print_json(const struct run *r, const struct rr_quantize *q,
 }
 
 /* What other lists would show, whether that will do, and what else there is. */
-static void print_expected(const struct run *r)
+static void print_expected(const struct run *r, const struct rr_quantize_report *done)
 {
     const char *why = gate_why(r);
 
@@ -281,6 +281,9 @@ static void print_expected(const struct run *r)
     if (why)
         printf("more: --gate auto leaves layers in bf16 that scores depend on, --dtype bf16 all; "
                "served with --rescore-dtype f32, a request's exact_top_k has f32's order\n");
+    else if (done->time > done->time_bf16)
+        printf("more: all in bf16 is quicker on this machine, and less exact: rerankd verify "
+               "--dtype bf16 --gate says whether it will do\n");
 }
 
 static void print_result(const struct run *r, const struct rr_quantize *q,
@@ -307,7 +310,7 @@ static void print_result(const struct run *r, const struct rr_quantize *q,
     if (r->expected.lists)
         printf("five best equal in %.2f %% (changed in %zu), ", 100 * v->top_equal[1], changed(r));
     printf("largest logit difference %.4g\n", v->max_diff);
-    print_expected(r);
+    print_expected(r, done);
 }
 
 static bool has_long_list(const struct rr_quantize *q)

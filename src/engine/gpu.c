@@ -77,6 +77,17 @@ bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err)
     return ok;
 }
 
+/* What engines on the net's device can be opened with. */
+static bool can_compute(const struct rr_net *net, const char *dtype)
+{
+    static const char *const names[] = { "f32", "bf16", "int8", "f16", "fp8" };
+    size_t n = rr_net_is_cpu(net) ? 3 : RR_COUNT(names);
+
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(names[i], dtype) == 0) return true;
+    return false;
+}
+
 int rr_choose_dtype(struct rr_engine *e, const char *cache_dir, const char *dtype, const char *why,
                     struct rr_error *err)
 {
@@ -86,6 +97,10 @@ int rr_choose_dtype(struct rr_engine *e, const char *cache_dir, const char *dtyp
     if (!net->model) return rr_fail(err, RR_EINVAL, "the null network has no precision");
     if (!cache_dir || !*cache_dir)
         return rr_fail(err, RR_EINVAL, "no cache folder was given, which is to keep the choice");
+    if (!can_compute(net, dtype))
+        return rr_fail(err, RR_EINVAL,
+                       "dtype: found \"%.20s\", expected f32, bf16 or int8, on a GPU also f16 or "
+                       "fp8", dtype);
     snprintf(choice.dtype, sizeof(choice.dtype), "%s", dtype);
     snprintf(choice.why, sizeof(choice.why), "%s", why);
     return rr_choice_store(&choice, cache_dir, rr_model_info(net->model)->fingerprint, &net->info,

@@ -17,10 +17,12 @@
 #include "server/notify.h"
 #include "server/route.h"
 #include "server/sandbox.h"
+#include "server/serve.h"
 #include "server/tls.h"
 
-#define MAX_KEY 512          /* bytes of a key that a client gives */
 #define SPARE_DESCRIPTORS 64 /* beside connections: listeners, model files, epoll, ... */
+#define LEAST_CONNECTIONS 64
+#define MAX_KEY 512          /* bytes of a key that a client gives */
 #define MAX_HOPS 16          /* X-Forwarded-For headers that are looked at */
 
 struct rr_gate {
@@ -249,12 +251,17 @@ void rr_gate_ended(void *user, enum rr_conn_end why)
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
+uint32_t rr_serve_spare_files(const struct rr_settings *settings)
+{
+    return SPARE_DESCRIPTORS + (*settings->admin_listen ? RR_CONNS_ADMIN : 0);
+}
+
 /* Many systems start programs with 1,024 descriptors and allow more on request.  Returns how many
  * connections there is room for. */
 static uint32_t raise_descriptor_limit(struct rr_server *s)
 {
     uint32_t wanted = s->settings->max_connections;
-    uint32_t spare = SPARE_DESCRIPTORS + (*s->settings->admin_listen ? RR_CONNS_ADMIN : 0);
+    uint32_t spare = rr_serve_spare_files(s->settings);
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit)) return wanted;
@@ -263,8 +270,8 @@ static uint32_t raise_descriptor_limit(struct rr_server *s)
         if (setrlimit(RLIMIT_NOFILE, &limit) || getrlimit(RLIMIT_NOFILE, &limit)) return wanted;
     }
     if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= (rlim_t)wanted + spare) return wanted;
-    wanted = limit.rlim_cur > spare + SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - spare
-                                                        : SPARE_DESCRIPTORS;
+    wanted = limit.rlim_cur > spare + LEAST_CONNECTIONS ? (uint32_t)limit.rlim_cur - spare
+                                                        : LEAST_CONNECTIONS;
     RR_SAY(&s->console, RR_WARN, FEW_DESCRIPTORS, rr_num(limit.rlim_cur), rr_num(wanted));
     return wanted;
 }

@@ -14,6 +14,9 @@ int rr_serve(const struct rr_settings *settings);
  * nothing, says what is wrong.  Exit code. */
 int rr_serve_check(const struct rr_settings *settings);
 
+/* Descriptors that it needs beside those of max-connections. */
+uint32_t rr_serve_spare_files(const struct rr_settings *settings);
+
 /* docs/METRICS.md. */
 void rr_serve_metrics_page(struct rr_buf *out);
 

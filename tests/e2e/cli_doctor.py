@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 
@@ -98,3 +99,9 @@ def test_doctor_warnings():
         assert not os.path.exists(d + "/a")  # looking changes nothing
     r = doctor("--model", model(), "--threads", "1000")
     assert r.code == 0 and "1000 threads are asked for" in r.out, r
+    few = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1070, 1070))}
+    words = ["--model", model(), "--max-connections", "1000"]
+    r = doctor(*words, **few)
+    assert r.code == 0 and "files may be open" not in r.out, r
+    r = doctor(*words, "--admin-listen", "127.0.0.1:0", **few)  # connections of its own
+    assert r.code == 0 and "at most 1070 files may be open, 1000 connections need 1080" in r.out, r

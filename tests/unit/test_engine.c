@@ -677,6 +677,8 @@ static void test_no_cache_dir(void **state)
         assert_int_equal(rr_open(&e, &opt, &err), RR_OK);
         assert_int_equal(rr_choose_dtype(e, none[i], "f32", "why", &err), RR_EINVAL);
         assert_non_null(strstr(err.msg, "no cache folder was given"));
+        assert_int_equal(rr_choose_dtype(e, dir, "fp8", "why", &err), RR_EINVAL);
+        assert_non_null(strstr(err.msg, "found \"fp8\", expected f32, bf16 or int8"));
         rr_close(e);
     }
     assert_int_equal(chdir(here), 0);
