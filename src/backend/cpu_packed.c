@@ -16,7 +16,8 @@ static struct rr_packed_key key_of(const struct rr_loaded *l, const struct rr_pr
     const struct rr_kern *k = l->device->kern;
     const uint64_t level[] = { k->f32_nr,  k->packed_nr, k->i8_nr,
                                k->i8_top,  k->i8_wtop,   (uint64_t)k->i8_zero,
-                               k->bf16_nr, k->bf16_x,    p->mixed };
+                               k->bf16_nr, k->bf16_x,    p->mixed,
+                               k->i16 ? k->i16->packed_nr : 0 };
     uint64_t h = 0;
 
     for (const char *c = k->name; *c; c++) h = rr_packed_mix(h, (unsigned char)*c);
