@@ -92,7 +92,7 @@ static void draw_axes(struct picture *p)
              m->model, m->dtype, m->isa, m->device_name, m->threads);
     text(p, 10, 22, "start", words);
     text(p, LABEL, 46, "start", "latency, ms (bar: median, mark: 95th percentile)");
-    text(p, RATE, 46, "start", p->h->peak > 0 ? "GOP/s (line: measured peak)" : "GOP/s");
+    text(p, RATE, 46, "start", p->h->peak > 0 ? "GOP/s (line: peak at the start)" : "GOP/s");
     for (e = p->low; e <= p->high; e++) {
         line(p, x_of_ms(p, pow(10, e)), "#ddd");
         snprintf(words, sizeof(words), "%g", pow(10, e));
@@ -119,8 +119,8 @@ static void draw_shape(struct picture *p, uint32_t i)
     snprintf(words, sizeof(words), "%.4g", s->times.median);
     text(p, x_of_ms(p, s->times.p95) + 6, y + BAR - 3, "start", words);
     bar(p, RATE, y, rate, "#7a5");
-    if (p->h->peak > 0)
-        snprintf(words, sizeof(words), "%.0f, %.0f %%", gops(s), 1e11 * gops(s) / p->h->peak);
+    if (s->peak > 0)
+        snprintf(words, sizeof(words), "%.0f, %.0f %%", gops(s), 100 * s->share);
     else
         snprintf(words, sizeof(words), "%.0f", gops(s));
     text(p, RATE + rate + 6, y + BAR - 3, "start", words);

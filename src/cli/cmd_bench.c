@@ -167,6 +167,7 @@ static int run_turns(struct bench *b, struct rr_error *err)
 
     b->how.runs = 1;
     b->how.warm = false;
+    b->how.peak = NULL; /* at once, and nothing else that would heat the processor */
     b->progress = false;
     rr_bench_head(b->format, &b->host);
     while (!rc && fgets(line, sizeof(line), stdin)) {
