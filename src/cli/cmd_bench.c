@@ -144,6 +144,7 @@ static int run_list(struct bench *b, const struct own *own, struct rr_error *err
     uint32_t i;
 
     if (!shapes) return rr_fail(err, RR_ENOMEM, "out of memory");
+    if (b->host.peak > 0) b->how.peak = measure_peak;
     rc = parse_shapes(b, list, !*own->shapes, shapes, err);
     if (!rc) {
         rr_bench_head(b->format, &b->host);
@@ -167,7 +168,6 @@ static int run_turns(struct bench *b, struct rr_error *err)
 
     b->how.runs = 1;
     b->how.warm = false;
-    b->how.peak = NULL; /* at once, and nothing else that would heat the processor */
     b->progress = false;
     rr_bench_head(b->format, &b->host);
     while (!rc && fgets(line, sizeof(line), stdin)) {
@@ -193,7 +193,6 @@ static int open_engine(struct bench *b, const struct rr_settings *settings, stru
     b->host.open_ms = (double)(rr_now_ns() - start) / 1e6;
     b->host.info = rr_engine_info(b->engine);
     if (strcmp(b->host.info->device, "cpu") == 0) b->host.peak = measure_peak(b);
-    if (b->host.peak > 0) b->how.peak = measure_peak;
     return rr_bench_texts_init(&b->texts, b->engine, err);
 }
 

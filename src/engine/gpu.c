@@ -7,6 +7,7 @@
 #include "backend/registry.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "engine/choice.h"
 #include "engine/engine.h"
 
@@ -77,15 +78,13 @@ bool rr_host_gpu(uint32_t index, struct rr_gpu *out, struct rr_error *err)
     return ok;
 }
 
-/* What engines on the net's device can be opened with. */
+/* Whether engines on the net's device can be opened with it. */
 static bool can_compute(const struct rr_net *net, const char *dtype)
 {
-    static const char *const names[] = { "f32", "bf16", "int8", "f16", "fp8" };
-    size_t n = rr_net_is_cpu(net) ? 3 : RR_COUNT(names);
+    struct rr_support s;
 
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(names[i], dtype) == 0) return true;
-    return false;
+    rr_supported(0, &s);
+    return rr_text_listed(rr_net_is_cpu(net) ? s.cpu_dtypes : s.gpu_dtypes, dtype);
 }
 
 int rr_choose_dtype(struct rr_engine *e, const char *cache_dir, const char *dtype, const char *why,

@@ -25,6 +25,11 @@ def test_quantize_gate():
     with folder() as d:
         data = lists(os.path.join(d, "lists"), 16, 10)
 
+        # Where bf16 has instructions of its own, layers that are kept beside int8 do without them:
+        # they are more exact then, and take twice as long.
+        isa = json.loads(run("doctor", "--port", "0", "--model", model(), "--json").out)["machine"]["isa"]
+        most = 2 if isa in ("amx", "avx512bf16") else 1
+
         def promised(report):
             return report["top5_expected"] - report["top5_expected_error"]
 
@@ -37,9 +42,6 @@ def test_quantize_gate():
             assert report["gate_met"] and promised(report) >= share, report
             assert report["lists"] == 8 and report["top5_expected_lists"] == 16, report
             assert 0 < report["int8_layers"] <= report["layers"], report
-            # Layers that are kept beside int8 are more exact than bf16 where it has its own
-            # instructions, and take longer.
-            most = 2 if report["estimated_time_bf16"] == 2 else 1
             assert 1 <= report["estimated_time"] < most * report["estimated_time_bf16"], report
             with open(os.path.join(out, "quantize.json"), encoding="utf-8") as f:
                 chosen = [layer["dtype"] for layer in json.load(f)["layers"]]
