@@ -457,7 +457,8 @@ struct rr_quantize {
     /* int8: other lists, scored in f32 and as quantized; 0: no check. */
     const struct rr_list *check;
     size_t n_check;
-    bool gate; /* until judge is content, layers go back to bf16 or f32, the worst first */
+    bool gate; /* until judge is content, layers take inputs of 16 bits, or go back to bf16 or
+                * f32, the worst first */
     /* Logits of all documents of check, list by list: in f32, and of a candidate with so many
      * layers in int8.  *good: good enough.  A status other than RR_OK, with err filled in, ends
      * the work; nothing is written then. */
@@ -469,8 +470,10 @@ struct rr_quantize {
 
 struct rr_quantize_report {
     size_t n_layers, n_int8; /* linear layers on tokens, and those of them in int8 */
+    size_t n_fine;           /* those with weights in int8 and inputs in 16 bits */
     bool passed;             /* judge was content with what was written, or there was no check */
-    double int8_share;       /* of these layers' multiplications; of an int8 folder, as below */
+    double int8_share, fine_share; /* of these layers' multiplications; of an int8 folder, as
+                                    * below */
     double time, time_bf16;  /* estimates for this machine: what they take, and would in bf16, in
                               * units of what they would take in int8 */
 };

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define RR_BACKEND_ABI 6 /* raised by every change of this file */
+#define RR_BACKEND_ABI 7 /* raised by every change of this file */
 
 #define RR_NONE UINT32_MAX /* "no register", "no tensor" */
 
@@ -43,6 +43,8 @@ struct rr_tensor {
      * smooth belong to the inputs: an integer product takes (src[i] * smooth[i]) and data. */
     const float *scale;  /* [shape[0]] */
     const float *smooth; /* [shape[1]], or NULL: 1; the same values in all parts of a LINEAR */
+    bool fine;    /* inputs rounded to 8 bits would move scores too much: take them in 16; the same
+                   * in all parts of a LINEAR */
     bool derived; /* made at open from other tensors, or a part of one: in no file by this name */
     bool in_file; /* data are in the map of a file: the backend may have their pages dropped once it
                    * has its own copy, which would empty any other memory */

@@ -29,12 +29,13 @@ Numbers numbers_for(Precision precision, int arch, const struct rr_program &p)
 GemmType gemm_type(const Numbers &n, const struct rr_program &p, const struct rr_op &op)
 {
     GemmType narrow = n.bf16 ? GEMM_BF16 : GEMM_F16;
-    enum rr_dtype weight = p.tensors[op.u.linear.weight[0]].dtype;
+    const struct rr_tensor &weight = p.tensors[op.u.linear.weight[0]];
 
     if (n.precision == Precision::F32 || p.registers[op.dst].width <= NARROWEST_TENSOR_CORE_OUTPUT)
         return GEMM_F32;
-    if (n.precision == Precision::I8 && weight == RR_I8) return GEMM_I8; /* they come so */
-    if (n.precision == Precision::I8 && p.mixed) return weight == RR_BF16 ? narrow : GEMM_F32;
+    if (n.precision == Precision::I8 && weight.dtype == RR_I8) /* they come so */
+        return weight.fine ? narrow : GEMM_I8;
+    if (n.precision == Precision::I8 && p.mixed) return weight.dtype == RR_BF16 ? narrow : GEMM_F32;
     /* rows of sequences are few: their weights are not worth a lower precision */
     if (p.registers[op.dst].rows == RR_ROWS_SEQUENCES) return narrow;
     return n.precision == Precision::I8 ? GEMM_I8 : n.precision == Precision::F8 ? GEMM_F8 : narrow;

@@ -148,6 +148,7 @@ static inline void *rr_cpu_take(struct rr_cpu_bump *b, size_t n, size_t size)
 
 struct rr_cpu_linear {
     enum rr_cpu_packing packing;
+    bool fine;         /* int8 only: inputs of 16 bits */
     bool smoothed;     /* int8 only: inputs are multiplied by smooth before they are quantized */
     bool narrow;       /* inputs are converted, to int8, bf16 or i16, before they are multiplied */
     uint32_t n, k, nr; /* nr: columns are cut and filled up to whole ones */

@@ -174,7 +174,11 @@ static int check_factors(const struct check *c, const struct rr_tensor *t)
     if (t->dtype != RR_I8) return RR_OK;
     if (!t->scale)
         return rr_fail(c->err, RR_EFORMAT, "weight %s is in I8 and has no scales", t->name);
-    if (first->dtype != RR_I8 || t->smooth == smooth) return RR_OK;
+    if (first->dtype != RR_I8) return RR_OK;
+    if (t->fine != first->fine)
+        return rr_fail(c->err, RR_EFORMAT, "weights %s and %s take inputs of different precisions",
+                       first->name, t->name);
+    if (t->smooth == smooth) return RR_OK;
     if (t->smooth && smooth && !memcmp(t->smooth, smooth, t->shape[1] * sizeof(*smooth)))
         return RR_OK;
     return rr_fail(c->err, RR_EFORMAT, "weights %s and %s have different factors for their inputs",

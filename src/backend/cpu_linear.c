@@ -21,6 +21,14 @@ size_t rr_cpu_row_bytes(const struct rr_tensor *t)
     return (size_t)t->shape[t->rank - 1] * (t->dtype == RR_F32 ? 4 : t->dtype == RR_I8 ? 1 : 2);
 }
 
+/* Whether inputs are to be taken in 16 bits; cpu_check has seen that all parts agree. */
+static bool is_fine(const struct rr_program *p, const struct rr_op *op)
+{
+    const struct rr_tensor *t = &p->tensors[op->u.linear.weight[0]];
+
+    return t->dtype == RR_I8 && t->fine;
+}
+
 /* The arithmetic of a LINEAR: what the device was opened with, but where the program is mixed.
  * Layers that are kept beside int8 are kept so that scores stay near f32's. */
 static enum rr_cpu_packing choose_packing(const struct rr_device *d, const struct rr_program *p,
@@ -37,6 +45,11 @@ static enum rr_cpu_packing choose_packing(const struct rr_device *d, const struc
         i8 += p->tensors[l->weight[j]].dtype == RR_I8;
         bf16 += p->tensors[l->weight[j]].dtype == RR_BF16;
     }
+    /* Where whole numbers of 16 bits cost little more than bytes, weights of those have limits that
+     * stored ones may not keep to. */
+    if (i8 == l->n_parts && is_fine(p, op) && d->kern->linear_i16 &&
+        d->kern->i8_wtop < RR_I8_WFREE)
+        return RR_CPU_PACK_I16;
     if (i8 == l->n_parts) return RR_CPU_PACK_I8;
     if (bf16 != l->n_parts) return RR_CPU_PACK_F32;
     return d->kern->i16 ? RR_CPU_PACK_I16 : RR_CPU_PACK_BF16;
@@ -57,6 +70,7 @@ void rr_cpu_linear_init(struct rr_cpu_linear *w, const struct rr_device *d,
     w->n = rr_cpu_width(p, op->dst);
     w->k = rr_cpu_width(p, op->src);
     w->smoothed = w->packing == RR_CPU_PACK_I8 && smooth_of(p, op);
+    w->fine = w->packing == RR_CPU_PACK_I8 && is_fine(p, op);
     w->narrow = w->packing == RR_CPU_PACK_I8 || w->packing == RR_CPU_PACK_I16 ||
                 (w->packing == RR_CPU_PACK_BF16 && d->kern->bf16_x == RR_BF16);
     w->nr = w->packing == RR_CPU_PACK_I8    ? d->kern->i8_nr
@@ -140,9 +154,10 @@ static void pack_row(const struct rr_kern *kern, const struct rr_cpu_linear *w,
     } else if (w->packing == RR_CPU_PACK_I16) {
         int16_t *p = (int16_t *)(scratch + w->k);
 
-        /* Through bf16, so that a folder in it has the same bits. */
-        kern->round_bf16((uint16_t *)p, w->k, scratch, w->k, 1, w->k);
-        kern->convert(scratch, p, RR_BF16, w->k);
+        if (t->dtype != RR_I8) { /* through bf16, so that a folder in it has the same bits */
+            kern->round_bf16((uint16_t *)p, w->k, scratch, w->k, 1, w->k);
+            kern->convert(scratch, p, RR_BF16, w->k);
+        }
         w->scale[o] = rr_weights_quantize_i16(p, &w->sum[o], scratch, w->k);
         rr_weights_pack_i16(w->panels, kern->i16->packed_nr, p, o, 1, w->k);
     } else {
@@ -238,7 +253,8 @@ static size_t bf16_stride(uint32_t k)
 size_t rr_cpu_linear_narrow(const struct rr_cpu_linear *w)
 {
     if (!w->narrow) return 0;
-    if (w->packing == RR_CPU_PACK_I8) return rr_i8_stride(w->k) + 2 * sizeof(float);
+    if (w->packing == RR_CPU_PACK_I8)
+        return (w->fine ? 2 : 1) * rr_i8_stride(w->k) + 2 * sizeof(float);
     return bf16_stride(w->k) * sizeof(uint16_t) +
            (w->packing == RR_CPU_PACK_I16 ? sizeof(float) : 0);
 }
@@ -251,13 +267,16 @@ size_t rr_cpu_linear_scratch(const struct rr_cpu_linear *w, uint32_t rows)
 }
 
 /* Rows from `row` on: all bytes first, then the scales, then the offsets. */
-static struct rr_rows_i8 rows_i8(const struct rr_cpu_narrow *n, uint32_t row, uint32_t k)
+static struct rr_rows_i8 rows_i8(const struct rr_cpu_linear *w, const struct rr_cpu_narrow *n,
+                                 uint32_t row)
 {
-    size_t ld = rr_i8_stride(k);
-    float *scale = n->base + n->rows * ld / sizeof(float);
+    struct rr_rows_i8 x = { .ld = rr_i8_stride(w->k), .fine = w->fine };
+    float *scale = n->base + rr_i8_rows(&x, n->rows) * x.ld / sizeof(float);
 
-    return (struct rr_rows_i8){ (int8_t *)n->base + row * ld, scale + row, scale + n->rows + row,
-                                ld };
+    x.q = (int8_t *)n->base + rr_i8_rows(&x, row) * x.ld;
+    x.scale = scale + row;
+    x.offset = scale + n->rows + row;
+    return x;
 }
 
 /* The same, scales behind all numbers. */
@@ -274,7 +293,7 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
                            const struct rr_cpu_rows *x, uint32_t m)
 {
     if (w->packing == RR_CPU_PACK_I8) {
-        struct rr_rows_i8 rows = rows_i8(to, row, w->k);
+        struct rr_rows_i8 rows = rows_i8(w, to, row);
 
         kern->quantize_i8(&rows, x->at, x->dtype, x->ld, w->smooth, m, w->k);
     } else if (w->packing == RR_CPU_PACK_I16) {
@@ -396,7 +415,7 @@ void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linea
                            uint32_t row)
 {
     if (w->packing == RR_CPU_PACK_I8) {
-        struct rr_rows_i8 x = rows_i8(from, row, w->k);
+        struct rr_rows_i8 x = rows_i8(w, from, row);
 
         product_i8(kern, w, a, &x);
     } else if (w->packing == RR_CPU_PACK_I16) {

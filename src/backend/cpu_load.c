@@ -41,14 +41,14 @@ static void describe_step(struct rr_cpu_step *s, const struct rr_device *d,
     }
 }
 
-/* Whether some of an int8 model's layers are not. */
+/* Whether some of an int8 model's layers are not, or take inputs of 16 bits. */
 static bool keeps_layers(const struct rr_loaded *l)
 {
     for (uint32_t i = 0; i < l->n_steps; i++) {
         const struct rr_cpu_step *s = &l->steps[i];
 
         if (s->op.kind == RR_OP_LINEAR && s->rows == RR_ROWS_TOKENS &&
-            s->linear.packing != RR_CPU_PACK_I8)
+            (s->linear.packing != RR_CPU_PACK_I8 || s->linear.fine))
             return l->device->packing == RR_CPU_PACK_I8;
     }
     return false;

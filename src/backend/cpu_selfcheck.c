@@ -14,7 +14,7 @@ enum { M = 13, N = 75, K = 67, KV = 37, DIM = 32, HEADS = 2 };
 enum {
     COLUMNS = 128, /* N in panels of at most 64 */
     DEPTH = 128,   /* rr_i8_depth(K) */
-    ROWS = M * (DEPTH + RR_I8_DEPTH),
+    ROWS = 2 * M * (DEPTH + RR_I8_DEPTH), /* two a value's row: fine */
     PAIRS = 34 /* of K in bf16 */
 };
 
@@ -36,7 +36,7 @@ struct results {
     float rows[2][K];
     float glu[4][M * K]; /* of each activation that gates */
     float rotary[HEADS * DIM];
-    float int8[4][M * N];
+    float int8[4][M * N], fine[4][M * N];
     uint16_t half[M * N];     /* of int8[RR_ACT_NONE] */
     bool int8_norm, int8_f16; /* is the level's own norm, and the rows of half, quantized */
     bool attention_kept;      /* of rows in bf16, it has the same bits */
@@ -138,12 +138,12 @@ static void compute_rows(const struct rr_kern *kern, const struct data *d, struc
 static struct rr_rows_i8 rows_of(struct room *room, int i)
 {
     return (struct rr_rows_i8){ room->i8_rows[i], room->scale[i], room->offset[i],
-                                DEPTH + RR_I8_DEPTH };
+                                DEPTH + RR_I8_DEPTH, false };
 }
 
 static bool rows_equal(const struct room *room)
 {
-    return memcmp(room->i8_rows[0], room->i8_rows[1], ROWS) == 0 &&
+    return memcmp(room->i8_rows[0], room->i8_rows[1], ROWS / 2) == 0 &&
            memcmp(room->scale[0], room->scale[1], sizeof(room->scale[0])) == 0 &&
            memcmp(room->offset[0], room->offset[1], sizeof(room->offset[0])) == 0;
 }
@@ -152,8 +152,8 @@ static bool rows_equal(const struct room *room)
 static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
                          const struct data *d, struct room *room, struct results *r)
 {
-    struct rr_rows_i8 rows = rows_of(room, 0);
-    struct rr_linear_i8 a = { .x = rows, .panels = room->i8_panels, .w_scale = room->w_scale,
+    struct rr_rows_i8 rows = rows_of(room, 0), fine = rows_of(room, 1);
+    struct rr_linear_i8 a = { .panels = room->i8_panels, .w_scale = room->w_scale,
                               .w_sum = room->w_sum, .bias = room->bias, .ldy = N, .ldr = N, .m = M,
                               .n = N, .k = K, .n_end = N };
 
@@ -161,13 +161,20 @@ static void compute_int8(const struct rr_kern *kern, const struct rr_kern *like,
         room->w_scale[o] = rr_weights_quantize_row(room->q, d->w + o * K, K, like->i8_wtop);
         rr_weights_pack_i8(room->i8_panels, kern->packed_nr, room->w_sum, room->q, o, 1, K);
     }
+    fine.fine = true;
     kern->quantize_i8(&rows, d->x, RR_F32, K, NULL, M, K);
+    kern->quantize_i8(&fine, d->x, RR_F32, K, NULL, M, K);
     for (int act = RR_ACT_NONE; act <= RR_ACT_TANH; act++) {
-        a.y = r->int8[act];
         a.residual = act % 2 ? d->residual : NULL;
         a.act = (enum rr_act)act;
+        a.x = rows;
+        a.y = r->int8[act];
+        kern->linear_i8(&a);
+        a.x = fine;
+        a.y = r->fine[act];
         kern->linear_i8(&a);
     }
+    a.x = rows;
     a.half = (struct rr_half){ r->half, RR_F16 };
     a.residual = NULL;
     a.act = RR_ACT_NONE;
@@ -314,6 +321,9 @@ static const char *differing(const struct results *a, const struct results *b)
     if (memcmp(a->int8[RR_ACT_NONE], b->int8[RR_ACT_NONE], sizeof(a->int8[0])) || /* exact */
         !within(a->int8[0], b->int8[0], RR_COUNT(a->int8) * M * N, GELU_TOLERANCE))
         return "linear int8";
+    if (memcmp(a->fine[RR_ACT_NONE], b->fine[RR_ACT_NONE], sizeof(a->fine[0])) || /* exact */
+        !within(a->fine[0], b->fine[0], RR_COUNT(a->fine) * M * N, GELU_TOLERANCE))
+        return "linear int8 of 16-bit inputs";
     if (memcmp(a->half, b->half, sizeof(a->half)) != 0) return "linear int8 in f16";
     if (!a->int8_norm) return "layernorm int8";
     if (!a->int8_f16) return "quantize int8 of f16";

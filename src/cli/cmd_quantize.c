@@ -246,6 +246,8 @@ static void print_json(const struct run *r, const struct rr_quantize *q,
     rr_out_uint(&o, "int8_layers", strcmp(q->dtype, "int8") == 0 ? done->n_int8 : 0);
     if (done->time > 0) {
         rr_out_printf(&o, "int8_share", "%.4f", done->int8_share);
+        rr_out_uint(&o, "input16_layers", done->n_fine);
+        rr_out_printf(&o, "input16_share", "%.4f", done->fine_share);
         rr_out_printf(&o, "estimated_time", "%.3f", done->time);
         rr_out_printf(&o, "estimated_time_bf16", "%.3f", done->time_bf16);
     }
@@ -279,11 +281,23 @@ static void print_expected(const struct run *r, const struct rr_quantize_report 
            100 * r->expected.share, 100 * r->expected.error, r->expected.lists, 100 * r->top5,
            r->tau, why ? "not met: " : "met", why ? why : "");
     if (why)
-        printf("more: --gate auto leaves layers in bf16 that scores depend on, --dtype bf16 all; "
-               "served with --rescore-dtype f32, a request's exact_top_k has f32's order\n");
+        printf("more: --gate auto leaves layers in 16 bits that scores depend on, --dtype bf16 "
+               "all; served with --rescore-dtype f32, a request's exact_top_k has f32's order\n");
     else if (done->time > done->time_bf16)
         printf("more: all in bf16 is quicker on this machine, and less exact: rerankd verify "
                "--dtype bf16 --gate says whether it will do\n");
+}
+
+static void print_layers(const struct rr_quantize_report *done)
+{
+    printf(", %zu of %zu layers, %.0f %% of their multiplications", done->n_int8, done->n_layers,
+           100 * done->int8_share);
+    if (done->n_fine)
+        printf("; %zu more, %.0f %%, with inputs in 16 bits", done->n_fine, 100 * done->fine_share);
+    if (done->n_int8 + done->n_fine < done->n_layers) printf("; the others in bf16 or f32");
+    printf("\nestimated for this machine: the layers take %.2f times as long as all in int8, all "
+           "in bf16 %.2f times",
+           done->time, done->time_bf16);
 }
 
 static void print_result(const struct run *r, const struct rr_quantize *q,
@@ -297,10 +311,7 @@ static void print_result(const struct run *r, const struct rr_quantize *q,
     }
     printf("%s: %s", q->out, q->dtype);
     if (done->time > 0)
-        printf(", %zu of %zu layers, %.0f %% of their multiplications, the others in bf16 or f32\n"
-               "estimated for this machine: the layers take %.2f times as long as all in int8, all "
-               "in bf16 %.2f times",
-               done->n_int8, done->n_layers, 100 * done->int8_share, done->time, done->time_bf16);
+        print_layers(done);
     printf("\n");
     if (!r->checked && q->n_calibration)
         printf("not checked: of %zu lists none is kept back, of five or more half\n",

@@ -19,6 +19,7 @@
 #include "cpu/body_linear_f32.h"
 #include "cpu/body_rows_i8.h"
 
+_Static_assert(I8_TOP + 1 == RR_I8_BASE && SUMS % 2 == 0, "digits of fine rows");
 _Static_assert(I8_WTOP == RR_I8_WFREE || I8_TOP * I8_WTOP <= INT16_MAX, "sums of four saturate");
 
 #if !defined(I8_OWN_TILES) && !defined(I8_OWN_LINEAR)
@@ -115,11 +116,15 @@ RR_INLINE struct columns_i8 columns_i8(const struct rr_linear_i8 *a, uint32_t o,
                                 v_load(a->bias + o) };
 }
 
-/* VW sums of a row become values before activation: the contract's chain of roundings. */
-RR_INLINE v finish_sums(const int32_t *acc, float offset, float scale, const struct columns_i8 *c)
+/* VW sums of a row become values before activation: the contract's chain of roundings.  fine: the
+ * sums of lower digits are a row of acc further. */
+RR_INLINE v finish_sums(const int32_t *acc, bool fine, float offset, float scale,
+                        const struct columns_i8 *c)
 {
-    v sum = v_fma(v_from_i32(vi_load(acc)), v_set(scale), v_mul(v_set(offset), c->sum));
+    v sum = v_from_i32(vi_load(acc));
 
+    if (fine) sum = v_fma(sum, v_set(RR_I8_BASE), v_from_i32(vi_load(acc + NARROW_NR)));
+    sum = v_fma(sum, v_set(scale), v_mul(v_set(offset), c->sum));
     return v_fma(sum, c->scale, c->bias);
 }
 
@@ -129,8 +134,8 @@ RR_INLINE v activate_i8(v a, enum rr_act act)
     return act == RR_ACT_GELU ? v_gelu_i8(a) : activate(a, act);
 }
 
-/* Rows of finished sums become rows of y: n of the columns from o on, which is NARROW_NR or, at the
- * end, less.  Nothing is read through a inside the loop: stores of y would have it read anew. */
+/* Finished sums become rows of y: n of the columns from o on, which is NARROW_NR or, at the end,
+ * less.  Nothing is read through a inside the loop: stores of y would have it read anew. */
 RR_INLINE void finish_columns_i8(const struct rr_linear_i8 *a, const int32_t *acc, uint32_t row,
                                  uint32_t rows, uint32_t o, const uint32_t n, enum rr_act act)
 {
@@ -138,6 +143,7 @@ RR_INLINE void finish_columns_i8(const struct rr_linear_i8 *a, const int32_t *ac
     const float *res = a->residual ? a->residual + row * a->ldr + o : NULL;
     const size_t ldy = a->ldy, ldr = a->ldr;
     const enum rr_dtype dtype = a->half.dtype;
+    const bool fine = a->x.fine;
     uint16_t *half = a->half.y ? a->half.y + row * ldy + o : NULL;
     float *y = half ? NULL : a->y + row * ldy + o;
     struct columns_i8 columns[NARROW_NV];
@@ -145,10 +151,12 @@ RR_INLINE void finish_columns_i8(const struct rr_linear_i8 *a, const int32_t *ac
     RR_UNROLL
     for (uint32_t c = 0; c < NARROW_NR; c += VW)
         columns[c / VW] = columns_i8(a, o + RR_MIN(c, n), c < n ? n - c : 0);
-    for (uint32_t i = 0; i < rows; i++, acc += NARROW_NR) {
+    for (uint32_t i = 0; i < rows; i++, acc += fine ? 2 * NARROW_NR : NARROW_NR) {
         RR_UNROLL
         for (uint32_t c = 0; c < NARROW_NR; c += VW) {
-            v s = activate_i8(finish_sums(acc + c, offset[i], scale[i], &columns[c / VW]), act);
+            v s = finish_sums(acc + c, fine, offset[i], scale[i], &columns[c / VW]);
+
+            s = activate_i8(s, act);
 
             if (c < n && half)
                 store_half(half + c, s, dtype, n - c);
@@ -198,11 +206,12 @@ static void start_i8(const struct rr_linear_i8 *a, int32_t *first, uint32_t o)
 static void linear_i8(const struct rr_linear_i8 *a)
 {
     int32_t acc[SUMS * NARROW_NR] RR_ALIGNED(64), first[NARROW_NR] RR_ALIGNED(64);
-    uint32_t block = rows_a_panel(a->m, a->x.ld);
+    uint32_t m = rr_i8_rows(&a->x, a->m), each = rr_i8_rows(&a->x, 1);
+    uint32_t block = rows_a_panel(m, a->x.ld);
     size_t bytes = (size_t)rr_i8_depth(a->k) * NARROW_NR;
 
-    for (uint32_t begin = 0; begin < a->m; begin += block) {
-        uint32_t end = begin + RR_MIN(a->m - begin, block);
+    for (uint32_t begin = 0; begin < m; begin += block) {
+        uint32_t end = begin + RR_MIN(m - begin, block);
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
             const int8_t *panel = a->panels + o / NARROW_NR * bytes;
@@ -210,12 +219,13 @@ static void linear_i8(const struct rr_linear_i8 *a)
             start_i8(a, first, o);
             for (uint32_t row = begin; row < end; row += SUMS) {
                 uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
+                struct results y = results(a->y, &a->half, a->ldy, a->residual, a->ldr, row / each,
+                                           o, a->n_end, NARROW_NR);
 
+                if (each > 1) y.bytes = 0; /* tiles count the bytes' rows */
                 tiles_i8(acc, first, a->x.q + row * a->x.ld, a->x.ld, panel, a->k, rows,
-                         fetch_part(panel, bytes, row - begin, rows, end - begin,
-                                    results(a->y, &a->half, a->ldy, a->residual, a->ldr, row, o,
-                                            a->n_end, NARROW_NR)));
-                finish_i8(a, acc, row, rows, o);
+                         fetch_part(panel, bytes, row - begin, rows, end - begin, y));
+                finish_i8(a, acc, row / each, rows / each, o);
             }
         }
     }

@@ -71,12 +71,44 @@ RR_INLINE struct range_i8 range_of(const struct row_i8 *row, uint32_t k)
     return r;
 }
 
-/* x = low + range / I8_TOP q, as the whole number that a byte holds. */
+/* x = low + range / top q, as a whole number. */
 RR_INLINE v level_of(v x, v low, v inv)
 {
-    v t = v_round(v_mul(v_sub(x, low), inv));
+    return v_round(v_mul(v_sub(x, low), inv));
+}
 
+/* The whole number that a byte of it holds. */
+RR_INLINE v byte_of(v t)
+{
     return I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t;
+}
+
+/* Digits to base RR_I8_BASE.  The nearest whole number to (t - 127) / base is the upper one, by a
+ * margin of half a 255th, which f32 keeps easily. */
+RR_INLINE void digits_of(v t, v *upper, v *lower)
+{
+    *upper = v_round(v_mul(v_sub(t, v_set(RR_I8_BASE / 2)), v_set(1.0f / RR_I8_BASE)));
+    *lower = v_fma(*upper, v_set(-RR_I8_BASE), t);
+}
+
+RR_INLINE void store_digits(const struct rr_rows_i8 *out, uint32_t row, const struct row_i8 *x,
+                            uint32_t k, const struct range_i8 *r)
+{
+    const float top = RR_I8_BASE * RR_I8_BASE - 1;
+    int8_t *q = out->q + (size_t)2 * row * out->ld, *q2 = q + out->ld;
+    v low = v_set(r->low), inv = v_set(r->range > 1e-30f ? top / r->range : 0.0f);
+
+    for (uint32_t j = 0; j < k; j += VW) {
+        v upper, lower;
+
+        digits_of(level_of(smooth_load(x, j, k), low, inv), &upper, &lower);
+        v_store_bytes(q + j, byte_of(upper));
+        v_store_bytes(q2 + j, byte_of(lower));
+    }
+    memset(q + k, 0, rr_i8_depth(k) - k);
+    memset(q2 + k, 0, rr_i8_depth(k) - k);
+    out->scale[row] = r->range > 1e-30f ? r->range / top : 0.0f;
+    out->offset[row] = r->low + r->poison;
 }
 
 RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const struct row_i8 *x,
@@ -91,11 +123,11 @@ RR_INLINE void store_levels(const struct rr_rows_i8 *out, uint32_t row, const st
 
         RR_UNROLL
         for (uint32_t c = 0; c < 4; c++)
-            t[c] = level_of(smooth_full(x, j + c * VW), low, inv);
+            t[c] = byte_of(level_of(smooth_full(x, j + c * VW), low, inv));
         v_store_bytes4(q + j, t);
     }
     for (; j < k; j += VW)
-        v_store_bytes(q + j, level_of(smooth_load(x, j, k), low, inv));
+        v_store_bytes(q + j, byte_of(level_of(smooth_load(x, j, k), low, inv)));
     memset(q + k, 0, rr_i8_depth(k) - k);
     out->scale[row] = r->range > 1e-30f ? r->range / I8_TOP : 0.0f;
     out->offset[row] = r->low + r->poison;
@@ -118,7 +150,10 @@ RR_INLINE void quantize_some(const struct rr_rows_i8 *out, uint32_t row, const v
         for (uint32_t j = 0; j < n; j++, in.x += bytes) r[j] = range_of(&in, k);
         in.x -= n * bytes;
         for (uint32_t j = 0; j < n; j++, in.x += bytes)
-            store_levels(out, row + i + j, &in, k, &r[j]);
+            if (out->fine)
+                store_digits(out, row + i + j, &in, k, &r[j]);
+            else
+                store_levels(out, row + i + j, &in, k, &r[j]);
     }
 }
 

@@ -147,12 +147,27 @@ static inline size_t rr_i8_stride(uint32_t k)
     return (size_t)rr_i8_depth(k) + RR_I8_DEPTH;
 }
 
+/* fine: two bytes for each value, the digits of 0 <= q[j] < RR_I8_BASE^2 to that base, the upper
+ * one in row 2 i of the m at q, the lower in row 2 i + 1.  A layer whose scores 8 bits of inputs
+ * would move is multiplied so: its weights stay as they are, and each kernel sees twice the rows.
+ * Instead of a row's sum there is upper sum * RR_I8_BASE + lower sum, each exact and made f32
+ * first, with one rounding. */
+#define RR_I8_BASE 255 /* i8_top + 1 of every level */
+
 struct rr_rows_i8 {
-    int8_t *q;     /* [m, ld], 64-byte aligned; ld is a multiple of 64, at least rr_i8_depth(k) */
+    int8_t *q;     /* [m or, fine, 2 m, ld], 64-byte aligned; ld is a multiple of 64, at least
+                    * rr_i8_depth(k) */
     float *scale;  /* [m] */
     float *offset; /* [m] */
     size_t ld;
+    bool fine;
 };
+
+/* Bytes' rows of m rows of values. */
+static inline uint32_t rr_i8_rows(const struct rr_rows_i8 *x, uint32_t m)
+{
+    return x->fine ? 2 * m : m;
+}
 
 /* Quantizes m rows of k values of dtype, RR_F32 or RR_F16; with smooth (not NULL), x[i, j] *
  * smooth[j] instead.  Bytes from k to rr_i8_depth(k) are written as 0.  A row with NaN or infinity

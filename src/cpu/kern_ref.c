@@ -270,8 +270,9 @@ static float smoothed(const void *x, enum rr_dtype dtype, size_t at, const float
 static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const void *x,
                          enum rr_dtype dtype, size_t at, const float *smooth, uint32_t k)
 {
-    int8_t *q = out->q + row * out->ld;
+    int8_t *q = out->q + rr_i8_rows(out, row) * out->ld;
     float lo = INFINITY, hi = -INFINITY, poison = 0, inv;
+    float top = out->fine ? RR_I8_BASE * RR_I8_BASE - 1 : I8_TOP;
 
     for (uint32_t j = 0; j < k; j++) {
         float t = smoothed(x, dtype, at, smooth, j);
@@ -280,14 +281,21 @@ static void quantize_row(const struct rr_rows_i8 *out, uint32_t row, const void 
         hi = t > hi ? t : hi;
         poison += t * 0.0f; /* 0, or NaN */
     }
-    inv = hi - lo > 1e-30f ? I8_TOP / (hi - lo) : 0.0f;
+    inv = hi - lo > 1e-30f ? top / (hi - lo) : 0.0f;
     for (uint32_t j = 0; j < k; j++) {
         float t = smoothed(x, dtype, at, smooth, j);
 
-        q[j] = (int8_t)(uint8_t)rintf(poison == 0.0f ? (t - lo) * inv : 0.0f);
+        t = rintf(poison == 0.0f ? (t - lo) * inv : 0.0f);
+        if (out->fine) {
+            q[j] = (int8_t)(uint8_t)((uint32_t)t / RR_I8_BASE);
+            q[out->ld + j] = (int8_t)(uint8_t)((uint32_t)t % RR_I8_BASE);
+        } else {
+            q[j] = (int8_t)(uint8_t)t;
+        }
     }
     memset(q + k, 0, rr_i8_depth(k) - k);
-    out->scale[row] = hi - lo > 1e-30f ? (hi - lo) / I8_TOP : 0.0f;
+    if (out->fine) memset(q + out->ld + k, 0, rr_i8_depth(k) - k);
+    out->scale[row] = hi - lo > 1e-30f ? (hi - lo) / top : 0.0f;
     out->offset[row] = lo + poison; /* never -0 */
 }
 
@@ -304,11 +312,11 @@ static void layernorm_i8(const struct rr_layernorm_i8 *a)
     quantize_i8(&a->out, a->y, RR_F32, a->ldy, a->smooth, a->m, a->n);
 }
 
-/* From the exact integer sum to the value before activation: this chain of roundings is the
- * contract of every level. */
-static float finish_i8(const struct rr_linear_i8 *a, int32_t sum, uint32_t i, uint32_t o)
+/* From the sum, which is exact but of fine rows, to the value before activation: this chain of
+ * roundings is the contract of every level. */
+static float finish_i8(const struct rr_linear_i8 *a, float sum, uint32_t i, uint32_t o)
 {
-    float v = fmaf((float)sum, a->x.scale[i], a->x.offset[i] * a->w_sum[o]);
+    float v = fmaf(sum, a->x.scale[i], a->x.offset[i] * a->w_sum[o]);
 
     return fmaf(v, a->w_scale[o], a->bias[o]);
 }
@@ -318,16 +326,21 @@ static void linear_i8(const struct rr_linear_i8 *a)
     size_t depth = rr_i8_depth(a->k);
 
     for (uint32_t i = 0; i < a->m; i++) {
-        const uint8_t *q = (const uint8_t *)a->x.q + i * a->x.ld;
+        const uint8_t *q = (const uint8_t *)a->x.q + rr_i8_rows(&a->x, i) * a->x.ld;
 
         for (uint32_t o = a->n_begin; o < a->n_end; o++) {
             const int8_t *column = a->panels + o / NR * NR * depth + o % NR * 4;
-            int32_t sum = 0;
+            int32_t sum = 0, lower = 0;
             float v;
 
-            for (uint32_t j = 0; j < a->k; j++)
-                sum += q[j] * column[(size_t)(j / 4) * NR * 4 + j % 4];
-            v = activate(a->act, finish_i8(a, sum, i, o));
+            for (uint32_t j = 0; j < a->k; j++) {
+                int32_t w = column[(size_t)(j / 4) * NR * 4 + j % 4];
+
+                sum += q[j] * w;
+                if (a->x.fine) lower += q[a->x.ld + j] * w;
+            }
+            v = a->x.fine ? fmaf((float)sum, RR_I8_BASE, (float)lower) : (float)sum;
+            v = activate(a->act, finish_i8(a, v, i, o));
             if (a->residual) v += a->residual[i * a->ldr + o];
             store(a->y, &a->half, i * a->ldy + o, v);
         }

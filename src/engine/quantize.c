@@ -45,6 +45,7 @@ static void close_job(struct rr_quant_job *j)
     rr_export_drop(&j->out);
     for (uint32_t i = 0; i < j->n_layers; i++) {
         free_form(j->layers[i].i8, j->layers[i].n_parts);
+        free_form(j->layers[i].plain, j->layers[i].n_parts);
         for (uint32_t p = 0; p < 3; p++) {
             rr_free(j->layers[i].bf16[p]);
             rr_free(j->layers[i].f32[p]);
@@ -133,7 +134,8 @@ static int find_layers(struct rr_quant_job *j, struct rr_error *err)
         l->n_parts = op->u.linear.n_parts;
         memcpy(l->tensor, op->u.linear.weight, sizeof(l->tensor));
         l->alpha = -1;
-        l->error = l->variance[0] = l->variance[1] = NAN;
+        l->error = NAN;
+        for (int as = 0; as < RR_QUANT_F32; as++) l->variance[as] = NAN;
         l->as = is_kept(j, l) ? RR_QUANT_BF16 : RR_QUANT_I8;
     }
     return check_keep(j, err);
@@ -250,11 +252,12 @@ static int make_form(const struct rr_quant_job *j, const struct rr_quant_layer *
     return rc;
 }
 
-/* With factors: kept if outputs come out nearer.  w is divided by them. */
+/* With factors: kept if outputs come out nearer, beside the form without, which is the nearer one
+ * where inputs are not rounded to 8 bits.  w is divided by them. */
 static int smooth_layer(const struct rr_quant_job *j, struct rr_quant_layer *l,
                         const struct rr_observed *in, float *w, struct rr_error *err)
 {
-    struct rr_tensor smoothed[3] = { 0 }, plain[3];
+    struct rr_tensor smoothed[3] = { 0 };
     float *factors, alpha;
     double error;
     int rc = rr_smooth_search(&alpha, in, w, l->n, j->kern->i8_wtop, err);
@@ -266,13 +269,16 @@ static int smooth_layer(const struct rr_quant_job *j, struct rr_quant_layer *l,
     for (size_t i = 0; i < (size_t)l->n * l->k; i++) w[i] /= factors[i % l->k];
     rc = make_form(j, l, in, w, factors, smoothed, &error, err);
     if (!rc && error < l->error) {
-        memcpy(plain, l->i8, sizeof(plain));
-        memcpy(l->i8, smoothed, sizeof(plain));
-        memcpy(smoothed, plain, sizeof(plain));
+        memcpy(l->plain, l->i8, sizeof(l->plain));
+        memcpy(l->i8, smoothed, sizeof(l->i8));
+        memset(smoothed, 0, sizeof(smoothed));
         l->alpha = alpha;
         l->error = error;
     }
     free_form(smoothed, l->n_parts);
+    if (rr_quant_may_be_fine(j)) return rc;
+    free_form(l->plain, l->n_parts);
+    memset(l->plain, 0, sizeof(l->plain));
     return rc;
 }
 

@@ -10,17 +10,19 @@
 #include "model/export.h"
 #include "quant/observe.h"
 
-enum rr_quant_as { RR_QUANT_I8, RR_QUANT_BF16, RR_QUANT_F32 };
+/* RR_QUANT_FINE: weights in int8, inputs in 16 bits. */
+enum rr_quant_as { RR_QUANT_I8, RR_QUANT_FINE, RR_QUANT_BF16, RR_QUANT_F32 };
 
 struct rr_quant_layer { /* a LINEAR on tokens, with up to three weights */
     uint32_t op, n, k, n_parts;
     uint32_t tensor[3];
-    struct rr_tensor i8[3]; /* data, scale, smooth are ours */
-    void *bf16[3], *f32[3]; /* NULL until needed */
-    float alpha;            /* negative: inputs as they are */
-    double error;           /* of the outputs on the sample, relative; NaN: not measured */
-    double variance[2];     /* of logits, this layer alone in int8, bf16; NaN: not measured */
-    enum rr_quant_as as;    /* what it is to be */
+    struct rr_tensor i8[3];    /* data, scale, smooth are ours */
+    struct rr_tensor plain[3]; /* the same without factors, if i8 has some and it may be needed */
+    void *bf16[3], *f32[3];    /* NULL until needed */
+    float alpha;               /* negative: inputs as they are */
+    double error;              /* of the outputs on the sample, relative; NaN: not measured */
+    double variance[RR_QUANT_F32]; /* of logits, this layer alone so; NaN: not measured */
+    enum rr_quant_as as;       /* what it is to be */
 };
 
 struct rr_quant_job {
@@ -53,6 +55,8 @@ RR_NODISCARD int rr_quant_convert(void **out, const struct rr_quant_job *j,
                                   const struct rr_tensor *t, enum rr_dtype dtype,
                                   struct rr_error *err);
 
+/* Whether layers may be RR_QUANT_FINE: where that is cheaper than bf16. */
+bool rr_quant_may_be_fine(const struct rr_quant_job *j);
 /* j's tensors of layer l become those of a precision. */
 RR_NODISCARD int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, enum rr_quant_as as,
                               struct rr_error *err);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize_gate.c - see quantize.h: which layer in which precision.
  *
- * What a layer in int8 or bf16 adds to the logits is measured for each alone, as a variance.  From
- * all in int8 the steps that widen one layer are put in order, those first that take away the most
- * variance for the time they cost, and as few of them are taken as make the judge content: found by
- * halving, since what each would do to the whole is predicted less well than measured. */
+ * What a layer in int8, with inputs of 8 or 16 bits, or bf16 adds to the logits is measured for each
+ * alone, as a variance.  From all in int8 the steps that widen one layer are put in order, those
+ * first that take away the most variance for the time they cost, and as few of them are taken as
+ * make the judge content: found by halving, since what each would do to the whole is predicted less
+ * well than measured. */
 #include <math.h>
 #include <string.h>
 
@@ -55,12 +56,22 @@ static int use_f32(struct rr_quant_job *j, struct rr_quant_layer *l, struct rr_e
     return RR_OK;
 }
 
+static void use_i8(struct rr_quant_job *j, const struct rr_quant_layer *l, bool fine)
+{
+    const struct rr_tensor *form = fine && l->plain[0].data ? l->plain : l->i8;
+
+    for (uint32_t p = 0; p < l->n_parts; p++) {
+        j->tensors[l->tensor[p]] = form[p];
+        j->tensors[l->tensor[p]].fine = fine;
+    }
+}
+
 int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, enum rr_quant_as as,
                  struct rr_error *err)
 {
     if (as == RR_QUANT_F32) return use_f32(j, l, err);
     if (as == RR_QUANT_BF16) return use_bf16(j, l, err);
-    for (uint32_t p = 0; p < l->n_parts; p++) j->tensors[l->tensor[p]] = l->i8[p];
+    use_i8(j, l, as == RR_QUANT_FINE);
     return RR_OK;
 }
 
@@ -83,10 +94,11 @@ int rr_quant_try(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr
 {
     int rc = RR_OK;
 
-    r->n_int8 = 0;
+    r->n_int8 = r->n_fine = 0;
     for (uint32_t i = 0; i < j->n_layers && !rc; i++) {
         rc = rr_quant_use(j, &j->layers[i], j->layers[i].as, err);
         r->n_int8 += j->layers[i].as == RR_QUANT_I8;
+        r->n_fine += j->layers[i].as == RR_QUANT_FINE;
     }
     r->passed = true;
     if (rc || j->check.n_pairs == 0 || !j->q->judge) return rc;
@@ -168,6 +180,24 @@ static bool is_exact(const struct rr_quant_job *j, const struct rr_quant_layer *
     return true;
 }
 
+/* Time of a multiplication beside int8 in units of one in int8, and a little for memory.  Fixed for
+ * each kind of instructions, so that the same choice is made again. */
+static double price(const struct rr_kern *kern, enum rr_quant_as as)
+{
+    bool limited = kern->i8_wtop < RR_I8_WFREE; /* no VPDPBUSD: int8 gains less */
+
+    if (as == RR_QUANT_I8) return 1;
+    if (as == RR_QUANT_FINE) return 2;
+    if (kern->bf16_x == RR_BF16) return as == RR_QUANT_F32 ? 8 : kern->i16 ? 4 : 2;
+    if (as == RR_QUANT_BF16 && kern->linear_i16) return limited ? 1.4 : 2;
+    return (limited ? 2.4 : 4) + (as == RR_QUANT_BF16 ? 0 : 0.5);
+}
+
+bool rr_quant_may_be_fine(const struct rr_quant_job *j)
+{
+    return price(j->kern, RR_QUANT_FINE) < price(j->kern, RR_QUANT_BF16);
+}
+
 static int measure_layers(struct rr_quant_job *j, struct probe *p, struct rr_error *err)
 {
     int rc = RR_OK;
@@ -181,6 +211,7 @@ static int measure_layers(struct rr_quant_job *j, struct probe *p, struct rr_err
 
         rr_quant_progress(j, "measuring layers", i, j->n_layers);
         for (enum rr_quant_as as = l->as; as < RR_QUANT_F32 && !rc; as++) {
+            if (as == RR_QUANT_FINE && !rr_quant_may_be_fine(j)) continue;
             l->variance[as] = 0;
             if (as == RR_QUANT_BF16 && is_exact(j, l)) continue;
             rc = rr_quant_use(j, l, as, err);
@@ -205,18 +236,6 @@ static int measure(struct rr_quant_job *j, struct rr_error *err)
 
 /* ---- the gate ------------------------------------------------------------------------------- */
 
-/* Time of a multiplication beside int8 in units of one in int8, and a little for memory.  Fixed for
- * each kind of instructions, so that the same choice is made again. */
-static double price(const struct rr_kern *kern, enum rr_quant_as as)
-{
-    bool limited = kern->i8_wtop < RR_I8_WFREE; /* no VPDPBUSD: int8 gains less */
-
-    if (as == RR_QUANT_I8) return 1;
-    if (kern->bf16_x == RR_BF16) return as == RR_QUANT_F32 ? 8 : kern->i16 ? 4 : 2;
-    if (as == RR_QUANT_BF16 && kern->linear_i16) return limited ? 1.4 : 2;
-    return (limited ? 2.4 : 4) + (as == RR_QUANT_BF16 ? 0 : 0.5);
-}
-
 static double variance_of(const struct rr_quant_layer *l, enum rr_quant_as as)
 {
     return as == RR_QUANT_F32 ? 0 : l->variance[as];
@@ -240,6 +259,7 @@ static struct step next_step(const struct rr_quant_job *j)
             double gain = variance_of(l, l->as) - variance_of(l, as);
             double cost = (price(j->kern, as) - price(j->kern, l->as)) * l->n * l->k;
 
+            if (as == RR_QUANT_FINE && !rr_quant_may_be_fine(j)) continue;
             if (gain / cost <= most) continue;
             most = gain / cost;
             best = (struct step){ l, l->as, as };
@@ -248,16 +268,16 @@ static struct step next_step(const struct rr_quant_job *j)
     return best;
 }
 
-/* Takes all steps.  How many leave a layer in int8: those after them are of no use. */
+/* Takes all steps.  How many leave a layer's weights in int8: those after them are of no use. */
 static size_t plan(struct rr_quant_job *j, struct step *path)
 {
     size_t n = 0, n_int8 = 0;
 
-    for (uint32_t i = 0; i < j->n_layers; i++) n_int8 += j->layers[i].as == RR_QUANT_I8;
+    for (uint32_t i = 0; i < j->n_layers; i++) n_int8 += j->layers[i].as <= RR_QUANT_FINE;
     for (;;) {
         struct step s = next_step(j);
 
-        n_int8 -= s.layer && s.from == RR_QUANT_I8;
+        n_int8 -= s.layer && s.from <= RR_QUANT_FINE && s.to > RR_QUANT_FINE;
         if (!s.layer || n_int8 == 0) return n;
         s.layer->as = s.to;
         path[n++] = s;
@@ -289,7 +309,8 @@ static int search(struct rr_quant_job *j, const struct step *path, size_t n,
 
 int rr_quant_gate(struct rr_quant_job *j, struct rr_quantize_report *r, struct rr_error *err)
 {
-    struct step *path = rr_alloc(RR_MEM_MISC, 2 * (size_t)j->n_layers + 1, sizeof(*path));
+    size_t most = RR_QUANT_F32 * (size_t)j->n_layers + 1;
+    struct step *path = rr_alloc(RR_MEM_MISC, most, sizeof(*path));
     int rc = path ? measure(j, err) : rr_fail(err, RR_ENOMEM, "out of memory for steps");
 
     if (!rc) rc = search(j, path, plan(j, path), r, err);
@@ -301,16 +322,18 @@ void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r)
 {
     double work = 0;
 
-    r->int8_share = r->time = 0;
+    r->int8_share = r->fine_share = r->time = 0;
     for (uint32_t i = 0; i < j->n_layers; i++) {
         const struct rr_quant_layer *l = &j->layers[i];
         double w = (double)l->n * l->k;
 
         work += w;
         r->int8_share += l->as == RR_QUANT_I8 ? w : 0;
+        r->fine_share += l->as == RR_QUANT_FINE ? w : 0;
         r->time += price(j->kern, l->as) * w;
     }
     r->int8_share /= RR_MAX(work, 1.0);
+    r->fine_share /= RR_MAX(work, 1.0);
     r->time /= RR_MAX(work, 1.0);
     r->time_bf16 = j->kern->bf16_x == RR_BF16 ? 2 : price(j->kern, RR_QUANT_BF16);
 }

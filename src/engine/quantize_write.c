@@ -19,7 +19,7 @@ static void number(struct rr_json_out *o, const char *key, double v)
 static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
                          const struct rr_quant_layer *l)
 {
-    static const char *const names[] = { "int8", "bf16", "f32" };
+    static const char *const names[] = { "int8", "int8", "bf16", "f32" };
     struct rr_json_out o = { .buf = b, .spaced = true };
 
     rr_buf_puts(b, "    ");
@@ -31,7 +31,9 @@ static void report_layer(struct rr_buf *b, const struct rr_quant_job *j,
     rr_out_string(&o, "dtype", names[l->as]);
     if (l->as == RR_QUANT_I8 && l->alpha >= 0) number(&o, "alpha", (double)l->alpha);
     number(&o, "output_error", l->error);
+    if (l->as == RR_QUANT_FINE) rr_out_uint(&o, "input_bits", 16);
     number(&o, "variance_int8", l->variance[RR_QUANT_I8]);
+    number(&o, "variance_int8_inputs_16", l->variance[RR_QUANT_FINE]);
     number(&o, "variance_bf16", l->variance[RR_QUANT_BF16]);
     rr_out_end(&o);
 }
@@ -49,7 +51,8 @@ int rr_quant_write(struct rr_quant_job *j, struct rr_error *err)
                   j->q->dtype);
     if (int8)
         rr_buf_puts(&b, "  \"rule\": \"w[o,i] = q[o,i] * NAME_scale[o] * NAME_smooth[i]; without a "
-                        "tensor NAME_smooth its factor is 1\",\n");
+                        "tensor NAME_smooth its factor is 1; inputs are rounded to "
+                        "NAME_input_bits, 8 without that tensor\",\n");
     rr_buf_printf(&b,
                   "  \"source_fingerprint\": \"%016" PRIx64 "\",\n  \"calibration_lists\": %zu,"
                   "\n  \"layers\": [\n",

@@ -115,6 +115,7 @@ static void put(struct writer *w, const struct rr_tensor *t, const char *suffix)
 static void each(struct writer *w,
                  void (*fn)(struct writer *, const struct rr_tensor *, const char *))
 {
+    static const float sixteen = 16;
     const struct rr_program *p = w->e->p;
 
     for (uint32_t bytes = 4; bytes; bytes /= 2) {
@@ -131,6 +132,9 @@ static void each(struct writer *w,
             factors.shape[0] = t->shape[1];
             factors.data = t->smooth;
             if (t->smooth) fn(w, &factors, "_smooth");
+            factors.shape[0] = 1;
+            factors.data = &sixteen;
+            if (t->fine) fn(w, &factors, "_input_bits");
         }
     }
 }

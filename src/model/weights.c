@@ -154,12 +154,18 @@ static int bind_factors(struct rr_weights *w, const char *weight, const char *su
 
 static int bind_i8(struct rr_weights *w, struct rr_tensor *t, struct rr_error *err)
 {
+    const float *bits;
     int rc = bind_factors(w, t->name, "_scale", t->shape[0], &t->scale, err);
 
     if (!rc) rc = bind_factors(w, t->name, "_smooth", t->shape[1], &t->smooth, err);
+    if (!rc) rc = bind_factors(w, t->name, "_input_bits", 1, &bits, err);
     if (!rc && !t->scale)
         rc = rr_fail(err, RR_EFORMAT, "%s: tensor %s is I8, but there is no %s_scale",
                      rr_checkpoint_path(w->checkpoint), t->name, t->name);
+    if (!rc && bits && *bits != 8 && *bits != 16)
+        rc = rr_fail(err, RR_EFORMAT, "%s: tensor %s_input_bits is %g, expected 8 or 16",
+                     rr_checkpoint_path(w->checkpoint), t->name, (double)*bits);
+    t->fine = !rc && bits && *bits == 16;
     return rc;
 }
 

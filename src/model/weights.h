@@ -69,9 +69,9 @@ struct rr_weights { /* what binding shares and counts */
  * saved from the bare network), with the old LayerNorm names gamma and beta as well.  Its index in
  * the program goes to the field of *fields.  A tensor that is missing or of another shape is
  * RR_EFORMAT, one of an unusable dtype RR_ENOTSUP; messages name tensor, found and expected.
- * The weight of a linear layer may be I8 beside a "_scale" and maybe an "_smooth" tensor of F32
- * (docs/internals/quant.md).  A tensor whose data are not aligned for their dtype, as old writers
- * left them, is copied. */
+ * The weight of a linear layer may be I8 beside F32 tensors "_scale" and maybe "_smooth" and
+ * "_input_bits" (docs/internals/quant.md).  A tensor whose data are not aligned for their dtype,
+ * as old writers left them, is copied. */
 RR_NODISCARD int rr_weights_bind(struct rr_weights *w, const char *prefix, const char *scope,
                                  const struct rr_weight_row *rows, size_t n, void *fields,
                                  struct rr_error *err);

@@ -66,9 +66,12 @@ static void unload(struct rr_loaded *l, struct rr_device *d)
     rr_backend_cpu()->close(d);
 }
 
-/* Some weights in int8, smoothed and not, one layer in bf16, the others as they are: what "rerankd
- * quantize" makes.  "mixed" is no name of a device's precision: it is opened in int8. */
-static void mix(struct program *p)
+/* Some weights in int8, smoothed and not, some of inputs in 16 bits, some in bf16, the others as they
+ * are: what "rerankd quantize" makes.  Or, with only >= 0, all of one kind.  "mixed" is no name of a
+ * device's precision: it is opened in int8. */
+enum { SMOOTHED, INT8, BF16, AS_IT_IS, FINE, KINDS };
+
+static void mix(struct program *p, int only)
 {
     static float factors[2 * 148], scales[PROGRAM_MAX][3 * 84 + 148];
     static int8_t data[PROGRAM_MAX][84 * 148];
@@ -77,7 +80,7 @@ static void mix(struct program *p)
     for (uint32_t j = 0; j < RR_COUNT(factors); j++) factors[j] = 0.5f + (float)(j % 7) / 4;
     for (uint32_t i = 0; i < p->p.n_ops; i++) {
         const struct rr_op_linear *l = &p->ops[i].u.linear;
-        uint32_t kind = n_layers % 4;
+        uint32_t kind = only < 0 ? n_layers % KINDS : (uint32_t)only;
 
         if (p->ops[i].kind != RR_OP_LINEAR) continue;
         n_layers++;
@@ -85,7 +88,7 @@ static void mix(struct program *p)
             struct rr_tensor *t = &p->tensors[l->weight[part]];
             size_t n = (size_t)t->shape[0] * t->shape[1];
 
-            if (kind == 3) continue; /* f32 */
+            if (kind == AS_IT_IS) continue;
             for (size_t j = 0; j < n; j++) {
                 double v = tensor_value(t, j);
                 float f = (float)v;
@@ -93,9 +96,9 @@ static void mix(struct program *p)
 
                 data[l->weight[part]][j] = (int8_t)RR_MAX(-127.0, RR_MIN(v * 300, 127.0));
                 memcpy(&bits, &f, 4);
-                if (kind == 2) ((uint16_t *)(uintptr_t)t->data)[j] = (uint16_t)(bits >> 16);
+                if (kind == BF16) ((uint16_t *)(uintptr_t)t->data)[j] = (uint16_t)(bits >> 16);
             }
-            if (kind == 2) {
+            if (kind == BF16) {
                 t->dtype = RR_BF16;
                 continue;
             }
@@ -104,7 +107,8 @@ static void mix(struct program *p)
             t->dtype = RR_I8;
             t->data = data[l->weight[part]];
             t->scale = scales[l->weight[part]];
-            t->smooth = kind == 0 ? factors : NULL;
+            t->smooth = kind == SMOOTHED || (kind == FINE && n_layers % 2) ? factors : NULL;
+            t->fine = kind == FINE;
             t->in_file = false;
         }
     }
@@ -123,7 +127,7 @@ static void setup(struct fixture *f, const struct rr_kern *kern, const char *dty
     f->dtype = dtype;
     program_init(&f->p, 2, true);
     program_encoder(&f->p, &shape);
-    if (strcmp(dtype, "mixed") == 0) mix(&f->p);
+    if (strcmp(dtype, "mixed") == 0) mix(&f->p, -1);
     batch_init(&f->b, MAX_TOKENS, MAX_SEQUENCES);
     for (size_t i = 0; i < RR_COUNT(lengths); i++)
         batch_add(&f->b, lengths[i], WORDS, 2, TYPES, &seed);
@@ -321,6 +325,53 @@ static void test_mixed(void **state)
     if (!(most > 0 && most < 0.1f * spread))
         fail_msg("largest difference %g, logits are %g apart", (double)most, (double)spread);
     teardown(&f);
+}
+
+/* Largest difference between logits of a program with all weights of one kind in int8 and of the
+ * same weights in f32, of so many sequences alone. */
+static float lost(const struct rr_kern *kern, int kind)
+{
+    static const char *const dtypes[] = { "f32", "int8" };
+    float logits[2][MAX_SEQUENCES], most = 0;
+    struct fixture f;
+
+    setup(&f, kern, "f32");
+    mix(&f.p, kind);
+    for (int i = 0; i < 2; i++) {
+        struct rr_device *d;
+        struct rr_loaded *l;
+
+        f.dtype = dtypes[i];
+        l = load(&f, 2, NULL, &d);
+        run(l, &f.b, logits[i]);
+        unload(l, d);
+    }
+    for (uint32_t s = 0; s < f.b.b.n_sequences; s++)
+        most = RR_MAX(most, fabsf(logits[0][s] - logits[1][s]));
+    teardown(&f);
+    return most;
+}
+
+/* What inputs of 16 bits are for. */
+static void test_fine(void **state)
+{
+    uint32_t n;
+    const struct rr_kern *const *levels = rr_kern_levels(&n);
+
+    (void)state;
+    for (uint32_t i = 0; i < n; i++) {
+        /* Where the weights of int8 are limited, these become others, of 16 bits. */
+        float coarse, fine, least = levels[i]->i8_wtop < RR_I8_WFREE ? 3 : 10;
+
+        if ((levels[i]->needs & rr_cpu_flags()) != levels[i]->needs) continue;
+        coarse = lost(levels[i], INT8);
+        fine = lost(levels[i], FINE);
+        print_message("%s: %g, inputs in 16 bits %g\n", levels[i]->name, (double)coarse,
+                      (double)fine);
+        if (!(coarse > 0 && fine < coarse / least))
+            fail_msg("%s: off by %g, with inputs in 16 bits by %g", levels[i]->name,
+                     (double)coarse, (double)fine);
+    }
 }
 
 /* Layers that are kept beside int8 are kept for their accuracy: a level whose own bf16 is coarser
@@ -647,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_bits),    cmocka_unit_test(test_callers_rounding),
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_fine),
         cmocka_unit_test(test_kept_as_exact),
         cmocka_unit_test(test_anonymous_weights), cmocka_unit_test(test_isa),
         cmocka_unit_test(test_needs),

@@ -154,7 +154,7 @@ static void test_sizes(void **state)
 
 /* ---- weights that come quantized ---------------------------------------------------------------- */
 
-enum kind { STORED_SMOOTH, STORED, KEPT, PLAIN };
+enum kind { STORED_SMOOTH, STORED, FINE, KEPT, PLAIN };
 
 struct stored {
     float smooth[512], scale[512];
@@ -190,6 +190,7 @@ static void store(struct program *p, uint32_t tensor, enum kind kind, struct sto
     t->data = s->data;
     t->scale = s->scale;
     t->smooth = kind == STORED_SMOOTH ? s->smooth : NULL;
+    t->fine = kind == FINE;
     t->in_file = false;
 }
 
@@ -231,6 +232,7 @@ static const struct folder {
     { false, { STORED }, 1, "all in int8" },
     { true, { STORED_SMOOTH, KEPT, STORED, KEPT }, 4, "some layers kept in bf16" },
     { true, { KEPT, STORED, PLAIN, STORED_SMOOTH }, 4, "layers in three types" },
+    { true, { STORED, FINE, FINE, STORED_SMOOTH }, 4, "some with inputs in 16 bits" },
 };
 
 static void test_stored(void **state)

@@ -91,6 +91,7 @@ struct rest {
     size_t ldy;         /* bytes to the next row */
     ptrdiff_t residual; /* bytes from y to what is added */
     uint32_t rows;
+    bool fine;      /* int8: two rows of sums make one */
     enum form form; /* NOTHING: no rows, and nothing else is set */
 };
 
@@ -101,8 +102,8 @@ RR_INLINE void finish_row(struct rest *r, const bool bf16, const enum form form)
         const struct columns_i8 *columns = &r->columns[c / VW];
         const float *residual = (const float *)(const void *)(r->y + r->residual);
         v s = bf16 ? v_add(v_load((const float *)(const void *)r->acc + c), columns->bias)
-                   : finish_sums((const int32_t *)(const void *)r->acc + c, *r->offset, *r->scale,
-                                 columns);
+                   : finish_sums((const int32_t *)(const void *)r->acc + c, r->fine, *r->offset,
+                                 *r->scale, columns);
 
         if (form == TO_F16_GELU || form == TO_BF16_GELU) s = bf16 ? v_gelu(s) : v_gelu_i8(s);
         if (form == TO_F32_SUM) s = v_add(s, v_load(residual + c));
@@ -113,6 +114,7 @@ RR_INLINE void finish_row(struct rest *r, const bool bf16, const enum form form)
     }
     r->acc += 4 * NARROW_NR;
     if (!bf16) {
+        if (r->fine) r->acc += 4 * NARROW_NR;
         r->scale++;
         r->offset++;
     }
@@ -339,7 +341,7 @@ static enum form form_of(const struct rr_linear_i8 *a, uint32_t n)
     return NOTHING;
 }
 
-/* Sums acc of rows [row, row + rows), columns from o on, are the rest. */
+/* Sums acc of rows [row, row + rows) of results, columns from o on, are the rest. */
 static void set_rest(struct rest *rest, const struct rr_linear_i8 *a, bool bf16, const int32_t *acc,
                      uint32_t row, uint32_t rows, uint32_t o, enum form form)
 {
@@ -358,6 +360,7 @@ static void set_rest(struct rest *rest, const struct rr_linear_i8 *a, bool bf16,
         else
             rest->columns[c / VW] = columns_i8(a, o + c, VW);
     if (bf16) return;
+    rest->fine = a->x.fine;
     rest->scale = a->x.scale + row;
     rest->offset = a->x.offset + row;
 }
@@ -386,12 +389,13 @@ static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
 {
     int32_t acc[2][SUMS * NARROW_NR] RR_ALIGNED(64);
     const char *weights = f.weights;
-    uint32_t block = rows_a_panel(a->m, f.ldx), turn = 0;
+    uint32_t m = rr_i8_rows(&a->x, a->m), each = rr_i8_rows(&a->x, 1);
+    uint32_t block = rows_a_panel(m, f.ldx), turn = 0;
     struct rest rest[2];
 
     rest[0].form = rest[1].form = NOTHING;
-    for (uint32_t begin = 0; begin < a->m; begin += block) {
-        uint32_t end = begin + RR_MIN(a->m - begin, block), times = (end - begin + SUMS - 1) / SUMS;
+    for (uint32_t begin = 0; begin < m; begin += block) {
+        uint32_t end = begin + RR_MIN(m - begin, block), times = (end - begin + SUMS - 1) / SUMS;
 
         for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
             enum form form = form_of(a, a->n_end - o);
@@ -403,11 +407,11 @@ static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
                 uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
                 struct rest *mine = &rest[turn], *before = &rest[turn ^ 1];
 
-                set_rest(mine, a, bf16, acc[turn], row, rows, o, form);
+                set_rest(mine, a, bf16, acc[turn], row / each, rows / each, o, form);
                 if (form != NOTHING && before->form != NOTHING)
                     next.y = (ptrdiff_t)((uintptr_t)mine->y - (uintptr_t)before->y);
                 all_steps(&f, bf16, acc[turn], row, rows, next, before);
-                if (form == NOTHING) finish(a, bf16, acc[turn], row, rows, o);
+                if (form == NOTHING) finish(a, bf16, acc[turn], row / each, rows / each, o);
                 next.weights += 2 * f.panel / times;
             }
         }

@@ -18,32 +18,54 @@
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
-static struct rr_rows_i8 rows_alloc(uint32_t m, uint32_t k)
+static struct rr_rows_i8 rows_alloc(uint32_t m, uint32_t k, bool fine)
 {
-    struct rr_rows_i8 r = { .ld = rr_i8_stride(k) };
+    struct rr_rows_i8 r = { .ld = rr_i8_stride(k), .fine = fine };
 
-    r.q = check_alloc(m * r.ld, true);
+    r.q = check_alloc(rr_i8_rows(&r, m) * r.ld, true);
     r.scale = check_alloc(m * sizeof(float), false);
     r.offset = check_alloc(m * sizeof(float), false);
-    check_mark(r.q, m * r.ld);
+    check_mark(r.q, rr_i8_rows(&r, m) * r.ld);
     return r;
 }
 
 static bool rows_equal(const struct rr_rows_i8 *a, const struct rr_rows_i8 *b, uint32_t m,
                        uint32_t k)
 {
-    return check_columns_equal(a->q, b->q, 1, m, a->ld, 0, rr_i8_depth(k)) &&
+    return check_columns_equal(a->q, b->q, 1, rr_i8_rows(a, m), a->ld, 0, rr_i8_depth(k)) &&
            memcmp(a->scale, b->scale, m * sizeof(float)) == 0 &&
            memcmp(a->offset, b->offset, m * sizeof(float)) == 0;
 }
 
-/* The definition of a quantized row, for any i8_top and i8_zero. */
+static float top_of(const struct rr_rows_i8 *r)
+{
+    return r->fine ? RR_I8_BASE * RR_I8_BASE - 1 : RR_I8_BASE - 1;
+}
+
+/* Value j of row i becomes q. */
+static void put(const struct rr_kern *kern, const struct rr_rows_i8 *r, uint32_t i, uint32_t j,
+                int q)
+{
+    int8_t *at = r->q + rr_i8_rows(r, i) * r->ld + j;
+
+    if (r->fine) at[r->ld] = (int8_t)(uint8_t)(q % RR_I8_BASE - kern->i8_zero);
+    *at = (int8_t)(uint8_t)((r->fine ? q / RR_I8_BASE : q) - kern->i8_zero);
+}
+
+/* A digit of a byte; above the base if it is none. */
+static int digit(const struct rr_kern *kern, int8_t byte)
+{
+    return kern->i8_zero ? byte + kern->i8_zero : (uint8_t)byte;
+}
+
+/* The definition of a quantized row, for any i8_zero. */
 static void define_row(const struct rr_kern *kern, const struct rr_rows_i8 *out, uint32_t i,
                        const float *x, const float *smooth, uint32_t k)
 {
-    float lo = INFINITY, hi = -INFINITY, top = (float)kern->i8_top, range;
+    float lo = INFINITY, hi = -INFINITY, top = top_of(out), range;
 
-    memset(out->q + i * out->ld, 0, rr_i8_depth(k));
+    for (uint32_t row = rr_i8_rows(out, i); row < rr_i8_rows(out, i + 1); row++)
+        memset(out->q + row * out->ld, 0, rr_i8_depth(k));
     for (uint32_t j = 0; j < k; j++) {
         float t = smooth ? x[j] * smooth[j] : x[j];
 
@@ -54,9 +76,7 @@ static void define_row(const struct rr_kern *kern, const struct rr_rows_i8 *out,
     for (uint32_t j = 0; j < k; j++) {
         float t = smooth ? x[j] * smooth[j] : x[j];
 
-        out->q[i * out->ld + j] =
-            (int8_t)(uint8_t)((int)rintf((t - lo) * (range > 1e-30f ? top / range : 0)) -
-                              kern->i8_zero);
+        put(kern, out, i, j, (int)rintf((t - lo) * (range > 1e-30f ? top / range : 0)));
     }
     out->scale[i] = range > 1e-30f ? range / top : 0;
     out->offset[i] = lo + 0.0f; /* never -0 */
@@ -69,11 +89,12 @@ static double row_error(const struct rr_kern *kern, const struct rr_rows_i8 *r, 
     double worst = 0;
 
     for (uint32_t j = 0; j < k; j++) {
-        int q = r->q[i * r->ld + j];
+        const int8_t *at = r->q + rr_i8_rows(r, i) * r->ld + j;
+        int q = digit(kern, *at), lower = r->fine ? digit(kern, at[r->ld]) : 0;
         double t = smooth ? x[j] * smooth[j] : x[j];
 
-        q = kern->i8_zero ? q + kern->i8_zero : (uint8_t)q;
-        if (q > (int)kern->i8_top) return 1e9;
+        if (q > (int)kern->i8_top || lower > (int)kern->i8_top) return 1e9;
+        if (r->fine) q = q * RR_I8_BASE + lower;
         t = fabs(t - ((double)r->offset[i] + (double)r->scale[i] * q));
         worst = fmax(worst, r->scale[i] > 0 ? t / r->scale[i] : (t > 1e-29) * 1e9);
     }
@@ -82,12 +103,12 @@ static double row_error(const struct rr_kern *kern, const struct rr_rows_i8 *r, 
 
 /* Rows of f16, as the same rows in f32. */
 static void quantize_halves(struct check *c, const float *x, size_t ldx, const float *smooth,
-                            uint32_t m, uint32_t k)
+                            uint32_t m, uint32_t k, bool fine)
 {
     size_t n = (m - 1) * ldx + k;
     uint16_t *half = check_alloc(n * sizeof(*half), false);
     float *same = check_alloc(n * sizeof(*same), false);
-    struct rr_rows_i8 got = rows_alloc(m, k), want = rows_alloc(m, k);
+    struct rr_rows_i8 got = rows_alloc(m, k, fine), want = rows_alloc(m, k, fine);
 
     for (size_t i = 0; i < n; i++) half[i] = rr_weights_round_f16(fminf(fmaxf(x[i], -6e4f), 6e4f));
     c->ref->convert(same, half, RR_F16, n);
@@ -106,7 +127,9 @@ static void check_quantize(struct check *c)
         uint32_t k = t < 70 ? t + 1 : check_between(c, 1, 2000), m = check_between(c, 1, 9);
         size_t ldx = k + check_random(c, 3);
         float *x = check_alloc(((m - 1) * ldx + k) * sizeof(float), false), *smooth = NULL;
-        struct rr_rows_i8 got = rows_alloc(m, k), want = rows_alloc(m, k), cut = rows_alloc(m, k);
+        bool fine = check_random(c, 2);
+        struct rr_rows_i8 got = rows_alloc(m, k, fine), want = rows_alloc(m, k, fine);
+        struct rr_rows_i8 cut = rows_alloc(m, k, fine);
         double worst = 0;
 
         if (check_random(c, 2)) {
@@ -118,20 +141,25 @@ static void check_quantize(struct check *c)
         if (check_random(c, 4) == 0) x[check_random(c, k)] *= 1000; /* an outlier */
         c->kern->quantize_i8(&got, x, RR_F32, ldx, smooth, m, k);
         for (uint32_t i = 0; i < m; i++) {
-            struct rr_rows_i8 one = { cut.q + i * cut.ld, cut.scale + i, cut.offset + i, cut.ld };
+            struct rr_rows_i8 one = { cut.q + rr_i8_rows(&cut, i) * cut.ld, cut.scale + i,
+                                      cut.offset + i, cut.ld, fine };
 
             define_row(c->kern, &want, i, x + i * ldx, smooth, k);
             c->kern->quantize_i8(&one, x + i * ldx, RR_F32, ldx, smooth, 1, k);
             worst = fmax(worst, row_error(c->kern, &got, i, x + i * ldx, smooth, k));
         }
-        check_case(c, rows_equal(&got, &want, m, k), "m %u k %u: not as defined", m, k);
-        check_case(c, worst <= 0.501, "m %u k %u: off by %.3f steps", m, k, worst);
+        check_case(c, rows_equal(&got, &want, m, k), "m %u k %u fine %d: not as defined", m, k,
+                   fine);
+        /* A step of 16 bits is 128 of f32's. */
+        check_case(c, worst <= (fine ? 0.52 : 0.501), "m %u k %u fine %d: off by %.3f steps", m, k,
+                   fine, worst);
         check_case(c, rows_equal(&got, &cut, m, k), "m %u k %u: other bits when cut", m, k);
         check_case(c,
-                   check_columns_untouched(got.q, 1, m, got.ld, rr_i8_depth(k), (uint32_t)got.ld),
+                   check_columns_untouched(got.q, 1, rr_i8_rows(&got, m), got.ld, rr_i8_depth(k),
+                                           (uint32_t)got.ld),
                    "m %u k %u: wrote outside", m, k);
 
-        quantize_halves(c, x, ldx, smooth, m, k);
+        quantize_halves(c, x, ldx, smooth, m, k, fine);
         x[check_random(c, k)] = check_random(c, 2) ? NAN : INFINITY;
         c->kern->quantize_i8(&got, x, RR_F32, ldx, smooth, m, k);
         check_case(c, isnan(got.offset[0]), "k %u: a NaN or infinity got lost", k);
@@ -151,7 +179,8 @@ static void check_layernorm_i8(struct check *c)
         float *want = check_alloc(m * ldy * sizeof(float), false);
         float *g = check_alloc(n * sizeof(float), false),
               *b = check_alloc(n * sizeof(float), false);
-        struct rr_rows_i8 got = rows_alloc(m, n), rows = rows_alloc(m, n);
+        bool fine = check_random(c, 2);
+        struct rr_rows_i8 got = rows_alloc(m, n, fine), rows = rows_alloc(m, n, fine);
         struct rr_layernorm_i8 a = { .y = y,
                                      .x = x,
                                      .ldy = ldy,
@@ -184,6 +213,7 @@ struct linear_case {
     uint32_t m, n, k;
     enum rr_act act;
     int residual; /* 0 none, 1 another matrix, 2 y itself */
+    bool fine;
     bool extreme; /* every q and every weight as large as it can be */
 };
 
@@ -198,7 +228,7 @@ static void linear_pieces(const struct rr_kern *kern, const struct rr_linear_i8 
             struct rr_linear_i8 a = *all;
 
             a.y = y + i * a.ldy;
-            a.x.q += i * a.x.ld;
+            a.x.q += rr_i8_rows(&a.x, i) * a.x.ld;
             a.x.scale += i;
             a.x.offset += i;
             if (a.residual) a.residual = a.residual == all->y ? a.y : a.residual + i * a.ldr;
@@ -243,13 +273,19 @@ static void random_weights(struct check *c, int8_t *w, uint32_t k, bool extreme,
 static void linear_inputs(struct check *c, struct linear_case s, struct rr_rows_i8 *x,
                           struct rr_rows_i8 *rx, int8_t *w, float *w_scale)
 {
+    uint32_t top = (uint32_t)top_of(x);
+
+    for (uint32_t i = 0; i < rr_i8_rows(x, s.m); i++) {
+        memset(x->q + i * x->ld, 0, rr_i8_depth(s.k));
+        memset(rx->q + i * rx->ld, 0, rr_i8_depth(s.k));
+    }
     for (uint32_t i = 0; i < s.m; i++) {
-        for (uint32_t j = 0; j < rr_i8_depth(s.k); j++) {
-            int q = s.extreme ? (int)c->kern->i8_top : (int)check_random(c, c->kern->i8_top + 1);
+        for (uint32_t j = 0; j < s.k; j++) {
+            int q = s.extreme ? (int)top : (int)check_random(c, top + 1);
 
             if (s.extreme && i % 3 == 1 && j % 2) q = 0;
-            x->q[i * x->ld + j] = (int8_t)(uint8_t)(j < s.k ? q - c->kern->i8_zero : 0);
-            rx->q[i * rx->ld + j] = (int8_t)(uint8_t)(j < s.k ? q : 0);
+            put(c->kern, x, i, j, q);
+            put(c->ref, rx, i, j, q);
         }
         x->scale[i] = rx->scale[i] = 0.01f + (float)check_random(c, 100) * 1e-3f;
         x->offset[i] = rx->offset[i] = check_normal(c);
@@ -275,7 +311,7 @@ static void linear_halves(struct check *c, const struct rr_linear_i8 *a)
 
             b.y = NULL;
             b.half = (struct rr_half){ half + i * a->ldy, dtype };
-            b.x.q += i * b.x.ld;
+            b.x.q += rr_i8_rows(&b.x, i) * b.x.ld;
             b.x.scale += i;
             b.x.offset += i;
             b.m = RR_MIN(rows, a->m - i);
@@ -290,7 +326,7 @@ static void linear_one(struct check *c, struct linear_case s)
 {
     uint32_t nr = c->kern->i8_nr, rnr = c->ref->i8_nr, bad = 0;
     size_t ldy = s.n + check_random(c, 5), ny = (s.m - 1) * ldy + s.n;
-    struct rr_rows_i8 x = rows_alloc(s.m, s.k), rx = rows_alloc(s.m, s.k);
+    struct rr_rows_i8 x = rows_alloc(s.m, s.k, s.fine), rx = rows_alloc(s.m, s.k, s.fine);
     int8_t *w = check_alloc((size_t)s.n * s.k, false);
     int8_t *panels = check_alloc(rr_weights_bytes_i8(nr, s.n, s.k), true);
     int8_t *rpanels = check_alloc(rr_weights_bytes_i8(rnr, s.n, s.k), true);
@@ -346,8 +382,9 @@ static void linear_one(struct check *c, struct linear_case s)
             bad += exact ? memcmp(&g, &q, 4) != 0 : !(e <= 1);
             worst = fmax(worst, e);
         }
-    check_case(c, bad == 0, "m %u n %u k %u act %d residual %d extreme %d: %u wrong (%.2f)", s.m,
-               s.n, s.k, s.act, s.residual, s.extreme, bad, worst);
+    check_case(c, bad == 0,
+               "m %u n %u k %u act %d residual %d fine %d extreme %d: %u wrong (%.2f)", s.m, s.n, s.k,
+               s.act, s.residual, s.fine, s.extreme, bad, worst);
     check_case(c, check_columns_equal(got, cut, 4, s.m, ldy, 0, s.n),
                "m %u n %u k %u: other bits when cut", s.m, s.n, s.k);
     check_case(c, check_columns_untouched(got, 4, s.m - 1, ldy, s.n, (uint32_t)ldy),
@@ -357,18 +394,21 @@ static void linear_one(struct check *c, struct linear_case s)
 
 static void check_linear_i8(struct check *c)
 {
-    for (uint32_t m = 1; m <= 13; m++)
-        linear_one(c, (struct linear_case){ m, 70, 33, RR_ACT_NONE, 0, false });
-    linear_one(c, (struct linear_case){ 5, 66, 4096, RR_ACT_NONE, 0, true });
-    linear_one(c, (struct linear_case){ 50, 130, 256, RR_ACT_GELU, 1, false });
-    linear_one(c, (struct linear_case){ 35, 64, 100, RR_ACT_NONE, 2, false });
-    linear_one(c, (struct linear_case){ 101, 20, 64, RR_ACT_RELU, 1, false });
+    for (uint32_t m = 1; m <= 26; m++)
+        linear_one(c, (struct linear_case){ (m + 1) / 2, 70, 33, RR_ACT_NONE, 0, m % 2, false });
+    for (int fine = 0; fine < 2; fine++) {
+        linear_one(c, (struct linear_case){ 5, 66, 4096, RR_ACT_NONE, 0, fine, true });
+        linear_one(c, (struct linear_case){ 50, 130, 256, RR_ACT_GELU, 1, fine, false });
+        linear_one(c, (struct linear_case){ 35, 64, 100, RR_ACT_NONE, 2, fine, false });
+        linear_one(c, (struct linear_case){ 101, 20, 64, RR_ACT_RELU, 1, fine, false });
+    }
     for (uint32_t t = 0; t < c->cases / 8; t++) {
         struct linear_case s = { .m = check_between(c, 1, 40),
                                  .n = check_between(c, 1, 150),
                                  .k = CHECK_PICK(c, 1, 2, 3, 7, 8, 16, 31, 64, 100, 256, 384),
                                  .act = (enum rr_act)check_random(c, 4),
                                  .residual = (int)check_random(c, 3),
+                                 .fine = check_random(c, 2),
                                  .extreme = check_random(c, 5) == 0 };
 
         linear_one(c, s);
@@ -454,7 +494,7 @@ static void check_gelu_i8(struct check *c)
     uint32_t n = 65536;
     float *bias = check_alloc(n * sizeof(float), false), *y = check_alloc(n * sizeof(float), false);
     float *zero = check_alloc(n * sizeof(float), false);
-    struct rr_rows_i8 x = rows_alloc(1, 4);
+    struct rr_rows_i8 x = rows_alloc(1, 4, false);
     struct rr_linear_i8 a = { .y = y,
                               .x = x,
                               .panels = check_alloc(rr_weights_bytes_i8(c->kern->i8_nr, n, 4), true),
