@@ -83,12 +83,14 @@ RR_INLINE v byte_of(v t)
     return I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t;
 }
 
-/* Digits to base RR_I8_BASE.  The nearest whole number to (t - 127) / base is the upper one, by a
- * margin of half a 255th, which f32 keeps easily. */
+/* The bytes of the digits of t to base RR_I8_BASE.  The nearest whole number to (t - 127) / base is
+ * the upper one, by a margin of half a 255th, which f32 keeps easily. */
 RR_INLINE void digits_of(v t, v *upper, v *lower)
 {
-    *upper = v_round(v_mul(v_sub(t, v_set(RR_I8_BASE / 2)), v_set(1.0f / RR_I8_BASE)));
-    *lower = v_fma(*upper, v_set(-RR_I8_BASE), t);
+    v u = v_round(v_mul(v_sub(t, v_set(RR_I8_BASE / 2)), v_set(1.0f / RR_I8_BASE)));
+
+    *upper = byte_of(u);
+    *lower = byte_of(v_fma(u, v_set(-RR_I8_BASE), t));
 }
 
 RR_INLINE void store_digits(const struct rr_rows_i8 *out, uint32_t row, const struct row_i8 *x,
@@ -97,13 +99,20 @@ RR_INLINE void store_digits(const struct rr_rows_i8 *out, uint32_t row, const st
     const float top = RR_I8_BASE * RR_I8_BASE - 1;
     int8_t *q = out->q + (size_t)2 * row * out->ld, *q2 = q + out->ld;
     v low = v_set(r->low), inv = v_set(r->range > 1e-30f ? top / r->range : 0.0f);
+    v upper[4], lower[4];
+    uint32_t j = 0;
 
-    for (uint32_t j = 0; j < k; j += VW) {
-        v upper, lower;
-
-        digits_of(level_of(smooth_load(x, j, k), low, inv), &upper, &lower);
-        v_store_bytes(q + j, byte_of(upper));
-        v_store_bytes(q2 + j, byte_of(lower));
+    for (; j + 4 * VW <= k; j += 4 * VW) {
+        RR_UNROLL
+        for (uint32_t c = 0; c < 4; c++)
+            digits_of(level_of(smooth_full(x, j + c * VW), low, inv), &upper[c], &lower[c]);
+        v_store_bytes4(q + j, upper);
+        v_store_bytes4(q2 + j, lower);
+    }
+    for (; j < k; j += VW) {
+        digits_of(level_of(smooth_load(x, j, k), low, inv), &upper[0], &lower[0]);
+        v_store_bytes(q + j, upper[0]);
+        v_store_bytes(q2 + j, lower[0]);
     }
     memset(q + k, 0, rr_i8_depth(k) - k);
     memset(q2 + k, 0, rr_i8_depth(k) - k);
