@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize_gate.c - see quantize.h: which layer in which precision.
  *
- * What a layer in int8, with inputs of 8 or 16 bits, or bf16 adds to the logits is measured for each
- * alone, as a variance.  From all in int8 the steps that widen one layer are put in order, those
- * first that take away the most variance for the time they cost, and as few of them are taken as
- * make the judge content: found by halving, since what each would do to the whole is predicted less
- * well than measured. */
+ * What a layer in int8, with inputs of 8 or 16 bits, or in bf16 adds to the logits is measured for
+ * each alone, as a variance.  From all in int8 the steps that widen one layer are put in order,
+ * those first that take away the most variance for the time they cost, and as few of them are taken
+ * as make the judge content: found by halving, since what each would do to the whole is predicted
+ * less well than measured. */
 #include <math.h>
 #include <string.h>
 
