@@ -470,10 +470,9 @@ struct rr_quantize {
 
 struct rr_quantize_report {
     size_t n_layers, n_int8; /* linear layers on tokens, and those of them in int8 */
-    size_t n_fine;           /* those with weights in int8 and inputs in 16 bits */
     bool passed;             /* judge was content with what was written, or there was no check */
-    double int8_share, fine_share; /* of these layers' multiplications; of an int8 folder, as
-                                    * below */
+    uint32_t n_fine;         /* layers with weights in int8 and inputs in 16 bits */
+    double int8_share;       /* of these layers' multiplications; of an int8 folder, as below */
     double time, time_bf16;  /* estimates for this machine: what they take, and would in bf16, in
                               * units of what they would take in int8 */
 };

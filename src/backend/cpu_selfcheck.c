@@ -141,6 +141,7 @@ static struct rr_rows_i8 rows_of(struct room *room, int i)
                                 DEPTH + RR_I8_DEPTH, false };
 }
 
+/* Of rows of 8 bits. */
 static bool rows_equal(const struct room *room)
 {
     return memcmp(room->i8_rows[0], room->i8_rows[1], ROWS / 2) == 0 &&

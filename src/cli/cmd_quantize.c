@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_quantize.c - "rerankd quantize": a model folder in another precision.
  * Layer: cli (L6).  Threads: one. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -247,7 +248,6 @@ static void print_json(const struct run *r, const struct rr_quantize *q,
     if (done->time > 0) {
         rr_out_printf(&o, "int8_share", "%.4f", done->int8_share);
         rr_out_uint(&o, "input16_layers", done->n_fine);
-        rr_out_printf(&o, "input16_share", "%.4f", done->fine_share);
         rr_out_printf(&o, "estimated_time", "%.3f", done->time);
         rr_out_printf(&o, "estimated_time_bf16", "%.3f", done->time_bf16);
     }
@@ -293,7 +293,7 @@ static void print_layers(const struct rr_quantize_report *done)
     printf(", %zu of %zu layers, %.0f %% of their multiplications", done->n_int8, done->n_layers,
            100 * done->int8_share);
     if (done->n_fine)
-        printf("; %zu more, %.0f %%, with inputs in 16 bits", done->n_fine, 100 * done->fine_share);
+        printf("; %" PRIu32 " more with inputs in 16 bits", done->n_fine);
     if (done->n_int8 + done->n_fine < done->n_layers) printf("; the others in bf16 or f32");
     printf("\nestimated for this machine: the layers take %.2f times as long as all in int8, all "
            "in bf16 %.2f times",

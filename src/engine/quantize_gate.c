@@ -322,18 +322,16 @@ void rr_quant_cost(const struct rr_quant_job *j, struct rr_quantize_report *r)
 {
     double work = 0;
 
-    r->int8_share = r->fine_share = r->time = 0;
+    r->int8_share = r->time = 0;
     for (uint32_t i = 0; i < j->n_layers; i++) {
         const struct rr_quant_layer *l = &j->layers[i];
         double w = (double)l->n * l->k;
 
         work += w;
         r->int8_share += l->as == RR_QUANT_I8 ? w : 0;
-        r->fine_share += l->as == RR_QUANT_FINE ? w : 0;
         r->time += price(j->kern, l->as) * w;
     }
     r->int8_share /= RR_MAX(work, 1.0);
-    r->fine_share /= RR_MAX(work, 1.0);
     r->time /= RR_MAX(work, 1.0);
     r->time_bf16 = j->kern->bf16_x == RR_BF16 ? 2 : price(j->kern, RR_QUANT_BF16);
 }
