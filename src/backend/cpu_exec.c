@@ -69,11 +69,11 @@ static void show(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_r
     }
 }
 
-static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_place *place,
-                   const struct rr_cpu_frame *f, const struct rr_cpu_share *share, float *scratch)
+static struct rr_cpu_product product_of(const struct rr_cpu_step *s,
+                                        const struct rr_cpu_place *place,
+                                        const struct rr_cpu_frame *f,
+                                        const struct rr_cpu_share *share)
 {
-    const struct rr_cpu_step *s = &f->steps[step];
-    struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
     struct rr_cpu_product a = {
         .y = rr_cpu_rows(f, &place[RR_CPU_DST], share->row0),
         .x = rr_cpu_rows(f, &place[RR_CPU_SRC], share->row0),
@@ -87,6 +87,16 @@ static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu
         a.residual = rr_cpu_at(f, &place[RR_CPU_EXTRA], share->row0);
         a.ldr = place[RR_CPU_EXTRA].ld;
     }
+    return a;
+}
+
+static void linear(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_place *place,
+                   const struct rr_cpu_frame *f, const struct rr_cpu_share *share, float *scratch)
+{
+    const struct rr_cpu_step *s = &f->steps[step];
+    struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
+    struct rr_cpu_product a = product_of(s, place, f, share);
+
     if (l->observe && share->col0 == 0) /* the shares of other columns have the same rows */
         show(l, step, &a.x, a.m, scratch);
     if (f->narrow.base && rr_cpu_linear_converts(&s->linear, a.x.dtype))
@@ -245,4 +255,43 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
         break;
     }
     if (f->times) f->times[step].all += rr_now_ns() - begin;
+}
+
+bool rr_cpu_exec_pairs(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                       uint32_t rows)
+{
+    const struct rr_cpu_step *norm = &f->steps[step], *next = norm + 1;
+
+    return norm->op.kind == RR_OP_NORM && !norm->op.u.norm.rms && !l->observe &&
+           next->op.kind == RR_OP_LINEAR && next->op.src == norm->op.dst &&
+           next->linear.packing == RR_CPU_PACK_I8 && rows <= l->tuning.block_rows &&
+           f->layout->places[step + 1][RR_CPU_SRC].dtype == RR_F32;
+}
+
+void rr_cpu_exec_pair(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                      const struct rr_cpu_share *share, float *scratch)
+{
+    const struct rr_cpu_step *s = &f->steps[step], *next = s + 1;
+    const struct rr_cpu_place *place = f->layout->places[step];
+    struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
+    struct rr_layernorm_i8 norm = {
+        .y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0),
+        .x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0),
+        .ldy = place[RR_CPU_DST].ld,
+        .ldx = place[RR_CPU_SRC].ld,
+        .gamma = s->gamma,
+        .beta = s->beta,
+        .m = share->row1 - share->row0,
+        .n = s->width,
+        .eps = s->op.u.norm.eps,
+    };
+    struct rr_cpu_product product = product_of(next, f->layout->places[step + 1], f, share);
+    uint64_t begin = f->times ? rr_now_ns() : 0, between;
+
+    rr_cpu_linear_convert_norm(l->device->kern, &next->linear, &room, &norm);
+    between = f->times ? rr_now_ns() : 0;
+    rr_cpu_linear_product(l->device->kern, &next->linear, &product, &room, 0);
+    if (!f->times) return;
+    f->times[step].all += between - begin;
+    f->times[step + 1].all += rr_now_ns() - between;
 }

@@ -307,6 +307,14 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
     }
 }
 
+void rr_cpu_linear_convert_norm(const struct rr_kern *kern, const struct rr_cpu_linear *w,
+                                const struct rr_cpu_narrow *to, struct rr_layernorm_i8 *norm)
+{
+    norm->out = rows_i8(w, to, 0);
+    norm->smooth = w->smooth;
+    kern->layernorm_i8(norm);
+}
+
 /* y as f32 or half of it. */
 static struct rr_half half_of(const struct rr_cpu_rows *y)
 {

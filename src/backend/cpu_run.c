@@ -97,8 +97,13 @@ static void run_blocks(const struct rr_loaded *l, const struct rr_cpu_segment *s
 
         f->block0 = row;
         for (uint32_t i = segment->begin; i < segment->end; i++) {
-            share.col1 = columns_of(&l->steps[i]);
-            rr_cpu_exec(l, i, f, &share, scratch);
+            bool pair = i + 1 < segment->end && rr_cpu_exec_pairs(l, i, f, share.row1 - row);
+
+            share.col1 = columns_of(&l->steps[i + pair]);
+            if (pair)
+                rr_cpu_exec_pair(l, i++, f, &share, scratch);
+            else
+                rr_cpu_exec(l, i, f, &share, scratch);
         }
     }
 }
