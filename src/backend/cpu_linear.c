@@ -47,10 +47,10 @@ static enum rr_cpu_packing choose_packing(const struct rr_device *d, const struc
     }
     /* Where whole numbers of 16 bits cost little more than bytes, weights of those have limits that
      * stored ones may not keep to. */
-    if (i8 == l->n_parts && is_fine(p, op) && d->kern->linear_i16 &&
-        d->kern->i8_wtop < RR_I8_WFREE)
-        return RR_CPU_PACK_I16;
-    if (i8 == l->n_parts) return RR_CPU_PACK_I8;
+    if (i8 == l->n_parts)
+        return is_fine(p, op) && d->kern->linear_i16 && d->kern->i8_wtop < RR_I8_WFREE
+                   ? RR_CPU_PACK_I16
+                   : RR_CPU_PACK_I8;
     if (bf16 != l->n_parts) return RR_CPU_PACK_F32;
     return d->kern->i16 ? RR_CPU_PACK_I16 : RR_CPU_PACK_BF16;
 }

@@ -55,7 +55,7 @@ RR_NODISCARD int rr_quant_convert(void **out, const struct rr_quant_job *j,
                                   const struct rr_tensor *t, enum rr_dtype dtype,
                                   struct rr_error *err);
 
-/* Whether layers may be RR_QUANT_FINE: where that is cheaper than bf16. */
+/* Whether layers may be RR_QUANT_FINE: where a gate chooses and that is cheaper than bf16. */
 bool rr_quant_may_be_fine(const struct rr_quant_job *j);
 /* j's tensors of layer l become those of a precision. */
 RR_NODISCARD int rr_quant_use(struct rr_quant_job *j, struct rr_quant_layer *l, enum rr_quant_as as,

@@ -195,7 +195,7 @@ static double price(const struct rr_kern *kern, enum rr_quant_as as)
 
 bool rr_quant_may_be_fine(const struct rr_quant_job *j)
 {
-    return price(j->kern, RR_QUANT_FINE) < price(j->kern, RR_QUANT_BF16);
+    return j->q->gate && price(j->kern, RR_QUANT_FINE) < price(j->kern, RR_QUANT_BF16);
 }
 
 static int measure_layers(struct rr_quant_job *j, struct probe *p, struct rr_error *err)

@@ -300,26 +300,33 @@ static void test_profile(void **state)
     check_profile("int8", RR_CPU_TEAM);
 }
 
+/* The batch by a device opened in f32 and by one in int8. */
+static void run_both(struct fixture *f, float logits[2][MAX_SEQUENCES])
+{
+    static const char *const dtypes[] = { "f32", "int8" };
+
+    for (int i = 0; i < 2; i++) {
+        struct rr_device *d;
+        struct rr_loaded *l;
+
+        f->dtype = dtypes[i];
+        l = load(f, 1, NULL, &d);
+        run(l, &f->b, logits[i]);
+        unload(l, d);
+    }
+}
+
 /* A mixed program is near its own f32 form (which the device opened in f32 makes of it), and not the
  * same: the stored int8 weights and the factors of their inputs are used, and rightly. */
 static void test_mixed(void **state)
 {
-    static const char *const dtypes[] = { "f32", "int8" };
     const struct rr_kern *kern = rr_kern_pick(rr_cpu_flags(), NULL);
     float logits[2][MAX_SEQUENCES], most = 0, spread = 0;
     struct fixture f;
 
     (void)state;
     setup(&f, kern, "mixed");
-    for (int i = 0; i < 2; i++) {
-        struct rr_device *d;
-        struct rr_loaded *l;
-
-        f.dtype = dtypes[i];
-        l = load(&f, 1, NULL, &d);
-        run(l, &f.b, logits[i]);
-        unload(l, d);
-    }
+    run_both(&f, logits);
     for (uint32_t s = 0; s < f.b.b.n_sequences; s++) {
         most = RR_MAX(most, fabsf(logits[0][s] - logits[1][s]));
         spread = RR_MAX(spread, fabsf(logits[0][s] - logits[0][0]));
@@ -330,24 +337,15 @@ static void test_mixed(void **state)
 }
 
 /* Largest difference between logits of a program with all weights of one kind in int8 and of the
- * same weights in f32, of so many sequences alone. */
+ * same weights in f32. */
 static float lost(const struct rr_kern *kern, int kind)
 {
-    static const char *const dtypes[] = { "f32", "int8" };
     float logits[2][MAX_SEQUENCES], most = 0;
     struct fixture f;
 
     setup(&f, kern, "f32");
     mix(&f.p, kind);
-    for (int i = 0; i < 2; i++) {
-        struct rr_device *d;
-        struct rr_loaded *l;
-
-        f.dtype = dtypes[i];
-        l = load(&f, 2, NULL, &d);
-        run(l, &f.b, logits[i]);
-        unload(l, d);
-    }
+    run_both(&f, logits);
     for (uint32_t s = 0; s < f.b.b.n_sequences; s++)
         most = RR_MAX(most, fabsf(logits[0][s] - logits[1][s]));
     teardown(&f);
