@@ -109,13 +109,21 @@ static void score_rows(const struct rr_attention_f32 *a, const float *keys, uint
     softmax_rows(s, rows, a->n_kv, padded, a->bias ? 1.0f : a->scale, inv);
 }
 
-/* y = factor s, n <= NR of each. */
-RR_INLINE void store_scaled(float *y, const float *s, float factor, uint32_t n)
+/* n values, at most VW, of y from `at` on. */
+RR_INLINE void store_result(const struct rr_attention_f32 *a, size_t at, v t, uint32_t n)
 {
-    uint32_t c = 0;
+    if (a->half.y)
+        store_half(a->half.y + at, t, a->half.dtype, n);
+    else
+        store_columns(a->y + at, t, NULL, n);
+}
 
-    for (; c + VW <= n; c += VW) v_store(y + c, v_mul(v_load(s + c), v_set(factor)));
-    if (c < n) v_store_n(y + c, v_mul(v_load(s + c), v_set(factor)), n - c);
+/* y = factor s from `at` on, n values or, if that is less, nr. */
+RR_INLINE void store_scaled(const struct rr_attention_f32 *a, size_t at, const float *s,
+                            float factor, uint32_t n, const uint32_t nr)
+{
+    for (uint32_t c = 0; c < nr && c < n; c += VW)
+        store_result(a, at + c, v_mul(v_load(s + c), v_set(factor)), n - c);
 }
 
 /* y = inv s V for rows queries. */
@@ -133,8 +141,7 @@ static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint
         tiles_f32(&t, rows, after);
         t.b = after;
         for (uint32_t i = 0; i < rows; i++)
-            store_scaled(a->y + (row + i) * a->ldy + d, acc + i * NR, inv[i],
-                         RR_MIN(a->head_dim - d, (uint32_t)NR));
+            store_scaled(a, (row + i) * a->ldy + d, acc + i * NR, inv[i], a->head_dim - d, NR);
     }
 }
 
@@ -143,13 +150,15 @@ static void mix_rows(const struct rr_attention_f32 *a, const float *values, uint
 static void fetch_next_head(const struct rr_attention_f32 *a, uint32_t row, uint32_t rows)
 {
     size_t size = a->q16 ? sizeof(*a->q16) : sizeof(*a->q), width = a->head_dim * size;
+    size_t y_size = a->half.y ? sizeof(*a->half.y) : sizeof(*a->y), y_width = a->head_dim * y_size;
+    const char *y = a->half.y ? (const char *)a->half.y : (const char *)a->y;
     const char *queries = a->q16 ? (const char *)a->q16 : (const char *)a->q;
     const char *keys = a->k16 ? (const char *)a->k16 : (const char *)a->k;
     const char *values = a->v16 ? (const char *)a->v16 : (const char *)a->v;
 
     for (uint32_t i = row; i < row + rows; i++) {
-        for (uint32_t c = a->head_dim; c < 2 * a->head_dim; c += 16)
-            __builtin_prefetch(a->y + i * a->ldy + c, 0, 2);
+        for (size_t b = y_width; b < 2 * y_width; b += 64)
+            __builtin_prefetch(y + i * a->ldy * y_size + b, 0, 2);
         for (size_t b = width; b < 2 * width; b += 64) {
             __builtin_prefetch(queries + i * a->ldq * size + b, 0, 2);
             if (i >= a->n_kv) continue;

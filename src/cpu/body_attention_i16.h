@@ -124,7 +124,6 @@ static void score_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows
 {
     const struct rr_attention_f32 *a = h->a;
     const struct room_pairs *r = &h->r;
-    size_t step = (size_t)rows * NARROW_NR;
     float most[PAIR_QUERIES];
 
     for (uint32_t i = 0; i < rows; i++) {
@@ -136,14 +135,14 @@ static void score_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows
     }
     for (uint32_t o = 0; o < r->padded; o += NARROW_NR)
         tiles_i16(
-            (int32_t *)(r->s + o / NARROW_NR * step), r->x, r->ldx,
+            (int32_t *)(r->s + o / NARROW_NR * r->step), r->x, r->ldx,
             r->keys + (size_t)o * r->pairs * 2, r->pairs, rows,
             fetch_whole(r->keys + (size_t)o * r->pairs * 2, (size_t)4 * r->pairs * NARROW_NR));
     for (uint32_t i = 0; i < rows; i++)
-        most[i] = all_scores_i16(r->s + (size_t)i * NARROW_NR, step,
+        most[i] = all_scores_i16(r->s + (size_t)i * NARROW_NR, r->step,
                                  a->bias ? a->bias + (row + i) * a->ldb : NULL, a->n_kv, inv[i]);
     for (uint32_t i = 0; i < rows; i++)
-        inv[i] = weights_i16(r->p + i * r->ldp, r->s + (size_t)i * NARROW_NR, step, most[i],
+        inv[i] = weights_i16(r->p + i * r->ldp, r->s + (size_t)i * NARROW_NR, r->step, most[i],
                              a->n_kv, r->padded);
 }
 
@@ -158,17 +157,12 @@ static void mix_rows_i16(const struct head_i16 *h, uint32_t row, uint32_t rows, 
         tiles_i16(acc, r->p, r->ldp, r->values + (size_t)d * r->even, r->even / 2, rows,
                   fetch_whole(r->values + (size_t)d * r->even, (size_t)2 * r->even * NARROW_NR));
         for (uint32_t i = 0; i < rows; i++) {
-            float *y = h->a->y + (row + i) * h->a->ldy;
             v factor = v_set(inv[i] * h->v.size);
 
-            for (uint32_t c = d; c < RR_MIN(d + NARROW_NR, dim); c += VW) {
-                v t = v_mul(v_from_i32(vi_load(acc + i * NARROW_NR + (c - d))), factor);
-
-                if (c + VW <= dim)
-                    v_store(y + c, t);
-                else
-                    v_store_n(y + c, t, dim - c);
-            }
+            for (uint32_t c = d; c < RR_MIN(d + NARROW_NR, dim); c += VW)
+                store_result(h->a, (row + i) * h->a->ldy + c,
+                             v_mul(v_from_i32(vi_load(acc + i * NARROW_NR + (c - d))), factor),
+                             dim - c);
         }
     }
 }

@@ -17,6 +17,17 @@
 
 #include "rerank_backend.h"
 
+/* ---- results in 16 bits ------------------------------------------------------------------------
+ * What only kernels read that round it anyway is written in half the bytes: rows of a product are
+ * too many for the L2 cache, and beyond it their way there and back takes as long as the product.
+ * As bf16, for bf16 products and attention_bf16, no bit of a score is another; as f16, for
+ * quantize_i8, what is finite but above 65504 becomes infinite, and so an error. */
+struct rr_half {
+    uint16_t *y; /* [m, n] instead of f32, row stride ldy, to nearest even; NULL: f32.  There is no
+                  * residual then. */
+    enum rr_dtype dtype; /* RR_BF16 or RR_F16 */
+};
+
 /* ---- linear, f32 ---------------------------------------------------------------------------
  * Weights are packed in panels of nr output columns: [ceil(n / nr)][k][nr], zero-filled past n.
  * nr is a property of the level (rr_kern.f32_nr). */
@@ -47,10 +58,11 @@ typedef void rr_linear_f32_fn(const struct rr_linear_f32 *a);
  * head_dim floats.  scratch: at least rr_attention_f32_scratch(n_kv, head_dim) floats, 64-byte
  * aligned.  The max is subtracted before exp.  y may not alias the inputs. */
 struct rr_attention_f32 {
-    float *y;       /* [n_q, head_dim] */
-    const float *q; /* [n_q, head_dim] */
-    const float *k; /* [n_kv, head_dim] */
-    const float *v; /* [n_kv, head_dim] */
+    float *y;            /* [n_q, head_dim] */
+    struct rr_half half; /* of y */
+    const float *q;      /* [n_q, head_dim] */
+    const float *k;      /* [n_kv, head_dim] */
+    const float *v;      /* [n_kv, head_dim] */
     const uint16_t *q16, *k16, *v16; /* not NULL: these, in bf16, instead; attention_bf16 only */
     size_t ldy, ldq, ldk, ldv;
     uint32_t n_q, n_kv, head_dim;
@@ -97,17 +109,6 @@ typedef void rr_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_
 
 /* y[i] += float(src[i]), n values: embedding rows. */
 typedef void rr_add_convert_fn(float *y, const void *src, enum rr_dtype dtype, size_t n);
-
-/* ---- results in 16 bits ------------------------------------------------------------------------
- * What only kernels read that round it anyway is written in half the bytes: rows of a product are
- * too many for the L2 cache, and beyond it their way there and back takes as long as the product.
- * As bf16, for bf16 products and attention_bf16, no bit of a score is another; as f16, for
- * quantize_i8, what is finite but above 65504 becomes infinite, and so an error. */
-struct rr_half {
-    uint16_t *y; /* [m, n] instead of f32, row stride ldy, to nearest even; NULL: f32.  There is no
-                  * residual then. */
-    enum rr_dtype dtype; /* RR_BF16 or RR_F16 */
-};
 
 /* ---- int8 ------------------------------------------------------------------------------------
  * Activations: one byte per value, one scale and one offset per row, found from the row alone:

@@ -107,6 +107,15 @@ static void linear_f32(const struct rr_linear_f32 *a)
     }
 }
 
+/* Element i of a result. */
+static void store(float *y, const struct rr_half *half, size_t i, float v)
+{
+    if (!half->y)
+        y[i] = v;
+    else
+        half->y[i] = half->dtype == RR_F16 ? rr_weights_round_f16(v) : rr_weights_round_bf16(v);
+}
+
 enum kept { KEPT_F32, KEPT_BF16, KEPT_I16 };
 
 struct steps { /* how rows are kept: kern.h; of i16 only */
@@ -172,7 +181,7 @@ static void attention(const struct rr_attention_f32 *a, enum kept kept)
             for (uint32_t j = 0; j < a->n_kv; j++)
                 v += (double)keep(kept, p[j], unit) *
                      keep(kept, row_value(a->v, a->v16, j * a->ldv + d), values.inv);
-            a->y[i * a->ldy + d] = (float)(v * values.size / (unit * sum));
+            store(a->y, &a->half, i * a->ldy + d, (float)(v * values.size / (unit * sum)));
         }
     }
 }
@@ -243,17 +252,6 @@ static void rotary_f32(float *x, uint32_t heads, uint32_t head_dim, const float 
             x[j] = (float)(a * cosines[j] - b * sines[j]);
             x[j + n] = (float)(b * cosines[j] + a * sines[j]);
         }
-}
-
-/* ---- 16 bits ------------------------------------------------------------------------------- */
-
-/* Element i of a result. */
-static void store(float *y, const struct rr_half *half, size_t i, float v)
-{
-    if (!half->y)
-        y[i] = v;
-    else
-        half->y[i] = half->dtype == RR_F16 ? rr_weights_round_f16(v) : rr_weights_round_bf16(v);
 }
 
 /* ---- int8 ---------------------------------------------------------------------------------- */

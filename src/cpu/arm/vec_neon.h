@@ -32,6 +32,13 @@ static inline v v_scale2(v a, v n)
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), e));
 }
 
+/* Returns a - floor(a); v_scale2 by whole is by floor(a). */
+static inline v v_split(v a, v *whole)
+{
+    *whole = vrndmq_f32(a);
+    return v_sub(a, *whole);
+}
+
 /* The first n < VW lanes; the others read as 0 and are not written. */
 static inline v v_load_n(const float *p, uint32_t n)
 {

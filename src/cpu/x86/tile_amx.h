@@ -27,6 +27,7 @@
 #define BF16_X RR_BF16
 #define BF16_OWN_LINEAR
 #define OWN_TILES_END
+#define OWN_SCORES
 
 typedef uint16_t bf16_in;
 
@@ -44,9 +45,7 @@ static _Thread_local struct {
     uint32_t upper, lower, bytes; /* all 0: none */
 } tiles_now;
 
-/* Shapes of the tiles: rows of sums and inputs in the upper and lower half; bytes in a row of
- * inputs, a quarter of which is the number of groups of weights. */
-static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
+static RR_NOINLINE void set_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
 {
     struct {
         uint8_t palette, start_row, reserved[14];
@@ -54,7 +53,6 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
         uint8_t rows[16];
     } shape = { .palette = 1 };
 
-    if (tiles_now.upper == upper && tiles_now.lower == lower && tiles_now.bytes == bytes) return;
     tiles_now.upper = upper;
     tiles_now.lower = lower;
     tiles_now.bytes = bytes;
@@ -67,6 +65,14 @@ static void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
     /* gcc's intrinsic declares that it reads 8 of the 64 bytes: the others must be stored too. */
     __asm__ volatile("" : : "r"(&shape) : "memory");
     _tile_loadconfig(&shape);
+}
+
+/* Shapes of the tiles: rows of sums and inputs in the upper and lower half; bytes in a row of
+ * inputs, a quarter of which is the number of groups of weights. */
+static inline void tiles_shape(uint32_t upper, uint32_t lower, uint32_t bytes)
+{
+    if (tiles_now.upper != upper || tiles_now.lower != lower || tiles_now.bytes != bytes)
+        set_shape(upper, lower, bytes);
 }
 
 /* So that a context switch need not save the tiles. */
@@ -185,11 +191,14 @@ RR_INLINE void store_sums(char *upper, char *lower, const bool two)
 
 /* acc: [up to 32][NARROW_NR] sums of one block, two tiles of rows or one, which begin with zero if
  * fresh is set.  Meanwhile all of the rest is finished: a row every few steps, or a few every
- * step. */
-RR_INLINE void block(void *acc, struct operands o, uint32_t steps, bool fresh,
-                     struct ahead_amx next, const struct rest *before, const bool bf16,
+ * step.  Arguments come by address: copied to the stack as a whole, they would be read before their
+ * parts, which were just stored, are there, for as long as half a step takes. */
+RR_INLINE void block(void *acc, const struct operands *from, uint32_t steps, bool fresh,
+                     const struct ahead_amx *ahead, const struct rest *before, const bool bf16,
                      const bool two, const bool stream, const enum form form)
 {
+    const struct operands o = *from;
+    struct ahead_amx next = *ahead;
     char *upper = acc, *lower = upper + 4 * TILE_ROWS * NARROW_NR;
     const char *x = o.x, *x2 = x + TILE_ROWS * o.ldx, *left = o.left, *right = o.right;
     struct rest rest = { .rows = 0 };
@@ -243,8 +252,8 @@ RR_INLINE void block(void *acc, struct operands o, uint32_t steps, bool fresh,
 }
 
 #define BLOCK(name, bf16, two, stream, form)                                                       \
-    static RR_NOINLINE void name(void *acc, struct operands o, uint32_t steps, bool fresh,         \
-                                 struct ahead_amx next, const struct rest *before)                 \
+    static RR_NOINLINE void name(void *acc, const struct operands *o, uint32_t steps, bool fresh,  \
+                                 const struct ahead_amx *next, const struct rest *before)          \
     {                                                                                              \
         block(acc, o, steps, fresh, next, before, bf16, two, stream, form);                        \
     }
@@ -270,8 +279,9 @@ BLOCKS(tile_bf16_2_stream, true, true, true)
     {                                                                                              \
         name, name##_f32, name##_sum, name##_bf16, name##_f16_gelu, name##_bf16_gelu               \
     }
-static void (*const blocks[2][3][FORMS])(void *acc, struct operands o, uint32_t steps, bool fresh,
-                                         struct ahead_amx next, const struct rest *before) = {
+static void (*const blocks[2][3][FORMS])(void *acc, const struct operands *o, uint32_t steps,
+                                         bool fresh, const struct ahead_amx *next,
+                                         const struct rest *before) = {
     { ROW(tile_i8_1), ROW(tile_i8_2), ROW(tile_i8_2_stream) },
     { ROW(tile_bf16_1), ROW(tile_bf16_2), ROW(tile_bf16_2_stream) },
 };
@@ -302,9 +312,11 @@ struct factors {
     uint32_t steps, left; /* along k: of 64 bytes of a row, and bytes of one more, or 0 */
 };
 
+static const struct ahead_amx nothing_ahead;
+
 /* Whole steps, or the one that is left, of up to SUMS rows. */
 static void multiply(const struct factors *f, bool bf16, bool left, void *acc, uint32_t row,
-                     uint32_t rows, struct ahead_amx next, struct rest *rest)
+                     uint32_t rows, const struct ahead_amx *next, struct rest *rest)
 {
     uint32_t from = left ? f->steps : 0, steps = left ? 1 : f->steps;
     uint32_t upper = RR_MIN(rows, (uint32_t)TILE_ROWS);
@@ -314,16 +326,16 @@ static void multiply(const struct factors *f, bool bf16, bool left, void *acc, u
     int kind = rows <= TILE_ROWS ? 0 : steps > L1_STEPS ? 1 : 2;
 
     tiles_shape(upper, rows - upper, left ? f->left : TILE_BYTES);
-    blocks[bf16][kind][rest->form](acc, o, steps, from == 0, next, rest);
+    blocks[bf16][kind][rest->form](acc, &o, steps, from == 0, next, rest);
     rest->form = NOTHING;
 }
 
 /* acc: sums of rows [row, row + rows), at most SUMS.  Finishes the rest, if it has rows. */
 static void all_steps(const struct factors *f, bool bf16, void *acc, uint32_t row, uint32_t rows,
-                      struct ahead_amx next, struct rest *rest)
+                      const struct ahead_amx *next, struct rest *rest)
 {
     if (f->steps) multiply(f, bf16, false, acc, row, rows, next, rest);
-    if (f->left) multiply(f, bf16, true, acc, row, rows, (struct ahead_amx){ .lines = 0 }, rest);
+    if (f->left) multiply(f, bf16, true, acc, row, rows, &nothing_ahead, rest);
 }
 
 /* ---- the linear layers ---------------------------------------------------------------------- */
@@ -410,7 +422,7 @@ static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
                 set_rest(mine, a, bf16, acc[turn], row / each, rows / each, o, form);
                 if (form != NOTHING && before->form != NOTHING)
                     next.y = (ptrdiff_t)((uintptr_t)mine->y - (uintptr_t)before->y);
-                all_steps(&f, bf16, acc[turn], row, rows, next, before);
+                all_steps(&f, bf16, acc[turn], row, rows, &next, before);
                 if (form == NOTHING) finish(a, bf16, acc[turn], row / each, rows / each, o);
                 next.weights += 2 * f.panel / times;
             }
@@ -472,7 +484,39 @@ static void tiles_bf16(float *acc, const bf16_in *x, size_t ldx, const uint16_t 
 
     none.form = NOTHING;
     (void)fetch; /* all of it has just been packed */
-    all_steps(&f, true, acc, 0, rows, (struct ahead_amx){ .lines = 0 }, &none);
+    all_steps(&f, true, acc, 0, rows, &nothing_ahead, &none);
+}
+
+/* For attention: scores of at most SUMS queries, if they have two steps, as most heads do.  All of
+ * them stay in tiles: 1 and 4 the first 16, 3 and 5 the others, so two loads of keys serve four
+ * products. */
+static bool own_scores(float *s, size_t step, const bf16_in *x, size_t ldx, const uint16_t *keys,
+                       uint32_t pairs, uint32_t panels, uint32_t rows)
+{
+    uint32_t upper = RR_MIN(rows, (uint32_t)TILE_ROWS), lower = rows - upper;
+    const char *q = (const char *)x, *next = (const char *)keys;
+
+    if (pairs != 2 * TILE_ROWS) return false;
+    ldx *= sizeof(*x);
+    tiles_shape(upper, lower, TILE_BYTES);
+    _tile_loadd(1, q, ldx);
+    _tile_loadd(4, q + TILE_BYTES, ldx);
+    if (lower) _tile_loadd(3, q + TILE_ROWS * ldx, ldx);
+    if (lower) _tile_loadd(5, q + TILE_ROWS * ldx + TILE_BYTES, ldx);
+    for (uint32_t i = 0; i < panels; i++, s += step)
+        for (uint32_t c = 0; c < NARROW_NR; c += PACKED_NR, next += 2 * TILE_ROWS * TILE_BYTES) {
+            _tile_loadd(6, next, TILE_BYTES);
+            _tile_loadd(7, next + TILE_ROWS * TILE_BYTES, TILE_BYTES);
+            _tile_zero(0);
+            _tile_zero(2);
+            _tile_dpbf16ps(0, 1, 6);
+            if (lower) _tile_dpbf16ps(2, 3, 6);
+            _tile_dpbf16ps(0, 4, 7);
+            if (lower) _tile_dpbf16ps(2, 5, 7);
+            _tile_stored(0, s + c, 4 * NARROW_NR);
+            if (lower) _tile_stored(2, s + c + TILE_ROWS * NARROW_NR, 4 * NARROW_NR);
+        }
+    return true;
 }
 
 #endif

@@ -37,6 +37,13 @@ static inline v v_scale2(v a, v n)
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), e));
 }
 
+/* Returns a - floor(a); v_scale2 by whole is by floor(a). */
+static inline v v_split(v a, v *whole)
+{
+    *whole = _mm256_floor_ps(a);
+    return v_sub(a, *whole);
+}
+
 /* All ones in lanes 0 .. n-1. */
 static inline __m256i v_first(uint32_t n)
 {

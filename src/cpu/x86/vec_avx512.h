@@ -33,7 +33,14 @@ static inline v v_max(v a, v b) { return _mm512_max_ps(a, b); } /* b if one of t
 static inline v v_min(v a, v b) { return _mm512_min_ps(a, b); }
 static inline v v_abs(v a) { return _mm512_abs_ps(a); }
 static inline v v_round(v a) { return _mm512_roundscale_ps(a, 8); } /* to nearest, no exception */
-static inline v v_scale2(v a, v n) { return _mm512_scalef_ps(a, n); } /* a * 2^n, n integral */
+static inline v v_scale2(v a, v n) { return _mm512_scalef_ps(a, n); } /* a * 2^floor(n) */
+
+/* Returns a - floor(a); v_scale2 by whole is by floor(a). */
+static inline v v_split(v a, v *whole)
+{
+    *whole = a;
+    return _mm512_reduce_ps(a, 9); /* downwards, no exception */
+}
 
 /* The first n < VW lanes; the others read as 0 and are not written. */
 static inline v v_load_n(const float *p, uint32_t n)

@@ -58,6 +58,7 @@ EMU __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c)
 }
 /* imm 8: to nearest even, whole numbers */
 EMU __m512 _mm512_roundscale_ps(__m512 a, int imm) { EACH(imm == 8 ? rintf(a.f[n]) : NAN); }
+EMU __m512 _mm512_reduce_ps(__m512 a, int imm) { EACH(imm == 9 ? a.f[n] - floorf(a.f[n]) : NAN); }
 EMU __m512 _mm512_scalef_ps(__m512 a, __m512 b) { EACH(ldexpf(a.f[n], (int)floorf(b.f[n]))); }
 
 EMU __m512 _mm512_maskz_loadu_ps(__mmask16 k, const void *p)
