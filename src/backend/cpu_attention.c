@@ -166,7 +166,8 @@ struct head { /* what the blocks of one head share */
     const struct rr_loaded *l;
     const struct rr_cpu_step *s;
     rr_attention_f32_fn *attend;
-    struct rr_attention_f32 a; /* of the whole sequence; q and y of query row 0 */
+    struct rr_attention_f32 a; /* of the whole sequence; q of query row 0 */
+    struct rr_cpu_rows y;      /* of all heads, query row 0 */
     uint32_t number;
     float *bias, *by_query, *by_key; /* scratch */
     uint32_t span;                   /* padded columns of by_query and by_key */
@@ -209,6 +210,18 @@ static void add_relative(const struct head *h, float *bias, uint32_t in_block, u
     }
 }
 
+/* Where the head's results of rows from `row` on go. */
+static void set_results(struct rr_attention_f32 *a, const struct head *h, uint32_t row)
+{
+    struct rr_cpu_rows y = rr_cpu_rows_after(&h->y, row);
+    size_t col = (size_t)h->number * a->head_dim;
+
+    if (y.dtype == RR_F32)
+        a->y = (float *)y.at + col;
+    else
+        a->half = (struct rr_half){ (uint16_t *)y.at + col, y.dtype };
+}
+
 /* Queries [row0, row1) of the sequence, all in one cell of the grid, y and q at row0 - base. */
 static void attend_block(const struct head *h, uint32_t row0, uint32_t row1, uint32_t base)
 {
@@ -221,7 +234,7 @@ static void attend_block(const struct head *h, uint32_t row0, uint32_t row1, uin
         key1 = RR_MIN(n, cell + GRID);
     else if (op->window && n - RR_MIN(n, cell + GRID) > op->window)
         key1 = cell + GRID + op->window;
-    a.y += (row0 - base) * a.ldy;
+    set_results(&a, h, row0 - base);
     a.q += (row0 - base) * a.ldq;
     a.k += key0 * a.ldk;
     a.v += key0 * a.ldv;
@@ -257,6 +270,7 @@ static void attend_rows(struct head *h, const struct rr_cpu_share *share, uint32
     }
     if (!is_masked(h->s)) {
         h->a.n_q = row1 - row0;
+        set_results(&h->a, h, 0);
         h->attend(&h->a);
         return;
     }
@@ -310,14 +324,14 @@ void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
     uint32_t group = op->heads / rr_cpu_kv_heads(op);
     struct rr_cpu_rows kv = rr_cpu_rows(f, &place[RR_CPU_EXTRA], rr_cpu_first_row(f, sequence));
     struct rr_cpu_rows q = rr_cpu_rows(f, &place[RR_CPU_SRC], share->row0);
-    float *y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0);
     struct head h = {
         .l = l, .s = s, .attend = rr_cpu_attention_kernel(l, s),
+        .y = rr_cpu_rows(f, &place[RR_CPU_DST], share->row0),
         .span = padded_span(op, l->device->kern)
     };
 
     h.a = (struct rr_attention_f32){
-        .ldy = place[RR_CPU_DST].ld,
+        .ldy = h.y.ld,
         .ldq = q.ld,
         .ldk = kv.ld,
         .ldv = kv.ld,
@@ -333,7 +347,6 @@ void rr_cpu_attend(const struct rr_loaded *l, const struct rr_cpu_step *s,
         size_t col = (size_t)h.number * op->head_dim;
         size_t kv_col = (size_t)(h.number / group) * op->head_dim;
 
-        h.a.y = y + col;
         point(&h.a.q, &h.a.q16, &q, op->q_col + col);
         point(&h.a.k, &h.a.k16, &kv, op->k_col + kv_col);
         point(&h.a.v, &h.a.v16, &kv, op->v_col + kv_col);

@@ -405,10 +405,11 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
 void rr_cpu_linear_product(const struct rr_kern *kern, const struct rr_cpu_linear *w,
                            const struct rr_cpu_product *a, const struct rr_cpu_narrow *from,
                            uint32_t row);
-/* w in int8: LayerNorm and, while they are in the L1 cache, convert of the rows that it makes, from
- * row 0 on.  norm says all but out and smooth. */
+/* LayerNorm and, while they are in the L1 cache, convert of the rows that it makes, which become
+ * rows from `row` on.  norm says all but out and smooth. */
 void rr_cpu_linear_convert_norm(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                                const struct rr_cpu_narrow *to, struct rr_layernorm_i8 *norm);
+                                const struct rr_cpu_narrow *to, uint32_t row,
+                                struct rr_layernorm_i8 *norm);
 
 /* cpu_table.c */
 struct rr_cpu_table rr_cpu_table_of(const struct rr_device *d, const struct rr_program *p,
@@ -430,12 +431,16 @@ struct rr_cpu_share {
 };
 void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                  const struct rr_cpu_share *share, float *scratch);
-/* Whether a step, a norm, can be executed with the LINEAR after it, on so many rows. */
-bool rr_cpu_exec_pairs(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
-                       uint32_t rows);
-/* Both, of all columns.  What converting its rows takes is counted with the norm. */
-void rr_cpu_exec_pair(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
-                      const struct rr_cpu_share *share, float *scratch);
+/* Whether a step is a norm whose rows it may convert for the LINEAR after it, at once. */
+bool rr_cpu_exec_pairs(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f);
+/* Such a norm; its rows become rows from `row` on of `to`. */
+void rr_cpu_exec_norm(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                      const struct rr_cpu_share *share, const struct rr_cpu_narrow *to,
+                      uint32_t row);
+/* The LINEAR after it, of those rows. */
+void rr_cpu_exec_product(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                         const struct rr_cpu_share *share, const struct rr_cpu_narrow *from,
+                         uint32_t row);
 /* The rows of share of a LINEAR's input become rows of f->narrow. */
 void rr_cpu_exec_convert(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
                          const struct rr_cpu_share *share);

@@ -257,23 +257,22 @@ void rr_cpu_exec(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_f
     if (f->times) f->times[step].all += rr_now_ns() - begin;
 }
 
-bool rr_cpu_exec_pairs(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
-                       uint32_t rows)
+bool rr_cpu_exec_pairs(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f)
 {
     const struct rr_cpu_step *norm = &f->steps[step], *next = norm + 1;
 
     return norm->op.kind == RR_OP_NORM && !norm->op.u.norm.rms && !l->observe &&
-           next->op.kind == RR_OP_LINEAR && next->op.src == norm->op.dst &&
-           next->linear.packing == RR_CPU_PACK_I8 && rows <= l->tuning.block_rows &&
-           f->layout->places[step + 1][RR_CPU_SRC].dtype == RR_F32;
+           step + 1 < l->n_steps && next->op.kind == RR_OP_LINEAR &&
+           next->op.src == norm->op.dst &&
+           rr_cpu_linear_converts(&next->linear, f->layout->places[step + 1][RR_CPU_SRC].dtype);
 }
 
-void rr_cpu_exec_pair(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
-                      const struct rr_cpu_share *share, float *scratch)
+void rr_cpu_exec_norm(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                      const struct rr_cpu_share *share, const struct rr_cpu_narrow *to,
+                      uint32_t row)
 {
-    const struct rr_cpu_step *s = &f->steps[step], *next = s + 1;
+    const struct rr_cpu_step *s = &f->steps[step];
     const struct rr_cpu_place *place = f->layout->places[step];
-    struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
     struct rr_layernorm_i8 norm = {
         .y = rr_cpu_at(f, &place[RR_CPU_DST], share->row0),
         .x = rr_cpu_at(f, &place[RR_CPU_SRC], share->row0),
@@ -285,13 +284,20 @@ void rr_cpu_exec_pair(const struct rr_loaded *l, uint32_t step, const struct rr_
         .n = s->width,
         .eps = s->op.u.norm.eps,
     };
-    struct rr_cpu_product product = product_of(next, f->layout->places[step + 1], f, share);
-    uint64_t begin = f->times ? rr_now_ns() : 0, between;
+    uint64_t begin = f->times ? rr_now_ns() : 0;
 
-    rr_cpu_linear_convert_norm(l->device->kern, &next->linear, &room, &norm);
-    between = f->times ? rr_now_ns() : 0;
-    rr_cpu_linear_product(l->device->kern, &next->linear, &product, &room, 0);
-    if (!f->times) return;
-    f->times[step].all += between - begin;
-    f->times[step + 1].all += rr_now_ns() - between;
+    rr_cpu_linear_convert_norm(l->device->kern, &s[1].linear, to, row, &norm);
+    if (f->times) f->times[step].all += rr_now_ns() - begin;
+}
+
+void rr_cpu_exec_product(const struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f,
+                         const struct rr_cpu_share *share, const struct rr_cpu_narrow *from,
+                         uint32_t row)
+{
+    const struct rr_cpu_step *s = &f->steps[step];
+    struct rr_cpu_product product = product_of(s, f->layout->places[step], f, share);
+    uint64_t begin = f->times ? rr_now_ns() : 0;
+
+    rr_cpu_linear_product(l->device->kern, &s->linear, &product, from, row);
+    if (f->times) f->times[step].all += rr_now_ns() - begin;
 }

@@ -2,16 +2,18 @@
 /* cpu_kept.c - which values are kept in 16 bits between two operations.  Layer: backend (L3).
  * Threads: any.
  *
- * A LINEAR's results are, where all that is done with them is to round them: in bf16 what is
- * multiplied as bf16, which changes no bit of a score; in f16 what is rounded to 8 bits next, whose
- * error is a sixteenth of a step at most in rows with values around 0, such as GELU's. */
+ * Results of a LINEAR or an ATTENTION are, where all that is done with them is to round them: in
+ * bf16 what is multiplied as bf16, which changes no bit of a score; in f16 what is rounded to 8
+ * bits next, whose error is a sixteenth of a step at most in rows with values around 0, such as
+ * GELU's. */
 #include "backend/cpu_backend.h"
 
 static bool may_be_kept(const struct rr_cpu_step *s)
 {
+    if (s->rows != RR_ROWS_TOKENS || s->op.dst == s->op.src) return false;
+    if (s->op.kind == RR_OP_ATTENTION) return s->op.dst != s->op.u.attention.kv;
     return s->op.kind == RR_OP_LINEAR && s->linear.narrow &&
-           s->linear.packing != RR_CPU_PACK_I16 && s->rows == RR_ROWS_TOKENS &&
-           s->op.u.linear.residual == RR_NONE && s->op.dst != s->op.src;
+           s->linear.packing != RR_CPU_PACK_I16 && s->op.u.linear.residual == RR_NONE;
 }
 
 static bool reads(const struct rr_op *op, uint32_t reg)

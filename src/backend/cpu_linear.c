@@ -307,12 +307,26 @@ void rr_cpu_linear_convert(const struct rr_kern *kern, const struct rr_cpu_linea
     }
 }
 
+#define NORM_ROWS 4 /* which stay in the L1 cache until they are converted */
+
 void rr_cpu_linear_convert_norm(const struct rr_kern *kern, const struct rr_cpu_linear *w,
-                                const struct rr_cpu_narrow *to, struct rr_layernorm_i8 *norm)
+                                const struct rr_cpu_narrow *to, uint32_t row,
+                                struct rr_layernorm_i8 *norm)
 {
-    norm->out = rows_i8(w, to, 0);
-    norm->smooth = w->smooth;
-    kern->layernorm_i8(norm);
+    if (w->packing == RR_CPU_PACK_I8) {
+        norm->out = rows_i8(w, to, row);
+        norm->smooth = w->smooth;
+        kern->layernorm_i8(norm);
+        return;
+    }
+    for (uint32_t i = 0; i < norm->m; i += NORM_ROWS) {
+        uint32_t m = RR_MIN(norm->m - i, (uint32_t)NORM_ROWS);
+        struct rr_cpu_rows y = { norm->y + i * norm->ldy, norm->ldy, RR_F32 };
+
+        kern->layernorm_f32(y.at, y.ld, norm->x + i * norm->ldx, norm->ldx, norm->gamma,
+                            norm->beta, m, norm->n, norm->eps);
+        rr_cpu_linear_convert(kern, w, to, row + i, &y, m);
+    }
 }
 
 /* y as f32 or half of it. */

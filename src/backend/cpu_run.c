@@ -90,6 +90,7 @@ static uint32_t block_rows(uint32_t n, uint32_t most)
 static void run_blocks(const struct rr_loaded *l, const struct rr_cpu_segment *segment,
                        struct rr_cpu_frame *f, float *scratch)
 {
+    const struct rr_cpu_narrow room = { scratch, l->tuning.block_rows };
     uint32_t rows = block_rows(f->n_tokens, f->room.rows[RR_CPU_BLOCK]);
 
     for (uint32_t row = 0; row < f->n_tokens; row += rows) {
@@ -97,11 +98,12 @@ static void run_blocks(const struct rr_loaded *l, const struct rr_cpu_segment *s
 
         f->block0 = row;
         for (uint32_t i = segment->begin; i < segment->end; i++) {
-            bool pair = i + 1 < segment->end && rr_cpu_exec_pairs(l, i, f, share.row1 - row);
+            bool pair = i + 1 < segment->end && rows <= room.rows && rr_cpu_exec_pairs(l, i, f);
 
-            share.col1 = columns_of(&l->steps[i + pair]);
+            if (pair) rr_cpu_exec_norm(l, i++, f, &share, &room, 0);
+            share.col1 = columns_of(&l->steps[i]);
             if (pair)
-                rr_cpu_exec_pair(l, i++, f, &share, scratch);
+                rr_cpu_exec_product(l, i, f, &share, &room, 0);
             else
                 rr_cpu_exec(l, i, f, &share, scratch);
         }
@@ -219,7 +221,7 @@ static bool team_share(const struct rr_cpu_step *s, const struct rr_cpu_frame *f
 }
 
 /* The inputs of a LINEAR are converted by rows before it is shared by columns: once, not once for
- * each share. */
+ * each share.  After a norm, they are already. */
 static void team_convert(struct rr_loaded *l, uint32_t step, const struct rr_cpu_frame *f)
 {
     uint32_t rows = f->n_tokens, n = RR_MIN(rows, SHARES_PER_WORKER * l->device->threads), i;
@@ -240,13 +242,19 @@ static void team_step(struct rr_loaded *l, uint32_t step, const struct rr_cpu_fr
     struct grid g = team_grid(l, s, f);
     uint32_t n = g.groups * g.rows * g.cols, i;
     struct rr_cpu_share share;
+    bool pairs = rr_cpu_exec_pairs(l, step, f);
 
-    if (rr_cpu_linear_converts(&s->linear, f->layout->places[step][RR_CPU_SRC].dtype))
+    if (rr_cpu_linear_converts(&s->linear, f->layout->places[step][RR_CPU_SRC].dtype) &&
+        !(step > 0 && rr_cpu_exec_pairs(l, step - 1, f)))
         team_convert(l, step, f);
     /* Relaxed: the barriers order everything; here only uniqueness matters. */
-    while ((i = atomic_fetch_add_explicit(&l->tickets[step], 1, memory_order_relaxed)) < n)
-        if (team_share(s, f, &g, i, &share))
+    while ((i = atomic_fetch_add_explicit(&l->tickets[step], 1, memory_order_relaxed)) < n) {
+        if (!team_share(s, f, &g, i, &share)) continue;
+        if (pairs)
+            rr_cpu_exec_norm(l, step, f, &share, &f->narrow, share.row0);
+        else
             rr_cpu_exec(l, step, f, &share, l->scratch + worker * l->scratch_floats);
+    }
     rr_pool_barrier(l->device->pool);
     /* For the next piece.  Nobody comes back to this step before another barrier, which needs
      * us. */

@@ -10,7 +10,7 @@
 #include "cpu/weights.h"
 
 /* Odd sizes, so that tails of rows, columns and panels are part of the check. */
-enum { M = 13, N = 75, K = 67, KV = 37, DIM = 32, HEADS = 2 };
+enum { M = 13, N = 75, K = 67, KV = 37, DIM = 64, HEADS = 2 };
 enum {
     COLUMNS = 128, /* N in panels of at most 64 */
     DEPTH = 128,   /* rr_i8_depth(K) */
@@ -40,6 +40,7 @@ struct results {
     uint16_t half[M * N];     /* of int8[RR_ACT_NONE] */
     bool int8_norm, int8_f16; /* is the level's own norm, and the rows of half, quantized */
     bool attention_kept;      /* of rows in bf16, it has the same bits */
+    bool attention_unlike;    /* in 16 bits, it is not what it is in f32, rounded */
     float bf16[4][M * N];
     float i16[4][M * N]; /* of layers; zeros without linear_i16 */
 };
@@ -105,8 +106,10 @@ static void compute_linear(const struct rr_kern *kern, const struct data *d, str
 }
 
 static void compute_attention(rr_attention_f32_fn *attend, const struct data *d, struct room *room,
-                              float *y)
+                              float *y, struct results *r)
 {
+    uint16_t half[DIM];
+
     for (uint32_t h = 0; h < HEADS; h++) {
         struct rr_attention_f32 a = { .y = y + h * DIM, .q = d->qkv + h * DIM,
                                       .k = d->qkv + (HEADS + h) * DIM,
@@ -116,6 +119,11 @@ static void compute_attention(rr_attention_f32_fn *attend, const struct data *d,
                                       .head_dim = DIM, .scale = 0.5f, .scratch = room->scratch };
 
         attend(&a);
+        a.half = (struct rr_half){ half, RR_BF16 };
+        a.n_q = 1;
+        attend(&a);
+        for (uint32_t i = 0; i < DIM; i++)
+            if (half[i] != rr_weights_round_bf16(a.y[i])) r->attention_unlike = true;
     }
 }
 
@@ -279,9 +287,10 @@ static bool compute(const struct rr_kern *kern, const struct rr_kern *like, cons
     if (!room) return false;
     memcpy(room->bias, d->bias, sizeof(d->bias));
     compute_linear(kern, d, room, r);
-    compute_attention(kern->attention_f32, d, room, r->attention);
-    if (like->attention_bf16) compute_attention(kern->attention_bf16, d, room, r->attention_bf16);
-    if (like->attention_i16) compute_attention(kern->attention_i16, d, room, r->attention_i16);
+    compute_attention(kern->attention_f32, d, room, r->attention, r);
+    if (like->attention_bf16)
+        compute_attention(kern->attention_bf16, d, room, r->attention_bf16, r);
+    if (like->attention_i16) compute_attention(kern->attention_i16, d, room, r->attention_i16, r);
     compute_rows(kern, d, r);
     compute_int8(kern, like, d, room, r);
     compute_int8_norm(kern, d, room, r);
@@ -333,6 +342,7 @@ static const char *differing(const struct results *a, const struct results *b)
         !close_to(a->i16[0], b->i16[0], RR_COUNT(a->i16) * M * N))
         return "linear i16";
     if (a->attention_kept != b->attention_kept) return "attention of bf16";
+    if (a->attention_unlike) return "attention in bf16";
     return NULL;
 }
 

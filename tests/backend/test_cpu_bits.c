@@ -281,7 +281,7 @@ static void check_profile(const char *dtype, enum rr_cpu_mode mode)
     rr_clock_fake(NULL);
     for (uint32_t i = 0; i < l->n_steps; i++) {
         const struct rr_cpu_time *one = &times[0][i], *two = &times[0][l->n_steps + i];
-        bool paired = mode == RR_CPU_CHUNKS && i && l->steps[i - 1].op.kind == RR_OP_NORM;
+        bool paired = i && l->steps[i - 1].op.kind == RR_OP_NORM;
 
         assert_true(one->all + two->all > one->convert + two->convert);
         assert_int_equal(one->convert + two->convert > 0,
@@ -511,6 +511,13 @@ static void wrong_attention_kept(const struct rr_attention_f32 *a)
     if (a->q16) a->y[0] += 0.001f;
 }
 
+/* Right but for results in bf16. */
+static void wrong_attention_half(const struct rr_attention_f32 *a)
+{
+    rr_kern_levels(&(uint32_t){ 0 })[0]->attention_f32(a);
+    if (a->half.y) a->half.y[a->head_dim - 1] ^= 1;
+}
+
 /* Right but for results in f16. */
 static void wrong_linear_half(const struct rr_linear_i8 *a)
 {
@@ -544,11 +551,11 @@ static void test_isa(void **state)
     struct rr_kern good = *rr_kern_levels(&n)[0], norm = good, convert = good, absent = good;
     struct rr_kern i8 = good, norm_i8 = good, bf16 = good, attention = good,
                    narrow = good, whole = good, rotary = good, kept = good, half = good,
-                   rows = good, i16 = good, below = good;
+                   rows = good, i16 = good, below = good, short_y = good;
     const struct rr_kern *const levels[] = { rr_kern_levels(&n)[0], &good, &norm, &convert, &i8,
                                              &norm_i8, &bf16, &attention, &narrow, &whole,
                                              &rotary, &kept, &half, &rows, &i16,
-                                             &below, &absent };
+                                             &below, &short_y, &absent };
     static const struct {
         const char *name;
         int code;
@@ -556,8 +563,8 @@ static void test_isa(void **state)
         int warnings;
         const char *words, *why;
     } cases[] = {
-        { NULL, RR_OK, 1, 14, "", "steps down over those that compute wrongly" },
-        { "auto", RR_OK, 1, 14, "", "the same by name" },
+        { NULL, RR_OK, 1, 15, "", "steps down over those that compute wrongly" },
+        { "auto", RR_OK, 1, 15, "", "the same by name" },
         { "good", RR_OK, 1, 0, "", "by name" },
         { "ref", RR_OK, 0, 0, "", "the reference itself" },
         { "norm", RR_EDEVICE, -1, 0, "layernorm differs", "asked for, but wrong" },
@@ -574,10 +581,11 @@ static void test_isa(void **state)
         { "rows", RR_EDEVICE, -1, 0, "quantize int8 of f16 differs", "one step of one row" },
         { "i16", RR_EDEVICE, -1, 0, "linear i16 differs", "one result, by two bits" },
         { "below", RR_EDEVICE, -1, 0, "linear i16 differs", "in the level that it asks" },
+        { "short_y", RR_EDEVICE, -1, 0, "attention in bf16 differs", "one bit of one result" },
         { "absent", RR_ENOTSUP, -1, 0,
           "'absent' is not offered by this processor; this machine has: auto, ref, good, norm, "
           "convert, i8, norm_i8, bf16, attention, narrow, whole, rotary, kept, half, rows, "
-          "i16, below", "flags are missing" },
+          "i16, below, short_y", "flags are missing" },
         { "mmx", RR_ENOTSUP, -1, 0, "'mmx' is not known", "no such level" },
     };
 
@@ -611,6 +619,8 @@ static void test_isa(void **state)
     i16.linear_i16 = wrong_linear_i16;
     below.name = "below";
     below.i16 = &i16;
+    short_y.name = "short_y";
+    short_y.attention_f32 = wrong_attention_half;
     absent.name = "absent";
     absent.needs = 1u << 30;
     rr_log_set(count_warnings, NULL, RR_DEBUG);
