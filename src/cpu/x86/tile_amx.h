@@ -368,7 +368,7 @@ static void set_rest(struct rest *rest, const struct rr_linear_i8 *a, bool bf16,
     rest->residual = a->residual ? (ptrdiff_t)((uintptr_t)a->residual - (uintptr_t)a->y) : 0;
     for (uint32_t c = 0; c < NARROW_NR; c += VW)
         if (bf16)
-            rest->columns[c / VW].bias = v_load(a->bias + o + c);
+            rest->columns[c / VW].bias = a->bias ? v_load(a->bias + o + c) : v_set(0.0f);
         else
             rest->columns[c / VW] = columns_i8(a, o + c, VW);
     if (bf16) return;
@@ -377,59 +377,84 @@ static void set_rest(struct rest *rest, const struct rr_linear_i8 *a, bool bf16,
     rest->offset = a->x.offset + row;
 }
 
-/* At once. */
+/* At once.  a->bias NULL, as in set_rest: 0. */
 static void finish(const struct rr_linear_i8 *a, bool bf16, const int32_t *acc, uint32_t row,
                    uint32_t rows, uint32_t o)
 {
-    struct rr_linear_f32 f = { .y = a->y,
-                               .bias = a->bias,
-                               .residual = a->residual,
+    static const float none[NARROW_NR];
+    struct rr_half half = { a->half.y ? a->half.y + o : NULL, a->half.dtype };
+    struct rr_linear_f32 f = { .y = a->half.y ? NULL : a->y + o,
+                               .bias = a->bias ? a->bias + o : none,
+                               .residual = a->residual ? a->residual + o : NULL,
                                .ldy = a->ldy,
                                .ldr = a->ldr,
-                               .n_end = a->n_end,
+                               .n_end = a->n_end - o,
                                .act = a->act };
 
     if (bf16)
-        finish_f32(&f, &a->half, (const float *)acc, NARROW_NR, row, rows, o, o + 1);
+        finish_f32(&f, &half, (const float *)acc, NARROW_NR, row, rows, 0, 1);
     else
         finish_i8(a, acc, row, rows, o);
 }
 
-/* All of a layer; f: its factors from the first column on.  Of one in bf16, a says what concerns
- * neither inputs nor weights. */
-static void linear(const struct rr_linear_i8 *a, struct factors f, bool bf16)
-{
+/* Two blocks' sums, of which one waits to become results. */
+struct sums {
     int32_t acc[2][SUMS * NARROW_NR] RR_ALIGNED(64);
-    const char *weights = f.weights;
-    uint32_t m = rr_i8_rows(&a->x, a->m), each = rr_i8_rows(&a->x, 1);
-    uint32_t block = rows_a_panel(m, f.ldx), turn = 0;
     struct rest rest[2];
+    uint32_t turn;
+};
 
-    rest[0].form = rest[1].form = NOTHING;
-    for (uint32_t begin = 0; begin < m; begin += block) {
-        uint32_t end = begin + RR_MIN(m - begin, block), times = (end - begin + SUMS - 1) / SUMS;
+static void begin_layer(struct sums *s)
+{
+    s->rest[0].form = s->rest[1].form = NOTHING;
+    s->turn = 0;
+}
 
-        for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
-            enum form form = form_of(a, a->n_end - o);
-            struct ahead_amx next = { .lines = (2 * TILE_ROWS + times - 1) / times };
+static void end_layer(struct sums *s, bool bf16)
+{
+    finish_rest(&s->rest[s->turn ^ 1], bf16);
+    tiles_end();
+}
 
-            f.weights = weights + o / PACKED_NR * f.panel;
-            next.weights = f.weights + 2 * f.panel;
-            for (uint32_t row = begin; row < end; row += SUMS, turn ^= 1) {
-                uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
-                struct rest *mine = &rest[turn], *before = &rest[turn ^ 1];
+/* Rows [begin, end) of a layer, or of one of its parts along k; f: its factors from the first
+ * column on. */
+static void all_columns(struct sums *s, const struct rr_linear_i8 *a, struct factors f, bool bf16,
+                        uint32_t begin, uint32_t end)
+{
+    const char *weights = f.weights;
+    uint32_t each = rr_i8_rows(&a->x, 1), times = (end - begin + SUMS - 1) / SUMS;
 
-                set_rest(mine, a, bf16, acc[turn], row / each, rows / each, o, form);
-                if (form != NOTHING && before->form != NOTHING)
-                    next.y = (ptrdiff_t)((uintptr_t)mine->y - (uintptr_t)before->y);
-                all_steps(&f, bf16, acc[turn], row, rows, &next, before);
-                if (form == NOTHING) finish(a, bf16, acc[turn], row / each, rows / each, o);
-                next.weights += 2 * f.panel / times;
-            }
+    for (uint32_t o = a->n_begin; o < a->n_end; o += NARROW_NR) {
+        enum form form = form_of(a, a->n_end - o);
+        struct ahead_amx next = { .lines = (2 * TILE_ROWS + times - 1) / times };
+
+        f.weights = weights + o / PACKED_NR * f.panel;
+        next.weights = f.weights + 2 * f.panel;
+        for (uint32_t row = begin; row < end; row += SUMS, s->turn ^= 1) {
+            uint32_t rows = RR_MIN(end - row, (uint32_t)SUMS);
+            struct rest *mine = &s->rest[s->turn], *before = &s->rest[s->turn ^ 1];
+            int32_t *acc = s->acc[s->turn];
+
+            set_rest(mine, a, bf16, acc, row / each, rows / each, o, form);
+            if (form != NOTHING && before->form != NOTHING)
+                next.y = (ptrdiff_t)((uintptr_t)mine->y - (uintptr_t)before->y);
+            all_steps(&f, bf16, acc, row, rows, &next, before);
+            if (form == NOTHING) finish(a, bf16, acc, row / each, rows / each, o);
+            next.weights += 2 * f.panel / times;
         }
     }
-    finish_rest(&rest[turn ^ 1], bf16);
-    tiles_end();
+}
+
+/* All of a layer.  Of one in bf16, a says what concerns neither inputs nor weights. */
+static void linear(const struct rr_linear_i8 *a, const struct factors *f, bool bf16)
+{
+    uint32_t m = rr_i8_rows(&a->x, a->m), block = rows_a_panel(m, f->ldx);
+    struct sums s;
+
+    begin_layer(&s);
+    for (uint32_t begin = 0; begin < m; begin += block)
+        all_columns(&s, a, *f, bf16, begin, RR_MIN(begin + block, m));
+    end_layer(&s, bf16);
 }
 
 static void linear_i8(const struct rr_linear_i8 *a)
@@ -437,11 +462,11 @@ static void linear_i8(const struct rr_linear_i8 *a)
     uint32_t depth = rr_i8_depth(a->k);
 
     linear(a,
-           (struct factors){ .x = (const char *)a->x.q,
-                             .weights = (const char *)a->panels,
-                             .ldx = a->x.ld,
-                             .panel = (size_t)depth * PACKED_NR,
-                             .steps = depth / TILE_BYTES },
+           &(struct factors){ .x = (const char *)a->x.q,
+                              .weights = (const char *)a->panels,
+                              .ldx = a->x.ld,
+                              .panel = (size_t)depth * PACKED_NR,
+                              .steps = depth / TILE_BYTES },
            false);
 }
 
@@ -458,6 +483,37 @@ static struct factors factors_bf16(const void *x, size_t ldx, const uint16_t *pa
                              .left = pairs % TILE_ROWS * 4 };
 }
 
+#define DEEPEST 64 /* steps */
+
+/* All of a deep layer in bf16 that adds to its residual, along k in about equal parts of at most
+ * DEEPEST steps, whose results are added up in y: as so many more rows fit the L2 cache, weights come from beyond it half as
+ * often.  4096 to 1024 on an idle machine: 173 ns for 32 x 32 x 64, 145 by parts. */
+static void linear_by_parts(const struct rr_linear_i8 *a, const struct factors *f)
+{
+    uint32_t parts = (f->steps + DEEPEST - 1) / DEEPEST, most = (f->steps + parts - 1) / parts;
+    uint32_t block = rows_a_panel(a->m, (size_t)most * TILE_BYTES);
+    struct sums s;
+
+    begin_layer(&s);
+    for (uint32_t begin = 0; begin < a->m; begin += block) {
+        struct rr_linear_i8 part = *a;
+
+        for (uint32_t from = 0; from < f->steps; from += most) {
+            struct factors g = *f;
+
+            g.x += (size_t)from * TILE_BYTES;
+            g.weights += (size_t)from * TILE_ROWS * TILE_BYTES;
+            g.steps = RR_MIN(f->steps - from, most);
+            if (from + most < f->steps) g.left = 0;
+            all_columns(&s, &part, g, true, begin, RR_MIN(begin + block, a->m));
+            part.bias = NULL;
+            part.residual = part.y;
+            part.ldr = part.ldy;
+        }
+    }
+    end_layer(&s, true);
+}
+
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
     struct rr_linear_i8 l = { .y = a->y,
@@ -471,8 +527,12 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
                               .n_begin = a->n_begin,
                               .n_end = a->n_end,
                               .act = a->act };
+    struct factors f = factors_bf16(a->x, a->ldx, a->panels, a->k);
 
-    linear(&l, factors_bf16(a->x, a->ldx, a->panels, a->k), true);
+    if (f.steps > DEEPEST && a->residual && a->act == RR_ACT_NONE)
+        linear_by_parts(&l, &f);
+    else
+        linear(&l, &f, true);
 }
 
 /* For attention: acc[rows][NARROW_NR] = at most SUMS rows of x times NARROW_NR columns. */

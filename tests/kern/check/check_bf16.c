@@ -173,6 +173,9 @@ static void check_linear_bf16(struct check *c)
     linear_one(c, (struct linear_case){ 50, 130, 256, RR_ACT_GELU, 1 });
     linear_one(c, (struct linear_case){ 35, 64, 70, RR_ACT_NONE, 2 });
     linear_one(c, (struct linear_case){ 101, 20, 64, RR_ACT_RELU, 1 });
+    for (int residual = 0; residual <= 2; residual++) /* deep: some levels go by parts along k */
+        linear_one(c, (struct linear_case){ 5 + 40 * residual, 70, 4100 - 2003 * (residual == 1),
+                                            RR_ACT_NONE, residual });
     for (uint32_t t = 0; t < c->cases / 8; t++)
         linear_one(c,
                    (struct linear_case){ .m = check_between(c, 1, 40),
