@@ -120,7 +120,7 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
                             uint32_t row, uint32_t rows, float *inv)
 {
     struct rows_bf16 x = rows_bf16(r, a->q, a->q16, a->ldq, row, rows, a->head_dim);
-    float factor = (a->bias ? 1.0f : a->scale) * LOG2E;
+    float factor = (a->bias ? 1.0f : a->scale) * LOG2E, shift;
     uint32_t panels = r->padded / NARROW_NR;
 
     if (!own_scores(r->s, r->step, x.at, x.ld, r->keys, r->pairs, panels, rows))
@@ -130,14 +130,17 @@ static void score_rows_bf16(const struct rr_attention_f32 *a, const struct room_
             tiles_bf16(r->s + i * r->step, x.at, x.ld, keys, 2 * r->pairs, rows,
                        fetch_whole(keys, (size_t)4 * r->pairs * NARROW_NR));
         }
-    for (uint32_t i = 0; i < rows; i++) {
-        float *s = r->s + (size_t)i * NARROW_NR;
+    for (uint32_t i = 0; i < rows && a->bias; i++)
+        for (uint32_t o = 0; o < a->n_kv; o += NARROW_NR)
+            add_bias(r->s + o / NARROW_NR * r->step + (size_t)i * NARROW_NR, a->scale,
+                     a->bias + (row + i) * a->ldb + o, RR_MIN(a->n_kv - o, (uint32_t)NARROW_NR));
+    shift = lowest_shift(r->s, r->step, a->n_kv, r->padded, factor);
+    for (uint32_t i = 0; i < rows; i++) { /* the next row's largest: this one's is there by then */
+        float *s = r->s + (size_t)i * NARROW_NR, now = shift;
 
-        for (uint32_t o = 0; o < a->n_kv && a->bias; o += NARROW_NR)
-            add_bias(s + o / NARROW_NR * r->step, a->scale, a->bias + (row + i) * a->ldb + o,
-                     RR_MIN(a->n_kv - o, (uint32_t)NARROW_NR));
-        inv[i] = lowest_shift(s, r->step, a->n_kv, r->padded, factor);
-        inv[i] = weights_bf16(r->p + i * r->ldp, s, r->step, r->padded, factor, inv[i]);
+        if (i + 1 < rows)
+            shift = lowest_shift(s + NARROW_NR, r->step, a->n_kv, r->padded, factor);
+        inv[i] = weights_bf16(r->p + i * r->ldp, s, r->step, r->padded, factor, now);
     }
 }
 
