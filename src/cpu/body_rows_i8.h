@@ -71,24 +71,26 @@ RR_INLINE struct range_i8 range_of(const struct row_i8 *row, uint32_t k)
     return r;
 }
 
-/* x = low + range / top q, as a whole number. */
+/* q of x = low + range / top q, which storing it rounds. */
 RR_INLINE v level_of(v x, v low, v inv)
 {
-    return v_round(v_mul(v_sub(x, low), inv));
+    return v_mul(v_sub(x, low), inv);
 }
 
-/* The whole number that a byte of it holds. */
+/* What a byte holds of it. */
 RR_INLINE v byte_of(v t)
 {
-    return I8_ZERO ? v_sub(t, v_set(I8_ZERO)) : t;
+    return I8_ZERO ? v_sub(v_round(t), v_set(I8_ZERO)) : t;
 }
 
-/* The bytes of the digits of t to base RR_I8_BASE.  The nearest whole number to (t - 127) / base is
+/* The bytes of the digits of t, rounded, to base RR_I8_BASE.  The nearest whole number to (t - 127) / base is
  * the upper one, by a margin of half a 255th, which f32 keeps easily. */
 RR_INLINE void digits_of(v t, v *upper, v *lower)
 {
-    v u = v_round(v_mul(v_sub(t, v_set(RR_I8_BASE / 2)), v_set(1.0f / RR_I8_BASE)));
+    v u;
 
+    t = v_round(t);
+    u = v_round(v_mul(v_sub(t, v_set(RR_I8_BASE / 2)), v_set(1.0f / RR_I8_BASE)));
     *upper = byte_of(u);
     *lower = byte_of(v_fma(u, v_set(-RR_I8_BASE), t));
 }

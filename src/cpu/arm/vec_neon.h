@@ -84,10 +84,10 @@ static inline vi vi_load(const void *p) { return vld1q_s32((const int32_t *)p); 
 static inline void vi_store(void *p, vi a) { vst1q_s32((int32_t *)p, a); }
 static inline v v_from_i32(vi a) { return vcvtq_f32_s32(a); }
 
-/* VW whole numbers, each as the low byte of its integer. */
+/* VW numbers, each as the low byte of the nearest integer. */
 static inline void v_store_bytes(int8_t *p, v a)
 {
-    int16x4_t h = vmovn_s32(vcvtq_s32_f32(a));
+    int16x4_t h = vmovn_s32(vcvtnq_s32_f32(a));
     int8x8_t b = vmovn_s16(vcombine_s16(h, h));
 
     vst1_lane_s32((int32_t *)p, vreinterpret_s32_s8(b), 0);
@@ -96,8 +96,8 @@ static inline void v_store_bytes(int8_t *p, v a)
 /* The same of 4 VW numbers. */
 static inline void v_store_bytes4(int8_t *p, const v a[4])
 {
-    int16x8_t lo = vcombine_s16(vmovn_s32(vcvtq_s32_f32(a[0])), vmovn_s32(vcvtq_s32_f32(a[1])));
-    int16x8_t hi = vcombine_s16(vmovn_s32(vcvtq_s32_f32(a[2])), vmovn_s32(vcvtq_s32_f32(a[3])));
+    int16x8_t lo = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(a[0])), vmovn_s32(vcvtnq_s32_f32(a[1])));
+    int16x8_t hi = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(a[2])), vmovn_s32(vcvtnq_s32_f32(a[3])));
 
     vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
 }

@@ -93,7 +93,7 @@ static inline vi vi_set(const void *p) /* 4 bytes in every lane */
 
 static inline v v_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
 
-/* VW whole numbers, each as the low byte of its integer. */
+/* VW numbers, each as the low byte of the nearest integer. */
 static inline void v_store_bytes(int8_t *p, v a)
 {
     const __m256i low = _mm256_set1_epi32(0x0C080400);
@@ -103,7 +103,7 @@ static inline void v_store_bytes(int8_t *p, v a)
     _mm_storel_epi64((__m128i *)p, b);
 }
 
-/* 4 VW whole numbers of 16 bits, each as its low byte.  Packing goes on within halves, so groups of
+/* The same of 4 VW numbers that fit 16 bits.  Packing goes on within halves, so groups of
  * four bytes come out as 0 2 4 6 1 3 5 7. */
 static inline void v_store_bytes4(int8_t *p, const v a[4])
 {

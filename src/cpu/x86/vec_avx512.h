@@ -92,16 +92,22 @@ static inline vi vi_set(const void *p) /* 4 bytes in every lane */
 
 static inline v v_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 
-/* VW whole numbers, each as the low byte of its integer. */
+/* VW numbers, each as the low byte of the nearest integer. */
 static inline void v_store_bytes(int8_t *p, v a)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 
+/* The same of 4 VW numbers from 0 to 255.  Packing goes on within quarters, so groups of four bytes
+ * come out as 0 4 8 12 1 5 ... */
 static inline void v_store_bytes4(int8_t *p, const v a[4])
 {
-    for (int i = 0; i < 4; i++)
-        v_store_bytes(p + i * VW, a[i]);
+    const __m512i order =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i s = _mm512_packs_epi32(_mm512_cvtps_epi32(a[0]), _mm512_cvtps_epi32(a[1]));
+    __m512i t = _mm512_packs_epi32(_mm512_cvtps_epi32(a[2]), _mm512_cvtps_epi32(a[3]));
+
+    vi_store(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(s, t)));
 }
 
 /* 2 VW whole numbers as 16 bits each. */

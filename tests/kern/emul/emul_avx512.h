@@ -196,6 +196,34 @@ EMU __m512i _mm512_cvtps_epi32(__m512 a)
 {
     EACH_INT(i, 16, __builtin_fabsf(a.f[n]) < 0x1p31f ? (int32_t)rintf(a.f[n]) : INT32_MIN);
 }
+/* Both saturate, quarter by quarter: first a's numbers, then b's. */
+EMU __m512i _mm512_packs_epi32(__m512i a, __m512i b)
+{
+    __m512i r;
+
+    for (int n = 0; n < 32; n++) {
+        int32_t t = (n % 8 < 4 ? a : b).i[n / 8 * 4 + n % 4];
+
+        r.h[n] = (int16_t)(t > INT16_MAX ? INT16_MAX : t < INT16_MIN ? INT16_MIN : t);
+    }
+    return r;
+}
+EMU __m512i _mm512_packus_epi16(__m512i a, __m512i b)
+{
+    __m512i r;
+
+    for (int n = 0; n < 64; n++) {
+        int16_t t = (n % 16 < 8 ? a : b).h[n / 16 * 8 + n % 8];
+
+        r.u[n] = (uint8_t)(t > UINT8_MAX ? UINT8_MAX : t < 0 ? 0 : t);
+    }
+    return r;
+}
+EMU __m512i _mm512_permutexvar_epi32(__m512i order, __m512i a)
+{
+    EACH_INT(i, 16, a.i[order.i[n] & 15]);
+}
+#define _mm512_setr_epi32(...) ((__m512i){ .i = { __VA_ARGS__ } })
 EMU __m128i _mm512_cvtepi32_epi8(__m512i a)
 {
     __m128i r;
