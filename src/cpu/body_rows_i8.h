@@ -83,8 +83,8 @@ RR_INLINE v byte_of(v t)
     return I8_ZERO ? v_sub(v_round(t), v_set(I8_ZERO)) : t;
 }
 
-/* The bytes of the digits of t, rounded, to base RR_I8_BASE.  The nearest whole number to (t - 127) / base is
- * the upper one, by a margin of half a 255th, which f32 keeps easily. */
+/* The bytes of the digits of t, rounded, to base RR_I8_BASE.  The nearest whole number to
+ * (t - 127) / base is the upper one, by a margin of half a 255th, which f32 keeps easily. */
 RR_INLINE void digits_of(v t, v *upper, v *lower)
 {
     v u;

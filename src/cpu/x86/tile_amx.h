@@ -486,8 +486,9 @@ static struct factors factors_bf16(const void *x, size_t ldx, const uint16_t *pa
 #define DEEPEST 64 /* steps */
 
 /* All of a deep layer in bf16 that adds to its residual, along k in about equal parts of at most
- * DEEPEST steps, whose results are added up in y: as so many more rows fit the L2 cache, weights come from beyond it half as
- * often.  4096 to 1024 on an idle machine: 173 ns for 32 x 32 x 64, 145 by parts. */
+ * DEEPEST steps, whose results are added up in y: as so many more rows fit the L2 cache, weights
+ * come from beyond it half as often.  4096 to 1024 on an idle machine: 173 ns for 32 x 32 x 64, 145
+ * by parts. */
 static void linear_by_parts(const struct rr_linear_i8 *a, const struct factors *f)
 {
     uint32_t parts = (f->steps + DEEPEST - 1) / DEEPEST, most = (f->steps + parts - 1) / parts;
