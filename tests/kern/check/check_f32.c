@@ -446,6 +446,7 @@ static void attention_cases(struct check *c, const char *type)
     attention_one(c, type, 1, 1, 64, 1.0f);
     attention_one(c, type, 13, c->cases > 100 ? 600 : 130, 64, 1.0f);
     attention_one(c, type, 33, 65, 64, 1.0f); /* more queries than any level takes at once */
+    attention_one(c, type, 40, 300, 64, 16.0f); /* the largest scores far above the first keys' */
     for (uint32_t t = 0; t < c->cases / 8; t++) {
         uint32_t dim = CHECK_PICK(c, 4, 5, 16, 20, 24, 32, 64, 80, 128);
         uint32_t n_kv = check_random(c, 4) ? check_between(c, 1, 140) : check_between(c, 1, 600);
