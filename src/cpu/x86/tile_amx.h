@@ -404,18 +404,6 @@ struct sums {
     uint32_t turn;
 };
 
-static void begin_layer(struct sums *s)
-{
-    s->rest[0].form = s->rest[1].form = NOTHING;
-    s->turn = 0;
-}
-
-static void end_layer(struct sums *s, bool bf16)
-{
-    finish_rest(&s->rest[s->turn ^ 1], bf16);
-    tiles_end();
-}
-
 /* Rows [begin, end) of a layer, or of one of its parts along k; f: its factors from the first
  * column on. */
 static void all_columns(struct sums *s, const struct rr_linear_i8 *a, struct factors f, bool bf16,
@@ -445,16 +433,36 @@ static void all_columns(struct sums *s, const struct rr_linear_i8 *a, struct fac
     }
 }
 
-/* All of a layer.  Of one in bf16, a says what concerns neither inputs nor weights. */
-static void linear(const struct rr_linear_i8 *a, const struct factors *f, bool bf16)
+/* All of a layer, along k in parts of `most` steps, whose results are added up in y.  Of one in
+ * bf16, a says what concerns neither inputs nor weights. */
+static void linear(const struct rr_linear_i8 *a, const struct factors *f, bool bf16, uint32_t most)
 {
-    uint32_t m = rr_i8_rows(&a->x, a->m), block = rows_a_panel(m, f->ldx);
+    uint32_t m = rr_i8_rows(&a->x, a->m);
+    uint32_t block = rows_a_panel(m, most < f->steps ? (size_t)most * TILE_BYTES : f->ldx);
     struct sums s;
 
-    begin_layer(&s);
-    for (uint32_t begin = 0; begin < m; begin += block)
-        all_columns(&s, a, *f, bf16, begin, RR_MIN(begin + block, m));
-    end_layer(&s, bf16);
+    s.rest[0].form = s.rest[1].form = NOTHING;
+    s.turn = 0;
+    for (uint32_t begin = 0; begin < m; begin += block) {
+        struct rr_linear_i8 part = *a;
+        uint32_t from = 0;
+
+        do {
+            struct factors g = *f;
+
+            g.x += (size_t)from * TILE_BYTES;
+            g.weights += (size_t)from * TILE_ROWS * TILE_BYTES;
+            g.steps = RR_MIN(f->steps - from, most);
+            from += g.steps;
+            if (from < f->steps) g.left = 0;
+            all_columns(&s, &part, g, bf16, begin, RR_MIN(begin + block, m));
+            part.bias = NULL;
+            part.residual = part.y;
+            part.ldr = part.ldy;
+        } while (from < f->steps);
+    }
+    finish_rest(&s.rest[s.turn ^ 1], bf16);
+    tiles_end();
 }
 
 static void linear_i8(const struct rr_linear_i8 *a)
@@ -467,7 +475,7 @@ static void linear_i8(const struct rr_linear_i8 *a)
                               .ldx = a->x.ld,
                               .panel = (size_t)depth * PACKED_NR,
                               .steps = depth / TILE_BYTES },
-           false);
+           false, depth / TILE_BYTES);
 }
 
 /* x: rows of k values. */
@@ -483,37 +491,10 @@ static struct factors factors_bf16(const void *x, size_t ldx, const uint16_t *pa
                              .left = pairs % TILE_ROWS * 4 };
 }
 
-#define DEEPEST 64 /* steps */
-
-/* All of a deep layer in bf16 that adds to its residual, along k in about equal parts of at most
- * DEEPEST steps, whose results are added up in y: as so many more rows fit the L2 cache, weights
- * come from beyond it half as often.  4096 to 1024 on an idle machine: 173 ns for 32 x 32 x 64, 145
- * by parts. */
-static void linear_by_parts(const struct rr_linear_i8 *a, const struct factors *f)
-{
-    uint32_t parts = (f->steps + DEEPEST - 1) / DEEPEST, most = (f->steps + parts - 1) / parts;
-    uint32_t block = rows_a_panel(a->m, (size_t)most * TILE_BYTES);
-    struct sums s;
-
-    begin_layer(&s);
-    for (uint32_t begin = 0; begin < a->m; begin += block) {
-        struct rr_linear_i8 part = *a;
-
-        for (uint32_t from = 0; from < f->steps; from += most) {
-            struct factors g = *f;
-
-            g.x += (size_t)from * TILE_BYTES;
-            g.weights += (size_t)from * TILE_ROWS * TILE_BYTES;
-            g.steps = RR_MIN(f->steps - from, most);
-            if (from + most < f->steps) g.left = 0;
-            all_columns(&s, &part, g, true, begin, RR_MIN(begin + block, a->m));
-            part.bias = NULL;
-            part.residual = part.y;
-            part.ldr = part.ldy;
-        }
-    }
-    end_layer(&s, true);
-}
+/* A deep layer that adds to its residual goes in about equal parts of at most DEEPEST steps: as so
+ * many more rows fit the L2 cache, weights come from beyond it half as often.  4096 to 1024 on an
+ * idle machine: 173 ns for 32 x 32 x 64, 145 by parts. */
+#define DEEPEST 64
 
 static void linear_bf16(const struct rr_linear_bf16 *a)
 {
@@ -529,11 +510,9 @@ static void linear_bf16(const struct rr_linear_bf16 *a)
                               .n_end = a->n_end,
                               .act = a->act };
     struct factors f = factors_bf16(a->x, a->ldx, a->panels, a->k);
+    uint32_t parts = a->residual && a->act == RR_ACT_NONE ? (f.steps + DEEPEST - 1) / DEEPEST : 1;
 
-    if (f.steps > DEEPEST && a->residual && a->act == RR_ACT_NONE)
-        linear_by_parts(&l, &f);
-    else
-        linear(&l, &f, true);
+    linear(&l, &f, true, parts > 1 ? (f.steps + parts - 1) / parts : f.steps);
 }
 
 /* For attention: acc[rows][NARROW_NR] = at most SUMS rows of x times NARROW_NR columns. */
